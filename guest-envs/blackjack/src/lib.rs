@@ -1,0 +1,228 @@
+//! Blackjack: draw cards to come closer to 21 than the dealer, without going over.
+//!
+//! Gymnasium's `Blackjack-v1`, card for card, with an infinite deck.
+//!
+//! | action |       |   | observation                        |
+//! |--------|-------|---|------------------------------------|
+//! | 0      | stick |   | the player's sum (Discrete 32)     |
+//! | 1      | hit   |   | the dealer's open card, 1 is an ace (Discrete 11) |
+//! |        |       |   | 1 if the player has an ace that counts 11 (Discrete 2) |
+
+use rollcage_sdk::prelude::*;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An ace is 1; jack, queen and king are 10.
+const DECK: [i64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10];
+/// The dealer draws below this.
+const DEALER_STANDS: i64 = 17;
+/// Past this a hand is lost.
+const LIMIT: i64 = 21;
+/// Clubs, diamonds, hearts, spades.
+const SUITS: usize = 4;
+/// Jack, queen, king.
+const FACES: usize = 3;
+
+/// What can be configured.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Pay 1.5 for winning with an ace and a ten, as casinos do. Without effect while `sab` is set.
+    pub natural: bool,
+    /// Follow the book of Sutton and Barto: an ace and a ten win at once, unless the dealer has them too.
+    pub sab: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { natural: false, sab: true }
+    }
+}
+
+/// The env.
+#[derive(Clone, Debug)]
+pub struct Blackjack {
+    config: Config,
+    dealer: Hand,
+    player: Hand,
+}
+
+impl Environment for Blackjack {
+    type Config = Config;
+    type Options = NoOptions;
+    type ObservationSpace = (Discrete, Discrete, Discrete);
+    type ActionSpace = Discrete;
+    type InfoSpace = NoInfo;
+
+    const NAME: &'static str = "blackjack";
+    const SUMMARY: &'static str = "Come closer to 21 than the dealer without going over (Gymnasium's Blackjack-v1)";
+
+    fn create(config: Config) -> Result<Self, CreateError> {
+        Ok(Self { config, dealer: Hand::default(), player: Hand::default() })
+    }
+
+    fn spec(&self) -> Spec<Self> {
+        Spec::new((Discrete::new(32), Discrete::new(11), Discrete::new(2)), Discrete::new(2))
+    }
+
+    fn reset(&mut self, rng: &mut NumpyRng, _options: NoOptions) -> Result<View<Self>, EnvError> {
+        self.dealer = Hand::deal(rng);
+        self.player = Hand::deal(rng);
+        // Gymnasium draws here what its picture of the open card shows. Nothing else depends on it but the draws that
+        // follow, which would be others without.
+        rng.choice(SUITS);
+        if self.dealer.first == 10 {
+            rng.choice(FACES);
+        }
+        Ok(View::new(self.observation()))
+    }
+
+    fn step(&mut self, rng: &mut NumpyRng, action: i64) -> Result<Step<Self>, EnvError> {
+        let (reward, terminated) = if action == 1 {
+            self.player.draw(rng);
+            if self.player.is_bust() { (-1.0, true) } else { (0.0, false) }
+        } else {
+            while self.dealer.sum() < DEALER_STANDS {
+                self.dealer.draw(rng);
+            }
+            (self.settle(), true)
+        };
+        Ok(Step::new(self.observation(), reward).terminated(terminated))
+    }
+}
+
+impl Blackjack {
+    fn observation(&self) -> (i64, i64, i64) {
+        (self.player.sum(), self.dealer.first, i64::from(self.player.has_usable_ace()))
+    }
+
+    /// What the player wins once both have their cards.
+    fn settle(&self) -> f64 {
+        let (player, dealer) = (self.player.score(), self.dealer.score());
+        let reward = f64::from(i8::from(player > dealer) - i8::from(player < dealer));
+        let Config { natural, sab } = self.config;
+        match self.player.is_natural() {
+            true if sab && !self.dealer.is_natural() => 1.0,
+            true if !sab && natural && reward == 1.0 => 1.5,
+            _ => reward,
+        }
+    }
+}
+
+/// What matters of a hand of cards.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hand {
+    cards: u32,
+    /// The card dealt first: the dealer's open one.
+    first: i64,
+    /// The sum with every ace as 1.
+    hard_sum: i64,
+    has_ace: bool,
+}
+
+impl Hand {
+    fn deal(rng: &mut NumpyRng) -> Self {
+        let mut hand = Self::default();
+        hand.draw(rng);
+        hand.draw(rng);
+        hand
+    }
+
+    fn draw(&mut self, rng: &mut NumpyRng) {
+        let card = DECK[rng.choice(DECK.len())];
+        if self.cards == 0 {
+            self.first = card;
+        }
+        self.cards += 1;
+        self.hard_sum += card;
+        self.has_ace |= card == 1;
+    }
+
+    /// Whether an ace can count 11.
+    fn has_usable_ace(&self) -> bool {
+        self.has_ace && self.hard_sum + 10 <= LIMIT
+    }
+
+    fn sum(&self) -> i64 {
+        if self.has_usable_ace() { self.hard_sum + 10 } else { self.hard_sum }
+    }
+
+    fn is_bust(&self) -> bool {
+        self.sum() > LIMIT
+    }
+
+    /// The sum, or 0 for a hand that went over.
+    fn score(&self) -> i64 {
+        if self.is_bust() { 0 } else { self.sum() }
+    }
+
+    /// An ace and a ten, as dealt.
+    fn is_natural(&self) -> bool {
+        self.cards == 2 && self.has_ace && self.hard_sum == 11
+    }
+}
+
+rollcage_sdk::export!(Blackjack);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollcage_sdk::testing::Native;
+
+    fn hand(cards: &[i64]) -> Hand {
+        let (first, hard_sum) = (cards[0], cards.iter().sum());
+        Hand { cards: u32::try_from(cards.len()).expect("few"), first, hard_sum, has_ace: cards.contains(&1) }
+    }
+
+    #[test]
+    fn aces_count_eleven_while_they_can() {
+        for (cards, sum, usable) in [
+            (&[1, 10][..], 21, true),
+            (&[1, 1], 12, true),
+            (&[1, 5, 10], 16, false),
+            (&[10, 5], 15, false),
+            (&[1, 10, 10], 21, false),
+        ] {
+            let hand = hand(cards);
+            assert_eq!((hand.sum(), hand.has_usable_ace()), (sum, usable), "{cards:?}");
+        }
+        assert!(hand(&[10, 1]).is_natural() && !hand(&[1, 5, 5]).is_natural() && !hand(&[5, 6]).is_natural());
+    }
+
+    #[test]
+    fn naturals_pay_by_the_rules_chosen() {
+        let natural = &[1, 10][..];
+        // natural, sab, the player's and the dealer's cards, the reward
+        for (pays, sab, player, dealer, reward) in [
+            (false, true, natural, &[10, 5, 6][..], 1.0),
+            (false, true, natural, natural, 0.0),
+            (true, true, natural, &[10, 9], 1.0),
+            (true, false, natural, &[10, 9], 1.5),
+            (true, false, natural, &[10, 5, 6], 0.0),
+            (false, false, natural, &[10, 9], 1.0),
+            (true, false, &[10, 10], &[10, 9], 1.0),
+            (true, false, &[10, 8], natural, -1.0),
+            (false, true, &[10, 8], &[10, 6, 10], 1.0),
+        ] {
+            let config = Config { natural: pays, sab };
+            let table = Blackjack { config, player: hand(player), dealer: hand(dealer) };
+            assert_eq!(table.settle(), reward, "{config:?} {player:?} {dealer:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_registrys() {
+        let env = Native::<Blackjack>::new("{}").expect("the defaults");
+        assert!(env.env().config.sab && !env.env().config.natural);
+        let spec = env.spec();
+        assert_eq!((spec.max_episode_steps, spec.reward_threshold), (None, None));
+    }
+
+    #[test]
+    fn a_stick_ends_the_episode() {
+        let mut env = Native::<Blackjack>::new("{}").expect("the defaults");
+        env.reset(Some(3), None).expect("a reset");
+        assert!(env.step(0).expect("a step").terminated);
+        assert_eq!(env.step(0).map(|step| step.reward), Err(EnvError::NeedsReset));
+    }
+}

@@ -1,0 +1,152 @@
+//! The plumbing of [`export!`](crate::export!): the one place where a component's calls come in.
+//!
+//! On the path of a step: the host's call → **export** → session → the author's `step`, and back.
+
+use std::cell::RefCell;
+
+use crate::raw::{Description, Transition, Transitions, View};
+use crate::session::Session;
+use crate::{CreateError, EnvError, Environment, Frame, RenderMode, raw};
+
+/// The component's one env: empty until `create`.
+#[expect(missing_debug_implementations, reason = "an author's env need not be Debug")]
+pub struct Slot<E: Environment>(RefCell<Option<Session<E>>>);
+
+impl<E: Environment> Slot<E> {
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "made in a const block, where Default cannot be called")]
+    pub const fn new() -> Self {
+        Self(RefCell::new(None))
+    }
+
+    #[must_use]
+    pub fn describe(version: &str) -> Description {
+        crate::session::describe::<E>(version)
+    }
+
+    pub fn create(&self, config: &str) -> Result<raw::Spec, CreateError> {
+        let session = Session::create(config)?;
+        let spec = session.describe_spec();
+        self.0.replace(Some(session));
+        Ok(spec)
+    }
+
+    pub fn reset(&self, seed: Option<u64>, options: Option<&str>) -> Result<View, EnvError> {
+        self.with(|session| session.reset_bytes(seed, options))
+    }
+
+    #[inline]
+    pub fn step(&self, action: &[u8]) -> Result<Transition, EnvError> {
+        self.with(|session| session.step_bytes(action))
+    }
+
+    pub fn step_many(&self, actions: &[u8], count: u32) -> Transitions {
+        self.with(|session| session.step_many(actions, count))
+    }
+
+    pub fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
+        self.with(|session| session.render(mode))
+    }
+
+    pub fn reseed(&self, seed: u64) -> Result<(), EnvError> {
+        self.with(|session| session.reseed(seed))
+    }
+
+    pub fn call(&self, method: &str, arguments: &str) -> Result<String, EnvError> {
+        self.with(|session| session.call(method, arguments))
+    }
+
+    pub fn get_attribute(&self, name: &str) -> Result<String, EnvError> {
+        self.with(|session| session.get_attribute(name))
+    }
+
+    pub fn set_attribute(&self, name: &str, value: &str) -> Result<(), EnvError> {
+        self.with(|session| session.set_attribute(name, value))
+    }
+
+    pub fn close(&self) {
+        self.with(|session| session.env.close());
+    }
+
+    #[inline]
+    fn with<R>(&self, call: impl FnOnce(&mut Session<E>) -> R) -> R {
+        call(self.0.borrow_mut().as_mut().expect("`create` comes before everything but `describe`"))
+    }
+}
+
+/// Makes the crate a plugin: its component's env is the [`Environment`](crate::Environment) named.
+///
+/// Once per crate, whose `Cargo.toml` says `crate-type = ["cdylib", "rlib"]`. The plugin's version is the crate's.
+#[macro_export]
+macro_rules! export {
+    ($env:ty) => {
+        // Off wasm there is nothing to export, but a type that is no Environment is an error all the same.
+        const _: $crate::export::Slot<$env> = $crate::export::Slot::new();
+        #[cfg(target_arch = "wasm32")]
+        $crate::__export_component!($env);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_component {
+    ($env:ty) => {
+        const _: () = {
+            use $crate::raw;
+
+            ::std::thread_local! {
+                static ENV: $crate::export::Slot<$env> = const { $crate::export::Slot::new() };
+            }
+
+            struct Plugin;
+
+            impl raw::Guest for Plugin {
+                fn describe() -> raw::Description {
+                    $crate::export::Slot::<$env>::describe(::std::env!("CARGO_PKG_VERSION"))
+                }
+
+                fn create(config: String) -> Result<raw::Spec, raw::CreateError> {
+                    ENV.with(|env| env.create(&config))
+                }
+
+                fn reset(seed: Option<u64>, options: Option<String>) -> Result<raw::View, raw::EnvError> {
+                    ENV.with(|env| env.reset(seed, options.as_deref()))
+                }
+
+                fn step(action: Vec<u8>) -> Result<raw::Transition, raw::EnvError> {
+                    ENV.with(|env| env.step(&action))
+                }
+
+                fn step_many(actions: Vec<u8>, count: u32) -> raw::Transitions {
+                    ENV.with(|env| env.step_many(&actions, count))
+                }
+
+                fn render(mode: raw::RenderMode) -> Result<raw::Frame, raw::EnvError> {
+                    ENV.with(|env| env.render(mode))
+                }
+
+                fn reseed(seed: u64) -> Result<(), raw::EnvError> {
+                    ENV.with(|env| env.reseed(seed))
+                }
+
+                fn call(method: String, arguments: String) -> Result<String, raw::EnvError> {
+                    ENV.with(|env| env.call(&method, &arguments))
+                }
+
+                fn get_attribute(name: String) -> Result<String, raw::EnvError> {
+                    ENV.with(|env| env.get_attribute(&name))
+                }
+
+                fn set_attribute(name: String, value: String) -> Result<(), raw::EnvError> {
+                    ENV.with(|env| env.set_attribute(&name, &value))
+                }
+
+                fn close() {
+                    ENV.with(|env| env.close());
+                }
+            }
+
+    raw::export!(Plugin with_types_in raw);
+        };
+    };
+}

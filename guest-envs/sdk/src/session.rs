@@ -1,0 +1,393 @@
+//! One env and what surrounds it on either side of the border: its spaces, its generator, and where it is in an episode.
+//!
+//! On the path of a step: the host's call → export → **session** → the author's `step`, and back.
+//! Knows the interface's types and the bytes of values; knows nothing of how the component is entered.
+
+use std::hash::{BuildHasher, RandomState};
+
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::info::tree_of;
+use crate::raw;
+use crate::space::{self, Mask, Writer};
+use crate::{Action, CreateError, EnvError, Environment, Frame, Info, InfoFields, NumpyRng, Observation, RenderMode};
+use crate::{Space, Spec, Step, View};
+
+/// The most choices that an action mask may list. One byte each with every step: a space beyond this is not one to mask.
+const MASK_CHOICES_MAX: u64 = 1 << 20;
+
+/// A created env.
+pub(crate) struct Session<E: Environment> {
+    pub(crate) env: E,
+    pub(crate) spec: Spec<E>,
+    observation_bytes: usize,
+    pub(crate) action_bytes: usize,
+    mask_bytes: usize,
+    /// What the last answer said is open; empty unless masked.
+    mask: Vec<u8>,
+    /// None until a seed came.
+    rng: Option<NumpyRng>,
+    episode: Episode,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Episode {
+    NeverBegan,
+    Running,
+    Ended,
+}
+
+/// Who this is; see [`Environment`]'s constants.
+pub(crate) fn describe<E: Environment>(version: &str) -> raw::Description {
+    let want = |want: &crate::Want| raw::Want {
+        kind: want.kind,
+        example: want.example.to_owned(),
+        reason: want.reason.to_owned(),
+        required: want.required,
+    };
+    raw::Description {
+        name: E::NAME.to_owned(),
+        version: version.to_owned(),
+        summary: E::SUMMARY.to_owned(),
+        config_schema: config_schema::<E>().to_string(),
+        render_modes: E::RENDER_MODES.to_vec(),
+        render_fps: E::RENDER_FPS,
+        wants: E::WANTS.iter().map(want).collect(),
+    }
+}
+
+/// The schema of the config, without references and closed against unknown keys.
+pub(crate) fn config_schema<E: Environment>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<E::Config>();
+    schema.insert("additionalProperties".to_owned(), Value::Bool(false));
+    schema.to_value()
+}
+
+impl<E: Environment> Session<E> {
+    pub(crate) fn create(config: &str) -> Result<Self, CreateError> {
+        let config = parse(config).map_err(|message| CreateError::config("", message))?;
+        let env = E::create(config)?;
+        let spec = env.spec();
+        let choices = if spec.masked { spec.action_space.choices() } else { 0 };
+        if choices > MASK_CHOICES_MAX {
+            return Err(CreateError::failed(format!(
+                "an action mask of {choices} choices: {MASK_CHOICES_MAX} at most"
+            )));
+        }
+        Ok(Self {
+            observation_bytes: space::size_of(&spec.observation_space),
+            action_bytes: space::size_of(&spec.action_space),
+            mask_bytes: usize::try_from(choices).expect("bounded above"),
+            mask: Vec::new(),
+            rng: None,
+            episode: Episode::NeverBegan,
+            env,
+            spec,
+        })
+    }
+
+    /// The spec in the interface's terms.
+    pub(crate) fn describe_spec(&self) -> raw::Spec {
+        raw::Spec {
+            observation_space: tree_of(&self.spec.observation_space),
+            action_space: tree_of(&self.spec.action_space),
+            action_masked: self.spec.masked,
+            info_fields: self.spec.info_space.describe(),
+            max_episode_steps: self.spec.max_episode_steps,
+            reward_threshold: self.spec.reward_threshold,
+        }
+    }
+
+    /// A reset whose options are the env's own type.
+    pub(crate) fn reset(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<View<E>, EnvError> {
+        let options = options.map(parse).transpose().map_err(EnvError::InvalidOptions)?.unwrap_or_default();
+        // The generator is replaced only when the env has accepted: a refused reset changes nothing.
+        let mut rng = match seed {
+            Some(seed) => NumpyRng::new(seed),
+            None => self.rng.take().unwrap_or_else(unseeded),
+        };
+        let before = seed.is_none().then(|| rng.clone());
+        let view = match self.env.reset(&mut rng, options) {
+            Ok(view) => view,
+            Err(error) => {
+                self.rng = before.or(self.rng.take());
+                return Err(error);
+            }
+        };
+        self.rng = Some(rng);
+        self.episode = Episode::Running;
+        self.update_mask()?;
+        Ok(view)
+    }
+
+    pub(crate) fn reset_bytes(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<raw::View, EnvError> {
+        let View { observation, info, extra } = self.reset(seed, options)?;
+        self.encode(&observation, &info, extra.as_deref())
+    }
+
+    #[inline]
+    pub(crate) fn step(&mut self, action: Action<E>) -> Result<Step<E>, EnvError> {
+        let Some(rng) = self.rng.as_mut().filter(|_| self.episode == Episode::Running) else {
+            return Err(EnvError::NeedsReset);
+        };
+        if self.spec.masked && !self.spec.action_space.allows(&action, &mut Mask(&self.mask)) {
+            return Err(EnvError::invalid_action("the action mask does not allow it"));
+        }
+        let step = self.env.step(rng, action)?;
+        if step.terminated || step.truncated {
+            self.episode = Episode::Ended;
+        }
+        self.update_mask()?;
+        Ok(step)
+    }
+
+    #[inline]
+    pub(crate) fn step_bytes(&mut self, action: &[u8]) -> Result<raw::Transition, EnvError> {
+        self.needs_running()?;
+        let action = space::decode(&self.spec.action_space, action)
+            .map_err(|mismatch| EnvError::InvalidAction(mismatch.to_string()))?;
+        let Step { observation, reward, terminated, truncated, info, extra } = self.step(action)?;
+        let view = self.encode(&observation, &info, extra.as_deref())?;
+        Ok(raw::Transition { view, reward, terminated, truncated })
+    }
+
+    pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> raw::Transitions {
+        let mut taken = raw::Transitions {
+            taken: 0,
+            observations: Vec::new(),
+            action_masks: Vec::new(),
+            infos: Vec::new(),
+            infos_extra: Vec::new(),
+            rewards: Vec::new(),
+            terminated: false,
+            truncated: false,
+            error: None,
+        };
+        let given = actions.len();
+        if Some(given) != self.action_bytes.checked_mul(count as usize) {
+            let message = format!("{given} bytes for {count} actions of {} bytes", self.action_bytes);
+            taken.error = Some(EnvError::InvalidAction(message));
+            return taken;
+        }
+        for index in 0..count as usize {
+            let action = &actions[index * self.action_bytes..(index + 1) * self.action_bytes];
+            let step = match self.step_bytes(action) {
+                Ok(step) => step,
+                Err(error) => {
+                    taken.error = Some(error);
+                    break;
+                }
+            };
+            taken.taken += 1;
+            taken.observations.extend(step.view.observation);
+            taken.action_masks.extend(step.view.action_mask);
+            taken.infos.extend(step.view.info);
+            taken.infos_extra.push(step.view.info_extra);
+            taken.rewards.push(step.reward);
+            (taken.terminated, taken.truncated) = (step.terminated, step.truncated);
+            if self.episode == Episode::Ended {
+                break;
+            }
+        }
+        if taken.infos_extra.iter().all(String::is_empty) {
+            taken.infos_extra.clear();
+        }
+        taken
+    }
+
+    pub(crate) fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
+        if !E::RENDER_MODES.contains(&mode) {
+            let name = match mode {
+                RenderMode::RgbArray => "rgb-array",
+                RenderMode::Ansi => "ansi",
+            };
+            return Err(EnvError::unsupported(format!("{} has no render mode `{name}`", E::NAME)));
+        }
+        match self.episode {
+            Episode::NeverBegan => Err(EnvError::NeedsReset),
+            Episode::Running | Episode::Ended => self.env.render(mode),
+        }
+    }
+
+    pub(crate) fn reseed(&mut self, seed: u64) -> Result<(), EnvError> {
+        let mut rng = NumpyRng::new(seed);
+        self.env.reseed(&mut rng)?;
+        self.rng = Some(rng);
+        Ok(())
+    }
+
+    pub(crate) fn call(&mut self, method: &str, arguments: &str) -> Result<String, EnvError> {
+        let arguments = parse(arguments).map_err(|message| EnvError::unsupported(format!("arguments: {message}")))?;
+        self.env.call(method, arguments).map(|result| result.to_string())
+    }
+
+    pub(crate) fn get_attribute(&self, name: &str) -> Result<String, EnvError> {
+        self.env.get_attribute(name).map(|value| value.to_string())
+    }
+
+    pub(crate) fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), EnvError> {
+        let value = parse(value).map_err(|message| EnvError::unsupported(format!("value: {message}")))?;
+        self.env.set_attribute(name, value)
+    }
+
+    /// An action means nothing before the first reset or after an episode's end.
+    #[inline]
+    pub(crate) fn needs_running(&self) -> Result<(), EnvError> {
+        if self.episode == Episode::Running { Ok(()) } else { Err(EnvError::NeedsReset) }
+    }
+
+    /// What the last answer said is open.
+    pub(crate) fn mask(&self) -> &[u8] {
+        &self.mask
+    }
+
+    /// Panics where an answer could not travel: natively that is a failed test.
+    pub(crate) fn check(&self, observation: &Observation<E>, info: &Info<E>) {
+        if let Err(error) = self.encode(observation, info, None) {
+            panic!("{error:?}");
+        }
+    }
+
+    /// Asks which choices are open now.
+    #[inline]
+    fn update_mask(&mut self) -> Result<(), EnvError> {
+        if !self.spec.masked {
+            return Ok(());
+        }
+        let mask = self.env.action_mask();
+        if mask.len() != self.mask_bytes {
+            let message = format!("an action mask of {} choices where the space has {}", mask.len(), self.mask_bytes);
+            return Err(EnvError::Failed(message));
+        }
+        self.mask = mask.into_iter().map(u8::from).collect();
+        Ok(())
+    }
+
+    #[inline]
+    fn encode(
+        &self,
+        observation: &Observation<E>,
+        info: &Info<E>,
+        extra: Option<&Map<String, Value>>,
+    ) -> Result<raw::View, EnvError> {
+        let wrong = |what: &str, mismatch| EnvError::Failed(format!("{what}: {mismatch}"));
+        let observation = space::encode(&self.spec.observation_space, observation, self.observation_bytes)
+            .map_err(|mismatch| wrong("observation", mismatch))?;
+        let mut writer = Writer::with_capacity(0);
+        self.spec.info_space.write(info, &mut writer).map_err(|mismatch| wrong("info", mismatch))?;
+        writer.align_composite();
+        let info_extra =
+            extra.map_or_else(String::new, |map| serde_json::to_string(map).expect("JSON has string keys"));
+        Ok(raw::View { observation, action_mask: self.mask.clone(), info: writer.bytes, info_extra })
+    }
+}
+
+/// A generator for a first reset that came without a seed: from the system's randomness, as Gymnasium's is.
+fn unseeded() -> NumpyRng {
+    NumpyRng::new(RandomState::new().hash_one(()))
+}
+
+/// JSON to a value; the error without its position, which means nothing to who wrote no text.
+fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| {
+        let message = error.to_string();
+        message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message).to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    /// Counts to its action, in one-byte spaces so that padding shows; ends at 3, and tells of 2 in JSON.
+    struct Count(u8);
+
+    impl Environment for Count {
+        type Config = NoConfig;
+        type Options = NoOptions;
+        type ObservationSpace = BoxSpace<u8>;
+        type ActionSpace = BoxSpace<u8>;
+        type InfoSpace = NoInfo;
+
+        const NAME: &'static str = "count";
+        const SUMMARY: &'static str = "";
+
+        fn create(_config: NoConfig) -> Result<Self, CreateError> {
+            Ok(Self(0))
+        }
+
+        fn spec(&self) -> Spec<Self> {
+            Spec::new(BoxSpace::all(0, 9), BoxSpace::all(0, 9))
+        }
+
+        fn reset(&mut self, _rng: &mut NumpyRng, _options: NoOptions) -> Result<View<Self>, EnvError> {
+            self.0 = 0;
+            Ok(View::new(0))
+        }
+
+        fn step(&mut self, _rng: &mut NumpyRng, action: u8) -> Result<Step<Self>, EnvError> {
+            self.0 += action;
+            let step = Step::new(self.0, f64::from(action)).terminated(self.0 >= 3);
+            Ok(if self.0 == 2 { step.extra("two", true) } else { step })
+        }
+    }
+
+    fn actions(of: &[u8]) -> Vec<u8> {
+        of.iter().flat_map(|&action| [action, 0, 0, 0, 0, 0, 0, 0]).collect()
+    }
+
+    #[test]
+    fn many_steps_are_as_many_single_ones() {
+        let mut many = Session::<Count>::create("{}").expect("a config");
+        assert_eq!(many.step_many(&actions(&[1]), 1).error, Some(EnvError::NeedsReset));
+        many.reset_bytes(Some(0), None).expect("a reset");
+        let taken = many.step_many(&actions(&[1, 1, 0, 1, 1]), 5);
+        assert_eq!((taken.taken, taken.terminated, taken.error), (4, true, None), "up to the end of the episode");
+        assert_eq!(taken.observations, actions(&[1, 2, 2, 3]));
+        assert_eq!(taken.rewards, [1.0, 1.0, 0.0, 1.0]);
+        assert_eq!(taken.infos_extra, ["", r#"{"two":true}"#, r#"{"two":true}"#, ""]);
+        assert_eq!(many.step_many(&actions(&[1]), 1).error, Some(EnvError::NeedsReset));
+
+        many.reset_bytes(None, None).expect("a reset");
+        let taken = many.step_many(&actions(&[1, 10, 1]), 3);
+        assert_eq!((taken.taken, taken.observations, taken.infos_extra), (1, actions(&[1]), Vec::new()));
+        assert_eq!(taken.error, Some(EnvError::invalid_action("10 is not within 0 and 9")));
+        assert_eq!(many.step_many(&actions(&[1]), 2).taken, 0, "too few bytes for two");
+        assert_eq!(many.step_bytes(&actions(&[1])).expect("a step").view.observation, actions(&[2]));
+    }
+
+    #[test]
+    fn actions_of_another_length_are_refused() {
+        let mut session = Session::<Count>::create("{}").expect("a config");
+        session.reset_bytes(Some(0), None).expect("a reset");
+        for length in [0, 1, 7, 9, 16] {
+            let refused = session.step_bytes(&vec![0; length]);
+            assert!(matches!(refused, Err(EnvError::InvalidAction(_))), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_not_is_unsupported() {
+        let mut session = Session::<Count>::create("{}").expect("a config");
+        session.reset_bytes(Some(0), None).expect("a reset");
+        let refusals = [
+            session.render(RenderMode::Ansi).err(),
+            session.call("fly", "{}").err(),
+            session.get_attribute("wings").err(),
+            session.set_attribute("wings", "2").err(),
+        ];
+        assert_eq!(
+            refusals.map(|error| format!("{error:?}")),
+            [
+                r#"Some(EnvError::Unsupported("count has no render mode `ansi`"))"#,
+                r#"Some(EnvError::Unsupported("count has no method `fly`"))"#,
+                r#"Some(EnvError::Unsupported("count has no attribute `wings`"))"#,
+                r#"Some(EnvError::Unsupported("count has no attribute `wings` that can be set"))"#,
+            ]
+        );
+    }
+}

@@ -1,0 +1,171 @@
+"""Plays gymnasium's own environments and writes down what they did, for rollcage to do again.
+
+    python reference.py [--steps N] [--only PLUGIN] > reference.jsonl
+
+Needs `gymnasium==1.4.0`, which it checks. The output is the same with every run.
+
+Format: JSON Lines, runs one after the other. A run is a header, then its rows in the order of the calls.
+
+    header  {"run": NAME, "env": ID, "plugin": PLUGIN, "config": {…}, "seed": SEED, "steps": N,
+             "max_episode_steps": LIMIT or null, "reward_threshold": NUMBER or null,
+             "observation_space": REPR, "action_space": REPR}
+    reset   {"reset": {"seed": SEED or null, "options": {…} or null}, "observation": O, "info": {…}}
+    step    {"action": A, "observation": O, "reward": R, "terminated": B, "truncated": B, "info": {…}}
+            and `"ansi": TEXT`, in reset and step alike, where the environment renders text
+
+`config` is what the plugin is created with: the keyword arguments of `gymnasium.make(ID, …)`, and what ID itself stands
+for (`{"map_name": "8x8"}` for FrozenLake8x8-v1). `repr` of a space is Gymnasium's. A Box is a list of numbers, each the
+shortest text that gives the same double again; for a float32 that is the double of the same value. A Discrete is an integer, a
+Tuple a list. `truncated` is that of the time limit, which wraps the environment as `gymnasium.make` does it.
+
+The first row of a run resets with its seed. A step that ends an episode is followed by a reset without a seed, as an
+automatic reset is, mostly without options. Some runs also reset in the middle of an episode, with and without a seed.
+The N steps do not count resets. Actions are drawn uniformly from a generator of their own.
+"""
+
+import argparse
+import json
+import random
+import sys
+
+import gymnasium
+import numpy as np
+
+VERSION = "1.4.0"
+STEPS = 2000
+
+LAKE_10 = [
+    "SFFFHFFFFF",
+    "FFFFFFFFHF",
+    "FHFFFFHFFF",
+    "FFFFHFFFFS",
+    "FFFFFFFFFF",
+    "HFFFFFGFFF",
+]
+
+# name, id, plugin, config, keyword arguments, seeds, reset options
+RUNS = [
+    ("cartpole", "CartPole-v1", "cartpole", {}, {}, [0, 7, 2**32 - 1, 2**32 + 5, 2**64 - 1], [None]),
+    ("cartpole-sutton-barto", "CartPole-v1", "cartpole", None, {"sutton_barto_reward": True}, [1, 123], [None]),
+    (
+        "cartpole-options",
+        "CartPole-v1",
+        "cartpole",
+        {},
+        {},
+        [2, 99],
+        [None, {}, {"low": -0.1, "high": 0.1}, {"low": 0.0}, {"high": 0.2}, {"low": 0.01, "high": 0.01}],
+    ),
+    ("frozenlake", "FrozenLake-v1", "frozenlake", {}, {}, [0, 7, 2**40 + 1], [None]),
+    ("frozenlake-8x8", "FrozenLake8x8-v1", "frozenlake", {"map_name": "8x8"}, {}, [0, 11], [None]),
+    ("frozenlake-firm", "FrozenLake-v1", "frozenlake", None, {"is_slippery": False}, [3], [None]),
+    ("frozenlake-success-rate", "FrozenLake-v1", "frozenlake", None, {"success_rate": 0.75}, [4], [None]),
+    ("frozenlake-sure", "FrozenLake-v1", "frozenlake", None, {"success_rate": 1.0}, [5], [None]),
+    (
+        "frozenlake-rewards",
+        "FrozenLake-v1",
+        "frozenlake",
+        None,
+        {"reward_schedule": [10, -5.5, -0.1]},
+        [6],
+        [None],
+    ),
+    (
+        "frozenlake-desc",
+        "FrozenLake-v1",
+        "frozenlake",
+        None,
+        {"desc": LAKE_10, "success_rate": 0.9, "reward_schedule": [2, -1, 0.125]},
+        [8, 9],
+        [None, {}],
+    ),
+    ("frozenlake-desc-firm", "FrozenLake-v1", "frozenlake", None, {"desc": ["FSF", "FFF"], "is_slippery": False}, [1], [None]),
+    ("blackjack", "Blackjack-v1", "blackjack", {}, {}, [0, 7, 2**33], [None, {}]),
+    ("blackjack-natural", "Blackjack-v1", "blackjack", None, {"natural": True, "sab": False}, [1, 2], [None]),
+    ("blackjack-plain", "Blackjack-v1", "blackjack", None, {"sab": False}, [3], [None]),
+    ("blackjack-both", "Blackjack-v1", "blackjack", None, {"natural": True, "sab": True}, [4], [None]),
+]
+
+
+def plain(value):
+    """numpy's and Gymnasium's values as JSON has them, nothing rounded."""
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value.tolist()]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def write(row):
+    """One line, in ASCII."""
+    print(json.dumps(row, allow_nan=False))
+
+
+def play(name, env_id, plugin, config, kwargs, seed, options, steps):
+    """One run: the header, then resets and steps."""
+    ansi = plugin == "frozenlake"
+    env = gymnasium.make(env_id, **kwargs, **({"render_mode": "ansi"} if ansi else {}))
+    write(
+        {
+            "run": f"{name}/{seed}",
+            "env": env_id,
+            "plugin": plugin,
+            "config": kwargs if config is None else config,
+            "seed": seed,
+            "steps": steps,
+            "max_episode_steps": env.spec.max_episode_steps,
+            "reward_threshold": env.spec.reward_threshold,
+            "observation_space": repr(env.observation_space),
+            "action_space": repr(env.action_space),
+        }
+    )
+    actions = random.Random(f"actions of {name}/{seed}")
+    picture = lambda: {"ansi": env.render()} if ansi else {}
+
+    def reset(seed):
+        chosen = actions.choice(options)
+        observation, info = env.reset(seed=seed, options=chosen)
+        call = {"seed": seed, "options": chosen}
+        write({"reset": call, "observation": plain(observation), "info": plain(info), **picture()})
+
+    reset(seed)
+    for step in range(steps):
+        action = actions.randrange(int(env.action_space.n))
+        observation, reward, terminated, truncated, info = env.step(action)
+        write(
+            {
+                "action": action,
+                "observation": plain(observation),
+                "reward": float(reward),
+                "terminated": bool(terminated),
+                "truncated": bool(truncated),
+                "info": plain(info),
+                **picture(),
+            }
+        )
+        if terminated or truncated:
+            reset(None)
+        elif seed % 2 == 1 and step % 500 == 250:
+            reset(seed + 1 if step % 1000 == 250 and seed < 2**64 - 1 else None)
+    env.close()
+
+
+def main():
+    """All runs, or those of one plugin."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--steps", type=int, default=STEPS, help="steps of each run")
+    parser.add_argument("--only", metavar="PLUGIN", help="the runs of this plugin alone")
+    arguments = parser.parse_args()
+    if gymnasium.__version__ != VERSION:
+        sys.exit(f"gymnasium {gymnasium.__version__}: expected {VERSION}")
+    for name, env_id, plugin, config, kwargs, seeds, options in RUNS:
+        for seed in seeds if arguments.only in (None, plugin) else []:
+            play(name, env_id, plugin, config, kwargs, seed, options, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()

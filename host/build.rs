@@ -1,0 +1,142 @@
+//! Builds the plugins that ship with rollcage from source, and gives this build a name.
+//!
+//! The guests are a workspace of their own, for another target, in a target folder of their own (cargo would wait for
+//! itself in ours), with the outer build's flags and wrappers cleared (clippy's driver cannot build a guest).
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::Hasher;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// What `rollcage` knows by name.
+const SHIPPED: &[&str] = &["blackjack", "cartpole", "frozenlake"];
+
+fn main() {
+    let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));
+    let root = here.parent().unwrap_or(&here).to_owned();
+    name_this_build(&here, &root);
+    if std::env::var_os("CARGO_FEATURE_SHIPPED").is_some() {
+        build_guests(&root);
+    }
+}
+
+fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| fail(&format!("cargo did not set {name}")))
+}
+
+fn fail(what: &str) -> ! {
+    for line in what.lines() {
+        println!("cargo::error={line}");
+    }
+    exit(1)
+}
+
+/// Host and worker must be of one build: a hash over everything that makes one.
+fn name_this_build(here: &Path, root: &Path) {
+    let mut files = vec![here.join("Cargo.toml"), root.join("Cargo.lock")];
+    for folder in [here.join("src"), root.join("wit")] {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        collect(&folder, &mut files);
+    }
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        println!("cargo::rerun-if-changed={}", file.display());
+        hasher.write(file.strip_prefix(root).unwrap_or(&file).as_os_str().as_encoded_bytes());
+        hasher.write(&fs::read(&file).unwrap_or_default());
+    }
+    println!("cargo::rustc-env=ROLLCAGE_BUILD={}-{:016x}", env("CARGO_PKG_VERSION"), hasher.finish());
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+    }
+}
+
+fn build_guests(root: &Path) {
+    let guests = root.join("guest-envs");
+    for name in SHIPPED.iter().chain(&["sdk"]) {
+        println!("cargo::rerun-if-changed={}", guests.join(name).join("src").display());
+        println!("cargo::rerun-if-changed={}", guests.join(name).join("Cargo.toml").display());
+    }
+    println!("cargo::rerun-if-changed={}", guests.join("Cargo.toml").display());
+    println!("cargo::rerun-if-changed={}", guests.join("Cargo.lock").display());
+    let out = PathBuf::from(env("OUT_DIR"));
+    // OUT_DIR is TARGET_DIR/PROFILE/build/rollcage-HASH/out.
+    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("guests");
+    add_target();
+
+    let mut cargo = Command::new(env("CARGO"));
+    cargo.args(["build", "--release", "--locked", "--target", TARGET]);
+    cargo.arg("--manifest-path").arg(guests.join("Cargo.toml")).arg("--target-dir").arg(&target_dir);
+    for name in SHIPPED {
+        cargo.args(["--package", name]);
+    }
+    clear_outer_build(&mut cargo);
+    match cargo.output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => fail(&format!("the guest environments do not build:\n{}", String::from_utf8_lossy(&output.stderr))),
+        Err(error) => fail(&format!("cargo cannot be started for the guest environments: {error}")),
+    }
+
+    let built = target_dir.join(TARGET).join("release");
+    let rows: String = SHIPPED
+        .iter()
+        .map(|name| {
+            let from = built.join(format!("{name}.wasm"));
+            let to = out.join(format!("{name}.wasm"));
+            if let Err(error) = fs::copy(&from, &to) {
+                fail(&format!("{}: {error}", from.display()));
+            }
+            format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", to.display().to_string())
+        })
+        .collect();
+    if let Err(error) = fs::write(out.join("shipped.rs"), format!("[{rows}]")) {
+        fail(&format!("{}: {error}", out.display()));
+    }
+}
+
+/// What the outer cargo set for this build must not reach the inner one.
+fn clear_outer_build(cargo: &mut Command) {
+    const KEPT: &[&str] = &["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_TERM_COLOR"];
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let network = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+        let outer = text.starts_with("CARGO_") || text.starts_with("RUSTC") || text.starts_with("CLIPPY_");
+        let kept = KEPT.contains(&&*text) || network.iter().any(|prefix| text.starts_with(prefix));
+        if (outer && !kept) || matches!(&*text, "RUSTFLAGS" | "RUSTDOCFLAGS" | "RUSTDOC" | "TARGET" | "HOST") {
+            cargo.env_remove(&name);
+        }
+    }
+    // An empty wrapper also overrules one from a configuration file.
+    cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
+}
+
+/// Adds the guests' target where it is missing and rustup is there; says so, because it changes the toolchain.
+fn add_target() {
+    let lib = Command::new(env("RUSTC")).args(["--print", "target-libdir", "--target", TARGET]).output();
+    let there = lib.is_ok_and(|output| {
+        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    });
+    if there {
+        return;
+    }
+    match Command::new("rustup").args(["target", "add", TARGET]).output() {
+        Ok(output) if output.status.success() => {
+            println!("cargo::warning=added the target {TARGET} to this toolchain, by `rustup target add {TARGET}`");
+        }
+        Ok(output) => fail(&format!(
+            "the target {TARGET} is missing, and `rustup target add {TARGET}` failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
+        Err(_) => fail(&format!(
+            "the target {TARGET} is missing, and there is no rustup to add it\n\
+             install the Rust toolchain by rustup (https://rustup.rs), then run: rustup target add {TARGET}"
+        )),
+    }
+}

@@ -1,0 +1,63 @@
+//! The interface versions this rollcage speaks: one frozen folder of `wit/` and one file here for each.
+//!
+//! A component is bound once, in [`Pre::instantiate`], into the function handles that
+//! [`Instance`](crate::worker::instance::Instance) calls. This is the one place that looks at a version; the path of
+//! a step has none. When a second version comes, the older file turns its handles and types into the newer one's.
+
+mod v0_1_0;
+
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+pub(crate) use self::v0_1_0::{CreateError, Exports};
+use crate::worker::wasi::Guest;
+
+/// Interface versions, oldest first.
+pub(crate) const SUPPORTED: &[&str] = &["0.1.0"];
+
+/// What a plugin exports, before its version.
+pub(crate) const EXPORT: &str = "rollcage:env/environment@";
+
+/// A component whose imports are linked and whose exports are found, ready to be instantiated.
+pub(crate) enum Pre {
+    /// Interface 0.1.0.
+    V0_1_0(v0_1_0::Pre),
+}
+
+impl Pre {
+    /// Finds the exports of an interface version; `None` if rollcage does not speak it.
+    ///
+    /// # Errors
+    ///
+    /// If the component's export has not the version's functions.
+    pub(crate) fn new(interface: &str, pre: InstancePre<Guest>) -> Option<wasmtime::Result<Pre>> {
+        match interface {
+            "0.1.0" => Some(v0_1_0::pre(pre).map(Pre::V0_1_0)),
+            _ => None,
+        }
+    }
+
+    /// Instantiates the component and keeps its functions.
+    ///
+    /// # Errors
+    ///
+    /// If a limit of the store is reached, memory is refused, or the guest's own start traps.
+    pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Exports> {
+        match self {
+            Pre::V0_1_0(pre) => v0_1_0::instantiate(pre, store),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_supported_version_has_a_frozen_folder() {
+        let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+        for version in SUPPORTED {
+            assert!(wit.join(version).is_dir(), "wit/{version} is missing");
+        }
+    }
+}

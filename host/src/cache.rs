@@ -1,0 +1,126 @@
+//! Compiled code and descriptions on disk, by what they were made from: the file's hash, this build, the settings.
+//! Knows files; knows nothing of what is in them but that it is whole.
+//!
+//! A folder of the user's own (0700). An entry is one file: a checksum, a description, code. It is written under a name
+//! of its own and renamed into place, so many processes can share the folder; one that is torn or was tampered with
+//! is compiled again.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::control::EngineSettings;
+use crate::error::UsageError;
+use crate::limits::Limits;
+use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
+
+/// The first bytes of an entry; the digit is the format's.
+const MAGIC: &[u8; 16] = b"rollcage-cache-1";
+
+/// What a cache holds of a plugin.
+pub(crate) struct Entry {
+    pub(crate) description: Description,
+    pub(crate) code: Vec<u8>,
+}
+
+/// A folder of compiled plugins.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// Opens a cache folder, making it (0700) where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, belongs to somebody else, or others may write to it: code from there would be anybody's.
+    pub fn open(folder: &Path) -> Result<Cache, UsageError> {
+        let shown = folder.display();
+        let hint = "name another one with `ROLLCAGE_CACHE`, or pass `--no-cache`";
+        let refuse = |what: String| UsageError::new(format!("cache folder `{shown}`: {what}")).hint(hint);
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| refuse(error.to_string()))?;
+        let metadata = std::fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(refuse("it belongs to somebody else".to_owned()));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(refuse("others may write to it".to_owned()));
+        }
+        Ok(Cache { folder: folder.to_owned() })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The name of an entry.
+    pub(crate) fn key(sha256: &[u8; 32], engine: EngineSettings, build: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(sha256);
+        hasher.update(format!("{engine:?}").as_bytes());
+        hasher.update(build.as_bytes());
+        hasher.finalize().to_hex().to_string()
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{key}.plugin"))
+    }
+
+    /// The entry of a key, if it is there and whole.
+    pub(crate) fn read(&self, key: &str) -> Option<Entry> {
+        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(key)).ok()?;
+        let metadata = file.metadata().ok()?;
+        let limit = Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024;
+        let ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
+        if !ours || metadata.len() > limit {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
+        file.read_to_end(&mut bytes).ok()?;
+        let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
+        let (checksum, payload) = rest.split_at_checked(blake3::OUT_LEN)?;
+        if magic != MAGIC || checksum != checksum_of(key, payload) {
+            tracing::warn!("cache: entry {key} is damaged; the plugin is compiled again");
+            return None;
+        }
+        let (len, rest) = payload.split_first_chunk::<4>()?;
+        let (description, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        Some(Entry { description: Description::decode(description).ok()?, code: code.to_owned() })
+    }
+
+    /// Writes an entry: whole under a name of its own, then in place by one rename.
+    pub(crate) fn write(&self, key: &str, entry: &Entry) -> io::Result<()> {
+        static WRITES: AtomicU32 = AtomicU32::new(0);
+        let description = entry.description.encode().map_err(io::Error::other)?;
+        let len = u32::try_from(description.len()).map_err(io::Error::other)?;
+        let mut payload = Vec::with_capacity(4 + description.len() + entry.code.len());
+        payload.extend(len.to_le_bytes());
+        payload.extend(&description);
+        payload.extend(&entry.code);
+        let number = WRITES.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(format!("{key}.{}-{number}.tmp", std::process::id()));
+        let written = (|| {
+            let mut file: File =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&checksum_of(key, &payload))?;
+            file.write_all(&payload)?;
+            std::fs::rename(&temporary, self.path(key))
+        })();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+}
+
+/// The checksum of an entry: over its key too, so that one entry's file is not taken for another's.
+fn checksum_of(key: &str, payload: &[u8]) -> [u8; blake3::OUT_LEN] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.update(payload);
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,353 @@
+//! WALL 1: wasm itself. The engine's settings, and the caps of one store.
+//!
+//! One function makes the [`Config`], for the process that compiles and for the worker that loads: code that was
+//! compiled under other settings does not load. Everything that could make two runs differ is set here by name,
+//! also where it is the engine's default today. Knows nothing of plugins, files or processes.
+
+use std::num::NonZeroUsize;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{Config, OptLevel, ResourceLimiter, Store, Strategy, WasmBacktraceDetails};
+
+use crate::control::{Backend, EngineSettings};
+use crate::fault::BACKTRACE_FRAMES_MAX;
+use crate::slab::BULK_BYTES_MAX;
+
+/// The version of the `wasmtime` crate. Fuel prices, stack depth and the format of compiled code belong to it, so
+/// it is part of the cache's key and of a rollout's manifest. The crate does not export its version; a test
+/// compares this one with `Cargo.lock`.
+pub(crate) const ENGINE_VERSION: &str = "48.0.8";
+
+/// Native stack that wasm frames may use, in bytes. The engine's default of 512 KiB is met by honest recursive
+/// code; a main thread has 8 MiB, and the signal handler and host functions run on the same stack. A frame's size
+/// is the compiler's choice, so *where* a recursion ends differs between machines: faults of this kind are marked
+/// as not portable. Most guests never get here: a Rust or C guest exhausts its own stack in linear memory first.
+const WASM_STACK_BYTES: usize = 1 << 20;
+
+/// What the engine's `async` half asks for and never uses here (no call is asynchronous): it must not be smaller
+/// than [`WASM_STACK_BYTES`].
+const ASYNC_STACK_BYTES: usize = 2 << 20;
+
+/// Address space reserved for each linear memory: all that 32 bits can address, so that native code needs no bounds
+/// checks and a memory never moves. Address space only; what a guest may *use* is [`MemoryLimiter`]'s.
+const MEMORY_RESERVATION_BYTES: u64 = 1 << 32;
+
+/// Bytes that one call may carry from the guest to the host, results included: the largest answer that fits the
+/// slab, a frame that fills its bulk area (a 4K frame has 25 MB), and a little for what is around it. The engine's
+/// default is 128 MiB. Counts one call: what the host keeps between calls is capped by [`RESOURCES_MAX`].
+const HOSTCALL_BYTES_MAX: usize = BULK_BYTES_MAX + (1 << 20);
+
+/// Live resources (streams, pollables, descriptors, errors) that a guest may make the host keep, and live handles
+/// it may hold, its own resources included. A simulator's client holds a dozen; the engine's defaults are
+/// 1,000,000 and 100,000. A resource takes about a hundred bytes of host memory. Does not bound what a single
+/// resource buffers: ours buffer nothing.
+const RESOURCES_MAX: usize = 4096;
+
+/// Bytes of one request to `wasi:random`. More is a trap; the interface has no way to give less than was asked for.
+pub(crate) const RANDOM_BYTES_MAX: u64 = 64 * 1024;
+
+/// Bytes of one write to a stream, as `check-write` tells the guest; what upstream uses since its own 1 MiB let a
+/// guest make the host allocate.
+pub(crate) const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// Core instances, and tables, of one component. A Rust guest has about five; an interpreter whose shared
+/// libraries were linked at build time has one for each, about fifty.
+const INSTANCES_MAX: usize = 256;
+
+/// Linear memories of one component. Each reserves 4 GiB of address space, of the 128 TiB a process has; their sum
+/// is bounded by the memory limit.
+const MEMORIES_MAX: usize = 32;
+
+/// Elements of all tables together, eight bytes each and not part of the memory limit. An interpreter's function
+/// table has some tens of thousands.
+const TABLE_ELEMENTS_MAX: usize = 1 << 20;
+
+/// The engine's configuration, for compiling and for loading alike.
+///
+/// # Errors
+///
+/// None on the targets rollcage builds for: the engine refuses a backend that it was built without.
+pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+
+    // Whose code: Cranelift in both cases. Winch had four advisories in one day, one of them an escape.
+    config.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
+    if settings.backend == Backend::Pulley {
+        config.target("pulley64")?;
+    }
+
+    // The same results on every machine.
+    // A NaN's bits are the processor's choice otherwise.
+    config.cranelift_nan_canonicalization(true);
+    // Relaxed SIMD is allowed (toolchains emit it), but not its freedom.
+    config.relaxed_simd_deterministic(true);
+    // A memory that cannot move cannot fail to: growth fails at the limit, or is a fault (`MemoryLimiter`).
+    config.memory_reservation(MEMORY_RESERVATION_BYTES).memory_may_move(false);
+    // Fuel is counted in wasm operators; epochs are wall time, and off for good.
+    config.consume_fuel(settings.fuel).epoch_interruption(false);
+    config.max_wasm_stack(WASM_STACK_BYTES).async_stack_size(ASYNC_STACK_BYTES);
+
+    // Native code finds out-of-bounds accesses, divisions by zero and the like by signal, which is what makes it
+    // fast; the interpreter never does, and the handlers lie idle.
+    config.signals_based_traps(settings.backend == Backend::Native);
+
+    // A trap names the functions it came through. Names are in the code already; lines would need the plugin's
+    // debug information, a stranger's DWARF, and an environment variable decides by default.
+    config
+        .generate_address_map(true)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .debug_info(false)
+        .debug_symbols(false);
+    // Nothing unwinds through wasm frames; the tables would be registered with the system at each load.
+    config.native_unwind_info(false);
+
+    // A memory's initial image is mapped from the code's own file, copy on write, so that workers share it.
+    config.memory_init_cow(true);
+
+    // Proposals that no plugin needs are less compiler to attack. GC, exceptions, threads and async components are
+    // not even compiled in (`Cargo.toml`).
+    config
+        .concurrency_support(false)
+        .shared_memory(false)
+        .wasm_memory64(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_stack_switching(false);
+    Ok(config)
+}
+
+/// What compiled code depends on beside the plugin: a part of the cache's key, and of a rollout's manifest.
+///
+/// Native code also depends on the processor's features (a cache may lie on a file system that several machines
+/// share); code for a processor that has more does not load.
+pub(crate) fn settings_fingerprint(settings: &EngineSettings) -> String {
+    let backend = match settings.backend {
+        Backend::Native => format!("native-{}{}", std::env::consts::ARCH, processor_features()),
+        Backend::Pulley => "pulley64".to_owned(),
+    };
+    let fuel = if settings.fuel { "-fuel" } else { "" };
+    format!("wasmtime-{ENGINE_VERSION}-{backend}{fuel}")
+}
+
+/// The features that the compiler asks for on this architecture, as `+a+b`.
+fn processor_features() -> String {
+    #[cfg(target_arch = "x86_64")]
+    macro_rules! present {
+        ($($name:tt)*) => { [$(($name, std::is_x86_feature_detected!($name))),*] };
+    }
+    #[cfg(target_arch = "x86_64")]
+    let features = present!(
+        "cmpxchg16b" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "avxvnni" "avx512vnni" "bmi1" "bmi2"
+        "avx512bitalg" "avx512dq" "avx512f" "avx512vl" "avx512vbmi" "lzcnt"
+    );
+    #[cfg(target_arch = "aarch64")]
+    macro_rules! present {
+        ($($name:tt)*) => { [$(($name, std::arch::is_aarch64_feature_detected!($name))),*] };
+    }
+    #[cfg(target_arch = "aarch64")]
+    let features = present!("lse" "paca" "fp16" "dotprod" "i8mm");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let features: [(&str, bool); 0] = [];
+
+    features.iter().filter(|(_, present)| *present).map(|(name, _)| format!("+{name}")).collect()
+}
+
+/// Sets the caps of a store that are not [`MemoryLimiter`]'s.
+pub(crate) fn cap_store<T>(store: &mut Store<T>) {
+    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+    store.set_max_component_handles(RESOURCES_MAX);
+}
+
+/// An empty table of host resources with its cap set.
+pub(crate) fn resource_table() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    table
+}
+
+/// The operating system refused memory below the limit: never a `-1` to the guest, which would make the machine's
+/// state part of the rollout.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system refused memory below the limit: {0}")]
+pub(crate) struct SystemRefusal(String);
+
+/// Bounds the linear memories and tables of one store.
+///
+/// Growth beyond a memory's own declared maximum or beyond the limit fails as wasm says (`memory.grow` returns -1),
+/// the same on every machine, and the second is remembered, because a guest that then traps has run out of memory.
+/// Growth that the operating system refuses is an error, which ends the instance.
+#[derive(Debug)]
+pub(crate) struct MemoryLimiter {
+    memory_bytes_max: usize,
+    memory_bytes: usize,
+    table_elements: usize,
+    refused: bool,
+}
+
+impl MemoryLimiter {
+    /// A limiter for a store that holds nothing yet. `memory_bytes_max` bounds all its memories together.
+    pub(crate) fn new(memory_bytes_max: u64) -> MemoryLimiter {
+        let memory_bytes_max = usize::try_from(memory_bytes_max).unwrap_or(usize::MAX);
+        MemoryLimiter { memory_bytes_max, memory_bytes: 0, table_elements: 0, refused: false }
+    }
+
+    /// Forgets refusals of the calls before.
+    pub(crate) fn begin_call(&mut self) {
+        self.refused = false;
+    }
+
+    /// Whether a growth beyond a limit of ours was refused since [`MemoryLimiter::begin_call`].
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// The limit, in bytes.
+    pub(crate) fn memory_bytes_max(&self) -> usize {
+        self.memory_bytes_max
+    }
+
+    /// Adds a growth to a total, unless the guest's own maximum or our limit is in the way.
+    fn grow(&mut self, total: fn(&mut Self) -> (&mut usize, usize), from: usize, to: usize, own: Option<usize>) -> bool {
+        if own.is_some_and(|own| to > own) {
+            return false;
+        }
+        let (sum, limit) = total(self);
+        let grown = sum.saturating_add(to.saturating_sub(from));
+        if grown > limit {
+            self.refused = true;
+            return false;
+        }
+        *sum = grown;
+        true
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(|l| (&mut l.memory_bytes, l.memory_bytes_max), current, desired, maximum))
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // The engine also comes here without asking first, for more than 32 bits can address: that is the guest's
+        // own mistake, and -1.
+        if is_system_refusal(&error) { Err(SystemRefusal(error.root_cause().to_string()).into()) } else { Ok(()) }
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(|l| (&mut l.table_elements, TABLE_ELEMENTS_MAX), current, desired, maximum))
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+}
+
+/// Whether an error of the engine comes from the operating system or the host's allocator.
+fn is_system_refusal(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>() || cause.is::<wasmtime::OutOfMemory>()
+    })
+}
+
+/// Whether an error of the engine means that a cap of this file, or the machine's memory, was reached.
+///
+/// Two of the caps have no error type of their own upstream; their texts are matched here, and the tests that reach
+/// each cap with a guest would notice another wording.
+pub(crate) fn is_memory_cap(error: &wasmtime::Error) -> bool {
+    let table_full = error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<wasmtime::component::ResourceTableError>(),
+            Some(wasmtime::component::ResourceTableError::Full)
+        )
+    });
+    let text = error.root_cause().to_string();
+    table_full
+        || is_system_refusal(error)
+        || error.is::<SystemRefusal>()
+        || text.contains("store handle limit exceeded")
+        || text.contains("fuel allocated for hostcalls has been exhausted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 65_536;
+
+    #[test]
+    fn both_backends_make_an_engine_with_and_without_fuel() {
+        for backend in [Backend::Native, Backend::Pulley] {
+            for fuel in [false, true] {
+                let config = config(&EngineSettings { backend, fuel }).expect("a config");
+                let engine = wasmtime::Engine::new(&config).expect("an engine");
+                assert_eq!(engine.is_pulley(), backend == Backend::Pulley);
+            }
+        }
+    }
+
+    #[test]
+    fn engine_version_is_the_locked_one() {
+        let lock = include_str!("../../../Cargo.lock");
+        let locked = format!("name = \"wasmtime\"\nversion = \"{ENGINE_VERSION}\"");
+        assert!(lock.contains(&locked), "ENGINE_VERSION {ENGINE_VERSION} is not the version in Cargo.lock");
+    }
+
+    #[test]
+    fn fingerprints_of_all_settings_differ() {
+        let mut all = Vec::new();
+        for backend in [Backend::Native, Backend::Pulley] {
+            for fuel in [false, true] {
+                all.push(settings_fingerprint(&EngineSettings { backend, fuel }));
+            }
+        }
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn memories_share_one_limit_and_the_refusal_is_remembered_for_the_call() {
+        let mut limiter = MemoryLimiter::new(10 * PAGE as u64);
+        assert!(limiter.memory_growing(0, 6 * PAGE, None).expect("an answer"));
+        assert!(limiter.memory_growing(0, 4 * PAGE, None).expect("an answer"));
+        assert!(!limiter.refused());
+        assert!(!limiter.memory_growing(4 * PAGE, 5 * PAGE, None).expect("an answer"));
+        assert!(limiter.refused());
+        limiter.begin_call();
+        assert!(!limiter.refused());
+    }
+
+    #[test]
+    fn a_guests_own_maximum_is_not_a_refusal_of_ours() {
+        let mut limiter = MemoryLimiter::new(10 * PAGE as u64);
+        assert!(!limiter.memory_growing(0, 3 * PAGE, Some(2 * PAGE)).expect("an answer"));
+        assert!(!limiter.refused());
+        assert!(limiter.memory_growing(0, 10 * PAGE, None).expect("an answer"));
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_system_is_an_error() {
+        let mut limiter = MemoryLimiter::new(PAGE as u64);
+        assert!(limiter.memory_grow_failed(wasmtime::Error::msg("memory growth exceeds memory type's limits")).is_ok());
+        let refused = limiter.memory_grow_failed(rustix::io::Errno::NOMEM.into()).expect_err("an error");
+        assert!(is_memory_cap(&refused));
+    }
+
+    #[test]
+    fn table_elements_are_bounded() {
+        let mut limiter = MemoryLimiter::new(0);
+        assert!(limiter.table_growing(0, TABLE_ELEMENTS_MAX, None).expect("an answer"));
+        assert!(!limiter.table_growing(0, 1, None).expect("an answer"));
+        assert!(limiter.refused());
+    }
+}

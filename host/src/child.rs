@@ -1,0 +1,219 @@
+//! One worker process as the host sees it: its descriptors, what it said, its log, and how it ended.
+//! Knows processes; knows nothing of envs. Only the watcher starts, reads and reaps one.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rustix::net::SendFlags;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+use serde::Serialize;
+
+use crate::control::{self, FromWorker};
+use crate::slab::HostSlab;
+use crate::wait::SLICE;
+
+/// Bytes of guest log kept per worker, newest first to stay. A guest that logs without end costs this much and no
+/// more; what was dropped is counted.
+pub const LOG_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a killed process may take to be gone. Only a process stuck in the kernel takes longer than milliseconds.
+const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Somebody else in this program reaped it (a handler that waits for any child).
+    Unknown,
+}
+
+/// The newest bytes of a log, and how many older ones were dropped.
+#[derive(Clone, Debug, Default)]
+pub struct LogTail {
+    bytes: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl LogTail {
+    /// Appends, dropping the oldest beyond [`LOG_BYTES_MAX`].
+    pub fn push(&mut self, bytes: &[u8]) {
+        let skipped = bytes.len().saturating_sub(LOG_BYTES_MAX);
+        let bytes = &bytes[skipped..];
+        let excess = (self.bytes.len() + bytes.len()).saturating_sub(LOG_BYTES_MAX);
+        self.bytes.drain(..excess);
+        self.bytes.extend(bytes);
+        self.dropped += (skipped + excess) as u64;
+    }
+
+    /// Appends what another log holds.
+    pub fn append(&mut self, other: &LogTail) {
+        self.dropped += other.dropped;
+        let (first, second) = other.bytes.as_slices();
+        self.push(first);
+        self.push(second);
+    }
+
+    /// The text, as UTF-8 with replacement characters where it is none. Not escaped: see [`crate::text::escape`].
+    pub fn text(&self) -> String {
+        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Bytes that were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// What the watcher and the owner of a worker both see.
+pub(crate) struct Shared {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) control: OwnedFd,
+    pub(crate) slab: Option<HostSlab>,
+    /// Set with every message, lie and death: the stepper's one look beside the slab's word.
+    pub(crate) attention: AtomicBool,
+    /// The process is gone and reaped; `exit` and the whole log stand.
+    pub(crate) dead: AtomicBool,
+    pub(crate) exit: OnceLock<Exit>,
+    /// What the worker wrote to the socket that it should not have.
+    pub(crate) lie: OnceLock<String>,
+    pub(crate) log: Mutex<LogTail>,
+}
+
+/// A worker, owned. Dropping it kills the process and waits until it is reaped.
+pub(crate) struct Child {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) messages: Receiver<FromWorker>,
+}
+
+/// What waiting for a message came to.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Message(FromWorker),
+    Lie(String),
+    Dead(Exit),
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Child {
+    /// The slab of an env worker.
+    pub(crate) fn slab(&self) -> Option<&HostSlab> {
+        self.shared.slab.as_ref()
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.shared.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether the process is gone and reaped.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.shared.dead.load(Acquire)
+    }
+
+    /// Sends a message. Never waits: a worker that does not read its socket is told nothing more.
+    pub(crate) fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+        control::send(self.shared.control.as_fd(), message, descriptors, SendFlags::DONTWAIT)
+    }
+
+    /// Waits for a message, a lie or death: at most `time` and one [`SLICE`]. Messages come before the death that
+    /// followed them.
+    pub(crate) fn listen(&self, time: Duration) -> Heard {
+        let time = time.min(SLICE);
+        let message = if time.is_zero() {
+            self.messages.try_recv().map_err(|error| error.is_disconnected())
+        } else {
+            self.messages.recv_timeout(time).map_err(|error| matches!(error, RecvTimeoutError::Disconnected))
+        };
+        match message {
+            Ok(message) => Heard::Message(message),
+            Err(disconnected) => match (self.shared.lie.get(), self.shared.exit.get()) {
+                (Some(lie), _) => Heard::Lie(lie.clone()),
+                (None, Some(exit)) if disconnected => Heard::Dead(*exit),
+                _ => {
+                    if disconnected {
+                        // The watcher hangs up before it reaps: give it the moment it needs.
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    Heard::Nothing
+                }
+            },
+        }
+    }
+
+    /// Kills the process, if it lives.
+    pub(crate) fn kill(&self) {
+        if !self.is_dead() {
+            // ESRCH: it is gone already, and the watcher is about to say so.
+            let _ = pidfd_send_signal(&self.shared.pidfd, Signal::KILL);
+        }
+    }
+
+    /// Waits until the process is gone and reaped.
+    pub(crate) fn wait_dead(&self) -> Exit {
+        let until = Instant::now() + REAP_TIMEOUT;
+        while !self.is_dead() && Instant::now() < until {
+            match self.messages.recv_timeout(SLICE) {
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_micros(100)),
+            }
+        }
+        self.shared.exit.get().copied().unwrap_or(Exit::Unknown)
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> LogTail {
+        self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+        self.wait_dead();
+    }
+}
+
+impl Shared {
+    /// The watcher's last word on a process.
+    pub(crate) fn set_dead(&self, exit: Exit) {
+        let _ = self.exit.set(exit);
+        self.dead.store(true, Release);
+        self.alert();
+    }
+
+    /// Makes whoever waits look up. The wake is a hint: a waiter that is not asleep yet looks within a slice.
+    pub(crate) fn alert(&self) {
+        self.attention.store(true, Release);
+        if let Some(slab) = &self.slab {
+            crate::wait::wake(slab.done_word());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_its_newest_bytes_and_counts_the_rest() {
+        let mut log = LogTail::default();
+        log.push(&vec![b'a'; LOG_BYTES_MAX - 1]);
+        log.push(b"bc");
+        assert_eq!(log.dropped(), 1);
+        assert!(log.text().ends_with("abc"));
+        log.push(&vec![b'd'; 3 * LOG_BYTES_MAX]);
+        assert_eq!(log.text().len(), LOG_BYTES_MAX);
+        assert_eq!(log.dropped(), 3 * LOG_BYTES_MAX as u64 + 1);
+    }
+}

@@ -1,0 +1,294 @@
+//! The cold path: what host and worker say to each other over their `SOCK_SEQPACKET` pair.
+//! Knows messages and descriptors; knows nothing of what they lead to.
+//!
+//! One `postcard` message of at most [`MESSAGE_BYTES_MAX`] a packet. Descriptors travel from host to worker only. After
+//! a worker's `Ready` every message of the host is followed by a turn of the slab, which is the one thing that a
+//! worker waits on.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer};
+use rustix::net::{SendAncillaryMessage, SendFlags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::FaultKind;
+use crate::spec::RenderMode;
+
+/// Bytes of one control message. Longer texts and frames use the slab's bulk area.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a config, of reset options and of a call's arguments: a message less its envelope.
+pub const TEXT_BYTES_MAX: usize = 60 * 1024;
+
+/// Messages of one worker that the host has received and not yet looked at. A worker that sends more is lying: it has
+/// at most one answer and one explanation under way.
+pub const UNREAD_MESSAGES_MAX: usize = 16;
+
+/// Descriptors that come with one message: slab or output, code or plugin.
+pub const DESCRIPTORS_MAX: usize = 8;
+
+/// The build that a program was made by: host and worker must be of the same.
+pub const BUILD: &str = env!("ROLLCAGE_BUILD");
+
+/// How guest code is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Compiled by Cranelift to the machine's own code.
+    #[default]
+    Native,
+    /// Interpreted by Pulley: slower, the same answers on any machine.
+    Pulley,
+}
+
+/// How plugins are compiled. Code compiled with one of these is loaded with the same only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EngineSettings {
+    /// Native code or interpreter.
+    pub backend: Backend,
+    /// Whether fuel is counted.
+    pub fuel: bool,
+}
+
+/// What the host tells a new worker first, with the descriptors it needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// Descriptors: plugin (sealed), output (a memfd to fill).
+    Compile(CompileJob),
+    /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the description in the bulk area.
+    Describe(EnvJob),
+    /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the spec in the bulk area; then serves turns.
+    Env(EnvJob),
+}
+
+/// What a compile process needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CompileJob {
+    /// How to compile.
+    pub engine: EngineSettings,
+    /// Bytes of memory it may have.
+    pub memory_bytes_max: u64,
+    /// Bytes of code it may write.
+    pub output_bytes_max: u64,
+    /// Seconds of processor time it may use.
+    pub cpu_seconds_max: u64,
+}
+
+/// What an env worker needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnvJob {
+    /// How the code was compiled.
+    pub engine: EngineSettings,
+    /// The interface version the plugin exports.
+    pub interface: String,
+    /// SHA-256 of the plugin's file.
+    pub plugin_sha256: [u8; 32],
+    /// The config: canonical JSON, valid, defaults filled in.
+    pub config: String,
+    /// Bytes of linear memory the guest may have.
+    pub memory_bytes: u64,
+    /// Fuel for each step.
+    pub fuel_per_step: Option<u64>,
+    /// How far apart two steps begin on the guest's clock.
+    pub clock_step: Duration,
+}
+
+/// What the host says to a ready worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Options of the reset that this turn asks for: a JSON object.
+    ResetOptions(String),
+    /// Draw the present state into the bulk area.
+    Render(RenderMode),
+    /// Call the author's own method.
+    Call {
+        /// Its name.
+        method: String,
+        /// JSON.
+        arguments: String,
+    },
+    /// Read an attribute.
+    GetAttribute(String),
+    /// Write an attribute.
+    SetAttribute {
+        /// Its name.
+        name: String,
+        /// JSON.
+        value: String,
+    },
+    /// New random streams for what is still to come.
+    Reseed(u64),
+    /// Say goodbye; the worker ends afterwards.
+    Close,
+}
+
+/// What a worker says to the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The first message of every worker: the build it is of.
+    Hello {
+        /// [`BUILD`].
+        build: String,
+    },
+    /// The spec or description stands in the bulk area; turns can begin.
+    Ready {
+        /// Its bytes there.
+        bulk_len: u32,
+    },
+    /// The code stands in the output memfd.
+    Compiled {
+        /// Its bytes.
+        code_len: u64,
+        /// The interface version the plugin exports.
+        interface: String,
+    },
+    /// The file is not a plugin this rollcage can run.
+    NotCompiled(String),
+    /// `create` found the config wrong: paths and messages.
+    ConfigRefused(Vec<(String, String)>),
+    /// Why the turn that follows is answered as refused.
+    Refused(EnvError),
+    /// Why the instance has ended.
+    Fault(GuestFault),
+    /// A frame, a call's result: the shape of what stands in the bulk area.
+    Answered(Reply),
+}
+
+/// The shape of an answer that stands in the bulk area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// `height * width * 3` bytes: rows from the top, R G B.
+    Rgb {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
+    /// UTF-8: a frame of text, a call's or an attribute's JSON; empty where there is no result.
+    Text,
+}
+
+/// What a guest refuses while it runs on. The caller is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum EnvError {
+    /// The action is not in the space, or is masked.
+    #[error("the env refuses the action: {0}")]
+    InvalidAction(String),
+    /// The reset options are not understood.
+    #[error("the env refuses the reset options: {0}")]
+    InvalidOptions(String),
+    /// A step before the first reset, or after the end of an episode.
+    #[error("the env must be reset first")]
+    NeedsReset,
+    /// No such method, attribute or mode.
+    #[error("the env does not support this: {0}")]
+    Unsupported(String),
+}
+
+/// A fault as the worker knows it: who and when is the host's to add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestFault {
+    /// What kind.
+    pub kind: FaultKind,
+    /// What happened, at most [`crate::fault::MESSAGE_BYTES_MAX`].
+    pub message: String,
+    /// Wasm frames, innermost first, at most [`crate::fault::BACKTRACE_FRAMES_MAX`].
+    pub backtrace: Vec<String>,
+}
+
+/// Sends one message with descriptors. Errors when the packet is too long, the other side is gone or, with
+/// `DONTWAIT`, does not read. The host always passes `DONTWAIT`: no worker can make it wait.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a control message of {} bytes; the limit is {MESSAGE_BYTES_MAX}", bytes.len()),
+        ));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
+    }
+    let iov = [IoSlice::new(&bytes)];
+    rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &iov, &mut ancillary, flags | SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// What one look at the socket brought.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// A message, and the descriptors that came with it.
+    Message(T, Vec<OwnedFd>),
+    /// Bytes that are no message, with what is wrong with them.
+    Garbage(String),
+    /// The other side is gone.
+    Closed,
+    /// Nothing there (non-blocking sockets only).
+    Nothing,
+}
+
+/// Receives one message. Descriptors that came with something wrong are closed.
+pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<Received<T>> {
+    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [IoSliceMut::new(&mut bytes)];
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let message = match rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags)
+    }) {
+        Ok(message) => message,
+        Err(rustix::io::Errno::AGAIN) => return Ok(Received::Nothing),
+        Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Closed),
+        Err(error) => return Err(error.into()),
+    };
+    let descriptors: Vec<OwnedFd> = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Ok(Received::Garbage(format!("a packet of more than {MESSAGE_BYTES_MAX} bytes")));
+    }
+    if message.bytes == 0 {
+        return Ok(Received::Closed);
+    }
+    let bytes = &bytes[..message.bytes];
+    Ok(match decode(bytes) {
+        Ok(message) => Received::Message(message, descriptors),
+        Err(what) => Received::Garbage(what),
+    })
+}
+
+/// Decodes one message, all of it.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(format!("a message with {} bytes too many", rest.len())),
+        Err(error) => Err(format!("{} bytes that are no message ({error})", bytes.len())),
+    }
+}
+
+/// A pair for one worker: the host's end (close-on-exec, non-blocking for the watcher's reads by flag) and the worker's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?)
+}

@@ -1,0 +1,67 @@
+//! The two errors of the library, by who must act: the operator or author who wrote something
+//! ([`UsageError`]), or nobody here, because an env did it ([`Fault`](crate::fault::Fault)).
+
+use crate::fault::Fault;
+
+/// Somebody typed something that cannot be done: what, and what to do instead.
+///
+/// The message is a lower-case fragment that fits after `error: `; hints are printed on lines of their own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct UsageError {
+    /// What is wrong: the path, what was given, what is allowed.
+    pub message: String,
+    /// What to do about it, a line each.
+    pub hints: Vec<String>,
+}
+
+impl UsageError {
+    /// An error without a hint.
+    pub fn new(message: impl Into<String>) -> UsageError {
+        UsageError { message: message.into(), hints: Vec::new() }
+    }
+
+    /// Adds a line that says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> UsageError {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+/// What a call of the library can fail with.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's, the config's or the plugin file's fault; nothing was changed.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// An env's fault that the policy does not absorb.
+    #[error("{0}")]
+    Fault(Box<Fault>),
+    /// The caller's own interrupt flag was raised while the call waited. Nothing is lost: the next call first
+    /// finishes what was under way.
+    #[error("interrupted")]
+    Interrupted,
+    /// The operating system refused something the host itself needed.
+    #[error("{what}: {source}")]
+    System {
+        /// What the host tried to do.
+        what: &'static str,
+        /// The system's answer.
+        source: std::sync::Arc<std::io::Error>,
+    },
+}
+
+impl Error {
+    /// Wraps an operating-system error with what was being done.
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::System { what, source: std::sync::Arc::new(source) }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        Error::Fault(Box::new(fault))
+    }
+}

@@ -1,0 +1,253 @@
+//! What can go wrong with an env, as data: kinds with stable names and numbers, who did it and when, and what
+//! the policies make of it.
+//!
+//! Knows nothing of processes or wasm: `child` and `worker/` find faults, this file names them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a fault's message. A guest's error text is cut here; the log tail has a bound of its own.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+
+/// Frames of a wasm backtrace kept with a fault, innermost first. Deep recursion repeats itself; 64 show the pattern.
+pub const BACKTRACE_FRAMES_MAX: usize = 64;
+
+/// What kind of fault it was. The names are stable (`--json`, Parquet, Python), the numbers enter the digest;
+/// new kinds are added at the end only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// A wasm trap without a kind of its own; a Rust guest's panic or runaway recursion.
+    Trap = 1,
+    /// The step's fuel budget is used up.
+    Fuel = 2,
+    /// A trap in a call in which a growth beyond the limit had been refused; a cap on handles, tables or
+    /// host-call memory; a refusal by the operating system.
+    Memory = 3,
+    /// The native stack overflowed. Not portable: its depth differs between machines.
+    StackOverflow = 4,
+    /// The worker did not become ready in time.
+    StartTimeout = 5,
+    /// A reset did not answer in time.
+    ResetTimeout = 6,
+    /// A step did not answer in time.
+    StepTimeout = 7,
+    /// The guest called exit, or the worker ended.
+    Exited = 8,
+    /// The worker died by a signal that the host did not send; SIGSYS is a wall.
+    Signalled = 9,
+    /// What the worker wrote breaks the slab's or the control socket's protocol.
+    Protocol = 10,
+    /// The guest's own error `failed`.
+    GuestFailed = 11,
+    /// The guest's own error `restart`: a quiet request for a new instance.
+    GuestRestart = 12,
+    /// `create` failed, or returned a spec that breaks the interface or does not fit.
+    CreateFailed = 13,
+    /// The file or its description is unusable. Never in a digest.
+    Compile = 14,
+    /// The guest's answer is not of its own spec; found by the worker before it wrote.
+    BadAnswer = 15,
+    /// A render, call, attribute, reseed or branch did not answer in time.
+    CallTimeout = 16,
+}
+
+impl FaultKind {
+    /// The stable name: `step_timeout`.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Trap => "trap",
+            FaultKind::Fuel => "fuel",
+            FaultKind::Memory => "memory",
+            FaultKind::StackOverflow => "stack_overflow",
+            FaultKind::StartTimeout => "start_timeout",
+            FaultKind::ResetTimeout => "reset_timeout",
+            FaultKind::StepTimeout => "step_timeout",
+            FaultKind::Exited => "exited",
+            FaultKind::Signalled => "signalled",
+            FaultKind::Protocol => "protocol",
+            FaultKind::GuestFailed => "guest_failed",
+            FaultKind::GuestRestart => "guest_restart",
+            FaultKind::CreateFailed => "create_failed",
+            FaultKind::Compile => "compile",
+            FaultKind::BadAnswer => "bad_answer",
+            FaultKind::CallTimeout => "call_timeout",
+        }
+    }
+
+    /// The number that enters the digest.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A fault: which env, when, what and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The env's index.
+    pub env: u32,
+    /// Which start of the env it was: 0, then one more with every restart.
+    pub instance: u32,
+    /// The episode of the env, from 0.
+    pub episode: u64,
+    /// The step of the episode that did not answer, from 0; in a reset or a start 0.
+    pub step: u32,
+    /// What kind.
+    pub kind: FaultKind,
+    /// What happened, in one or a few lines; at most [`MESSAGE_BYTES_MAX`]. The guest's words are in it: escape it
+    /// before it meets a terminal.
+    pub message: String,
+    /// The newest of what the guest printed; at most [`LOG_BYTES_MAX`](crate::child::LOG_BYTES_MAX).
+    pub log: String,
+    /// Bytes of log that were dropped before it.
+    pub log_dropped_bytes: u64,
+    /// Wasm frames, innermost first; at most [`BACKTRACE_FRAMES_MAX`]. Only for a trap.
+    pub backtrace: Vec<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { env, instance, episode, step, kind, message, .. } = self;
+        write!(f, "env {env} (instance {instance}), episode {episode}, step {step}: {kind}: {message}")
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// What a fault leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFault {
+    /// The episode is truncated, and a new instance is started within the budgets.
+    #[default]
+    Restart,
+    /// The call fails, after every other env's answer of it is in.
+    Raise,
+    /// The episode is truncated, and the env is not stepped any more until it is reset.
+    Mask,
+}
+
+/// How often an env may be restarted: so many in a window, so many in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Restarts within [`Budget::window`].
+    pub in_window: u32,
+    /// The window's length.
+    pub window: Duration,
+    /// Restarts in all.
+    pub in_all: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { in_window: 10, window: Duration::from_secs(60), in_all: 100 }
+    }
+}
+
+/// The restarts of one env, counted against a budget.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Restarts {
+    recent: VecDeque<Instant>,
+    total: u32,
+}
+
+impl Restarts {
+    /// Spends one restart; false when the budget is used up.
+    pub(crate) fn spend(&mut self, budget: &Budget, now: Instant) -> bool {
+        while self.recent.front().is_some_and(|then| now.duration_since(*then) >= budget.window) {
+            self.recent.pop_front();
+        }
+        if self.total >= budget.in_all || self.recent.len() >= budget.in_window as usize {
+            return false;
+        }
+        self.recent.push_back(now);
+        self.total += 1;
+        true
+    }
+}
+
+/// Faults of a whole run, in the order they were found: the first ones in full, the others counted.
+#[derive(Clone, Debug, Default)]
+pub struct FaultLog {
+    first: Vec<Fault>,
+    total: u64,
+}
+
+/// Faults of a run that are kept in full. A run of an env that never works would fill memory otherwise; the count
+/// goes on.
+pub const FAULTS_KEPT_MAX: usize = 1_000;
+
+impl FaultLog {
+    pub(crate) fn push(&mut self, mut fault: Fault) {
+        self.total += 1;
+        if self.first.len() < FAULTS_KEPT_MAX {
+            if self.first.len() >= 16 {
+                // Sixteen logs of 64 KiB explain more than anybody reads.
+                fault.log = String::new();
+            }
+            self.first.push(fault);
+        }
+    }
+
+    /// The first faults, at most [`FAULTS_KEPT_MAX`]; the log tail of the first sixteen.
+    pub fn first(&self) -> &[Fault] {
+        &self.first
+    }
+
+    /// How many there were.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_those_of_the_contract() {
+        let all = [
+            (FaultKind::Trap, 1, "trap"),
+            (FaultKind::Fuel, 2, "fuel"),
+            (FaultKind::Memory, 3, "memory"),
+            (FaultKind::StackOverflow, 4, "stack_overflow"),
+            (FaultKind::StartTimeout, 5, "start_timeout"),
+            (FaultKind::ResetTimeout, 6, "reset_timeout"),
+            (FaultKind::StepTimeout, 7, "step_timeout"),
+            (FaultKind::Exited, 8, "exited"),
+            (FaultKind::Signalled, 9, "signalled"),
+            (FaultKind::Protocol, 10, "protocol"),
+            (FaultKind::GuestFailed, 11, "guest_failed"),
+            (FaultKind::GuestRestart, 12, "guest_restart"),
+            (FaultKind::CreateFailed, 13, "create_failed"),
+            (FaultKind::Compile, 14, "compile"),
+            (FaultKind::BadAnswer, 15, "bad_answer"),
+            (FaultKind::CallTimeout, 16, "call_timeout"),
+        ];
+        for (kind, number, name) in all {
+            assert_eq!((kind.number(), kind.name()), (number, name));
+            assert_eq!(serde_json::to_value(kind).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn both_budgets_bind() {
+        let budget = Budget { in_window: 2, window: Duration::from_secs(10), in_all: 3 };
+        let mut restarts = Restarts::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let spent: Vec<bool> =
+            [0, 1, 2, 10, 30].into_iter().map(|seconds| restarts.spend(&budget, at(seconds))).collect();
+        assert_eq!(spent, [true, true, false, true, false]);
+    }
+}

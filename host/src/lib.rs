@@ -1,0 +1,75 @@
+//! **rollcage** runs reinforcement-learning environments that nobody vouches for: each a WebAssembly component, with an
+//! instance of its own, in an operating-system process of its own.
+//!
+//! Begin at [`VecEnv`]; a program that has no `rollcage` beside it calls [`worker_main`] first thing in its `main`.
+//!
+//! # Layout
+//!
+//! * The path of a step, to be opened in order: [`vec_env`], `slot`, [`slab`], [`wait`], `worker/serve`, `worker/instance`.
+//! * Processes: `watcher` (the one thread that starts them), [`child`], `start`, [`control`].
+//! * What is known of a plugin: [`plugin`], [`cache`], [`spec`], [`space`], [`config`].
+//! * What comes of it: [`batch`], [`fault`], [`digest`], [`autoreset`], [`limits`], [`error`], [`policy`].
+//! * The cage: [`cage`]. The worker's side, with every wasmtime crate, is behind the feature `worker`.
+//!
+//! # Words
+//!
+//! A *plugin* is a component; an *env* is one running environment (plugin, config, seed): one wasm instance; a *worker* is
+//! the process it lives in; the *host* starts, steps and watches workers; a *slab* is the memory a worker shares with
+//! the host. Everything else has Gymnasium's, the component model's or Linux's name.
+
+pub mod autoreset;
+pub mod batch;
+#[cfg(feature = "worker")]
+mod bindings;
+pub mod cache;
+pub mod cage;
+pub mod child;
+pub mod config;
+pub mod control;
+pub mod digest;
+pub mod error;
+pub mod fault;
+pub mod limits;
+pub mod plugin;
+pub mod policy;
+#[cfg(feature = "shipped")]
+pub mod shipped;
+pub mod slab;
+mod slot;
+pub mod space;
+pub mod spec;
+mod start;
+pub mod text;
+pub mod vec_env;
+pub mod wait;
+mod watcher;
+#[cfg(feature = "worker")]
+mod worker;
+
+pub use autoreset::Autoreset;
+pub use batch::{Batch, EpisodeEnd, Steps};
+pub use cache::Cache;
+pub use control::Backend;
+pub use digest::Digest;
+pub use error::{Error, UsageError};
+pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
+pub use limits::Limits;
+pub use plugin::{Plugin, Prepared};
+pub use space::{Dtype, Space};
+pub use spec::{Description, InfoField, RenderMode, Spec, Want, WantKind};
+pub use vec_env::{Builder, Frame, ResetSome, VecEnv};
+
+/// The first argument of a worker process: the hidden mode of the `rollcage` program.
+pub const WORKER_ARGUMENT: &str = "__rollcage-worker";
+
+/// Makes this program its own worker program: to be called first thing in `main`.
+///
+/// In a process that the host started as a worker it does the worker's job and never returns. Else it returns at once,
+/// and from then on [`VecEnv`] starts workers from this very program.
+#[cfg(feature = "worker")]
+pub fn worker_main() {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER_ARGUMENT) {
+        worker::run();
+    }
+    start::THIS_PROGRAM_IS_A_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
+}

@@ -1,0 +1,68 @@
+//! Every limit that an operator can set, and what it bounds.
+
+use std::time::Duration;
+
+use crate::fault::Budget;
+
+/// Limits of an env and of the host's patience with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// From starting a worker to its `Ready`: exec, loading the code, instantiating, `create`. Generous, because a
+    /// simulator may have to come up in `create`; a worker without one takes milliseconds.
+    pub start_timeout: Duration,
+    /// One `reset`.
+    pub reset_timeout: Duration,
+    /// One `step`, or the steps of one batch each.
+    pub step_timeout: Duration,
+    /// One `render`, `call`, attribute or `reseed`.
+    pub call_timeout: Duration,
+    /// The guest's `close` at an orderly end; then the worker is killed, which is no fault.
+    pub close_timeout: Duration,
+    /// Bytes of linear memory of one env. A growth beyond it is the guest's own `-1`, on every machine alike. Does not
+    /// cover what the engine itself allocates for the instance (tables, handles: bounded by caps of their own).
+    pub memory_bytes: u64,
+    /// Fuel of one step; none: not counted, which is a little faster. Resets and calls are bounded by time alone.
+    pub fuel_per_step: Option<u64>,
+    /// How far apart two steps begin on the guest's virtual clock.
+    pub clock_step: Duration,
+    /// Compiling one plugin, wall time. A megabyte of wasm takes about a second.
+    pub compile_timeout: Duration,
+    /// Bytes of memory a compile process may have: Cranelift takes some hundred times the size of a function.
+    pub compile_bytes: u64,
+    /// Bytes of compiled code: what a stranger's plugin can fill of the cache.
+    pub code_bytes: u64,
+    /// Bytes of a plugin's file.
+    pub plugin_bytes: u64,
+    /// Restarts of one env after faults.
+    pub restarts: Budget,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            start_timeout: Duration::from_secs(30),
+            reset_timeout: Duration::from_secs(10),
+            step_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            memory_bytes: 256 << 20,
+            fuel_per_step: None,
+            clock_step: Duration::from_millis(20),
+            compile_timeout: Duration::from_secs(120),
+            compile_bytes: 4 << 30,
+            code_bytes: 1 << 30,
+            plugin_bytes: 256 << 20,
+            restarts: Budget::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// Sets the three timeouts of a call into the env (`--step-timeout`): reset, step, call.
+    pub fn call_timeouts(mut self, timeout: Duration) -> Limits {
+        self.reset_timeout = timeout;
+        self.step_timeout = timeout;
+        self.call_timeout = timeout;
+        self
+    }
+}

@@ -1,0 +1,310 @@
+//! A plugin's bytes and what is known of them: hash, code, description. The bytes are never parsed here: a process of
+//! the hidden worker mode compiles them, a second one loads the result and asks it to describe itself.
+
+use std::borrow::Cow;
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::SealFlags;
+use sha2::{Digest as _, Sha256};
+
+use crate::cache::{Cache, Entry};
+use crate::child::{Child, Exit};
+use crate::config::ConfigSchema;
+use crate::control::{BUILD, CompileJob, EngineSettings, EnvJob, FromWorker, Job};
+use crate::error::{Error, UsageError};
+use crate::limits::Limits;
+use crate::slab::{self, HostSlab};
+use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
+use crate::start;
+
+/// A wasm component that exports `rollcage:env/environment`: its bytes, unread.
+#[derive(Clone)]
+pub struct Plugin {
+    name: String,
+    bytes: Cow<'static, [u8]>,
+    sha256: [u8; 32],
+}
+
+impl Plugin {
+    /// Reads a plugin's file, at most [`Limits::plugin_bytes`] of the default limits.
+    ///
+    /// # Errors
+    /// The file is not there, cannot be read, or is too large.
+    pub fn from_file(path: &Path) -> Result<Plugin, UsageError> {
+        let shown = path.display();
+        let refuse = |error: std::io::Error| UsageError::new(format!("plugin `{shown}`: {error}"));
+        let limit = Limits::default().plugin_bytes;
+        let metadata = std::fs::metadata(path).map_err(refuse)?;
+        if !metadata.is_file() {
+            return Err(UsageError::new(format!("plugin `{shown}`: not a file")));
+        }
+        if metadata.len() > limit {
+            let bytes = metadata.len();
+            return Err(UsageError::new(format!("plugin `{shown}`: {bytes} bytes; the limit is {limit}")));
+        }
+        let bytes = std::fs::read(path).map_err(refuse)?;
+        Ok(Plugin::new(shown.to_string(), bytes.into()))
+    }
+
+    /// A plugin from bytes; `name` is what messages call it.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Plugin {
+        Plugin::new(name.to_owned(), bytes.into())
+    }
+
+    /// A plugin that ships with rollcage, by name: `cartpole`.
+    #[cfg(feature = "shipped")]
+    pub fn shipped(name: &str) -> Option<Plugin> {
+        let (name, bytes) = crate::shipped::PLUGINS.iter().find(|(shipped, _)| *shipped == name)?;
+        Some(Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)))
+    }
+
+    fn new(name: String, bytes: Cow<'static, [u8]>) -> Plugin {
+        let sha256 = Sha256::digest(&bytes).into();
+        Plugin { name, bytes, sha256 }
+    }
+
+    /// What messages call it: the path or name it was opened by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the file.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    /// SHA-256 of the file, 64 lower-case hex digits.
+    pub fn sha256_hex(&self) -> String {
+        self.sha256.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A plugin that is compiled and has described itself: ready to start envs of.
+#[derive(Clone)]
+pub struct Prepared {
+    pub(crate) plugin: Plugin,
+    pub(crate) engine: EngineSettings,
+    pub(crate) code: Arc<OwnedFd>,
+    pub(crate) description: Description,
+    pub(crate) schema: Arc<ConfigSchema>,
+}
+
+impl Prepared {
+    /// What the plugin says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The schema of its config.
+    pub fn schema(&self) -> &ConfigSchema {
+        &self.schema
+    }
+
+    /// The plugin.
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// Compiles and describes a plugin, or takes both from the cache. Two processes at most, one after the other, that
+    /// end before this returns; with a warm cache none.
+    ///
+    /// # Errors
+    /// A [`UsageError`] that names the plugin: it is no component, misses the export, wants WASI 0.3, does not
+    /// compile within its limits, or describes itself badly.
+    pub fn new(
+        plugin: &Plugin,
+        engine: EngineSettings,
+        limits: &Limits,
+        cache: Option<&Cache>,
+        program: &Path,
+    ) -> Result<Prepared, Error> {
+        let refuse = |what: String| UsageError::new(format!("plugin `{}`: {what}", plugin.name));
+        let key = Cache::key(&plugin.sha256, engine, BUILD);
+        let cached = cache.and_then(|cache| cache.read(&key));
+        let fresh = cached.is_none();
+        let Entry { description, code } = match cached {
+            Some(entry) => entry,
+            None => {
+                let (code, interface) = compile(plugin, engine, limits, program)?;
+                let description = describe(plugin, engine, limits, &code, interface, program)?;
+                let code = read_all(&code).map_err(Error::system("reading compiled code"))?;
+                Entry { description, code }
+            }
+        };
+        let schema = ConfigSchema::parse(&description.config_schema)
+            .map_err(|error| refuse(format!("its config schema is not usable: {error}")))?;
+        let entry = Entry { description, code };
+        if fresh && let Some(cache) = cache {
+            // A cache that cannot be written costs time, not the run.
+            if let Err(error) = cache.write(&key, &entry) {
+                tracing::warn!("cache: {error}");
+            }
+        }
+        let code = sealed("rollcage-code", &entry.code).map_err(Error::system("handing over compiled code"))?;
+        Ok(Prepared {
+            plugin: plugin.clone(),
+            engine,
+            code: Arc::new(code),
+            description: entry.description,
+            schema: Arc::new(schema),
+        })
+    }
+}
+
+/// Has the bytes compiled by a limited process of their own. Returns the code, sealed, and the interface version.
+fn compile(
+    plugin: &Plugin,
+    engine: EngineSettings,
+    limits: &Limits,
+    program: &Path,
+) -> Result<(OwnedFd, String), Error> {
+    let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
+    let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
+    let output = slab::sealed_memfd("rollcage-code").map_err(Error::system("making room for compiled code"))?;
+    let cpu_seconds_max = limits.compile_timeout.as_secs().max(1);
+    let job = Job::Compile(CompileJob {
+        engine,
+        memory_bytes_max: limits.compile_bytes,
+        output_bytes_max: limits.code_bytes,
+        cpu_seconds_max,
+    });
+    let child = start::worker(program, "compile", None, &job, &[source.as_fd(), output.as_fd()])?;
+    let deadline = Instant::now() + limits.compile_timeout;
+    match start::answer(&child, deadline, program)? {
+        Ok(FromWorker::Compiled { code_len, interface }) => {
+            child.kill();
+            child.wait_dead();
+            rustix::fs::fcntl_add_seals(&output, FROZEN)
+                .map_err(|error| Error::system("sealing compiled code")(error.into()))?;
+            let size = rustix::fs::fstat(&output).map_or(0, |stat| stat.st_size.unsigned_abs());
+            if size != code_len || size == 0 || size > limits.code_bytes || !is_version(&interface) {
+                return Err(refuse(format!("its compiler wrote {size} bytes and claims {code_len}")));
+            }
+            Ok((output, interface))
+        }
+        Ok(FromWorker::NotCompiled(what)) => Err(refuse(crate::text::escape_line(&cut(what)))),
+        Ok(other) => Err(refuse(format!("its compiler answered something else: {}", brief(&other)))),
+        Err(start::NoAnswer::Timeout) => {
+            let seconds = limits.compile_timeout.as_secs();
+            Err(refuse(format!("it does not compile within {seconds} s")))
+        }
+        Err(start::NoAnswer::Lie(lie)) => Err(refuse(format!("its compiler broke the protocol: {lie}"))),
+        Err(start::NoAnswer::Dead(exit)) => {
+            let why = match exit {
+                Exit::Signal(libc::SIGXCPU) => format!("its compilation took more than {cpu_seconds_max} s"),
+                _ => format!("its compiler {}", start::describe_exit(exit)),
+            };
+            Err(refuse(format!("{why}{}", last_line(&child))))
+        }
+    }
+}
+
+/// Loads the code in a worker of its own and asks it to describe itself.
+fn describe(
+    plugin: &Plugin,
+    engine: EngineSettings,
+    limits: &Limits,
+    code: &OwnedFd,
+    interface: String,
+    program: &Path,
+) -> Result<Description, Error> {
+    let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
+    let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
+    let job = Job::Describe(EnvJob {
+        engine,
+        interface: interface.clone(),
+        plugin_sha256: plugin.sha256,
+        config: String::new(),
+        memory_bytes: limits.memory_bytes,
+        fuel_per_step: limits.fuel_per_step,
+        clock_step: limits.clock_step,
+    });
+    let child = start::worker(program, "describe", Some(slab), &job, &[slab_fd.as_fd(), code.as_fd()])?;
+    let deadline = Instant::now() + limits.start_timeout.max(Duration::from_millis(1));
+    match start::answer(&child, deadline, program)? {
+        Ok(FromWorker::Ready { bulk_len }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {
+            child.kill();
+            let bytes = match child.slab().map(|slab| slab.read_bulk(0, bulk_len as usize)) {
+                Some(Ok(bytes)) => bytes,
+                _ => return Err(refuse("its description cannot be read".to_owned())),
+            };
+            let description = Description::decode(&bytes).map_err(|what| refuse(format!("its description: {what}")))?;
+            if description.interface != interface {
+                return Err(refuse("its description names another interface version".to_owned()));
+            }
+            Ok(description)
+        }
+        Ok(FromWorker::Fault(fault)) => {
+            let message = crate::text::escape_line(&cut(fault.message));
+            Err(refuse(format!("`describe` failed ({}): {message}", fault.kind)))
+        }
+        Ok(other) => Err(refuse(format!("its description is an unexpected answer: {}", brief(&other)))),
+        Err(start::NoAnswer::Timeout) => {
+            Err(refuse(format!("`describe` does not answer within {} s", limits.start_timeout.as_secs_f64())))
+        }
+        Err(start::NoAnswer::Lie(lie)) => Err(refuse(format!("its worker broke the protocol: {lie}"))),
+        Err(start::NoAnswer::Dead(exit)) => {
+            Err(refuse(format!("the worker that was to describe it {}{}", start::describe_exit(exit), last_line(&child))))
+        }
+    }
+}
+
+/// The last line a process printed, as the end of a sentence.
+fn last_line(child: &Child) -> String {
+    let log = child.log().text();
+    match log.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", crate::text::escape_line(&cut(line.to_owned()))),
+        None => String::new(),
+    }
+}
+
+fn cut(mut text: String) -> String {
+    crate::text::cut(&mut text, crate::fault::MESSAGE_BYTES_MAX);
+    text
+}
+
+fn brief(message: &FromWorker) -> String {
+    let mut text = format!("{message:?}");
+    crate::text::cut(&mut text, 200);
+    crate::text::escape_line(&text)
+}
+
+fn is_version(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+'))
+}
+
+/// Nobody writes, grows or shrinks it any more, nor takes the seals off.
+const FROZEN: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// A memfd with these bytes that nobody can change.
+fn sealed(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(slab::sealed_memfd(name)?);
+    file.write_all(bytes)?;
+    // The receiver reads from where this descriptor stands: the position travels with it.
+    file.rewind()?;
+    let fd = OwnedFd::from(file);
+    rustix::fs::fcntl_add_seals(&fd, FROZEN)?;
+    Ok(fd)
+}
+
+fn read_all(fd: &OwnedFd) -> std::io::Result<Vec<u8>> {
+    let size = usize::try_from(rustix::fs::fstat(fd)?.st_size).map_err(std::io::Error::other)?;
+    let mut bytes = vec![0; size];
+    let mut at = 0;
+    while at < size {
+        match rustix::io::pread(fd, &mut bytes[at..], at as u64)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => at += count,
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,830 @@
+//! On the path of a step: **vec_env** → slab → wait → worker/serve → worker/instance → slab.
+//! Knows what a caller may ask of many envs at once; knows nothing of bytes in slabs, processes or wasm.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::autoreset::Autoreset;
+use crate::batch::{Batch, Steps, Strides};
+use crate::cache::Cache;
+use crate::config::{self, CompleteConfig};
+use crate::control::{Backend, EngineSettings, Reply, TEXT_BYTES_MAX, ToWorker};
+use crate::digest::{CallKind, Digest, run_digest};
+use crate::error::{Error, UsageError};
+use crate::fault::{FaultLog, OnFault};
+use crate::limits::Limits;
+use crate::plugin::{Plugin, Prepared};
+use crate::slot::{Progress, Shape, Slot, Terms};
+use crate::spec::{RenderMode, Spec};
+use crate::start;
+use crate::wait::{self, SLICE, Spin};
+
+/// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.
+pub const ENVS_MAX: usize = 4096;
+
+/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
+/// waking a sleeper on another core costs 55.
+const WORKER_SPIN_US: u32 = 100;
+
+/// How long the host spins for an answer before it sleeps.
+const HOST_SPIN: Duration = Duration::from_micros(20);
+
+/// How long the host gives the processor away, look by look, before it sleeps; when workers outnumber the cores.
+const HOST_YIELD: Duration = Duration::from_micros(50);
+
+type ConfigOf = Box<dyn Fn(usize) -> Result<Value, UsageError> + Send>;
+
+/// What a [`VecEnv`] is made of. Made by [`VecEnv::builder`].
+pub struct Builder {
+    plugin: Plugin,
+    envs: usize,
+    config: ConfigOf,
+    seed: u64,
+    limits: Limits,
+    autoreset: Autoreset,
+    max_episode_steps: Option<u32>,
+    on_fault: OnFault,
+    backend: Backend,
+    worker: Option<PathBuf>,
+    cache: Option<Cache>,
+}
+
+impl Builder {
+    /// How many envs: from 1 to [`ENVS_MAX`]; 1 if not said.
+    #[must_use]
+    pub fn envs(mut self, envs: usize) -> Builder {
+        self.envs = envs;
+        self
+    }
+
+    /// One config for all envs: anything that serialises to a map. Keys that are not given have the schema's defaults.
+    ///
+    /// # Errors
+    /// The value cannot be written as JSON.
+    pub fn config<T: Serialize + ?Sized>(mut self, config: &T) -> Result<Builder, UsageError> {
+        let value = config::from_serialize(config)?;
+        self.config = Box::new(move |_| Ok(value.clone()));
+        Ok(self)
+    }
+
+    /// A config for each env, from its index.
+    #[must_use]
+    pub fn config_with<T: Serialize>(mut self, config: impl Fn(usize) -> T + Send + 'static) -> Builder {
+        self.config = Box::new(move |index| config::from_serialize(&config(index)));
+        self
+    }
+
+    /// The seed of the first resets: env *i* gets `seed + i`. 0 if not said.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.seed = seed;
+        self
+    }
+
+    /// Limits of the envs and of the host's patience.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// What follows an episode's end; next-step if not said.
+    #[must_use]
+    pub fn autoreset(mut self, mode: Autoreset) -> Builder {
+        self.autoreset = mode;
+        self
+    }
+
+    /// A time limit in steps in place of the env's own.
+    #[must_use]
+    pub fn max_episode_steps(mut self, steps: u32) -> Builder {
+        self.max_episode_steps = Some(steps);
+        self
+    }
+
+    /// What a fault leads to; a restart if not said.
+    #[must_use]
+    pub fn on_fault(mut self, policy: OnFault) -> Builder {
+        self.on_fault = policy;
+        self
+    }
+
+    /// How guest code is run; natively if not said.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Builder {
+        self.backend = backend;
+        self
+    }
+
+    /// The `rollcage` program that workers are started from. Not needed by a program that calls
+    /// [`worker_main`](crate::worker_main) first thing in its `main`.
+    #[must_use]
+    pub fn worker(mut self, program: impl Into<PathBuf>) -> Builder {
+        self.worker = Some(program.into());
+        self
+    }
+
+    /// Where compiled plugins are kept. Without one a plugin is compiled each time.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Builder {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Compiles and describes the plugin, validates every config, starts the workers and waits until all are ready.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: the plugin cannot be run, a config is wrong (no worker has started then), `create` refuses
+    /// one, or the envs differ in their spaces. [`Error::Fault`]: an env cannot be started within its budget of
+    /// restarts. No process is left behind.
+    pub fn build(self) -> Result<VecEnv, Error> {
+        let program = start::program(self.worker.as_deref())?;
+        let prepared = self.prepare_with(&program)?;
+        self.build_prepared(prepared, program)
+    }
+
+    /// The plugin, compiled and described: what `build` does first.
+    ///
+    /// # Errors
+    /// As [`Builder::build`], for the plugin.
+    pub fn prepare(&self) -> Result<Prepared, Error> {
+        self.prepare_with(&start::program(self.worker.as_deref())?)
+    }
+
+    fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
+        let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
+        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program)
+    }
+
+    fn build_prepared(self, prepared: Prepared, program: PathBuf) -> Result<VecEnv, Error> {
+        if self.envs == 0 || self.envs > ENVS_MAX {
+            return Err(UsageError::new(format!("{} envs; from 1 to {ENVS_MAX} are possible", self.envs)).into());
+        }
+        if self.max_episode_steps == Some(0) {
+            return Err(UsageError::new("a time limit of 0 steps; an episode has at least one").into());
+        }
+        let last = (self.envs - 1) as u64;
+        if self.seed.checked_add(last).is_none() {
+            return Err(UsageError::new(format!("seed {} + env {last} is past 2^64 - 1", self.seed)).into());
+        }
+        let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
+        for index in 0..self.envs {
+            let complete = prepared.schema.complete((self.config)(index)?, prepared.plugin.name())?;
+            // Equal texts are kept once.
+            configs.push(match configs.last() {
+                Some(before) if before.canonical == complete.canonical => before.clone(),
+                _ => complete,
+            });
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let terms = Terms {
+            prepared,
+            program,
+            limits: self.limits,
+            autoreset: self.autoreset,
+            on_fault: self.on_fault,
+            time_limit: self.max_episode_steps,
+            spin_us: if self.envs < cores { WORKER_SPIN_US } else { 0 },
+            shape: None,
+        };
+        let slots = (0u32..).zip(&configs).map(|(index, config)| {
+            Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
+        });
+        let mut envs = VecEnv {
+            slots: slots.collect(),
+            spin: if self.envs < cores { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) },
+            batch: Batch::zeros(self.envs, &crate::slab::ViewLayout::default()),
+            faults: FaultLog::default(),
+            interrupt: Arc::new(AtomicBool::new(false)),
+            seen: Vec::new(),
+            configs,
+            seed: self.seed,
+            terms,
+        };
+        envs.start()?;
+        Ok(envs)
+    }
+}
+
+/// Many envs, each a wasm instance in a process of its own, stepped together.
+///
+/// Actions and observations are bytes of their spaces: one value after the other, `stride` bytes apart, little-endian
+/// (see `wit/0.1.0/types.wit`). It may be made in one thread and used in another. Dropping it ends every worker.
+///
+/// ```no_run
+/// use rollcage::{Plugin, VecEnv};
+///
+/// fn main() -> Result<(), rollcage::Error> {
+///     rollcage::worker_main(); // this program is its own worker
+///     let plugin = Plugin::from_file("env.wasm".as_ref())?;
+///     let mut envs = VecEnv::builder(plugin).envs(8).seed(7).build()?;
+///     envs.reset(None)?;
+///     let actions = vec![0; 8 * envs.spec().action_space.stride()];
+///     for _ in 0..100 {
+///         let batch = envs.step(&actions)?;
+///         println!("{:?}", batch.rewards);
+///     }
+///     Ok(())
+/// }
+/// ```
+pub struct VecEnv {
+    slots: Vec<Slot>,
+    terms: Terms,
+    batch: Batch,
+    faults: FaultLog,
+    spin: Spin,
+    interrupt: Arc<AtomicBool>,
+    /// Which envs a call has named, to find one named twice.
+    seen: Vec<bool>,
+    configs: Vec<CompleteConfig>,
+    seed: u64,
+}
+
+/// An explicit reset of some envs: which, from which seeds, with which options.
+#[derive(Clone, Debug, Default)]
+pub struct ResetSome<'a> {
+    /// One flag per env; none: all.
+    pub mask: Option<&'a [bool]>,
+    /// One seed per env; an env without one goes on with its generators.
+    pub seeds: Option<&'a [Option<u64>]>,
+    /// Options for every reset env: a JSON object.
+    pub options: Option<&'a Value>,
+}
+
+impl VecEnv {
+    /// Begins to describe envs of a plugin.
+    pub fn builder(plugin: Plugin) -> Builder {
+        Builder {
+            plugin,
+            envs: 1,
+            config: Box::new(|_| Ok(Value::Object(serde_json::Map::new()))),
+            seed: 0,
+            limits: Limits::default(),
+            autoreset: Autoreset::default(),
+            max_episode_steps: None,
+            on_fault: OnFault::default(),
+            backend: Backend::default(),
+            worker: None,
+            cache: None,
+        }
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            slot.begin_start(&self.terms)?;
+        }
+        for index in 0..self.slots.len() {
+            self.finish(index)?;
+            if let Some(error) = self.slots[index].take_error() {
+                return Err(error);
+            }
+            if let Some(spec) = self.slots[index].take_first_spec() {
+                let refuse = |what: String| UsageError::new(format!("env {index}: its spec does not fit: {what}"));
+                let strides = Strides::of(&spec).map_err(refuse)?;
+                self.batch = Batch::zeros(self.slots.len(), &strides.view);
+                self.slots[index].set_shape(&strides);
+                self.terms.shape = Some(Shape { observation: spec.observation_space.layout(), spec, strides });
+            }
+        }
+        Ok(())
+    }
+
+    // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Resets every env. With a seed, env *i* starts anew from `seed + i`; without one its generators go on (the first
+    /// time: from the builder's seed).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or
+    /// at once, under [`OnFault::Raise`]); [`Error::Interrupted`]. The other envs are reset all the same:
+    /// [`VecEnv::last`].
+    pub fn reset(&mut self, seed: Option<u64>) -> Result<&Batch, Error> {
+        let seeds = match seed {
+            None => None,
+            Some(seed) => Some(
+                (0..self.slots.len() as u64)
+                    .map(|index| seed.checked_add(index).map(Some))
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or_else(|| UsageError::new(format!("seed {seed} + env index is past 2^64 - 1")))?,
+            ),
+        };
+        self.reset_some(&ResetSome { seeds: seeds.as_deref(), ..ResetSome::default() })
+    }
+
+    /// Resets some envs, from seeds and with options of the caller's. Rows of the others stay as they are.
+    ///
+    /// # Errors
+    /// As [`VecEnv::reset`]; and [`Error::Usage`] for a mask or seeds of another length than the envs, or options that
+    /// are no JSON object or too long.
+    pub fn reset_some(&mut self, reset: &ResetSome<'_>) -> Result<&Batch, Error> {
+        let envs = self.slots.len();
+        let lengths = [reset.mask.map(<[bool]>::len), reset.seeds.map(<[Option<u64>]>::len)];
+        if let Some(given) = lengths.into_iter().flatten().find(|given| *given != envs) {
+            return Err(UsageError::new(format!("a reset's mask and seeds: {given} entries for {envs} envs")).into());
+        }
+        let options = reset.options.map(options_text).transpose()?;
+        self.settle()?;
+        let ids: Vec<usize> = (0..envs).filter(|&index| reset.mask.is_none_or(|mask| mask[index])).collect();
+        for &index in &ids {
+            let seed = reset.seeds.and_then(|seeds| seeds[index]);
+            self.slots[index].begin_reset(seed, options.clone(), &self.terms, &mut self.batch, &mut self.faults);
+        }
+        self.collect(&ids)?;
+        Ok(&self.batch)
+    }
+
+    /// Steps every env: `actions` holds one value of the action space per env, in order. Row *i* of the batch is env *i*.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: the actions are too short or long, or one is not in the space (nothing was stepped then); the
+    /// guest refuses one; with autoreset disabled, an episode is over. [`Error::Fault`]: an env's fault under
+    /// [`OnFault::Raise`], or a spent budget. [`Error::Interrupted`]. In the last three, every other env's answer
+    /// is in [`VecEnv::last`].
+    pub fn step(&mut self, actions: &[u8]) -> Result<&Batch, Error> {
+        self.settle()?;
+        self.check_actions(actions, 0..self.slots.len())?;
+        self.publish(actions, 0..self.slots.len());
+        self.collect_all()?;
+        Ok(&self.batch)
+    }
+
+    /// Steps some envs and waits for all of them: `actions` holds one value per entry of `env_ids`. The batch is as wide
+    /// as ever; rows of the others stay as they are.
+    ///
+    /// # Errors
+    /// As [`VecEnv::step`]; and [`Error::Usage`] for an index twice or out of range.
+    pub fn step_some(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<&Batch, Error> {
+        self.settle()?;
+        self.check_ids(env_ids)?;
+        self.check_actions(actions, env_ids.iter().copied())?;
+        self.publish(actions, env_ids.iter().copied());
+        self.collect(env_ids)?;
+        Ok(&self.batch)
+    }
+
+    /// The batch as the last call left it: after an error of one env, the answers of the others.
+    pub fn last(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Steps some envs without waiting: `actions` holds one value per entry of `env_ids`. Answers come by
+    /// [`VecEnv::recv`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: as [`VecEnv::step`]; an index twice, out of range, or of an env in flight. Nothing was sent then.
+    pub fn send(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<(), Error> {
+        self.check_ids(env_ids)?;
+        if let Some(index) = env_ids.iter().find(|&&index| self.slots[index].in_flight) {
+            return Err(UsageError::new(format!("env {index} is in flight"))
+                .hint("`recv` its answer before you send to it again")
+                .into());
+        }
+        for &index in env_ids {
+            self.finish(index)?;
+        }
+        self.check_actions(actions, env_ids.iter().copied())?;
+        self.publish(actions, env_ids.iter().copied());
+        for &index in env_ids {
+            self.slots[index].in_flight = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until at least `min_ready` of the envs in flight have answered (all of them, if fewer fly), or the timeout
+    /// is over, and returns those that have: ids ascending, and a row for each. An env that has not answered stays in
+    /// flight, and its answer belongs to its action.
+    ///
+    /// # Errors
+    /// As [`VecEnv::step`], when an env that is returned has one; the others stay ready for the next `recv`.
+    pub fn recv(&mut self, min_ready: usize, timeout: Option<Duration>) -> Result<(Vec<usize>, Batch), Error> {
+        let flying: Vec<usize> = (0..self.slots.len()).filter(|&index| self.slots[index].in_flight).collect();
+        let wanted = min_ready.min(flying.len());
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut ready = self.ready(&flying);
+        while ready.len() < wanted && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            if self.interrupt.load(Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            self.wait_any(&flying, left);
+            ready = self.ready(&flying);
+        }
+        for &index in &ready {
+            if let Some(error) = self.slots[index].take_error() {
+                self.slots[index].in_flight = false;
+                return Err(error);
+            }
+        }
+        for &index in &ready {
+            self.slots[index].in_flight = false;
+        }
+        let batch = self.batch.gather(&ready);
+        Ok((ready, batch))
+    }
+
+    /// Takes several steps of one env in one turn of its worker: `actions` holds one value per step. Ends with the episode,
+    /// and never resets.
+    ///
+    /// # Errors
+    /// As [`VecEnv::step`]; and [`Error::Usage`] where the env's episode is over. A fault is in [`Steps::fault`]; under
+    /// [`OnFault::Raise`] it is the error, and what was taken before it is lost to the caller only.
+    pub fn step_many(&mut self, env: usize, actions: &[u8]) -> Result<Steps, Error> {
+        self.settle()?;
+        let stride = self.shape().strides.view.action;
+        let index = self.existing(env)?;
+        if stride == 0 || !actions.len().is_multiple_of(stride) {
+            let bytes = actions.len();
+            return Err(UsageError::new(format!("{bytes} bytes of actions; one takes {stride}")).into());
+        }
+        if let Some(error) = self.slots[index].refuses_step(&self.terms) {
+            return Err(error.into());
+        }
+        let slot = &self.slots[index];
+        if !slot.has_pending_fault() && (slot.is_ended() || slot.is_masked()) {
+            return Err(UsageError::new(format!("env {env} cannot take a batch of steps: its episode is over"))
+                .hint("reset it first; a batch of steps never does")
+                .into());
+        }
+        for (number, action) in actions.chunks_exact(stride).enumerate() {
+            self.check_action(action).map_err(|what| UsageError::new(format!("env {env}, action {number}: {what}")))?;
+        }
+        let layout = self.shape().strides.view;
+        let mut all = Steps::default();
+        let mut rest = actions;
+        while !rest.is_empty() {
+            let left = self.slots[index].steps_left(&self.terms).map_or(usize::MAX, |left| left as usize);
+            let count = (rest.len() / stride).min(layout.steps_max()).min(left);
+            let (now, later) = rest.split_at(count * stride);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.slots[index].begin_step_many(now, count, &self.terms, &mut self.batch, &mut self.faults);
+            self.finish(index)?;
+            let steps = self.slots[index].take_steps();
+            let goes_on = steps.taken == count && !steps.terminated && !steps.truncated;
+            // Texts of info-extra may fill the room before all steps are taken: the rest is asked for again.
+            let short = steps.taken > 0 && steps.taken < count && !steps.terminated && !steps.truncated;
+            rest = if short { &rest[steps.taken as usize * stride..] } else { later };
+            all.extend(steps);
+            if let Some(error) = self.slots[index].take_error() {
+                return Err(error);
+            }
+            if !(goes_on || short) {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    // ── What else an env can do ─────────────────────────────────────────────────────────────────────────────────
+
+    /// A picture of an env's present state.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: the env does not render this mode. [`Error::Fault`]: it met a fault, under any policy; its next
+    /// step says so too.
+    pub fn render(&mut self, env: usize, mode: RenderMode) -> Result<Frame, Error> {
+        let (reply, bytes) = self.converse(env, &ToWorker::Render(mode))?;
+        Ok(match reply {
+            Reply::Rgb { width, height } => Frame::Rgb { width, height, pixels: bytes },
+            Reply::Text => Frame::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        })
+    }
+
+    /// Calls a method of the author's own; arguments and result are JSON.
+    ///
+    /// # Errors
+    /// As [`VecEnv::render`]; arguments of more than 60 KiB are refused.
+    pub fn call(&mut self, env: usize, method: &str, arguments: &Value) -> Result<Value, Error> {
+        let arguments = bounded(arguments.to_string(), "arguments")?;
+        let message = ToWorker::Call { method: bounded(method.to_owned(), "a method")?, arguments: arguments.clone() };
+        let (_, result) = self.converse(env, &message)?;
+        self.slots[env].digest_call(CallKind::Call, method, arguments.as_bytes(), &result);
+        json(env, &result)
+    }
+
+    /// Reads an attribute; the value is JSON.
+    ///
+    /// # Errors
+    /// As [`VecEnv::call`].
+    pub fn get_attribute(&mut self, env: usize, name: &str) -> Result<Value, Error> {
+        let (_, value) = self.converse(env, &ToWorker::GetAttribute(bounded(name.to_owned(), "a name")?))?;
+        json(env, &value)
+    }
+
+    /// Writes an attribute; the value is JSON.
+    ///
+    /// # Errors
+    /// As [`VecEnv::call`].
+    pub fn set_attribute(&mut self, env: usize, name: &str, value: &Value) -> Result<(), Error> {
+        let value = bounded(value.to_string(), "a value")?;
+        let message = ToWorker::SetAttribute { name: bounded(name.to_owned(), "a name")?, value: value.clone() };
+        self.converse(env, &message)?;
+        self.slots[env].digest_call(CallKind::SetAttribute, name, value.as_bytes(), b"");
+        Ok(())
+    }
+
+    /// Gives an env new random streams for what is still to come; its state stays.
+    ///
+    /// # Errors
+    /// As [`VecEnv::call`].
+    pub fn reseed(&mut self, env: usize, seed: u64) -> Result<(), Error> {
+        self.converse(env, &ToWorker::Reseed(seed))?;
+        self.slots[env].digest_call(CallKind::Reseed, "", &seed.to_le_bytes(), b"");
+        Ok(())
+    }
+
+    /// Options for an env's next reset, an automatic one too: a JSON object, or none. An explicit reset's own options
+    /// come before them. They are used once.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: no such env, no object, or more than 60 KiB.
+    pub fn set_reset_options(&mut self, env: usize, options: Option<&Value>) -> Result<(), Error> {
+        let index = self.existing(env)?;
+        let options = options.map(options_text).transpose()?;
+        self.slots[index].set_reset_options(options);
+        Ok(())
+    }
+
+    /// Raised, this flag makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may raise it).
+    /// It stays raised until the caller lowers it.
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupt)
+    }
+
+    /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`] for all together, then the workers are
+    /// killed. Dropping does the same without the goodbye.
+    pub fn close(mut self) {
+        self.say_goodbye();
+    }
+
+    /// As [`VecEnv::close`], keeping logs, digests and faults readable.
+    pub fn say_goodbye(&mut self) {
+        let deadline = Instant::now() + self.terms.limits.close_timeout;
+        let closing: Vec<bool> = self.slots.iter_mut().map(|slot| slot.begin_close(deadline)).collect();
+        for (slot, _) in self.slots.iter().zip(closing).filter(|(_, closing)| *closing) {
+            slot.wait_closed(deadline);
+        }
+        self.end();
+    }
+
+    /// All are told to end before any is waited for.
+    fn end(&mut self) {
+        self.slots.iter().for_each(Slot::kill);
+        self.slots.iter_mut().for_each(Slot::close);
+    }
+
+    // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
+
+    /// How many envs.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Never: there is at least one env.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Spaces, masks, info fields, time limit: the same for all envs.
+    pub fn spec(&self) -> &Spec {
+        &self.shape().spec
+    }
+
+    /// The plugin as it was compiled and as it described itself.
+    pub fn prepared(&self) -> &Prepared {
+        &self.terms.prepared
+    }
+
+    /// The time limit in force, in steps.
+    pub fn max_episode_steps(&self) -> Option<u32> {
+        self.terms.time_limit.or(self.spec().max_episode_steps)
+    }
+
+    /// An env's config: valid, defaults filled in.
+    pub fn config_of(&self, env: usize) -> Option<&CompleteConfig> {
+        self.configs.get(env)
+    }
+
+    /// The builder's seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Faults so far.
+    pub fn faults(&self) -> &FaultLog {
+        &self.faults
+    }
+
+    /// The process id of an env's worker, if one runs.
+    pub fn pid(&self, env: usize) -> Option<u32> {
+        self.slots.get(env).and_then(Slot::pid)
+    }
+
+    /// Whether something is under way in an env that a call did not wait for to the end.
+    pub fn is_busy(&self, env: usize) -> bool {
+        self.slots.get(env).is_some_and(Slot::is_busy)
+    }
+
+    /// How often an env has been started: its instance number, from 0.
+    pub fn instance(&self, env: usize) -> Option<u32> {
+        self.slots.get(env).map(Slot::instance)
+    }
+
+    /// Whether an env's next step runs its action: false where it will reset, or is masked.
+    pub fn takes_action(&self, env: usize) -> bool {
+        self.slots.get(env).is_some_and(|slot| slot.takes_action(&self.terms))
+    }
+
+    /// The newest of what an env's guest printed, and how many bytes were dropped before it. Not escaped.
+    pub fn log(&self, env: usize) -> Option<crate::child::LogTail> {
+        self.slots.get(env).map(Slot::log)
+    }
+
+    /// Digest of each env so far (`docs/digest.md`).
+    pub fn digests(&self) -> Vec<Digest> {
+        self.slots.iter().map(Slot::digest).collect()
+    }
+
+    /// Digest of the run so far.
+    pub fn digest(&self) -> Digest {
+        run_digest(&self.digests())
+    }
+
+    // ── Collecting ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn shape(&self) -> &Shape {
+        self.terms.shape.as_ref().expect("a VecEnv that was built has its spec")
+    }
+
+    fn existing(&self, env: usize) -> Result<usize, UsageError> {
+        let envs = self.slots.len();
+        (env < envs).then_some(env).ok_or_else(|| UsageError::new(format!("env {env} does not exist; there are {envs}")))
+    }
+
+    /// Finishes what an interrupted or abandoned call left under way: that answer belongs to that call's action, and is
+    /// returned by no other.
+    fn settle(&mut self) -> Result<(), Error> {
+        for index in 0..self.slots.len() {
+            self.finish(index)?;
+            self.slots[index].in_flight = false;
+            if let Some(error) = self.slots[index].take_error() {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_action(&self, action: &[u8]) -> Result<(), String> {
+        self.shape().spec.action_space.contains(action)
+    }
+
+    /// Every index names an env, and none twice.
+    fn check_ids(&mut self, env_ids: &[usize]) -> Result<(), UsageError> {
+        self.seen.clear();
+        self.seen.resize(self.slots.len(), false);
+        for &index in env_ids {
+            self.existing(index)?;
+            if std::mem::replace(&mut self.seen[index], true) {
+                return Err(UsageError::new(format!("env {index} is named twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every action that would run, before any does.
+    fn check_actions(&self, actions: &[u8], ids: impl ExactSizeIterator<Item = usize>) -> Result<(), Error> {
+        let stride = self.shape().strides.view.action;
+        let envs = ids.len();
+        if actions.len() != envs * stride {
+            let (bytes, wanted) = (actions.len(), envs * stride);
+            return Err(UsageError::new(format!("{bytes} bytes of actions; {envs} envs take {wanted}")).into());
+        }
+        for (position, index) in ids.enumerate() {
+            let slot = &self.slots[index];
+            if let Some(error) = slot.refuses_step(&self.terms) {
+                return Err(error.into());
+            }
+            if slot.takes_action(&self.terms) {
+                let action = &actions[position * stride..(position + 1) * stride];
+                self.check_action(action).map_err(|what| UsageError::new(format!("env {index}: action {what}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes a step for each of these envs.
+    fn publish(&mut self, actions: &[u8], ids: impl Iterator<Item = usize>) {
+        let stride = self.shape().strides.view.action;
+        for (position, index) in ids.enumerate() {
+            let action = &actions[position * stride..(position + 1) * stride];
+            self.slots[index].begin_step(action, &self.terms, &mut self.batch, &mut self.faults);
+        }
+    }
+
+    /// Waits for these envs in turn, then reports the first error among them.
+    fn collect(&mut self, ids: &[usize]) -> Result<(), Error> {
+        for &index in ids {
+            self.finish(index)?;
+        }
+        ids.iter().find_map(|&index| self.slots[index].take_error()).map_or(Ok(()), Err)
+    }
+
+    fn collect_all(&mut self) -> Result<(), Error> {
+        for index in 0..self.slots.len() {
+            self.finish(index)?;
+        }
+        self.slots.iter_mut().find_map(Slot::take_error).map_or(Ok(()), Err)
+    }
+
+    /// Waits until nothing is under way in one env. Ends: every wait in it has a deadline.
+    fn finish(&mut self, index: usize) -> Result<(), Error> {
+        let slot = &mut self.slots[index];
+        while slot.is_busy() {
+            let progress = slot.advance(SLICE, self.spin, &self.terms, &mut self.batch, &mut self.faults);
+            if progress == Progress::Waiting && self.interrupt.load(Relaxed) {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of `flying` that have answered.
+    fn ready(&mut self, flying: &[usize]) -> Vec<usize> {
+        flying
+            .iter()
+            .copied()
+            .filter(|&index| {
+                let slot = &mut self.slots[index];
+                slot.advance(Duration::ZERO, Spin::None, &self.terms, &mut self.batch, &mut self.faults)
+                    == Progress::Done
+            })
+            .collect()
+    }
+
+    /// Sleeps until one of `flying` has something to say, or a slice is over.
+    fn wait_any(&self, flying: &[usize], time: Duration) {
+        let busy: Vec<_> = flying.iter().copied().filter(|&index| self.slots[index].is_busy()).collect();
+        let words: Vec<_> = busy.iter().filter_map(|&index| self.slots[index].watched()).collect();
+        // A worker that is starting speaks by message, not by its word.
+        let time = if words.len() < busy.len() { time.min(Duration::from_millis(1)) } else { time };
+        wait::wait_any(&words, time);
+    }
+
+    fn converse(&mut self, env: usize, message: &ToWorker) -> Result<(Reply, Vec<u8>), Error> {
+        let index = self.existing(env)?;
+        if self.slots[index].in_flight {
+            return Err(UsageError::new(format!("env {env} is in flight"))
+                .hint("`recv` its answer before you ask something else of it")
+                .into());
+        }
+        self.finish(index)?;
+        self.slots[index].converse(message, &self.terms, &mut self.batch, &mut self.faults)
+    }
+}
+
+impl Drop for VecEnv {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A picture of an env.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// `height * width * 3` bytes: rows from the top, R G B.
+    Rgb {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+        /// The bytes.
+        pixels: Vec<u8>,
+    },
+    /// Text. Not escaped.
+    Text(String),
+}
+
+fn options_text(options: &Value) -> Result<String, UsageError> {
+    if !options.is_object() {
+        return Err(UsageError::new("reset options must be a JSON object"));
+    }
+    bounded(options.to_string(), "reset options")
+}
+
+fn bounded(text: String, what: &str) -> Result<String, UsageError> {
+    let bytes = text.len();
+    (bytes <= TEXT_BYTES_MAX)
+        .then_some(text)
+        .ok_or_else(|| UsageError::new(format!("{what} of {bytes} bytes; the limit is {TEXT_BYTES_MAX}")))
+}
+
+/// A guest's JSON: a result that is none is the author's mistake, and said as such.
+fn json(env: usize, bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| UsageError::new(format!("env {env}: its answer is not JSON: {error}")).into())
+}

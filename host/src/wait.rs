@@ -1,0 +1,139 @@
+//! On the path of a step: vec_env → slab → **wait** → worker/serve → worker/instance → slab.
+//! Knows two words and the clock; knows nothing of what they mean.
+//!
+//! Futexes between processes, so never `FUTEX_PRIVATE`. No sleep is longer than [`SLICE`] in one piece: whoever
+//! waits then looks again at deadline, death and the word itself, so that a lost or withheld wake costs 20 ms and
+//! never a hang.
+
+use std::hint;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, fence};
+use std::time::{Duration, Instant};
+
+use rustix::thread::futex::{self, Flags, Timespec};
+
+/// The longest sleep in one piece.
+pub const SLICE: Duration = Duration::from_millis(20);
+
+/// Words that one `futex_waitv` can watch; the kernel's own limit.
+const WAITV_MAX: usize = 128;
+
+/// How the other side is waited for before sleeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spin {
+    /// Not at all.
+    None,
+    /// On the processor: when the other side runs on another core and answers within microseconds.
+    Busy(Duration),
+    /// Giving the processor away at each look: when workers outnumber the cores, so that waiting is working.
+    Yield(Duration),
+}
+
+/// Waits until `word` is no longer `last`, for at most the spin and then one sleep of `sleep_max` (for a host at most
+/// [`SLICE`]). `sleeps` tells the other side that a wake is needed. Returns whether the word has changed.
+pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_max: Duration) -> bool {
+    let changed = || word.load(Acquire) != last;
+    if changed() {
+        return true;
+    }
+    match spin {
+        Spin::None => {}
+        Spin::Busy(time) => {
+            let until = Instant::now() + time;
+            loop {
+                // The clock costs as much as fifty looks.
+                for _ in 0..50 {
+                    if changed() {
+                        return true;
+                    }
+                    hint::spin_loop();
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+        }
+        Spin::Yield(time) => {
+            let until = Instant::now() + time;
+            while Instant::now() < until {
+                std::thread::yield_now();
+                if changed() {
+                    return true;
+                }
+            }
+        }
+    }
+    sleep(word, last, sleeps, sleep_max);
+    changed()
+}
+
+/// Sleeps on `word` while it is `last`, at most `time`. Flag, fence, look, sleep: the other side stores the word,
+/// fences and looks at the flag, so one of the two sees the other.
+fn sleep(word: &AtomicU32, last: u32, sleeps: &AtomicU32, time: Duration) {
+    sleeps.store(1, Relaxed);
+    fence(SeqCst);
+    if word.load(Relaxed) == last {
+        // Woken, changed, interrupted, timed out: all the same, the caller looks again.
+        let _ = futex::wait(word, Flags::empty(), last, Some(&timespec(time)));
+    }
+    sleeps.store(0, Relaxed);
+}
+
+/// Wakes whoever sleeps on `word`: after a store to it, when the other side's flag says so. Without the store it is
+/// a hint only (lost if nobody sleeps yet).
+pub fn wake(word: &AtomicU32) {
+    let _ = futex::wake(word, Flags::empty(), 1);
+}
+
+/// One of several words that a host waits for: while it is `last`.
+pub struct Watched<'a> {
+    /// The word.
+    pub word: &'a AtomicU32,
+    /// Its value while there is nothing to see.
+    pub last: u32,
+    /// The host's sleep flag beside it.
+    pub sleeps: &'a AtomicU32,
+}
+
+/// Sleeps until one of `words` changes, at most `time` and one [`SLICE`]. Of more words than the kernel watches at
+/// once, or without `futex_waitv` (Linux 5.16), it sleeps a fraction of a millisecond instead.
+pub fn wait_any(words: &[Watched<'_>], time: Duration) {
+    let time = time.min(SLICE);
+    for watched in words {
+        watched.sleeps.store(1, Relaxed);
+    }
+    fence(SeqCst);
+    if words.iter().all(|watched| watched.word.load(Relaxed) == watched.last) {
+        if words.len() > WAITV_MAX || words.is_empty() || waitv(words, time).is_err() {
+            std::thread::sleep(time.min(Duration::from_micros(200)));
+        }
+    }
+    for watched in words {
+        watched.sleeps.store(0, Relaxed);
+    }
+}
+
+fn waitv(words: &[Watched<'_>], time: Duration) -> Result<(), ()> {
+    use rustix::io::Errno;
+    use rustix::thread::futex::{Wait, WaitFlags, WaitPtr, WaitvFlags};
+    let waits: Vec<Wait> = words
+        .iter()
+        .map(|watched| {
+            let mut wait = Wait::new();
+            wait.val = u64::from(watched.last);
+            wait.uaddr = WaitPtr::new(watched.word.as_ptr().cast());
+            wait.flags = WaitFlags::SIZE_U32;
+            wait
+        })
+        .collect();
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let until = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0)) + time;
+    match futex::waitv(&waits, WaitvFlags::empty(), Some(&timespec(until)), rustix::thread::ClockId::Monotonic) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => Ok(()),
+        Err(_) => Err(()),
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) }
+}

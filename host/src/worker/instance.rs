@@ -1,0 +1,450 @@
+//! STEP 5: one env in one store: create, reset, step, and the rest of the interface.
+//!
+//! On the path of a step: vec_env → slab → wait → worker/serve → **worker/instance** → slab.
+//! Knows the guest's functions, its clock and fuel, and what a trap is called; knows nothing of slabs, sockets or
+//! time. Whether an observation is of the space is `serve`'s to check, which has the layouts.
+
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use crate::bindings::{CreateError, Exports};
+use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
+use crate::control::{EnvError, GuestFault};
+use crate::fault::{BACKTRACE_FRAMES_MAX, FaultKind, MESSAGE_BYTES_MAX};
+use crate::slab::{INFO_EXTRA_BYTES_MAX, ViewLayout};
+use crate::spec::{Description, RenderMode, Spec};
+use crate::text::cut;
+use crate::worker::load::Loaded;
+use crate::worker::wasi::{Exit, Guest, Log, Mark, key_create, key_reseed, key_reset};
+
+/// Fuel of a call that is bounded by time alone: more than any call burns in the time it has.
+const FUEL_UNBOUNDED: u64 = u64::MAX;
+
+/// Bytes of a function's name in a backtrace. A mangled generic name can have thousands.
+const FUNCTION_NAME_BYTES_MAX: usize = 200;
+
+/// Config errors kept of one `create`; a person reads the first few.
+const CONFIG_ERRORS_MAX: usize = 32;
+
+/// Bytes of each of their paths and messages: 32 of them fit one control message.
+const CONFIG_ERROR_BYTES_MAX: usize = 512;
+
+/// Declared info fields. Gymnasium's envs have a handful; each is looked at in every step.
+const INFO_FIELDS_MAX: usize = 256;
+
+/// Bytes of an info field's name.
+const INFO_NAME_BYTES_MAX: usize = 128;
+
+/// What an instance is given beside its code.
+#[derive(Clone, Debug)]
+pub(crate) struct InstanceSettings {
+    /// Bytes of all linear memories together.
+    pub(crate) memory_bytes: u64,
+    /// Fuel of each step; counts only with code that was compiled for it.
+    pub(crate) fuel_per_step: Option<u64>,
+    /// How far apart two steps begin on the guest's clock.
+    pub(crate) clock_step: Duration,
+    /// SHA-256 of the plugin's file, a part of the first random key.
+    pub(crate) plugin_sha256: [u8; 32],
+}
+
+/// What every reset and step yields beside reward and flags. The three lists are of the guest's choosing still:
+/// their lengths and values have not been checked against the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    /// One value of the observation space.
+    pub(crate) observation: Vec<u8>,
+    /// Empty unless the env masks actions.
+    pub(crate) action_mask: Vec<u8>,
+    /// Empty if no info fields are declared.
+    pub(crate) info: Vec<u8>,
+    /// Empty, or a JSON object of at most [`INFO_EXTRA_BYTES_MAX`]: checked.
+    pub(crate) info_extra: String,
+}
+
+/// What a step yields.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transition {
+    /// The state after it.
+    pub(crate) view: View,
+    /// Any `f64`.
+    pub(crate) reward: f64,
+    /// The episode ended by the task's rules.
+    pub(crate) terminated: bool,
+    /// The env ended the episode by a rule of its own.
+    pub(crate) truncated: bool,
+}
+
+/// What the guest's own loop over steps yields.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transitions {
+    pub(crate) taken: u32,
+    pub(crate) observations: Vec<u8>,
+    pub(crate) action_masks: Vec<u8>,
+    pub(crate) infos: Vec<u8>,
+    pub(crate) infos_extra: Vec<String>,
+    pub(crate) rewards: Vec<f64>,
+    pub(crate) terminated: bool,
+    pub(crate) truncated: bool,
+    pub(crate) error: Option<CallError>,
+}
+
+/// A picture of an env.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Rows from the top, R G B, `height * width * 3` bytes: checked.
+    Rgb {
+        /// Pixels, at least 1.
+        width: u32,
+        /// Pixels, at least 1.
+        height: u32,
+        /// The bytes.
+        pixels: Vec<u8>,
+    },
+    /// Text.
+    Text(String),
+}
+
+/// Why a call gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The env refuses and runs on, unchanged.
+    Env(EnvError),
+    /// The instance has ended: it must not be called again.
+    Fault(GuestFault),
+}
+
+impl From<GuestFault> for CallError {
+    fn from(fault: GuestFault) -> CallError {
+        CallError::Fault(fault)
+    }
+}
+
+/// Why there is no env.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CreateFailure {
+    /// The config is wrong in ways that the schema cannot say: dotted paths and messages.
+    Config(Vec<(String, String)>),
+    /// Anything else.
+    Fault(GuestFault),
+}
+
+/// One env.
+///
+/// After a fault nothing of it may be called: the guest's memory is as the trap left it.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    exports: Exports,
+    fuel_counted: bool,
+    settings: InstanceSettings,
+}
+
+impl Instance {
+    /// Instantiates: the guest's first instructions run here.
+    ///
+    /// # Errors
+    ///
+    /// A fault of kind `memory`, `trap` or `stack_overflow`: a limit was reached, or the guest's start trapped.
+    pub(crate) fn new(loaded: &Loaded, settings: &InstanceSettings, log: Box<dyn Log>) -> Result<Instance, GuestFault> {
+        let limiter = MemoryLimiter::new(settings.memory_bytes);
+        let guest = Guest::new(limiter, key_create(&settings.plugin_sha256, ""), log);
+        let mut store = Store::new(&loaded.engine, guest);
+        store.limiter(|guest| &mut guest.limiter);
+        cap_store(&mut store);
+        let fuel_counted = loaded.settings.fuel;
+        let instantiated = refuel(&mut store, fuel_counted, FUEL_UNBOUNDED)
+            .and_then(|()| loaded.pre.instantiate(&mut store));
+        match instantiated {
+            Ok(exports) => Ok(Instance { store, exports, fuel_counted, settings: settings.clone() }),
+            Err(error) => Err(classify(&error, &store.data().limiter)),
+        }
+    }
+
+    /// Who this is. Needs no `create`.
+    ///
+    /// # Errors
+    ///
+    /// The guest's fault. What the description says is not checked here.
+    pub(crate) fn describe(&mut self) -> Result<Description, GuestFault> {
+        self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.describe(store))
+    }
+
+    /// Makes the env. `config` is valid, complete, canonical JSON; the random stream begins anew from it.
+    ///
+    /// # Errors
+    ///
+    /// The guest refuses the config, or a fault; of kind `create_failed` if the spec breaks the interface or does not
+    /// fit a slab.
+    pub(crate) fn create(&mut self, config: &str) -> Result<Spec, CreateFailure> {
+        self.store.data_mut().rekey(key_create(&self.settings.plugin_sha256, config));
+        let answer =
+            self.call_guest(FUEL_UNBOUNDED, |e, store| e.create(store, config)).map_err(CreateFailure::Fault)?;
+        let failed = |reason: String| CreateFailure::Fault(guest_fault(FaultKind::CreateFailed, reason));
+        match answer {
+            Ok(spec) => check_spec(&spec).map_err(failed).map(|()| spec),
+            Err(CreateError::Spec(reason)) => Err(failed(reason)),
+            Err(CreateError::Failed(reason)) => Err(failed(reason)),
+            Err(CreateError::Config(mut errors)) => {
+                errors.truncate(CONFIG_ERRORS_MAX);
+                for (path, message) in &mut errors {
+                    cut(path, CONFIG_ERROR_BYTES_MAX);
+                    cut(message, CONFIG_ERROR_BYTES_MAX);
+                }
+                Err(CreateFailure::Config(errors))
+            }
+        }
+    }
+
+    /// Begins an episode. A seed begins the random stream anew; without one it goes on.
+    ///
+    /// # Errors
+    ///
+    /// The guest refuses the options, or a fault.
+    pub(crate) fn reset(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<View, CallError> {
+        let mark = self.store.data().mark();
+        if let Some(seed) = seed {
+            self.store.data_mut().rekey(key_reset(seed));
+        }
+        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.reset(store, seed, options))?;
+        check_view(self.settle(mark, answer)?)
+    }
+
+    /// One step, with the clock moved to its beginning and its own fuel.
+    ///
+    /// # Errors
+    ///
+    /// The guest refuses the action, or a fault.
+    pub(crate) fn step(&mut self, action: &[u8]) -> Result<Transition, CallError> {
+        let mark = self.store.data().mark();
+        self.store.data_mut().begin_step(self.settings.clock_step);
+        let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
+        let answer = self.call_guest(fuel, |exports, store| exports.step(store, action))?;
+        let transition = self.settle(mark, answer)?;
+        Ok(Transition { view: check_view(transition.view)?, ..transition })
+    }
+
+    /// The guest's own loop over its steps, all within one step's time and fuel: for the test that compares it with
+    /// ours. Nothing in the answer is checked.
+    #[cfg(test)]
+    pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<Transitions, CallError> {
+        self.store.data_mut().begin_step(self.settings.clock_step);
+        let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
+        Ok(self.call_guest(fuel, |exports, store| exports.step_many(store, actions, count))?)
+    }
+
+    /// A picture of the present state. No event: clock and random stream are afterwards where they were.
+    ///
+    /// # Errors
+    ///
+    /// The guest has no such mode, or a fault.
+    pub(crate) fn render(&mut self, mode: RenderMode) -> Result<Frame, CallError> {
+        let mark = self.store.data().mark();
+        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.render(store, mode))?;
+        self.store.data_mut().rewind(&mark);
+        check_frame(answer?)
+    }
+
+    /// New random streams for what is still to come.
+    ///
+    /// # Errors
+    ///
+    /// The guest cannot, or a fault.
+    pub(crate) fn reseed(&mut self, seed: u64) -> Result<(), CallError> {
+        let mark = self.store.data().mark();
+        self.store.data_mut().rekey(key_reseed(seed));
+        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.reseed(store, seed))?;
+        self.settle(mark, answer)
+    }
+
+    /// The author's own method. Arguments and result are JSON.
+    ///
+    /// # Errors
+    ///
+    /// The guest has no such method, or a fault.
+    pub(crate) fn call(&mut self, method: &str, arguments: &str) -> Result<String, CallError> {
+        let mark = self.store.data().mark();
+        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.call(store, method, arguments))?;
+        check_json("the result of a call", self.settle(mark, answer)?)
+    }
+
+    /// Reads an attribute, JSON. No event: clock and random stream are afterwards where they were.
+    ///
+    /// # Errors
+    ///
+    /// The guest has no such attribute, or a fault.
+    pub(crate) fn get_attribute(&mut self, name: &str) -> Result<String, CallError> {
+        let mark = self.store.data().mark();
+        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.get_attribute(store, name))?;
+        self.store.data_mut().rewind(&mark);
+        check_json("an attribute", answer?)
+    }
+
+    /// Writes an attribute, JSON.
+    ///
+    /// # Errors
+    ///
+    /// The guest has no such attribute, or a fault.
+    pub(crate) fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), CallError> {
+        let mark = self.store.data().mark();
+        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.set_attribute(store, name, value))?;
+        self.settle(mark, answer)
+    }
+
+    /// The last call of an orderly end.
+    ///
+    /// # Errors
+    ///
+    /// The guest's fault, for the log: the instance ends either way.
+    pub(crate) fn close(&mut self) -> Result<(), GuestFault> {
+        self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.close(store))
+    }
+
+    /// Every call into the guest: limits that count by the call are reset, a trap becomes a fault.
+    #[inline]
+    fn call_guest<T>(
+        &mut self,
+        fuel: u64,
+        call: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> Result<T, GuestFault> {
+        let Instance { store, exports, fuel_counted, .. } = self;
+        store.data_mut().limiter.begin_call();
+        refuel(store, *fuel_counted, fuel)
+            .and_then(|()| call(exports, store))
+            .map_err(|error| classify(&error, &store.data().limiter))
+    }
+
+    /// A call that the env refused has not happened: a rollout does not record it and a replay does not make it, so
+    /// its readings and draws are taken back.
+    fn settle<T>(&mut self, mark: Mark, answer: Result<T, CallError>) -> Result<T, CallError> {
+        answer.map_err(|error| match error {
+            CallError::Env(error) => {
+                self.store.data_mut().rewind(&mark);
+                CallError::Env(cut_env_error(error))
+            }
+            fault @ CallError::Fault(_) => fault,
+        })
+    }
+}
+
+/// Gives a call its fuel, where fuel is counted.
+#[inline]
+fn refuel(store: &mut Store<Guest>, counted: bool, fuel: u64) -> wasmtime::Result<()> {
+    if counted { store.set_fuel(fuel) } else { Ok(()) }
+}
+
+/// A fault without a backtrace, its message cut to size.
+pub(crate) fn guest_fault(kind: FaultKind, mut message: String) -> GuestFault {
+    cut(&mut message, MESSAGE_BYTES_MAX);
+    GuestFault { kind, message, backtrace: Vec::new() }
+}
+
+/// What an error out of the engine is called. The one place that looks into them.
+fn classify(error: &wasmtime::Error, limiter: &MemoryLimiter) -> GuestFault {
+    let trap = error.downcast_ref::<Trap>().copied();
+    let cause = error.root_cause().to_string();
+    let (kind, message) = if let Some(exit) = error.downcast_ref::<Exit>() {
+        (FaultKind::Exited, exit.to_string())
+    } else if trap == Some(Trap::OutOfFuel) {
+        (FaultKind::Fuel, "the step's fuel is used up".to_owned())
+    } else if trap == Some(Trap::StackOverflow) {
+        (FaultKind::StackOverflow, cause)
+    } else if is_memory_cap(error) {
+        (FaultKind::Memory, cause)
+    } else if limiter.refused() {
+        (FaultKind::Memory, format!("beyond the memory limit of {} bytes: {cause}", limiter.memory_bytes_max()))
+    } else {
+        (FaultKind::Trap, cause)
+    };
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+    GuestFault { backtrace, ..guest_fault(kind, message) }
+}
+
+/// Function names, innermost first.
+fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
+    let name = |frame: &wasmtime::FrameInfo| {
+        let mut name = match frame.func_name() {
+            Some(name) => name.to_owned(),
+            None => format!("function {}", frame.func_index()),
+        };
+        cut(&mut name, FUNCTION_NAME_BYTES_MAX);
+        name
+    };
+    backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX).map(name).collect()
+}
+
+fn cut_env_error(mut error: EnvError) -> EnvError {
+    match &mut error {
+        EnvError::InvalidAction(text) | EnvError::InvalidOptions(text) | EnvError::Unsupported(text) => {
+            cut(text, MESSAGE_BYTES_MAX);
+        }
+        EnvError::NeedsReset => {}
+    }
+    error
+}
+
+/// What a spec must be beyond its spaces, which `Space::from_nodes` has checked.
+fn check_spec(spec: &Spec) -> Result<(), String> {
+    if spec.info_fields.len() > INFO_FIELDS_MAX {
+        return Err(format!("{} info fields, the limit is {INFO_FIELDS_MAX}", spec.info_fields.len()));
+    }
+    for (index, field) in spec.info_fields.iter().enumerate() {
+        let length = field.name.len();
+        if length == 0 || length > INFO_NAME_BYTES_MAX {
+            return Err(format!("info field {index}: a name has 1 to {INFO_NAME_BYTES_MAX} bytes, this one {length}"));
+        }
+        if spec.info_fields.iter().take(index).any(|earlier| earlier.name == field.name) {
+            return Err(format!("info field `{}` is declared twice", field.name));
+        }
+    }
+    if spec.max_episode_steps == Some(0) {
+        return Err("max-episode-steps is 0; leave it out for no limit".to_owned());
+    }
+    if spec.reward_threshold.is_some_and(|threshold| !threshold.is_finite()) {
+        return Err("reward-threshold is not finite; leave it out for none".to_owned());
+    }
+    ViewLayout::of(spec).map(|_| ())
+}
+
+fn check_view(view: View) -> Result<View, CallError> {
+    if view.info_extra.is_empty() {
+        return Ok(view);
+    }
+    let length = view.info_extra.len();
+    if length > INFO_EXTRA_BYTES_MAX {
+        return Err(bad_answer(format!("info-extra has {length} bytes, the limit is {INFO_EXTRA_BYTES_MAX}")));
+    }
+    // A valid JSON text that begins with a brace is an object.
+    if !view.info_extra.trim_ascii_start().starts_with('{') {
+        return Err(bad_answer("info-extra is not a JSON object".to_owned()));
+    }
+    match serde_json::from_str::<IgnoredAny>(&view.info_extra) {
+        Ok(_) => Ok(view),
+        Err(error) => Err(bad_answer(format!("info-extra is not JSON: {error}"))),
+    }
+}
+
+fn check_frame(frame: Frame) -> Result<Frame, CallError> {
+    let Frame::Rgb { width, height, ref pixels } = frame else { return Ok(frame) };
+    let pixel_count = u64::from(width) * u64::from(height);
+    if pixel_count == 0 {
+        return Err(bad_answer(format!("a frame of {width} x {height} pixels; each is at least 1")));
+    }
+    if pixel_count.checked_mul(3) != Some(pixels.len() as u64) {
+        return Err(bad_answer(format!("a frame of {width} x {height} pixels has {} bytes", pixels.len())));
+    }
+    Ok(frame)
+}
+
+fn check_json(what: &str, text: String) -> Result<String, CallError> {
+    match serde_json::from_str::<IgnoredAny>(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(bad_answer(format!("{what} is not JSON: {error}"))),
+    }
+}
+
+fn bad_answer(message: String) -> CallError {
+    CallError::Fault(guest_fault(FaultKind::BadAnswer, message))
+}

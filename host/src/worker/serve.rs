@@ -1,0 +1,330 @@
+//! On the path of a step: vec_env → slab → wait → **worker/serve** → worker/instance → slab.
+//! Knows turns and their answers; knows nothing of wasm. Waits on one thing, the slab's turn.
+//!
+//! What it writes it has checked against the spec: a wrong length or value here would be a lie over there.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+
+use super::instance::{CallError, Frame, Instance, Transition, View};
+use super::say;
+use crate::cage::process;
+use crate::control::{self, EnvError, FromWorker, GuestFault, Received, Reply, ToWorker};
+use crate::fault::FaultKind;
+use crate::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Status, ViewBytes, ViewLayout};
+use crate::slab::{Which, WorkerSlab, request_flags};
+use crate::space::{InfoLayout, Layout};
+use crate::spec::Spec;
+use crate::wait::{self, Spin};
+
+/// How long a worker sleeps in one piece. The kernel ends it when the host dies; this is for nothing but a lost wake.
+const SLEEP: Duration = Duration::from_secs(1);
+
+/// An env at work: its instance and its slab.
+pub(super) struct Served {
+    slab: WorkerSlab,
+    control: OwnedFd,
+    instance: Instance,
+    layout: ViewLayout,
+    observation: Layout,
+    action_space: Layout,
+    info: InfoLayout,
+    action: Vec<u8>,
+}
+
+/// Why a turn is not answered as asked.
+enum Unanswered {
+    /// The guest refuses and runs on.
+    Refused(EnvError),
+    /// The instance has ended.
+    Fault(GuestFault),
+    /// The host broke the protocol: a bug, since the host is trusted.
+    Host(String),
+}
+
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Unanswered {
+        match error {
+            CallError::Env(error) => Unanswered::Refused(error),
+            CallError::Fault(fault) => Unanswered::Fault(fault),
+        }
+    }
+}
+
+impl From<GuestFault> for Unanswered {
+    fn from(fault: GuestFault) -> Unanswered {
+        Unanswered::Fault(fault)
+    }
+}
+
+impl From<Lie> for Unanswered {
+    fn from(lie: Lie) -> Unanswered {
+        Unanswered::Host(lie.0)
+    }
+}
+
+/// An answer in which nothing happened.
+const NOTHING: Answer = Answer {
+    status: Status::Ok,
+    taken: 0,
+    terminated: false,
+    truncated: false,
+    reset: false,
+    reward: 0.0,
+    extra_len: 0,
+    final_extra_len: 0,
+};
+
+impl Served {
+    /// Computes what follows from the spec. A spec that does not fit the slab gives the control socket back, with the
+    /// limit that it breaks.
+    pub(super) fn new(
+        slab: WorkerSlab,
+        control: OwnedFd,
+        instance: Instance,
+        spec: &Spec,
+    ) -> Result<Served, (OwnedFd, String)> {
+        let layouts = ViewLayout::of(spec).and_then(|layout| Ok((layout, crate::space::info_layout(&spec.info_fields)?)));
+        let (layout, info) = match layouts {
+            Ok(layouts) => layouts,
+            Err(what) => return Err((control, what)),
+        };
+        Ok(Served {
+            slab,
+            control,
+            instance,
+            observation: spec.observation_space.layout(),
+            action_space: spec.action_space.layout(),
+            info,
+            action: vec![0; layout.action],
+            layout,
+        })
+    }
+
+    /// Says that it is ready, then answers turns until the end.
+    pub(super) fn run(mut self, spec: &[u8]) -> io::Result<()> {
+        if !self.slab.write_bulk(0, spec) {
+            return Err(io::Error::other("the spec does not fit the bulk area"));
+        }
+        say(&self.control, &FromWorker::Ready { bulk_len: u32::try_from(spec.len()).unwrap_or(u32::MAX) })?;
+        loop {
+            let request = self.wait_for_turn()?;
+            match self.answer(&request) {
+                Ok(answer) => self.publish(&answer),
+                Err((answer, Unanswered::Refused(error))) => {
+                    say(&self.control, &FromWorker::Refused(error))?;
+                    self.publish(&Answer { status: Status::Refused, ..answer });
+                }
+                Err((answer, Unanswered::Fault(fault))) => {
+                    say(&self.control, &FromWorker::Fault(fault))?;
+                    self.publish(&Answer { status: Status::Fault, ..answer });
+                    return Ok(());
+                }
+                Err((_, Unanswered::Host(what))) => return Err(io::Error::other(what)),
+            }
+        }
+    }
+
+    /// Waits for the next turn: a short spin while the host says that it pays, then asleep.
+    fn wait_for_turn(&mut self) -> io::Result<Request> {
+        loop {
+            if let Some(request) = self.slab.take() {
+                return request.map_err(|Lie(what)| io::Error::other(what));
+            }
+            let spin = match self.slab.spin_us() {
+                0 => Spin::None,
+                spin_us => Spin::Busy(Duration::from_micros(u64::from(spin_us))),
+            };
+            wait::wait(self.slab.turn_word(), self.slab.idle(), self.slab.worker_sleeps(), spin, SLEEP);
+        }
+    }
+
+    fn publish(&self, answer: &Answer) {
+        if self.slab.publish(answer) {
+            wait::wake(self.slab.done_word());
+        }
+    }
+
+    /// Answers one turn. Beside an error stands what was answered before it: steps of a batch, the step of command 3.
+    fn answer(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
+        let done = |error| (NOTHING, error);
+        match request.command {
+            Command::Reset => self.reset(request).map_err(done),
+            Command::Step => self.step().map_err(done),
+            Command::StepThenReset => self.step_then_reset(request),
+            Command::StepMany => self.step_many(request),
+            Command::Message => self.converse().map_err(done),
+        }
+    }
+
+    fn reset(&mut self, request: &Request) -> Result<Answer, Unanswered> {
+        let options = self.reset_options(request)?;
+        let seed = (request.flags & request_flags::SEED != 0).then_some(request.seed);
+        let view = self.instance.reset(seed, options.as_deref())?;
+        self.check(&view)?;
+        self.write(Which::View, &view);
+        Ok(Answer { extra_len: view.info_extra.len(), ..NOTHING })
+    }
+
+    fn step(&mut self) -> Result<Answer, Unanswered> {
+        let transition = self.take_step(0)?;
+        self.write(Which::View, &transition.view);
+        Ok(Answer { extra_len: transition.view.info_extra.len(), ..stepped(&transition) })
+    }
+
+    /// Command 3: the step; and if it ends the episode, the reset in the same turn.
+    fn step_then_reset(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
+        // Read in any case: the message was sent with the turn.
+        let options = self.reset_options(request).map_err(|error| (NOTHING, error))?;
+        let transition = self.take_step(0).map_err(|error| (NOTHING, error))?;
+        let answer = stepped(&transition);
+        let last = request.flags & request_flags::LAST_STEP != 0;
+        if !(answer.terminated || answer.truncated || last) {
+            self.write(Which::View, &transition.view);
+            return Ok(Answer { extra_len: transition.view.info_extra.len(), ..answer });
+        }
+        self.write(Which::Final, &transition.view);
+        let half = Answer { reset: true, final_extra_len: transition.view.info_extra.len(), ..answer };
+        self.slab.publish_half(&half);
+        let reset = self.instance.reset(None, options.as_deref()).map_err(Unanswered::from);
+        let view = reset.map_err(|error| (half, error))?;
+        self.check(&view).map_err(|fault| (half, fault.into()))?;
+        self.write(Which::View, &view);
+        Ok(Answer { extra_len: view.info_extra.len(), ..half })
+    }
+
+    /// Command 4: a loop over the guest's `step`, so that clock, fuel and faults are per step and a fault names its step.
+    fn step_many(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
+        let mut answer = NOTHING;
+        let mut texts = 0;
+        let count = request.count as usize;
+        for index in 0..count {
+            let transition = self.take_step(index).map_err(|error| (answer, error))?;
+            let Transition { view, reward, .. } = &transition;
+            let step = ColumnBytes { view: bytes_of(view), reward: *reward, extra: view.info_extra.as_bytes() };
+            if !self.slab.write_column(&self.layout, count, index, step, &mut texts) {
+                let fault = bad_answer(format!("the info-extra of {count} steps does not fit the slab"));
+                return Err((answer, Unanswered::Fault(fault)));
+            }
+            answer = Answer { taken: answer.taken + 1, ..stepped(&transition) };
+            self.slab.write_heartbeat(answer.taken);
+            if answer.terminated || answer.truncated {
+                break;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// One step of the instance, checked.
+    fn take_step(&mut self, index: usize) -> Result<Transition, Unanswered> {
+        self.slab.read_action(&self.layout, index, &mut self.action);
+        let transition = self.instance.step(&self.action)?;
+        self.check(&transition.view)?;
+        Ok(transition)
+    }
+
+    /// Command 5: render, call, attributes, reseed, close.
+    fn converse(&mut self) -> Result<Answer, Unanswered> {
+        let (reply, bytes) = match self.receive()? {
+            ToWorker::Render(mode) => match self.instance.render(mode)? {
+                Frame::Rgb { width, height, pixels } => (Reply::Rgb { width, height }, pixels),
+                Frame::Text(text) => (Reply::Text, text.into_bytes()),
+            },
+            ToWorker::Call { method, arguments } => text(self.instance.call(&method, &arguments)?),
+            ToWorker::GetAttribute(name) => text(self.instance.get_attribute(&name)?),
+            ToWorker::SetAttribute { name, value } => {
+                self.instance.set_attribute(&name, &value)?;
+                text(String::new())
+            }
+            ToWorker::Reseed(seed) => {
+                self.instance.reseed(seed)?;
+                text(String::new())
+            }
+            ToWorker::Close => {
+                // The last thing a guest does; how it went is in the log at most.
+                let _ = self.instance.close();
+                self.publish(&NOTHING);
+                process::exit(0);
+            }
+            ToWorker::ResetOptions(_) => return Err(Unanswered::Host("reset options without a reset".to_owned())),
+        };
+        if !self.slab.write_bulk(0, &bytes) {
+            return Err(bad_answer(format!("an answer of {} bytes does not fit the slab", bytes.len())).into());
+        }
+        say(&self.control, &FromWorker::Answered(reply)).map_err(|error| Unanswered::Host(error.to_string()))?;
+        Ok(Answer { extra_len: bytes.len(), ..NOTHING })
+    }
+
+    fn reset_options(&mut self, request: &Request) -> Result<Option<String>, Unanswered> {
+        if request.flags & request_flags::MESSAGE == 0 {
+            return Ok(None);
+        }
+        match self.receive()? {
+            ToWorker::ResetOptions(options) => Ok(Some(options)),
+            other => Err(Unanswered::Host(format!("{other:?} in place of reset options"))),
+        }
+    }
+
+    fn receive(&self) -> Result<ToWorker, Unanswered> {
+        match control::receive(self.control.as_fd(), RecvFlags::empty()) {
+            Ok(Received::Message(message, _)) => Ok(message),
+            other => Err(Unanswered::Host(format!("no message came with the turn: {other:?}"))),
+        }
+    }
+
+    /// Whether a view is one of the env's own spec.
+    fn check(&self, view: &View) -> Result<(), GuestFault> {
+        let lengths = [
+            ("observation", view.observation.len(), self.layout.observation),
+            ("action mask", view.action_mask.len(), self.layout.mask),
+            ("info", view.info.len(), self.layout.info),
+        ];
+        for (what, given, wanted) in lengths {
+            if given != wanted {
+                return Err(bad_answer(format!("its {what} has {given} bytes where its spec says {wanted}")));
+            }
+        }
+        self.observation.check(&view.observation).map_err(|what| bad_answer(format!("its observation: {what}")))?;
+        if self.layout.mask > 0 {
+            self.action_space
+                .check_mask(&view.action_mask)
+                .map_err(|what| bad_answer(format!("its action mask: {what}")))?;
+        }
+        self.info.check(&view.info).map_err(|what| bad_answer(format!("its info: {what}")))?;
+        if view.info_extra.len() > INFO_EXTRA_BYTES_MAX {
+            let bytes = view.info_extra.len();
+            return Err(bad_answer(format!("an info-extra of {bytes} bytes; the limit is {INFO_EXTRA_BYTES_MAX}")));
+        }
+        Ok(())
+    }
+
+    fn write(&self, which: Which, view: &View) {
+        self.slab.write_view(&self.layout, which, bytes_of(view));
+        self.slab.write_extra(which, view.info_extra.as_bytes());
+    }
+}
+
+fn bytes_of(view: &View) -> ViewBytes<'_> {
+    ViewBytes { observation: &view.observation, mask: &view.action_mask, info: &view.info }
+}
+
+fn stepped(transition: &Transition) -> Answer {
+    Answer {
+        taken: 1,
+        terminated: transition.terminated,
+        truncated: transition.truncated,
+        reward: transition.reward,
+        ..NOTHING
+    }
+}
+
+fn text(text: String) -> (Reply, Vec<u8>) {
+    (Reply::Text, text.into_bytes())
+}
+
+fn bad_answer(message: String) -> GuestFault {
+    GuestFault { kind: FaultKind::BadAnswer, message, backtrace: Vec::new() }
+}

@@ -1,0 +1,837 @@
+//! What a guest sees of the world: virtual clocks, seeded randomness, a log, and otherwise nothing.
+//!
+//! The contract is `docs/guest.md`'s: no arguments, no environment variables, no directories but granted ones, stdin
+//! at its end, stdout and stderr to the log. The engine's WASI crate brings the resource tables, stream and pollable
+//! types; what *happens* in a call is here, and synchronous: the crate's own synchronous shims start a runtime with
+//! threads at the first blocking call and really sleep under a virtual clock, and a worker has one thread.
+//!
+//! A granted directory goes into [`preopens`], a granted socket in place of the denials of [`sockets`], and the
+//! descriptors that a poll may then wait for into [`drive`].
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
+use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem::preopens, random, sockets, sync};
+use wasmtime_wasi::p2::pipe::ClosedInputStream;
+use wasmtime_wasi::p2::{Network, SocketError, SocketResult, TcpSocket, UdpSocket};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView};
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::bindings::wasi::io as asynchronous;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, OutputStream, StreamError, StreamResult};
+
+use crate::cage::wasm::{MemoryLimiter, RANDOM_BYTES_MAX, WRITE_BYTES_MAX, resource_table};
+
+/// What the wall clock shows at the instance's start: 2000-01-01T00:00:00Z, in seconds since 1970.
+const WALL_CLOCK_START_SECONDS: u64 = 946_684_800;
+
+/// What a reading adds to the clocks. A clock that stands still is an endless loop for somebody.
+const READING_NS: u64 = 1_000;
+
+/// The store's data: everything of one guest that is not wasm.
+pub(crate) struct Guest {
+    /// Bounds memories and tables; the store asks it.
+    pub(crate) limiter: MemoryLimiter,
+    table: ResourceTable,
+    clock: Arc<Clock>,
+    random: Random,
+    log: SharedLog,
+    // Both as the crate makes them when nothing is granted: no directory, no address.
+    filesystem: WasiFilesystemCtx,
+    sockets: WasiSocketsCtx,
+}
+
+/// A point of virtual time and of the random stream, to go back to.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    now: u64,
+    step_began: Option<u64>,
+    key: [u8; 32],
+    position: u128,
+}
+
+impl Guest {
+    /// A guest's world at the instance's start. `key` is the random stream's, see [`key_create`].
+    pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], log: Box<dyn Log>) -> Guest {
+        Guest {
+            limiter,
+            table: resource_table(),
+            clock: Arc::new(Clock::default()),
+            random: Random::new(key),
+            log: Arc::new(Mutex::new(log)),
+            filesystem: WasiFilesystemCtx::default(),
+            sockets: WasiSocketsCtx::default(),
+        }
+    }
+
+    /// Moves the clocks to a step's beginning: now, or `clock_step` after the beginning of the step before, whichever
+    /// is later.
+    pub(crate) fn begin_step(&mut self, clock_step: Duration) {
+        self.clock.begin_step(u64::try_from(clock_step.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Begins a new random stream.
+    pub(crate) fn rekey(&mut self, key: [u8; 32]) {
+        self.random = Random::new(key);
+    }
+
+    /// Where clocks and random stream are.
+    pub(crate) fn mark(&self) -> Mark {
+        let Random { key, stream } = &self.random;
+        Mark { now: self.clock.now(), step_began: self.clock.step_began(), key: *key, position: stream.get_word_pos() }
+    }
+
+    /// Goes back to a mark, after a call that is no event of the rollout: a replay does not make it.
+    pub(crate) fn rewind(&mut self, mark: &Mark) {
+        self.clock.now.store(mark.now, Ordering::Relaxed);
+        self.clock.step_began.store(mark.step_began.unwrap_or(NEVER), Ordering::Relaxed);
+        if self.random.key != mark.key {
+            self.random = Random::new(mark.key);
+        }
+        if self.random.stream.get_word_pos() != mark.position {
+            self.random.stream.set_word_pos(mark.position);
+        }
+    }
+}
+
+/// Links everything a plugin may import. Each interface by name; a directory, socket or name is denied inside, since
+/// Rust's, C's and Python's libraries import all of these whether they use them or not.
+///
+/// # Errors
+///
+/// Only if an interface were linked twice.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    type Own = HasSelf<Guest>;
+    let own: fn(&mut Guest) -> &mut Guest = |guest| guest;
+
+    asynchronous::error::add_to_linker::<Guest, Table>(linker, |guest| &mut guest.table)?;
+    sync::io::poll::add_to_linker::<Guest, Own>(linker, own)?;
+    sync::io::streams::add_to_linker::<Guest, Own>(linker, own)?;
+
+    clocks::monotonic_clock::add_to_linker::<Guest, Own>(linker, own)?;
+    clocks::wall_clock::add_to_linker::<Guest, Own>(linker, own)?;
+
+    random::random::add_to_linker::<Guest, Own>(linker, own)?;
+    random::insecure::add_to_linker::<Guest, Own>(linker, own)?;
+    random::insecure_seed::add_to_linker::<Guest, Own>(linker, own)?;
+
+    cli::environment::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::exit::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::stdin::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::stdout::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::stderr::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::terminal_input::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::terminal_output::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::terminal_stdin::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::terminal_stdout::add_to_linker::<Guest, Own>(linker, own)?;
+    cli::terminal_stderr::add_to_linker::<Guest, Own>(linker, own)?;
+
+    // A guest gets no descriptor from anywhere but the preopens, so with none granted no function of `types` can be
+    // called but those that look into an error.
+    preopens::add_to_linker::<Guest, Own>(linker, own)?;
+    sync::filesystem::types::add_to_linker::<Guest, WasiFilesystem>(linker, |guest| WasiFilesystemCtxView {
+        ctx: &mut guest.filesystem,
+        table: &mut guest.table,
+    })?;
+
+    // The same with sockets: what makes one is ours and denies; the methods are never reached.
+    fn crates(guest: &mut Guest) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: &mut guest.sockets, table: &mut guest.table }
+    }
+    sockets::tcp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
+    sync::sockets::udp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
+    sockets::ip_name_lookup::add_to_linker::<Guest, Own>(linker, own)?;
+    sockets::network::add_to_linker::<Guest, Own>(linker, &sockets::network::LinkOptions::default(), own)?;
+    sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
+    sync::sockets::tcp::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
+    sync::sockets::udp::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
+    Ok(())
+}
+
+/// Gives the crate's interfaces that need nothing but the table what they need.
+struct Table;
+
+impl HasData for Table {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+// Waiting.
+
+/// "No such instant" in the clock's words: 584 years after the start.
+const NEVER: u64 = u64::MAX;
+
+/// Virtual time of one instance, in nanoseconds since its start. Atomics only because pollables must be `Send`.
+#[derive(Debug)]
+struct Clock {
+    now: AtomicU64,
+    /// When the latest step began; [`NEVER`] before the first.
+    step_began: AtomicU64,
+    /// The earliest deadline that the wait in progress has met; [`NEVER`] if none.
+    wanted: AtomicU64,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER), wanted: AtomicU64::new(NEVER) }
+    }
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// A reading by the guest: the time, which then goes on a little.
+    fn read(&self) -> u64 {
+        let now = self.now();
+        self.now.store(now.saturating_add(READING_NS), Ordering::Relaxed);
+        now
+    }
+
+    fn step_began(&self) -> Option<u64> {
+        Some(self.step_began.load(Ordering::Relaxed)).filter(|&began| began != NEVER)
+    }
+
+    fn begin_step(&self, clock_step_ns: u64) {
+        let now = self.now();
+        let begin = self.step_began().map_or(now, |began| now.max(began.saturating_add(clock_step_ns)));
+        self.now.store(begin, Ordering::Relaxed);
+        self.step_began.store(begin, Ordering::Relaxed);
+    }
+}
+
+/// A timer: ready when the clock has reached it. Never, if it lies beyond what the clock can show.
+struct Timer {
+    clock: Arc<Clock>,
+    due: Option<u64>,
+}
+
+#[async_trait]
+impl Pollable for Timer {
+    async fn ready(&mut self) {
+        std::future::poll_fn(|_| {
+            let Some(due) = self.due else { return Poll::Pending };
+            if self.clock.now() >= due {
+                return Poll::Ready(());
+            }
+            self.clock.wanted.fetch_min(due, Ordering::Relaxed);
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Runs one of the crate's asynchronous functions to its end on this thread.
+///
+/// What is not ready is a timer: the clock jumps to the earliest one that the future has asked about, which makes
+/// that one ready, so each round gets on. A wait that nothing ends is a trap. (Granted descriptors will be waited
+/// for here, in real time.)
+fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        clock.wanted.store(NEVER, Ordering::Relaxed);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Ok(output);
+        }
+        match clock.wanted.load(Ordering::Relaxed) {
+            NEVER => return Err(wasmtime::Error::msg("the guest waits for nothing: no timer or stream ends this wait")),
+            due => clock.now.store(due, Ordering::Relaxed),
+        }
+    }
+}
+
+impl sync::io::poll::Host for Guest {
+    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        // Asking is a reading: a loop around an always ready stream would stop the clock otherwise.
+        self.clock.read();
+        let Guest { table, clock, .. } = self;
+        drive(clock, asynchronous::poll::Host::poll(table, pollables))?
+    }
+}
+
+impl sync::io::poll::HostPollable for Guest {
+    fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        self.clock.read();
+        let Guest { table, clock, .. } = self;
+        drive(clock, asynchronous::poll::HostPollable::ready(table, pollable))?
+    }
+
+    fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        let Guest { table, clock, .. } = self;
+        drive(clock, asynchronous::poll::HostPollable::block(table, pollable))?
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        asynchronous::poll::HostPollable::drop(&mut self.table, pollable)
+    }
+}
+
+// Clocks.
+
+impl clocks::monotonic_clock::Host for Guest {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.clock.read())
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(READING_NS)
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.timer(Some(when))
+    }
+
+    fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.timer(self.clock.now().checked_add(duration))
+    }
+}
+
+impl clocks::wall_clock::Host for Guest {
+    fn now(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
+        let since_start = Duration::from_nanos(self.clock.read());
+        Ok(clocks::wall_clock::Datetime {
+            seconds: WALL_CLOCK_START_SECONDS + since_start.as_secs(),
+            nanoseconds: since_start.subsec_nanos(),
+        })
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
+        let nanoseconds = Duration::from_nanos(READING_NS).subsec_nanos();
+        Ok(clocks::wall_clock::Datetime { seconds: 0, nanoseconds })
+    }
+}
+
+impl Guest {
+    fn timer(&mut self, due: Option<u64>) -> wasmtime::Result<Resource<DynPollable>> {
+        let timer = Timer { clock: Arc::clone(&self.clock), due: due.filter(|&due| due != NEVER) };
+        let timer = self.table.push(timer)?;
+        subscribe(&mut self.table, timer)
+    }
+}
+
+// Randomness.
+
+/// The one stream that everything of `wasi:random` draws from, in call order.
+struct Random {
+    key: [u8; 32],
+    stream: ChaCha12Rng,
+}
+
+impl Random {
+    fn new(key: [u8; 32]) -> Random {
+        Random { key, stream: ChaCha12Rng::from_seed(key) }
+    }
+
+    fn bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        let length = usize::try_from(length.min(RANDOM_BYTES_MAX + 1))?;
+        if length as u64 > RANDOM_BYTES_MAX {
+            return Err(wasmtime::Error::msg(format!(
+                "the guest asked for more than {RANDOM_BYTES_MAX} random bytes at once"
+            )));
+        }
+        let mut bytes = vec![0; length];
+        self.stream.fill_bytes(&mut bytes);
+        Ok(bytes)
+    }
+}
+
+/// The random stream's key from the instance's start to its first seed. `config` as RFC 8785 JSON, empty before
+/// there is one (`describe`).
+pub(crate) fn key_create(plugin_sha256: &[u8; 32], config: &str) -> [u8; 32] {
+    key(&[b"rollcage-create\x01", plugin_sha256, config.as_bytes()])
+}
+
+/// The random stream's key after `reset(seed)`.
+pub(crate) fn key_reset(seed: u64) -> [u8; 32] {
+    key(&[b"rollcage-random\x01", &seed.to_le_bytes()])
+}
+
+/// The random stream's key after `reseed(seed)`.
+pub(crate) fn key_reseed(seed: u64) -> [u8; 32] {
+    key(&[b"rollcage-reseed\x01", &seed.to_le_bytes()])
+}
+
+fn key(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+impl random::random::Host for Guest {
+    fn get_random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.random.bytes(length)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.random.stream.next_u64())
+    }
+}
+
+impl random::insecure::Host for Guest {
+    fn get_insecure_random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.random.bytes(length)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.random.stream.next_u64())
+    }
+}
+
+impl random::insecure_seed::Host for Guest {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        Ok((self.random.stream.next_u64(), self.random.stream.next_u64()))
+    }
+}
+
+// Streams.
+
+/// Where a guest's stdout and stderr go, as they come.
+pub(crate) trait Log: Send {
+    /// Takes all of it, or loses what it cannot take: a guest must not see the difference.
+    fn write(&mut self, bytes: &[u8]);
+}
+
+/// The log pipe, descriptor 2: raw writes, which wait while the pipe is full.
+pub(crate) struct LogPipe;
+
+impl Log for LogPipe {
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match rustix::io::write(std::io::stderr(), bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(rustix::io::Errno::INTR) => {}
+                // The host is gone or has closed the log; the worker's other end will tell.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+type SharedLog = Arc<Mutex<Box<dyn Log>>>;
+
+/// A stream into the log. Nothing is kept back, so there is nothing to flush.
+struct LogStream(SharedLog);
+
+#[async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > WRITE_BYTES_MAX {
+            return Err(StreamError::trap("the guest wrote more to a stream than it allowed"));
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+impl sync::io::streams::Host for Guest {
+    fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<sync::io::streams::StreamError> {
+        Ok(asynchronous::streams::Host::convert_stream_error(&mut self.table, error)?.into())
+    }
+}
+
+/// Drives a stream's function; a wait that nothing ends is a trap as in `poll`.
+fn drive_stream<T>(clock: &Clock, future: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
+    drive(clock, future).map_err(StreamError::Trap)?
+}
+
+impl sync::io::streams::HostInputStream for Guest {
+    fn drop(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<()> {
+        let Guest { table, clock, .. } = self;
+        drive(clock, asynchronous::streams::HostInputStream::drop(table, stream))?
+    }
+
+    fn read(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<Vec<u8>> {
+        asynchronous::streams::HostInputStream::read(&mut self.table, stream, length)
+    }
+
+    fn blocking_read(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<Vec<u8>> {
+        let Guest { table, clock, .. } = self;
+        drive_stream(clock, asynchronous::streams::HostInputStream::blocking_read(table, stream, length))
+    }
+
+    fn skip(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<u64> {
+        asynchronous::streams::HostInputStream::skip(&mut self.table, stream, length)
+    }
+
+    fn blocking_skip(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<u64> {
+        let Guest { table, clock, .. } = self;
+        drive_stream(clock, asynchronous::streams::HostInputStream::blocking_skip(table, stream, length))
+    }
+
+    fn subscribe(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        asynchronous::streams::HostInputStream::subscribe(&mut self.table, stream)
+    }
+}
+
+impl sync::io::streams::HostOutputStream for Guest {
+    fn drop(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<()> {
+        let Guest { table, clock, .. } = self;
+        drive(clock, asynchronous::streams::HostOutputStream::drop(table, stream))?
+    }
+
+    fn check_write(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<u64> {
+        asynchronous::streams::HostOutputStream::check_write(&mut self.table, stream)
+    }
+
+    fn write(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        asynchronous::streams::HostOutputStream::write(&mut self.table, stream, bytes)
+    }
+
+    fn blocking_write_and_flush(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        let Guest { table, clock, .. } = self;
+        drive_stream(clock, asynchronous::streams::HostOutputStream::blocking_write_and_flush(table, stream, bytes))
+    }
+
+    fn blocking_write_zeroes_and_flush(&mut self, stream: Resource<DynOutputStream>, length: u64) -> StreamResult<()> {
+        let Guest { table, clock, .. } = self;
+        let zeroes = asynchronous::streams::HostOutputStream::blocking_write_zeroes_and_flush(table, stream, length);
+        drive_stream(clock, zeroes)
+    }
+
+    fn write_zeroes(&mut self, stream: Resource<DynOutputStream>, length: u64) -> StreamResult<()> {
+        asynchronous::streams::HostOutputStream::write_zeroes(&mut self.table, stream, length)
+    }
+
+    fn flush(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<()> {
+        asynchronous::streams::HostOutputStream::flush(&mut self.table, stream)
+    }
+
+    fn blocking_flush(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<()> {
+        let Guest { table, clock, .. } = self;
+        drive_stream(clock, asynchronous::streams::HostOutputStream::blocking_flush(table, stream))
+    }
+
+    fn splice(
+        &mut self,
+        target: Resource<DynOutputStream>,
+        source: Resource<DynInputStream>,
+        length: u64,
+    ) -> StreamResult<u64> {
+        asynchronous::streams::HostOutputStream::splice(&mut self.table, target, source, length)
+    }
+
+    fn blocking_splice(
+        &mut self,
+        target: Resource<DynOutputStream>,
+        source: Resource<DynInputStream>,
+        length: u64,
+    ) -> StreamResult<u64> {
+        let Guest { table, clock, .. } = self;
+        drive_stream(clock, asynchronous::streams::HostOutputStream::blocking_splice(table, target, source, length))
+    }
+
+    fn subscribe(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        asynchronous::streams::HostOutputStream::subscribe(&mut self.table, stream)
+    }
+}
+
+// The command line that there is none of.
+
+/// The guest called exit. WASI 0.2 says only whether all was well; a number other than 0 is lost on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exit {
+    /// `exit(0)`.
+    #[error("the guest called exit with success")]
+    Success,
+    /// Any other status.
+    #[error("the guest called exit with failure")]
+    Failure,
+    /// By the newer function that carries the number.
+    #[error("the guest called exit with status {0}")]
+    Code(u8),
+}
+
+impl cli::exit::Host for Guest {
+    fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
+        Err(if status.is_ok() { Exit::Success } else { Exit::Failure }.into())
+    }
+
+    fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
+        Err(Exit::Code(status).into())
+    }
+}
+
+impl cli::environment::Host for Guest {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+impl cli::stdin::Host for Guest {
+    fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
+        let stream: DynInputStream = Box::new(ClosedInputStream);
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl cli::stdout::Host for Guest {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        self.log_stream()
+    }
+}
+
+impl cli::stderr::Host for Guest {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        self.log_stream()
+    }
+}
+
+impl Guest {
+    fn log_stream(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(LogStream(Arc::clone(&self.log)));
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl cli::terminal_input::Host for Guest {}
+
+impl cli::terminal_input::HostTerminalInput for Guest {
+    fn drop(&mut self, terminal: Resource<TerminalInput>) -> wasmtime::Result<()> {
+        self.table.delete(terminal)?;
+        Ok(())
+    }
+}
+
+impl cli::terminal_output::Host for Guest {}
+
+impl cli::terminal_output::HostTerminalOutput for Guest {
+    fn drop(&mut self, terminal: Resource<TerminalOutput>) -> wasmtime::Result<()> {
+        self.table.delete(terminal)?;
+        Ok(())
+    }
+}
+
+impl cli::terminal_stdin::Host for Guest {
+    fn get_terminal_stdin(&mut self) -> wasmtime::Result<Option<Resource<TerminalInput>>> {
+        Ok(None)
+    }
+}
+
+impl cli::terminal_stdout::Host for Guest {
+    fn get_terminal_stdout(&mut self) -> wasmtime::Result<Option<Resource<TerminalOutput>>> {
+        Ok(None)
+    }
+}
+
+impl cli::terminal_stderr::Host for Guest {
+    fn get_terminal_stderr(&mut self) -> wasmtime::Result<Option<Resource<TerminalOutput>>> {
+        Ok(None)
+    }
+}
+
+// Directories and sockets: none.
+
+impl preopens::Host for Guest {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<preopens::Descriptor>, String)>> {
+        Ok(Vec::new())
+    }
+}
+
+impl sockets::network::Host for Guest {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<sockets::network::ErrorCode> {
+        error.downcast()
+    }
+
+    fn network_error_code(
+        &mut self,
+        _error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<sockets::network::ErrorCode>> {
+        // No stream of a guest's comes from a socket.
+        Ok(None)
+    }
+}
+
+impl sockets::network::HostNetwork for Guest {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        self.table.delete(network)?;
+        Ok(())
+    }
+}
+
+impl sockets::tcp_create_socket::Host for Guest {
+    fn create_tcp_socket(
+        &mut self,
+        _family: sockets::network::IpAddressFamily,
+    ) -> SocketResult<Resource<TcpSocket>> {
+        Err(sockets::network::ErrorCode::AccessDenied.into())
+    }
+}
+
+impl sync::sockets::udp_create_socket::Host for Guest {
+    fn create_udp_socket(
+        &mut self,
+        _family: sockets::network::IpAddressFamily,
+    ) -> SocketResult<Resource<UdpSocket>> {
+        Err(sockets::network::ErrorCode::AccessDenied.into())
+    }
+}
+
+impl sockets::ip_name_lookup::Host for Guest {
+    fn resolve_addresses(
+        &mut self,
+        _network: Resource<Network>,
+        _name: String,
+    ) -> SocketResult<Resource<ResolveAddressStream>> {
+        Err(sockets::network::ErrorCode::AccessDenied.into())
+    }
+}
+
+impl sockets::ip_name_lookup::HostResolveAddressStream for Guest {
+    fn resolve_next_address(
+        &mut self,
+        _stream: Resource<ResolveAddressStream>,
+    ) -> SocketResult<Option<sockets::network::IpAddress>> {
+        Err(sockets::network::ErrorCode::AccessDenied.into())
+    }
+
+    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, stream)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(20);
+
+    struct Nowhere;
+
+    impl Log for Nowhere {
+        fn write(&mut self, _: &[u8]) {}
+    }
+
+    fn guest() -> Guest {
+        Guest::new(MemoryLimiter::new(0), key_create(&[0; 32], ""), Box::new(Nowhere))
+    }
+
+    #[test]
+    fn each_reading_adds_a_microsecond_to_both_clocks() {
+        let mut guest = guest();
+        assert_eq!(clocks::monotonic_clock::Host::now(&mut guest).expect("a time"), 0);
+        let wall = clocks::wall_clock::Host::now(&mut guest).expect("a time");
+        assert_eq!((wall.seconds, wall.nanoseconds), (WALL_CLOCK_START_SECONDS, 1_000));
+        assert_eq!(clocks::monotonic_clock::Host::now(&mut guest).expect("a time"), 2_000);
+    }
+
+    #[test]
+    fn a_step_begins_twenty_milliseconds_after_the_one_before_or_now() {
+        let mut guest = guest();
+        guest.clock.read();
+        guest.begin_step(STEP);
+        assert_eq!(guest.clock.now(), 1_000);
+        guest.begin_step(STEP);
+        assert_eq!(guest.clock.now(), 20_001_000);
+        guest.clock.now.store(90_000_000, Ordering::Relaxed);
+        guest.begin_step(STEP);
+        assert_eq!(guest.clock.now(), 90_000_000);
+    }
+
+    #[test]
+    fn a_wait_jumps_to_its_timer_and_a_poll_to_the_earliest() {
+        let mut guest = guest();
+        let hour = 3_600_000_000_000;
+        let late = clocks::monotonic_clock::Host::subscribe_duration(&mut guest, hour).expect("a timer");
+        let soon = clocks::monotonic_clock::Host::subscribe_duration(&mut guest, 5_000).expect("a timer");
+        let late_again = Resource::new_borrow(late.rep());
+        assert_eq!(sync::io::poll::Host::poll(&mut guest, vec![late, soon]).expect("indices"), [1]);
+        assert_eq!(guest.clock.now(), 5_000);
+        sync::io::poll::HostPollable::block(&mut guest, late_again).expect("no trap");
+        assert_eq!(guest.clock.now(), hour);
+    }
+
+    #[test]
+    fn a_wait_that_nothing_ends_is_an_error() {
+        let mut guest = guest();
+        let never = clocks::monotonic_clock::Host::subscribe_instant(&mut guest, u64::MAX).expect("a timer");
+        let error = sync::io::poll::HostPollable::block(&mut guest, never).expect_err("an error");
+        assert!(error.to_string().contains("waits for nothing"), "{error}");
+    }
+
+    #[test]
+    fn random_streams_are_pinned() {
+        // From the contract, computed with another implementation of BLAKE3 and of ChaCha12 as well.
+        let first = |key| Random::new(key).stream.next_u64();
+        let draws = [first(key_create(&[7; 32], "{}")), first(key_reset(42)), first(key_reseed(42))];
+        assert_eq!(draws, PINNED_DRAWS);
+    }
+
+    #[test]
+    fn all_of_random_draws_from_one_stream_and_a_rewind_takes_draws_back() {
+        let mut guest = guest();
+        let mark = guest.mark();
+        let drawn: Vec<u64> = (0..4).map(|_| guest.random.stream.next_u64()).collect();
+        guest.rewind(&mark);
+        assert_eq!(random::random::Host::get_random_u64(&mut guest).expect("a draw"), drawn[0]);
+        let seed = random::insecure_seed::Host::insecure_seed(&mut guest).expect("a draw");
+        assert_eq!(seed, (drawn[1], drawn[2]));
+        let bytes = random::insecure::Host::get_insecure_random_bytes(&mut guest, 8).expect("a draw");
+        assert_eq!(bytes, drawn[3].to_le_bytes());
+
+        let mark = guest.mark();
+        guest.rekey(key_reset(1));
+        guest.clock.read();
+        guest.rewind(&mark);
+        assert_eq!(guest.mark().position, mark.position);
+        assert_eq!((guest.mark().key, guest.mark().now), (mark.key, mark.now));
+    }
+
+    #[test]
+    fn a_request_for_too_much_randomness_is_an_error() {
+        let mut guest = guest();
+        assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX).is_ok());
+        assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX + 1).is_err());
+        assert!(random::random::Host::get_random_bytes(&mut guest, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn everything_that_may_be_imported_is_linked() {
+        let config = crate::cage::wasm::config(&crate::control::EngineSettings::default()).expect("a config");
+        let mut linker = Linker::new(&wasmtime::Engine::new(&config).expect("an engine"));
+        link(&mut linker).expect("linked");
+        for interface in crate::worker::compile::IMPORTS {
+            let name = format!("{interface}@0.2.12");
+            assert!(linker.instance(&name).is_err() || is_linked(&mut linker, &name), "{interface} is not linked");
+        }
+    }
+}

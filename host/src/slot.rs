@@ -54,7 +54,7 @@ impl Terms {
         self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
     }
 
-    fn time_limit(&self) -> Option<u32> {
+    pub(crate) fn time_limit(&self) -> Option<u32> {
         self.time_limit.or_else(|| self.shape.as_ref().and_then(|shape| shape.spec.max_episode_steps))
     }
 }

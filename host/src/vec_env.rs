@@ -144,9 +144,21 @@ impl Builder {
     /// one, or the envs differ in their spaces. [`Error::Fault`]: an env cannot be started within its budget of
     /// restarts. No process is left behind.
     pub fn build(self) -> Result<VecEnv, Error> {
+        let mut envs = self.assemble()?;
+        envs.start()?;
+        Ok(envs)
+    }
+
+    /// What `build` does before it starts a worker: for a caller that has something to do between, and calls
+    /// [`VecEnv::start`] itself.
+    ///
+    /// # Errors
+    /// As [`Builder::build`], for the plugin and the configs.
+    pub fn assemble(self) -> Result<VecEnv, Error> {
         let program = start::program(self.worker.as_deref())?;
+        self.check()?;
         let prepared = self.prepare_with(&program)?;
-        self.build_prepared(prepared, program)
+        self.assemble_prepared(prepared, program)
     }
 
     /// The plugin, compiled and described: what `build` does first.
@@ -162,7 +174,8 @@ impl Builder {
         Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program)
     }
 
-    fn build_prepared(self, prepared: Prepared, program: PathBuf) -> Result<VecEnv, Error> {
+    /// What can be said without looking at the plugin.
+    fn check(&self) -> Result<(), Error> {
         if self.envs == 0 || self.envs > ENVS_MAX {
             return Err(UsageError::new(format!("{} envs; from 1 to {ENVS_MAX} are possible", self.envs)).into());
         }
@@ -173,6 +186,10 @@ impl Builder {
         if self.seed.checked_add(last).is_none() {
             return Err(UsageError::new(format!("seed {} + env {last} is past 2^64 - 1", self.seed)).into());
         }
+        Ok(())
+    }
+
+    fn assemble_prepared(self, prepared: Prepared, program: PathBuf) -> Result<VecEnv, Error> {
         let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
         for index in 0..self.envs {
             let complete = prepared.schema.complete((self.config)(index)?, prepared.plugin.name())?;
@@ -196,7 +213,7 @@ impl Builder {
         let slots = (0u32..).zip(&configs).map(|(index, config)| {
             Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
         });
-        let mut envs = VecEnv {
+        Ok(VecEnv {
             slots: slots.collect(),
             spin: if self.envs < cores { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) },
             batch: Batch::zeros(self.envs, &crate::slab::ViewLayout::default()),
@@ -206,9 +223,7 @@ impl Builder {
             configs,
             seed: self.seed,
             terms,
-        };
-        envs.start()?;
-        Ok(envs)
+        })
     }
 }
 
@@ -275,7 +290,20 @@ impl VecEnv {
         }
     }
 
-    fn start(&mut self) -> Result<(), Error> {
+    /// Starts every worker and waits until all are ready; [`Builder::build`] has done so already.
+    ///
+    /// # Errors
+    /// As [`Builder::build`], for the workers. After an error there is nothing to step.
+    pub fn start(&mut self) -> Result<(), Error> {
+        let started = self.start_all();
+        if started.is_err() {
+            self.terms.shape = None;
+            self.end();
+        }
+        started
+    }
+
+    fn start_all(&mut self) -> Result<(), Error> {
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
         }
@@ -329,6 +357,7 @@ impl VecEnv {
             return Err(UsageError::new(format!("a reset's mask and seeds: {given} entries for {envs} envs")).into());
         }
         let options = reset.options.map(options_text).transpose()?;
+        self.check_started()?;
         self.settle()?;
         let ids: Vec<usize> = (0..envs).filter(|&index| reset.mask.is_none_or(|mask| mask[index])).collect();
         for &index in &ids {
@@ -435,6 +464,7 @@ impl VecEnv {
     /// As [`VecEnv::step`]; and [`Error::Usage`] where the env's episode is over. A fault is in [`Steps::fault`]; under
     /// [`OnFault::Raise`] it is the error, and what was taken before it is lost to the caller only.
     pub fn step_many(&mut self, env: usize, actions: &[u8]) -> Result<Steps, Error> {
+        self.check_started()?;
         self.settle()?;
         let stride = self.shape().strides.view.action;
         let index = self.existing(env)?;
@@ -591,6 +621,9 @@ impl VecEnv {
     }
 
     /// Spaces, masks, info fields, time limit: the same for all envs.
+    ///
+    /// # Panics
+    /// After [`Builder::assemble`], before [`VecEnv::start`] has succeeded: it is the workers that say.
     pub fn spec(&self) -> &Spec {
         &self.shape().spec
     }
@@ -602,7 +635,7 @@ impl VecEnv {
 
     /// The time limit in force, in steps.
     pub fn max_episode_steps(&self) -> Option<u32> {
-        self.terms.time_limit.or(self.spec().max_episode_steps)
+        self.terms.time_limit()
     }
 
     /// An env's config: valid, defaults filled in.
@@ -679,6 +712,13 @@ impl VecEnv {
         Ok(())
     }
 
+    fn check_started(&self) -> Result<(), UsageError> {
+        match self.terms.shape {
+            Some(_) => Ok(()),
+            None => Err(UsageError::new("the envs are not started").hint("call `start` after `assemble`")),
+        }
+    }
+
     fn check_action(&self, action: &[u8]) -> Result<(), String> {
         self.shape().spec.action_space.contains(action)
     }
@@ -698,6 +738,7 @@ impl VecEnv {
 
     /// Looks at every action that would run, before any does.
     fn check_actions(&self, actions: &[u8], ids: impl ExactSizeIterator<Item = usize>) -> Result<(), Error> {
+        self.check_started()?;
         let stride = self.shape().strides.view.action;
         let envs = ids.len();
         if actions.len() != envs * stride {
@@ -776,6 +817,7 @@ impl VecEnv {
     }
 
     fn converse(&mut self, env: usize, message: &ToWorker) -> Result<(Reply, Vec<u8>), Error> {
+        self.check_started()?;
         let index = self.existing(env)?;
         if self.slots[index].in_flight {
             return Err(UsageError::new(format!("env {env} is in flight"))

@@ -57,11 +57,7 @@ impl Exports {
         self.functions().call_describe(store).map(description)
     }
 
-    pub(crate) fn create(
-        &self,
-        store: &mut Store<Guest>,
-        config: &str,
-    ) -> wasmtime::Result<Result<Spec, CreateError>> {
+    pub(crate) fn create(&self, store: &mut Store<Guest>, config: &str) -> wasmtime::Result<Result<Spec, CreateError>> {
         Ok(match self.functions().call_create(store, config)? {
             Ok(made) => spec(made).map_err(CreateError::Spec),
             Err(wit::CreateError::Config(errors)) => {
@@ -80,7 +76,7 @@ impl Exports {
     }
 
     /// The guest's own loop over its steps; only a test calls it.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "shipped"))]
     pub(crate) fn step_many(
         &self,
         store: &mut Store<Guest>,

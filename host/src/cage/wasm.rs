@@ -208,7 +208,13 @@ impl MemoryLimiter {
     }
 
     /// Adds a growth to a total, unless the guest's own maximum or our limit is in the way.
-    fn grow(&mut self, total: fn(&mut Self) -> (&mut usize, usize), from: usize, to: usize, own: Option<usize>) -> bool {
+    fn grow(
+        &mut self,
+        total: fn(&mut Self) -> (&mut usize, usize),
+        from: usize,
+        to: usize,
+        own: Option<usize>,
+    ) -> bool {
         if own.is_some_and(|own| to > own) {
             return false;
         }

@@ -17,6 +17,9 @@ use crate::error::UsageError;
 /// for each: four seconds. An ordinary config with an ordinary schema has a hundred thousand.
 const CHECKS_MAX: usize = 1 << 29;
 
+/// Alternatives that are weighed to fill defaults in, times rules of the schema; a second at worst.
+const CHOICES_MAX: usize = 1 << 26;
+
 /// Values of a config times rules of the schema up to which every mistake is looked for. The validator lists them all
 /// at once, a few hundred bytes each.
 const MISTAKES_MAX: usize = 1 << 20;
@@ -34,7 +37,7 @@ pub struct CompleteConfig {
 }
 
 impl ConfigSchema {
-    /// Fills the defaults in and validates; the result is the same whatever the order in which keys were given.
+    /// Fills the defaults in and validates; the canonical text does not depend on how or in which order keys were given.
     ///
     /// A default applies to a key that is absent from an object that is present, or was itself filled in. A number
     /// without a fraction is an integer, as canonical JSON writes it. `plugin` is the name that hints show.
@@ -76,12 +79,15 @@ impl ConfigSchema {
             return Err(format!("config: expected an object, got {}", words::shown(&config)));
         }
         settle(&mut config, Path::Root)?;
-        let mut room = CONFIG_BYTES_MAX;
-        fill(&self.root, &mut config, &mut room).map_err(|TooLong| too_long("with its defaults"))?;
+        let mut room = Room { bytes: CONFIG_BYTES_MAX, choices: CHOICES_MAX / self.rules.max(1) };
+        fill(&self.root, &mut config, &mut room)?;
         settle(&mut config, Path::Root)?;
         let canonical = serde_json_canonicalizer::to_string(&config).map_err(|error| format!("config: {error}"))?;
         if canonical.len() > CONFIG_BYTES_MAX {
-            return Err(too_long(&format!("({} bytes)", canonical.len())));
+            return Err(format!(
+                "config: {} bytes as canonical JSON; at most {CONFIG_BYTES_MAX} are allowed",
+                canonical.len()
+            ));
         }
         Ok((config, canonical))
     }
@@ -127,7 +133,7 @@ impl ConfigSchema {
             }
             ValidationErrorKind::FalseSchema => mistakes.push(Mistake { at, schema, what: What::Forbidden }),
             ValidationErrorKind::PropertyNames { error: inner } => {
-                let allowed = self.root.pointer(error.schema_path().as_str()).map_or_else(String::new, words::allowed);
+                let allowed = self.root.pointer(&schema).map_or_else(String::new, words::allowed);
                 let key = inner.instance().as_str().unwrap_or_default();
                 mistakes.push(Mistake { at: at_key(key), schema, what: What::Misnamed { allowed } });
             }
@@ -181,8 +187,8 @@ impl ConfigSchema {
             {
                 format!("within ±{INTEGER_MAX}")
             }
-            ValidationErrorKind::MinProperties { limit } => format!("with at least {}", words::counted(*limit, "key")),
-            ValidationErrorKind::MaxProperties { limit } => format!("with at most {}", words::counted(*limit, "key")),
+            ValidationErrorKind::MinProperties { limit } => format!("of at least {}", words::counted(*limit, "key")),
+            ValidationErrorKind::MaxProperties { limit } => format!("of at most {}", words::counted(*limit, "key")),
             ValidationErrorKind::UniqueItems => "without repeats".to_owned(),
             ValidationErrorKind::Contains => {
                 let item = self.root.pointer(&format!("{schema}/contains")).map_or_else(String::new, words::allowed);
@@ -375,24 +381,24 @@ fn settle(value: &mut Value, path: Path<'_>) -> Result<(), String> {
 #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is a double")]
 const INTEGER_MAX_FLOAT: f64 = INTEGER_MAX as f64;
 
-fn too_long(how: &str) -> String {
-    format!("config: longer than {CONFIG_BYTES_MAX} bytes {how}")
+/// What filling in may still cost.
+struct Room {
+    /// Bytes of defaults: a list of empty objects with a long default each is short in the schema only.
+    bytes: usize,
+    /// Times that one of several alternatives is chosen, each of which may look at the whole schema.
+    choices: usize,
 }
 
-/// More was filled in than a config may be long.
-struct TooLong;
-
-/// Fills the defaults of absent keys in, and puts keys into the schema's order, unknown ones last. `room` is how many
-/// bytes may still be filled in: a list of empty objects with a long default each is short in the schema only.
-fn fill(schema: &Value, value: &mut Value, room: &mut usize) -> Result<(), TooLong> {
+/// Fills the defaults of absent keys in, and puts keys into the schema's order, unknown ones last.
+fn fill(schema: &Value, value: &mut Value, room: &mut Room) -> Result<(), String> {
     let Value::Object(schema) = schema else { return Ok(()) };
     for all in members(schema, "allOf") {
         fill(all, value, room)?;
     }
     for keyword in ["anyOf", "oneOf"] {
-        if let Some(branches) = schema.get(keyword).and_then(Value::as_array)
-            && let Some(branch) = meant(branches, value).and_then(|index| branches.get(index))
-        {
+        let Some(branches) = schema.get(keyword).and_then(Value::as_array) else { continue };
+        room.choices = room.choices.checked_sub(1).ok_or("config: too long for so large a schema")?;
+        if let Some(branch) = meant(branches, value).and_then(|index| branches.get(index)) {
             fill(branch, value, room)?;
         }
     }
@@ -405,7 +411,10 @@ fn fill(schema: &Value, value: &mut Value, room: &mut usize) -> Result<(), TooLo
                     (Some(member), _) => member,
                     (None, Some(default)) => {
                         let bytes = key.len() + default.to_string().len();
-                        *room = room.checked_sub(bytes).ok_or(TooLong)?;
+                        room.bytes = room
+                            .bytes
+                            .checked_sub(bytes)
+                            .ok_or_else(|| format!("config: more than {CONFIG_BYTES_MAX} bytes with its defaults"))?;
                         default.clone()
                     }
                     (None, None) => continue,

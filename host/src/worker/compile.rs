@@ -69,10 +69,14 @@ pub(crate) enum CompileError {
     #[error("a core WebAssembly module, not a component; build it for wasm32-wasip2")]
     CoreModule,
     /// A component of something else.
-    #[error("it does not export rollcage:env/environment; use the rollcage SDK's `export!`, or the world `plugin` of wit/")]
+    #[error(
+        "it does not export rollcage:env/environment; use the rollcage SDK's `export!`, or the world `plugin` of wit/"
+    )]
     NoEnvironment,
     /// An interface version from the future, or one never released.
-    #[error("it exports interface version {found}, and this rollcage speaks {spoken}; use a rollcage that speaks {found}, or rebuild the plugin")]
+    #[error(
+        "it exports interface version {found}, and this rollcage speaks {spoken}; use a rollcage that speaks {found}, or rebuild the plugin"
+    )]
     Interface {
         /// The version it exports.
         found: String,
@@ -92,7 +96,9 @@ pub(crate) enum CompileError {
         import: String,
     },
     /// The bytes are no valid component, or use a proposal that is off.
-    #[error("not a valid component: {0}; build it again, without WebAssembly proposals beyond wasm32-wasip2's defaults")]
+    #[error(
+        "not a valid component: {0}; build it again, without WebAssembly proposals beyond wasm32-wasip2's defaults"
+    )]
     Invalid(String),
     /// The engine could not compile it.
     #[error("the engine cannot compile it: {0}; report it to rollcage with the file")]
@@ -221,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_plugin_is_read() {
-        let wasm = component(&["wasi:io/poll@0.2.0", "wasi:cli/exit@0.2.12", "rollcage:env/types@0.1.0"], &[ENVIRONMENT]);
+        let wasm =
+            component(&["wasi:io/poll@0.2.0", "wasi:cli/exit@0.2.12", "rollcage:env/types@0.1.0"], &[ENVIRONMENT]);
         assert_eq!(read(&wasm), Ok("0.1.0".to_owned()));
     }
 

@@ -25,6 +25,10 @@ const FUEL_UNBOUNDED: u64 = u64::MAX;
 /// Bytes of a function's name in a backtrace. A mangled generic name can have thousands.
 const FUNCTION_NAME_BYTES_MAX: usize = 200;
 
+/// Levels of a guest's JSON. Whoever reads it builds a tree: serde_json stops at 128, Python's at some thousand, by
+/// an exception.
+const JSON_DEPTH_MAX: usize = 64;
+
 /// Config errors kept of one `create`; a person reads the first few.
 const CONFIG_ERRORS_MAX: usize = 32;
 
@@ -78,7 +82,7 @@ pub(crate) struct Transition {
 }
 
 /// What the guest's own loop over steps yields.
-#[cfg(test)]
+#[cfg(all(test, feature = "shipped"))]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transitions {
     pub(crate) taken: u32,
@@ -155,8 +159,8 @@ impl Instance {
         store.limiter(|guest| &mut guest.limiter);
         cap_store(&mut store);
         let fuel_counted = loaded.settings.fuel;
-        let instantiated = refuel(&mut store, fuel_counted, FUEL_UNBOUNDED)
-            .and_then(|()| loaded.pre.instantiate(&mut store));
+        let instantiated =
+            refuel(&mut store, fuel_counted, FUEL_UNBOUNDED).and_then(|()| loaded.pre.instantiate(&mut store));
         match instantiated {
             Ok(exports) => Ok(Instance { store, exports, fuel_counted, settings: settings.clone() }),
             Err(error) => Err(classify(&error, &store.data().limiter)),
@@ -228,7 +232,7 @@ impl Instance {
 
     /// The guest's own loop over its steps, all within one step's time and fuel: for the test that compares it with
     /// ours. Nothing in the answer is checked.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "shipped"))]
     pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<Transitions, CallError> {
         self.store.data_mut().begin_step(self.settings.clock_step);
         let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
@@ -267,7 +271,9 @@ impl Instance {
     pub(crate) fn call(&mut self, method: &str, arguments: &str) -> Result<String, CallError> {
         let mark = self.store.data().mark();
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.call(store, method, arguments))?;
-        check_json("the result of a call", self.settle(mark, answer)?)
+        let result = self.settle(mark, answer)?;
+        check_json("the result of a call", &result)?;
+        Ok(result)
     }
 
     /// Reads an attribute, JSON. No event: clock and random stream are afterwards where they were.
@@ -279,7 +285,9 @@ impl Instance {
         let mark = self.store.data().mark();
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.get_attribute(store, name))?;
         self.store.data_mut().rewind(&mark);
-        check_json("an attribute", answer?)
+        let value = answer?;
+        check_json("an attribute", &value)?;
+        Ok(value)
     }
 
     /// Writes an attribute, JSON.
@@ -420,10 +428,8 @@ fn check_view(view: View) -> Result<View, CallError> {
     if !view.info_extra.trim_ascii_start().starts_with('{') {
         return Err(bad_answer("info-extra is not a JSON object".to_owned()));
     }
-    match serde_json::from_str::<IgnoredAny>(&view.info_extra) {
-        Ok(_) => Ok(view),
-        Err(error) => Err(bad_answer(format!("info-extra is not JSON: {error}"))),
-    }
+    check_json("info-extra", &view.info_extra)?;
+    Ok(view)
 }
 
 fn check_frame(frame: Frame) -> Result<Frame, CallError> {
@@ -438,13 +444,231 @@ fn check_frame(frame: Frame) -> Result<Frame, CallError> {
     Ok(frame)
 }
 
-fn check_json(what: &str, text: String) -> Result<String, CallError> {
-    match serde_json::from_str::<IgnoredAny>(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(bad_answer(format!("{what} is not JSON: {error}"))),
+/// Whether a text is JSON, no deeper than [`JSON_DEPTH_MAX`]. The check itself does not recurse.
+fn check_json(what: &str, text: &str) -> Result<(), CallError> {
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return Err(bad_answer(format!("{what} is not JSON: {error}")));
     }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_DEPTH_MAX {
+            return Err(bad_answer(format!("{what} is nested more than {JSON_DEPTH_MAX} deep")));
+        }
+    }
+    Ok(())
 }
 
 fn bad_answer(message: String) -> CallError {
     CallError::Fault(guest_fault(FaultKind::BadAnswer, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::Space;
+    use crate::spec::InfoField;
+
+    fn view(info_extra: &str) -> View {
+        View { observation: Vec::new(), action_mask: Vec::new(), info: Vec::new(), info_extra: info_extra.to_owned() }
+    }
+
+    fn is_bad_answer<T: std::fmt::Debug>(result: Result<T, CallError>) -> bool {
+        matches!(result, Err(CallError::Fault(GuestFault { kind: FaultKind::BadAnswer, .. })))
+    }
+
+    #[test]
+    fn info_extra_is_empty_or_an_object() {
+        let nested = |levels: usize| format!("{{\"a[\\\"[\": {}{}}}", "[".repeat(levels), "]".repeat(levels));
+        for good in ["", "{}", " {\"a\": [1, 2.5, null]}", &nested(JSON_DEPTH_MAX - 1)] {
+            assert_eq!(check_view(view(good)), Ok(view(good)));
+        }
+        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(INFO_EXTRA_BYTES_MAX));
+        for bad in [" ", "[]", "null", "{", "{} {}", "{\"a\": NaN}", &long, &nested(JSON_DEPTH_MAX), &nested(30_000)] {
+            assert!(is_bad_answer(check_view(view(bad))), "{:.20}", bad);
+        }
+    }
+
+    #[test]
+    fn a_frame_has_the_bytes_of_its_size() {
+        let frame = |width, height, bytes| Frame::Rgb { width, height, pixels: vec![0; bytes] };
+        assert!(check_frame(frame(2, 3, 18)).is_ok());
+        assert!(check_frame(Frame::Text(String::new())).is_ok());
+        for bad in [frame(0, 3, 0), frame(3, 0, 0), frame(2, 3, 17), frame(u32::MAX, u32::MAX, 3)] {
+            assert!(is_bad_answer(check_frame(bad)));
+        }
+    }
+
+    #[test]
+    fn a_spec_is_refused_in_words() {
+        let field = |name: &str| InfoField { name: name.to_owned(), space: Space::Discrete { n: 2, start: 0 } };
+        let good = Spec {
+            observation_space: Space::Discrete { n: 16, start: 0 },
+            action_space: Space::Discrete { n: 4, start: 0 },
+            action_masked: true,
+            info_fields: vec![field("a"), field("b")],
+            max_episode_steps: Some(1),
+            reward_threshold: Some(0.5),
+        };
+        assert_eq!(check_spec(&good), Ok(()));
+        let bad = [
+            Spec { info_fields: vec![field("a"), field("a")], ..good.clone() },
+            Spec { info_fields: vec![field("")], ..good.clone() },
+            Spec { info_fields: vec![field(&"a".repeat(INFO_NAME_BYTES_MAX + 1))], ..good.clone() },
+            Spec { max_episode_steps: Some(0), ..good.clone() },
+            Spec { reward_threshold: Some(f64::NAN), ..good.clone() },
+            Spec { action_space: Space::Discrete { n: u64::MAX >> 1, start: 0 }, ..good.clone() },
+        ];
+        for spec in bad {
+            assert!(check_spec(&spec).is_err(), "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_engine_have_their_kinds() {
+        let calm = MemoryLimiter::new(0);
+        let mut refused = MemoryLimiter::new(0);
+        let growth = wasmtime::ResourceLimiter::memory_growing(&mut refused, 0, 65_536, None);
+        assert!(!growth.expect("an answer"));
+        let kind = |error: wasmtime::Error, limiter: &MemoryLimiter| classify(&error, limiter).kind;
+
+        assert_eq!(kind(Trap::OutOfFuel.into(), &calm), FaultKind::Fuel);
+        assert_eq!(kind(Trap::StackOverflow.into(), &refused), FaultKind::StackOverflow);
+        assert_eq!(kind(Trap::MemoryOutOfBounds.into(), &calm), FaultKind::Trap);
+        assert_eq!(kind(Trap::UnreachableCodeReached.into(), &refused), FaultKind::Memory);
+        assert_eq!(kind(Exit::Failure.into(), &refused), FaultKind::Exited);
+        let full: wasmtime::Error = wasmtime::component::ResourceTableError::Full.into();
+        assert_eq!(kind(full, &calm), FaultKind::Memory);
+        assert_eq!(kind(wasmtime::Error::msg("anything else"), &calm), FaultKind::Trap);
+    }
+
+    #[cfg(feature = "shipped")]
+    mod guests {
+        use std::os::fd::AsRawFd;
+
+        use super::*;
+        use crate::control::{Backend, EngineSettings};
+        use crate::worker::compile::compile;
+        use crate::worker::load::load;
+        use crate::worker::wasi::LogPipe;
+
+        fn loaded(wasm: &[u8], engine: EngineSettings) -> Loaded {
+            let compiled = compile(wasm, &engine).expect("compiled");
+            let memfd = rustix::fs::memfd_create("code", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
+            let written = rustix::io::write(&memfd, &compiled.code).expect("written");
+            assert_eq!(written, compiled.code.len());
+            let path = format!("/proc/self/fd/{}", memfd.as_raw_fd());
+            load(&path, &engine, &compiled.interface).expect("loaded")
+        }
+
+        /// One env of a shipped plugin, with its defaults.
+        fn instance(name: &str, loaded: &Loaded, fuel_per_step: Option<u64>) -> Instance {
+            let config = match name {
+                "cartpole" => r#"{"sutton_barto_reward":false}"#,
+                "frozenlake" => r#"{"is_slippery":true,"map_name":"4x4"}"#,
+                "blackjack" => r#"{"natural":false,"sab":true}"#,
+                _ => "{}",
+            };
+            let settings = InstanceSettings {
+                memory_bytes: 64 << 20,
+                fuel_per_step,
+                clock_step: Duration::from_millis(20),
+                plugin_sha256: [0; 32],
+            };
+            let mut instance = Instance::new(loaded, &settings, Box::new(LogPipe)).expect("an instance");
+            instance.create(config).expect("an env");
+            instance
+        }
+
+        fn action(step: u32) -> [u8; 8] {
+            u64::from(step / 3 % 2).to_le_bytes()
+        }
+
+        /// One episode, of at most 40 steps.
+        fn episode(instance: &mut Instance) -> Vec<Transition> {
+            let mut transitions = Vec::new();
+            for step in 0..40 {
+                let transition = instance.step(&action(step)).expect("a step");
+                let ended = transition.terminated || transition.truncated;
+                transitions.push(transition);
+                if ended {
+                    break;
+                }
+            }
+            transitions
+        }
+
+        #[test]
+        fn a_guests_own_loop_answers_as_ours() {
+            for (name, wasm) in crate::shipped::PLUGINS {
+                let loaded = loaded(wasm, EngineSettings::default());
+                let mut ours = instance(name, &loaded, None);
+                let mut theirs = instance(name, &loaded, None);
+                assert_eq!(ours.reset(Some(5), None), theirs.reset(Some(5), None));
+                let steps = episode(&mut ours);
+                let actions: Vec<u8> = (0..40).flat_map(action).collect();
+                let batch = theirs.step_many(&actions, 40).expect("a batch");
+
+                let last = steps.last().expect("a step");
+                assert_eq!(batch.taken as usize, steps.len(), "{name}");
+                assert_eq!((batch.terminated, batch.truncated), (last.terminated, last.truncated), "{name}");
+                assert_eq!(batch.error, None, "{name}");
+                let rewards: Vec<f64> = steps.iter().map(|t| t.reward).collect();
+                assert_eq!(batch.rewards, rewards, "{name}");
+                let joined = |part: fn(&View) -> &Vec<u8>| -> Vec<u8> {
+                    steps.iter().flat_map(|t| part(&t.view).iter().copied()).collect()
+                };
+                assert_eq!(batch.observations, joined(|v| &v.observation), "{name}");
+                assert_eq!(batch.action_masks, joined(|v| &v.action_mask), "{name}");
+                assert_eq!(batch.infos, joined(|v| &v.info), "{name}");
+                assert!(
+                    batch.infos_extra.iter().eq(steps.iter().map(|t| &t.view.info_extra).filter(|e| !e.is_empty()))
+                );
+            }
+        }
+
+        #[test]
+        fn every_engine_gives_the_same_answers() {
+            for (name, wasm) in crate::shipped::PLUGINS {
+                let play = |backend, fuel| {
+                    let mut instance = instance(name, &loaded(wasm, EngineSettings { backend, fuel }), None);
+                    let view = instance.reset(Some(5), None).expect("a reset");
+                    (view, episode(&mut instance), instance.reset(None, None).expect("a reset"))
+                };
+                let native = play(Backend::Native, false);
+                assert_eq!(native, play(Backend::Native, true), "{name}: native with fuel");
+                assert_eq!(native, play(Backend::Pulley, false), "{name}: pulley");
+                assert_eq!(native, play(Backend::Pulley, true), "{name}: pulley with fuel");
+            }
+        }
+
+        #[test]
+        fn every_backend_counts_the_same_fuel_and_a_step_without_enough_is_a_fault() {
+            let (name, wasm) = crate::shipped::PLUGINS.first().expect("a shipped plugin");
+            let least = |backend| {
+                let loaded = loaded(wasm, EngineSettings { backend, fuel: true });
+                let step = |fuel| {
+                    let mut instance = instance(name, &loaded, Some(fuel));
+                    instance.reset(Some(5), None).expect("resets are not counted");
+                    instance.step(&action(0))
+                };
+                let fault = step(1).expect_err("a fault");
+                assert!(matches!(fault, CallError::Fault(GuestFault { kind: FaultKind::Fuel, .. })), "{fault:?}");
+                let (mut too_little, mut enough) = (1, 1 << 20);
+                while enough - too_little > 1 {
+                    let middle = (too_little + enough) / 2;
+                    *(if step(middle).is_ok() { &mut enough } else { &mut too_little }) = middle;
+                }
+                enough
+            };
+            assert_eq!(least(Backend::Native), least(Backend::Pulley));
+        }
+    }
 }

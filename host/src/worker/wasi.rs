@@ -247,7 +247,9 @@ fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
             return Ok(output);
         }
         match clock.wanted.load(Ordering::Relaxed) {
-            NEVER => return Err(wasmtime::Error::msg("the guest waits for nothing: no timer or stream ends this wait")),
+            NEVER => {
+                return Err(wasmtime::Error::msg("the guest waits for nothing: no timer or stream ends this wait"));
+            }
             due => clock.now.store(due, Ordering::Relaxed),
         }
     }
@@ -684,19 +686,13 @@ impl sockets::network::HostNetwork for Guest {
 }
 
 impl sockets::tcp_create_socket::Host for Guest {
-    fn create_tcp_socket(
-        &mut self,
-        _family: sockets::network::IpAddressFamily,
-    ) -> SocketResult<Resource<TcpSocket>> {
+    fn create_tcp_socket(&mut self, _family: sockets::network::IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
         Err(sockets::network::ErrorCode::AccessDenied.into())
     }
 }
 
 impl sync::sockets::udp_create_socket::Host for Guest {
-    fn create_udp_socket(
-        &mut self,
-        _family: sockets::network::IpAddressFamily,
-    ) -> SocketResult<Resource<UdpSocket>> {
+    fn create_udp_socket(&mut self, _family: sockets::network::IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
         Err(sockets::network::ErrorCode::AccessDenied.into())
     }
 }
@@ -790,10 +786,11 @@ mod tests {
 
     #[test]
     fn random_streams_are_pinned() {
-        // From the contract, computed with another implementation of BLAKE3 and of ChaCha12 as well.
+        // Computed from the contract by other implementations of BLAKE3 and ChaCha12.
         let first = |key| Random::new(key).stream.next_u64();
-        let draws = [first(key_create(&[7; 32], "{}")), first(key_reset(42)), first(key_reseed(42))];
-        assert_eq!(draws, PINNED_DRAWS);
+        assert_eq!(first(key_create(&[7; 32], "{}")), 0xb9e8_f9e8_00e3_f22e);
+        assert_eq!(first(key_reset(42)), 0xbb87_a03a_b5b1_a79b);
+        assert_eq!(first(key_reseed(42)), 0x4b3c_c02c_5bfc_4830);
     }
 
     #[test]
@@ -822,16 +819,5 @@ mod tests {
         assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX).is_ok());
         assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX + 1).is_err());
         assert!(random::random::Host::get_random_bytes(&mut guest, u64::MAX).is_err());
-    }
-
-    #[test]
-    fn everything_that_may_be_imported_is_linked() {
-        let config = crate::cage::wasm::config(&crate::control::EngineSettings::default()).expect("a config");
-        let mut linker = Linker::new(&wasmtime::Engine::new(&config).expect("an engine"));
-        link(&mut linker).expect("linked");
-        for interface in crate::worker::compile::IMPORTS {
-            let name = format!("{interface}@0.2.12");
-            assert!(linker.instance(&name).is_err() || is_linked(&mut linker, &name), "{interface} is not linked");
-        }
     }
 }

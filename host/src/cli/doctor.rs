@@ -1,0 +1,211 @@
+//! `rollcage doctor`: what this machine has of what rollcage needs, and what to do where it lacks.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rollcage::{Cache, Plugin, VecEnv, cage};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{PidfdFlags, getpid};
+use rustix::thread::futex;
+
+use super::source::{cache_folder, with_cache};
+use super::{Status, one_line, say};
+
+/// Steps of the env that is started to see whether one runs.
+const STEPS: u32 = 100;
+
+/// Check this machine: the kernel, the cache, a worker, what builds plugins
+///
+/// A line each, `ok` or `--` with what to do. The exit status is 0 where everything is there that a run needs.
+#[derive(clap::Args)]
+pub(super) struct Doctor {}
+
+/// What a look at one thing showed.
+struct Finding {
+    what: &'static str,
+    /// Runs are impossible without it.
+    needed: bool,
+    /// What there is, or what is missing and what to do.
+    found: Result<String, String>,
+}
+
+impl Doctor {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let needed = |what, found| Finding { what, needed: true, found };
+        let wanted = |what, found| Finding { what, needed: false, found };
+        let findings = [
+            needed("sealed memory", sealed_memory()),
+            needed("pidfd", pidfd()),
+            needed("seqpacket", seqpacket()),
+            wanted("futex_waitv", futex_waitv()),
+            wanted("Landlock", landlock()),
+            wanted("seccomp", seccomp()),
+            wanted("user namespaces", user_namespaces()),
+            wanted("cache", cache()),
+            needed("worker", worker()),
+            wanted("wasm target", wasm_target()),
+        ];
+        say(&format!("{}walls around an env: {}\n", as_text(&findings), cage::walls().join(", ")))?;
+        let fit = findings.iter().all(|finding| finding.found.is_ok() || !finding.needed);
+        Ok(if fit { Status::Complete } else { Status::Incomplete })
+    }
+}
+
+fn as_text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for Finding { what, needed, found } in findings {
+        let line = match found {
+            Ok(there) => format!("ok  {what:<17}{}", one_line(there)),
+            Err(lacks) if *needed => format!("--  {what:<17}{} (nothing runs without it)", one_line(lacks)),
+            Err(lacks) => format!("--  {what:<17}{}", one_line(lacks)),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn sealed_memory() -> Result<String, String> {
+    let lacks = |error: Errno| format!("memfd with seals: {error}; Linux 3.17 or newer has it");
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create("rollcage-doctor", flags).map_err(lacks)?;
+    rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(lacks)?;
+    Ok("memfd with seals: slabs that nobody can shrink".to_owned())
+}
+
+fn pidfd() -> Result<String, String> {
+    rustix::process::pidfd_open(getpid(), PidfdFlags::empty())
+        .map(|_| "the death of a worker is seen at once".to_owned())
+        .map_err(|error| format!("pidfd_open: {error}; Linux 5.3 or newer has it"))
+}
+
+fn seqpacket() -> Result<String, String> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map(|_| "sockets between host and worker".to_owned())
+        .map_err(|error| format!("a pair of UNIX seqpacket sockets: {error}; a filter around this process forbids it"))
+}
+
+fn futex_waitv() -> Result<String, String> {
+    // Of no words at all: what there is says EINVAL, what there is not says ENOSYS.
+    match futex::waitv(&[], futex::WaitvFlags::empty(), None, rustix::thread::ClockId::Monotonic) {
+        Err(error @ (Errno::NOSYS | Errno::PERM)) => {
+            Err(format!("{error}; Linux 5.16 or newer has it; without it `recv` looks around every 0.2 ms"))
+        }
+        _ => Ok("many envs are waited for at once".to_owned()),
+    }
+}
+
+fn landlock() -> Result<String, String> {
+    match cage::landlock_abi() {
+        Some(version) => Ok(format!("ABI {version}")),
+        None => {
+            Err("no part of this kernel, or switched off (boot option `lsm=`); Linux 5.13 or newer has it".to_owned())
+        }
+    }
+}
+
+fn seccomp() -> Result<String, String> {
+    let actions = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+    if actions.split_whitespace().any(|action| action == "kill_process") {
+        Ok("filters that end a process".to_owned())
+    } else {
+        Err("no part of this kernel: it is built without CONFIG_SECCOMP_FILTER, or older than Linux 4.14".to_owned())
+    }
+}
+
+fn user_namespaces() -> Result<String, String> {
+    let setting = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let is = |path: &str, value: &str| setting(path).is_some_and(|set| set == value);
+    if !Path::new("/proc/self/ns/user").exists() {
+        return Err("no part of this kernel: it is built without CONFIG_USER_NS".to_owned());
+    }
+    for (path, off, key) in [
+        ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ] {
+        if is(path, off) {
+            return Err(format!("switched off; `sysctl {key}` allows them"));
+        }
+    }
+    Ok("allowed".to_owned())
+}
+
+fn cache() -> Result<String, String> {
+    let folder = cache_folder().ok_or("the home folder is not known; name a folder with `ROLLCAGE_CACHE`")?;
+    match Cache::open(&folder) {
+        Ok(cache) => Ok(cache.folder().display().to_string()),
+        Err(error) => Err(format!("{}; name another one with `ROLLCAGE_CACHE`", error.message)),
+    }
+}
+
+/// Really starts one, and steps it.
+fn worker() -> Result<String, String> {
+    let plugin = Plugin::shipped("cartpole").ok_or("cartpole does not ship with this build")?;
+    let play = |builder: rollcage::Builder| -> Result<(Duration, Duration), rollcage::Error> {
+        let prepared = Instant::now();
+        let mut envs = builder.build()?;
+        envs.reset(None)?;
+        let started = Instant::now();
+        let mut action = vec![0; envs.spec().action_space.stride()];
+        envs.spec().action_space.layout().zero(None, &mut action);
+        for _ in 0..STEPS {
+            envs.step(&action)?;
+        }
+        Ok((started.duration_since(prepared), started.elapsed() / STEPS))
+    };
+    match play(with_cache(VecEnv::builder(plugin)).seed(0)) {
+        Ok((start, step)) => {
+            let (ms, us) = (start.as_secs_f64() * 1e3, step.as_secs_f64() * 1e6);
+            Ok(format!("cartpole answered after {ms:.0} ms, and then took {us:.0} us a step"))
+        }
+        Err(error) => Err(format!("cartpole does not run: {error}")),
+    }
+}
+
+fn wasm_target() -> Result<String, String> {
+    let asked = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", "wasm32-wasip2"])
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    let folder = match asked {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => return Err("no rustc here; only needed to write plugins in Rust: https://rustup.rs".to_owned()),
+    };
+    if Path::new(&folder).is_dir() {
+        Ok("rustc builds plugins (wasm32-wasip2)".to_owned())
+    } else {
+        Err("only needed to write plugins in Rust: `rustup target add wasm32-wasip2`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_says_good_or_what_to_do() {
+        let finding = |what, needed, found| Finding { what, needed, found };
+        let text = as_text(&[
+            finding("pidfd", true, Ok("there".to_owned())),
+            finding("cache", false, Err("belongs to\nsomebody\u{7}".to_owned())),
+            finding("worker", true, Err("does not run".to_owned())),
+        ]);
+        let expected = "\
+ok  pidfd            there
+--  cache            belongs to; somebody\\u{7}
+--  worker           does not run (nothing runs without it)
+";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,251 @@
+//! `rollcage inspect`: what a plugin says of itself, and what a config makes of it.
+
+use std::io::IsTerminal;
+
+use indicatif::HumanCount;
+use rollcage::config::KeyRow;
+use rollcage::text::escape_line;
+use rollcage::{Error, OnFault, Prepared, RenderMode, Spec, Want};
+use serde_json::{Value, json};
+
+use super::source::{Source, with_cache};
+use super::{Status, one_line, say, say_json};
+
+/// Columns where stdout is no terminal.
+const WIDTH: usize = 100;
+
+/// A description narrower than this gets a line of its own.
+const DOC_WIDTH_MIN: usize = 24;
+
+/// Show a plugin's spaces, and every key of its config
+///
+/// The spaces are those of the config that is given, or of the defaults: one env is started to tell.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  rollcage inspect cartpole
+  rollcage inspect frozenlake --config map_name=8x8
+  rollcage inspect ./my_env.wasm --json")]
+pub(super) struct Inspect {
+    #[command(flatten)]
+    source: Source,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let builder = with_cache(self.source.open()?).on_fault(OnFault::Raise);
+        let prepared = builder.prepare()?;
+        let spec = match builder.build() {
+            Ok(envs) => Ok(envs.spec().clone()),
+            // A plugin may need a key that has no default, and this command is how one learns of it.
+            Err(error @ (Error::Usage(_) | Error::Fault(_))) if !self.source.has_config() => {
+                Err(one_line(&error.to_string()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if self.json { say_json(&as_json(&prepared, &spec)) } else { say(&as_text(&prepared, &spec, width())) }?;
+        Ok(Status::Complete)
+    }
+}
+
+fn as_json(prepared: &Prepared, spec: &Result<Spec, String>) -> Value {
+    let (plugin, description) = (prepared.plugin(), prepared.description());
+    let known = spec.as_ref().ok();
+    let field = |field: &rollcage::InfoField| json!({ "name": field.name, "space": field.space.to_description_json() });
+    let key = |row: &KeyRow| {
+        let KeyRow { key, type_text, default, range, doc } = row;
+        json!({ "key": key, "type": type_text, "default": default, "range": range, "doc": doc })
+    };
+    json!({
+        "plugin": plugin.name(),
+        "sha256": plugin.sha256_hex(),
+        "bytes": plugin.size(),
+        "name": description.name,
+        "version": description.version,
+        "summary": description.summary,
+        "interface": description.interface,
+        "observation_space": known.map(|spec| spec.observation_space.to_description_json()),
+        "action_space": known.map(|spec| spec.action_space.to_description_json()),
+        "action_masked": known.map(|spec| spec.action_masked),
+        "info_fields": known.map(|spec| spec.info_fields.iter().map(field).collect::<Vec<_>>()),
+        "max_episode_steps": known.and_then(|spec| spec.max_episode_steps),
+        "reward_threshold": known.and_then(|spec| spec.reward_threshold),
+        "spaces_unknown": spec.as_ref().err(),
+        "render_modes": description.render_modes,
+        "render_fps": description.render_fps,
+        "wants": description.wants,
+        "config": prepared.schema().table().iter().map(key).collect::<Vec<_>>(),
+        "config_schema": serde_json::from_str::<Value>(&description.config_schema).unwrap_or_default(),
+    })
+}
+
+fn as_text(prepared: &Prepared, spec: &Result<Spec, String>, width: usize) -> String {
+    let (plugin, description) = (prepared.plugin(), prepared.description());
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    match spec {
+        Ok(spec) => {
+            let masked = if spec.action_masked { ", with masks" } else { "" };
+            rows.push(("observations", spec.observation_space.to_string()));
+            rows.push(("actions", format!("{}{masked}", spec.action_space)));
+            for (index, field) in spec.info_fields.iter().enumerate() {
+                let name = if index == 0 { "info" } else { "" };
+                rows.push((name, format!("{}: {}", escape_line(&field.name), field.space)));
+            }
+            let limit =
+                spec.max_episode_steps.map_or("none".to_owned(), |steps| format!("{} steps", HumanCount(steps.into())));
+            rows.push(("time limit", limit));
+            if let Some(threshold) = spec.reward_threshold {
+                rows.push(("solved at", format!("a mean return of {threshold}")));
+            }
+        }
+        Err(why) => rows.push(("spaces", format!("not known without a config: {why}"))),
+    }
+    rows.push(("pictures", pictures(&description.render_modes, description.render_fps)));
+    rows.extend(wants(&description.wants));
+    rows.push(("interface", format!("rollcage:env {}", escape_line(&description.interface))));
+    rows.push(("file", format!("{} bytes, sha256 {}", HumanCount(plugin.size() as u64), plugin.sha256_hex())));
+
+    let mut text = format!("{} {}\n", description.name, escape_line(&description.version));
+    text.push_str(&format!("{}\n\n", escape_line(&description.summary)));
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:<14}{value}\n"));
+    }
+    let table = prepared.schema().table();
+    if table.is_empty() {
+        text.push_str("\nIt has no config.\n");
+    } else {
+        text.push_str(&format!("\nConfig (--config KEY=VALUE)\n\n{}", as_table(&table, width)));
+    }
+    text
+}
+
+fn pictures(modes: &[RenderMode], fps: u32) -> String {
+    let names: Vec<&str> = modes
+        .iter()
+        .map(|mode| match mode {
+            RenderMode::RgbArray => "pixels (rgb-array)",
+            RenderMode::Ansi => "text (ansi)",
+        })
+        .collect();
+    match (names.is_empty(), fps) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => names.join(", "),
+        (false, fps) => format!("{}, {fps} a second", names.join(", ")),
+    }
+}
+
+fn wants(wants: &[Want]) -> Vec<(&'static str, String)> {
+    if wants.is_empty() {
+        return vec![("wants", "nothing of the outside".to_owned())];
+    }
+    let row = |want: &Want| {
+        let kind =
+            serde_json::to_value(want.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+        let needed = if want.required { "needed" } else { "optional" };
+        format!("{kind}={} ({needed}): {}", escape_line(&want.example), escape_line(&want.reason))
+    };
+    wants.iter().enumerate().map(|(index, want)| (if index == 0 { "wants" } else { "" }, row(want))).collect()
+}
+
+/// The keys in columns; descriptions wrapped beside them where there is room, below them where there is none.
+fn as_table(keys: &[KeyRow], width: usize) -> String {
+    let head = ["key", "type", "default", "range"].map(str::to_owned);
+    let cells: Vec<[String; 4]> = keys
+        .iter()
+        .map(|row| [row.key.clone(), row.type_text.clone(), row.default.clone(), row.range.clone()])
+        .collect();
+    let widest = |column: usize| cells.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 4] = std::array::from_fn(widest);
+    let left: usize = 2 + widths.iter().map(|width| width + 2).sum::<usize>();
+    let beside = width >= left + DOC_WIDTH_MIN;
+    let line = |row: &[String; 4]| {
+        let mut line = "  ".to_owned();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        line
+    };
+    let mut text = format!("{}\n", format!("{}{}", line(&head), if beside { "description" } else { "" }).trim_end());
+    for (row, key) in cells.iter().zip(keys) {
+        let (first, indent) = if beside { (line(row), left) } else { (format!("{}\n", line(row).trim_end()), 6) };
+        text.push_str(&first);
+        for (index, words) in wrapped(&key.doc, width.saturating_sub(indent).max(DOC_WIDTH_MIN)).iter().enumerate() {
+            let indent = if beside && index == 0 { 0 } else { indent };
+            text.push_str(&format!("{:indent$}{words}\n", ""));
+        }
+        if beside && key.doc.is_empty() {
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Words in lines of at most `width` characters; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Columns of the terminal that reads.
+fn width() -> usize {
+    let stdout = std::io::stdout();
+    let columns = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+    columns.map_or(WIDTH, |size| usize::from(size.ws_col)).clamp(40, 160)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<KeyRow> {
+        let row = |key: &str, type_text: &str, default: &str, range: &str, doc: &str| KeyRow {
+            key: key.to_owned(),
+            type_text: type_text.to_owned(),
+            default: default.to_owned(),
+            range: range.to_owned(),
+            doc: doc.to_owned(),
+        };
+        vec![
+            row("gravity", "number", "9.8", "from 0 to 100", "What pulls the pole down, in metres per second squared."),
+            row("name", "string", "required", "", ""),
+        ]
+    }
+
+    #[test]
+    fn a_wide_terminal_has_descriptions_beside() {
+        let expected = "  \
+  key      type    default   range          description
+  gravity  number  9.8       from 0 to 100  What pulls the pole down,
+                                            in metres per second
+                                            squared.
+  name     string  required
+";
+        assert_eq!(as_table(&rows(), 70), expected);
+    }
+
+    #[test]
+    fn a_narrow_one_has_them_below() {
+        let expected = "  \
+  key      type    default   range
+  gravity  number  9.8       from 0 to 100
+      What pulls the pole down, in
+      metres per second squared.
+  name     string  required
+";
+        assert_eq!(as_table(&rows(), 40), expected);
+    }
+}

@@ -1,0 +1,275 @@
+//! The command line: what was typed → a command; what went wrong → an exit code and a line or two on stderr.
+//! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`).
+
+mod doctor;
+mod inspect;
+mod list;
+mod play;
+mod progress;
+mod report;
+mod run;
+mod source;
+
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use rollcage::text::escape_line;
+use rollcage::{Error, UsageError};
+
+/// Run reinforcement-learning environments that nobody vouches for
+///
+/// Each env is a WebAssembly component (a plugin) in a process of its own. The same plugin, config, seed and actions
+/// give the same rollout on any machine.
+#[derive(Parser)]
+#[command(name = "rollcage", version, subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rollcage list                                   what ships with rollcage
+  rollcage inspect cartpole                       its spaces, and every key of its config
+  rollcage run cartpole --envs 8 --episodes 200   200 episodes by a random policy, in 8 processes
+  rollcage run ./my_env.wasm --config size=8      a plugin of your own";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Inspect(inspect::Inspect),
+    List(list::List),
+    Doctor(doctor::Doctor),
+}
+
+/// How a command ended; the number is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// Everything was done that was asked for.
+    Complete = 0,
+    /// It was begun and not finished; or rollcage or the system failed.
+    Incomplete = 1,
+    /// The command, the config or the plugin is wrong.
+    Usage = 2,
+    /// By SIGINT or SIGTERM; shells know 128 + 2.
+    Interrupted = 130,
+}
+
+/// Runs the command line. `started` is when the program began.
+pub(crate) fn main(started: Instant) -> ExitCode {
+    // A panic is a bug of ours: one line says so, and no backtrace, whatever the environment asks for.
+    panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("something that is no text");
+        let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+        complain("error", &format!("a bug in rollcage: {what}{place}"));
+        complain("hint", "please report it, with the command that shows it");
+    }));
+    let status = panic::catch_unwind(|| match Cli::try_parse() {
+        Ok(cli) => obey(cli.command, started),
+        Err(error) => refuse(&error),
+    });
+    ExitCode::from(status.unwrap_or(Status::Incomplete) as u8)
+}
+
+fn obey(command: Command, started: Instant) -> Status {
+    let done = match command {
+        Command::Run(run) => run.run(started),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::List(list) => list.run(),
+        Command::Doctor(doctor) => doctor.run(),
+    };
+    done.unwrap_or_else(|error| {
+        complain("error", &format!("{error:#}"));
+        hints_of(&error).iter().for_each(|hint| complain("hint", hint));
+        status_of(&error)
+    })
+}
+
+/// Kinds of errors → exit codes.
+fn status_of(error: &anyhow::Error) -> Status {
+    if error.downcast_ref::<UsageError>().is_some() {
+        return Status::Usage;
+    }
+    match error.downcast_ref::<Error>() {
+        Some(Error::Usage(_)) => Status::Usage,
+        Some(Error::Interrupted) => Status::Interrupted,
+        _ => Status::Incomplete,
+    }
+}
+
+fn hints_of(error: &anyhow::Error) -> &[String] {
+    match (error.downcast_ref::<UsageError>(), error.downcast_ref::<Error>()) {
+        (Some(usage), _) | (_, Some(Error::Usage(usage))) => &usage.hints,
+        _ => &[],
+    }
+}
+
+/// What clap has to say: help and version as they are, an error in our two lines.
+fn refuse(error: &clap::Error) -> Status {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Whoever asked has closed the pipe.
+            let _ = error.print();
+            Status::Complete
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Status::Usage
+        }
+        _ => {
+            let (message, hint) = plain(&error.render().to_string());
+            complain("error", &message);
+            complain("hint", &hint);
+            Status::Usage
+        }
+    }
+}
+
+/// Clap's error (a first paragraph, tips, a usage line) as a message and a hint.
+fn plain(rendered: &str) -> (String, String) {
+    let first: Vec<&str> = rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let message = first.join(" ");
+    let tip = rendered.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
+    let hint = match (tip, usage) {
+        (Some(tip), _) => tip.to_owned(),
+        (None, Some(usage)) => {
+            let command: Vec<&str> = usage
+                .split(' ')
+                .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
+                .collect();
+            format!("`{} --help` lists every option", command.join(" "))
+        }
+        (None, None) => "`rollcage --help` lists every command, and `--help` after a command its options".to_owned(),
+    };
+    (message.strip_prefix("error: ").unwrap_or(&message).replace('\'', "`"), hint.replace('\'', "`"))
+}
+
+/// A line on stderr: `error: …`, `hint: …`, `warning: …`. A closed stderr is nobody's error.
+fn complain(what: &str, message: &str) {
+    let _ = writeln!(io::stderr(), "{what}: {}", one_line(message));
+}
+
+/// A text of somebody else's on one line, without what could act on a terminal.
+fn one_line(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(escape_line).collect();
+    lines.join("; ")
+}
+
+/// Writes a command's output to stdout. A reader that has gone away (`rollcage … | head`) has what it wanted.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("writing to stdout"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One JSON value on a line of stdout. What could act on a terminal is escaped as JSON escapes it, so a reader gets
+/// back exactly what was said.
+fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut line = ascii_controls(&serde_json::to_string(value)?);
+    line.push('\n');
+    say(&line)
+}
+
+fn ascii_controls(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut buffer = [0; 4];
+    for character in json.chars() {
+        let text: &str = character.encode_utf8(&mut buffer);
+        if !character.is_ascii() && escape_line(text) != text || character == '\u{7f}' {
+            let mut units = [0; 2];
+            character.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_have_the_exit_code_of_who_must_act() {
+        let fault: rollcage::Fault = serde_json::from_value(serde_json::json!({
+            "env": 0, "instance": 0, "episode": 0, "step": 0, "kind": "trap", "message": "", "log": "",
+            "log_dropped_bytes": 0, "backtrace": [],
+        }))
+        .unwrap();
+        let usage = UsageError::new("no").hint("yes");
+        let table: [(anyhow::Error, Status, usize); 6] = [
+            (usage.clone().into(), Status::Usage, 1),
+            (Error::from(usage.clone()).into(), Status::Usage, 1),
+            (anyhow::Error::from(usage).context("while asking"), Status::Usage, 1),
+            (Error::from(fault).into(), Status::Incomplete, 0),
+            (Error::Interrupted.into(), Status::Interrupted, 0),
+            (anyhow::anyhow!("disk full"), Status::Incomplete, 0),
+        ];
+        for (error, status, hints) in table {
+            assert_eq!((status_of(&error), hints_of(&error).len()), (status, hints), "{error:#}");
+        }
+        let codes =
+            [Status::Complete, Status::Incomplete, Status::Usage, Status::Interrupted].map(|status| status as u8);
+        assert_eq!(codes, [0, 1, 2, 130]);
+    }
+
+    #[test]
+    fn what_clap_says_is_two_lines() {
+        for (arguments, message, hint) in [
+            (
+                ["run", "cartpole", "--episode", "3"].as_slice(),
+                "unexpected argument `--episode` found",
+                "a similar argument exists: `--episodes`",
+            ),
+            (
+                &["run"],
+                "the following required arguments were not provided: <PLUGIN>",
+                "`rollcage run --help` lists every option",
+            ),
+            (
+                &["run", "cartpole", "--episodes", "3", "--steps", "4"],
+                "the argument `--episodes <E>` cannot be used with `--steps <S>`",
+                "`rollcage run --help` lists every option",
+            ),
+            (
+                &["run", "cartpole", "--step-timeout", "10"],
+                "invalid value `10` for `--step-timeout <DUR>`: expected a time like `250ms` or `10s`",
+                "`rollcage --help` lists every command, and `--help` after a command its options",
+            ),
+            (
+                &["run", "cartpole", "--on-fault", "weep"],
+                "invalid value `weep` for `--on-fault <POLICY>` [possible values: restart, raise, mask]",
+                "`rollcage --help` lists every command, and `--help` after a command its options",
+            ),
+        ] {
+            let error = Cli::try_parse_from(["rollcage"].iter().chain(arguments)).err().unwrap();
+            assert_eq!(plain(&error.render().to_string()), (message.to_owned(), hint.to_owned()));
+        }
+    }
+
+    #[test]
+    fn text_of_others_cannot_act() {
+        assert_eq!(one_line("panicked:\n  \u{1b}[2Jno\n"), "panicked:; \\u{1b}[2Jno");
+        let text = "a\u{1b}[2J\u{7f}\u{9b}\u{202e}ü\u{1f600}\n";
+        let json = ascii_controls(&serde_json::to_string(text).unwrap());
+        assert_eq!(json, "\"a\\u001b[2J\\u007f\\u009b\\u202eü\u{1f600}\\n\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+}

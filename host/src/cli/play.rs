@@ -1,0 +1,239 @@
+//! The loop of `rollcage run`: who plays, with which actions, for how long, and what is counted.
+//!
+//! Each env has a share of its own and is not stepped once that is done, so no result depends on timing or on the
+//! other envs. Knows a `VecEnv` and a policy; knows nothing of arguments or output.
+
+use rollcage::policy::Policy;
+use rollcage::{Autoreset, EpisodeEnd, Error, ResetSome, VecEnv};
+
+/// How much is to be played, all envs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Episodes that end by themselves or by their time limit; one that a fault ends is none.
+    Episodes(u64),
+    /// Steps that answer. A reset is none.
+    Steps(u64),
+}
+
+impl Goal {
+    pub(super) fn total(self) -> u64 {
+        match self {
+            Goal::Episodes(total) | Goal::Steps(total) => total,
+        }
+    }
+
+    /// What falls to one env: an even part, and to the first ones one more of what is left over.
+    fn share(self, env: usize, envs: usize) -> u64 {
+        let (env, envs) = (env as u64, envs.max(1) as u64);
+        self.total() / envs + u64::from(env < self.total() % envs)
+    }
+}
+
+/// Mean, least and greatest of what finished episodes had.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Spread {
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn add(&mut self, value: f64) {
+        (self.min, self.max) =
+            if self.count == 0 { (value, value) } else { (self.min.min(value), self.max.max(value)) };
+        self.count += 1;
+        self.sum += value;
+    }
+
+    /// Mean, min, max; none where there was nothing.
+    #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 episodes")]
+    pub(super) fn figures(&self) -> Option<(f64, f64, f64)> {
+        (self.count > 0).then(|| (self.sum / self.count as f64, self.min, self.max))
+    }
+}
+
+/// What was counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) steps: u64,
+    pub(super) episodes: u64,
+    pub(super) returns: Spread,
+    pub(super) lengths: Spread,
+}
+
+impl Tally {
+    fn end(&mut self, episode: EpisodeEnd) {
+        self.episodes += 1;
+        self.returns.add(episode.episode_return);
+        self.lengths.add(f64::from(episode.length));
+    }
+
+    /// How much of a goal is done.
+    pub(super) fn done(&self, goal: Goal) -> u64 {
+        match goal {
+            Goal::Episodes(_) => self.episodes,
+            Goal::Steps(_) => self.steps,
+        }
+    }
+}
+
+/// A run on its way.
+pub(super) struct Play<'e> {
+    envs: &'e mut VecEnv,
+    policy: Policy,
+    goal: Goal,
+    resets_by_hand: bool,
+    /// What each env has still to play.
+    left: Vec<u64>,
+    /// Who goes on, ascending.
+    playing: Vec<usize>,
+    /// Whose action counts in this step.
+    acting: Vec<bool>,
+    /// An action for each of `playing`.
+    actions: Vec<u8>,
+    stride: usize,
+    /// Who was masked before its share was done.
+    pub(super) masked: Vec<usize>,
+    pub(super) tally: Tally,
+}
+
+impl<'e> Play<'e> {
+    pub(super) fn new(envs: &'e mut VecEnv, policy: Policy, goal: Goal, autoreset: Autoreset) -> Play<'e> {
+        let count = envs.len();
+        let left: Vec<u64> = (0..count).map(|env| goal.share(env, count)).collect();
+        let stride = envs.spec().action_space.stride();
+        Play {
+            playing: (0..count).filter(|&env| left[env] > 0).collect(),
+            acting: vec![false; count],
+            actions: vec![0; count * stride],
+            masked: Vec::new(),
+            tally: Tally::default(),
+            resets_by_hand: autoreset == Autoreset::Disabled,
+            envs,
+            policy,
+            goal,
+            left,
+            stride,
+        }
+    }
+
+    pub(super) fn envs(&self) -> &VecEnv {
+        self.envs
+    }
+
+    /// The first reset of every env, also of those that are to take no step.
+    pub(super) fn reset(&mut self) -> Result<(), Error> {
+        self.envs.reset(None)?;
+        self.leave_masked();
+        Ok(())
+    }
+
+    /// One step of all that still play. False: it is over, because every share is done or the actions have ended.
+    pub(super) fn turn(&mut self) -> Result<bool, Error> {
+        if self.resets_by_hand {
+            self.reset_ended()?;
+        }
+        if self.playing.is_empty() || !self.policy.advance()? {
+            return Ok(false);
+        }
+        self.choose()?;
+        let stepped = if self.playing.len() == self.acting.len() {
+            self.envs.step(&self.actions).map(drop)
+        } else {
+            self.envs.step_some(&self.actions[..self.playing.len() * self.stride], &self.playing).map(drop)
+        };
+        // After one env's fault the answers of the others are in, and count.
+        self.count();
+        stepped.map(|()| true)
+    }
+
+    /// Autoreset disabled: the caller resets, and that is us. It takes no action, and no line of a file.
+    fn reset_ended(&mut self) -> Result<(), Error> {
+        if self.playing.iter().all(|&env| self.envs.takes_action(env)) {
+            return Ok(());
+        }
+        let mut mask = vec![false; self.acting.len()];
+        for &env in &self.playing {
+            mask[env] = !self.envs.takes_action(env);
+        }
+        self.envs.reset_some(&ResetSome { mask: Some(&mask), ..ResetSome::default() })?;
+        self.leave_masked();
+        Ok(())
+    }
+
+    /// Asks the policy for those envs alone whose action counts: one that only resets draws nothing.
+    fn choose(&mut self) -> Result<(), Error> {
+        for (position, &env) in self.playing.iter().enumerate() {
+            self.acting[env] = self.envs.takes_action(env);
+            if self.acting[env] {
+                let mask = Some(self.envs.last().action_mask(env)).filter(|mask| !mask.is_empty());
+                self.policy.act(env, mask, &mut self.actions[position * self.stride..][..self.stride])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) {
+        let batch = self.envs.last();
+        let mut leaves = false;
+        for &env in &self.playing {
+            if self.envs.is_busy(env) {
+                // Interrupted: its answer is not in.
+                continue;
+            }
+            let ended = batch.episodes[env];
+            // In same-step mode a step that ended an episode has answered, even where its reset then met a fault.
+            let answered = self.acting[env] && (batch.faults[env].is_none() || ended.is_some());
+            self.tally.steps += u64::from(answered);
+            if let Some(episode) = ended {
+                self.tally.end(episode);
+            }
+            let counts = match self.goal {
+                Goal::Episodes(_) => ended.is_some(),
+                Goal::Steps(_) => answered,
+            };
+            self.left[env] -= u64::from(counts);
+            leaves |= self.left[env] == 0 || batch.masked[env];
+        }
+        if leaves {
+            self.playing.retain(|&env| self.left[env] > 0);
+            self.leave_masked();
+        }
+    }
+
+    /// A masked env plays no more, and its share stays unfinished.
+    fn leave_masked(&mut self) {
+        let batch = self.envs.last();
+        self.masked.extend(self.playing.extract_if(.., |env| batch.masked[*env]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_even_and_add_up() {
+        for (total, envs, expected) in [
+            (10, 1, vec![10]),
+            (10, 3, vec![4, 3, 3]),
+            (2, 4, vec![1, 1, 0, 0]),
+            (0, 2, vec![0, 0]),
+            (u64::MAX, 2, vec![u64::MAX / 2 + 1, u64::MAX / 2]),
+        ] {
+            for goal in [Goal::Episodes(total), Goal::Steps(total)] {
+                let shares: Vec<u64> = (0..envs).map(|env| goal.share(env, envs)).collect();
+                assert_eq!(shares, expected, "{goal:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_spread_of_nothing_has_no_figures() {
+        let mut spread = Spread::default();
+        assert_eq!(spread.figures(), None);
+        [3.0, -1.0, 4.0].into_iter().for_each(|value| spread.add(value));
+        assert_eq!(spread.figures(), Some((2.0, -1.0, 4.0)));
+    }
+}

@@ -1,0 +1,164 @@
+//! What is seen on stderr while a run goes on: a bar, if somebody watches, and the first faults as they happen.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use rollcage::text::escape_line;
+use rollcage::{Fault, FaultKind, FaultLog};
+
+use super::one_line;
+use super::play::{Goal, Tally};
+
+/// Faults that are told as they happen. An env that fails at every step would fill the screen; the rest is counted.
+const FAULTS_TOLD_MAX: usize = 5;
+
+/// Frames of a backtrace that are told with a fault: the innermost ones name the culprit.
+const FRAMES_TOLD_MAX: usize = 4;
+
+/// The last lines of an env's log that are told with a fault.
+const LOG_LINES_TOLD_MAX: usize = 3;
+
+/// How often the bar is brought up to date: as fast as one reads.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// The bar, or none, and what was told already.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    goal: Goal,
+    drawn: Instant,
+    playing_since: Option<Instant>,
+    seen: u64,
+    told: usize,
+}
+
+impl Progress {
+    /// A bar for this goal, if stderr is a terminal.
+    pub(super) fn new(goal: Goal) -> Progress {
+        let bar = io::stderr().is_terminal().then(|| {
+            let unit = match goal {
+                Goal::Episodes(_) => "episodes",
+                Goal::Steps(_) => "steps",
+            };
+            let template = format!("{{bar:32.cyan/dim}} {{human_pos}}/{{human_len}} {unit}  {{msg}}");
+            let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(goal.total()).with_style(style.progress_chars("━╸─"))
+        });
+        Progress { bar, goal, drawn: Instant::now(), playing_since: None, seen: 0, told: 0 }
+    }
+
+    /// Says what is being done before the first step.
+    pub(super) fn begin(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(escape_line(what));
+            bar.tick();
+        }
+    }
+
+    /// After each step: almost always nothing but a look at the clock, and without a bar not even that.
+    pub(super) fn step(&mut self, tally: &Tally, faults: &FaultLog) {
+        if faults.total() != self.seen {
+            self.tell(faults);
+        }
+        let Some(bar) = &self.bar else { return };
+        let now = Instant::now();
+        let since = *self.playing_since.get_or_insert(now);
+        if now.duration_since(self.drawn) < REDRAW {
+            return;
+        }
+        self.drawn = now;
+        let mut message = format!("{} steps/s", HumanCount(per_second(tally.steps, now.duration_since(since))));
+        if let Some((mean, _, _)) = tally.returns.figures() {
+            message.push_str(&format!("  return {mean:.1}"));
+        }
+        if faults.total() > 0 {
+            message.push_str(&format!("  faults {}", HumanCount(faults.total())));
+        }
+        bar.set_message(message);
+        bar.set_position(tally.done(self.goal));
+    }
+
+    /// Tells the faults that are new. A restart that the env asked for is none to be told.
+    pub(super) fn tell(&mut self, faults: &FaultLog) {
+        let new = usize::try_from(self.seen).unwrap_or(usize::MAX);
+        self.seen = faults.total();
+        for fault in faults.first().iter().skip(new).filter(|fault| fault.kind != FaultKind::GuestRestart) {
+            self.told += 1;
+            match self.told {
+                1..=FAULTS_TOLD_MAX => self.print(&told(fault)),
+                told if told == FAULTS_TOLD_MAX + 1 => {
+                    self.print("fault: further ones are counted, and told at the end\n")
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Prints whole lines above the bar.
+    pub(super) fn print(&self, lines: &str) {
+        let print = || {
+            let _ = io::stderr().write_all(lines.as_bytes());
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Takes the bar away: what follows is the report.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Steps in a second, for people.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a rate for people: finite, not negative, far below 2^53"
+)]
+fn per_second(steps: u64, time: Duration) -> u64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { (steps as f64 / seconds) as u64 } else { 0 }
+}
+
+/// A fault in a few lines: what, where in the guest, and what it printed last.
+fn told(fault: &Fault) -> String {
+    let Fault { env, instance, episode, step, kind, message, .. } = fault;
+    let mut lines = format!(
+        "fault: env {env} (instance {instance}), episode {episode}, step {step}: {kind}: {}\n",
+        one_line(message)
+    );
+    for frame in fault.backtrace.iter().take(FRAMES_TOLD_MAX) {
+        lines.push_str(&format!("  at {}\n", escape_line(frame)));
+    }
+    let log: Vec<&str> = fault.log.lines().filter(|line| !line.trim().is_empty()).collect();
+    for line in &log[log.len().saturating_sub(LOG_LINES_TOLD_MAX)..] {
+        lines.push_str(&format!("  log: {}\n", escape_line(line)));
+    }
+    lines
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_without_acting_on_the_terminal() {
+        let fault: Fault = serde_json::from_value(serde_json::json!({
+            "env": 3, "instance": 1, "episode": 4, "step": 15, "kind": "trap",
+            "message": "wasm `unreachable`\nexecuted\u{1b}[2J", "log": "one\ntwo\nthree\n\nfour\u{7}\n",
+            "log_dropped_bytes": 0, "backtrace": ["a", "b", "c", "d", "e"],
+        }))
+        .unwrap();
+        assert_eq!(
+            told(&fault),
+            "fault: env 3 (instance 1), episode 4, step 15: trap: wasm `unreachable`; executed\\u{1b}[2J\n  at a\n  at b\n  \
+             at c\n  at d\n  log: two\n  log: three\n  log: four\\u{7}\n"
+        );
+    }
+}

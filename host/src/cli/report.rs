@@ -1,0 +1,296 @@
+//! What a run leaves: one JSON object, or a summary for people.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::HumanCount;
+use rollcage::fault::FAULTS_KEPT_MAX;
+use rollcage::text::escape_line;
+use rollcage::{Fault, FaultKind, VecEnv, cage};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::one_line;
+use super::play::{Spread, Tally};
+
+/// When a run was where.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    /// From the program's start to the first reset's answer of every env; if it came to that.
+    pub(super) start: Option<Duration>,
+    /// From then to the last step's answer.
+    pub(super) playing: Duration,
+}
+
+/// A finished run, in the order of its JSON keys.
+#[derive(Serialize)]
+pub(super) struct Report {
+    plugin: String,
+    sha256: String,
+    envs: usize,
+    seed: u64,
+    config: Value,
+    steps: u64,
+    episodes: u64,
+    #[serde(rename = "return")]
+    returns: Option<Figures>,
+    #[serde(rename = "length")]
+    lengths: Option<Figures>,
+    steps_per_second: f64,
+    start_seconds: Option<f64>,
+    faults: Vec<FaultLine>,
+    faults_total: u64,
+    digest: String,
+    digests: Vec<String>,
+    walls: Vec<&'static str>,
+    grants: Vec<Value>,
+    pub(super) incomplete: Option<String>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Figures {
+    mean: f64,
+    min: f64,
+    max: f64,
+}
+
+#[derive(Serialize)]
+struct FaultLine {
+    env: u32,
+    instance: u32,
+    episode: u64,
+    step: u32,
+    kind: FaultKind,
+    message: String,
+}
+
+impl From<&Fault> for FaultLine {
+    fn from(fault: &Fault) -> FaultLine {
+        let Fault { env, instance, episode, step, kind, message, .. } = fault;
+        FaultLine {
+            env: *env,
+            instance: *instance,
+            episode: *episode,
+            step: *step,
+            kind: *kind,
+            message: message.clone(),
+        }
+    }
+}
+
+impl Report {
+    /// Everything that is known at the end of a run, or of an attempt.
+    #[expect(clippy::cast_precision_loss, reason = "nobody takes 2^53 steps")]
+    pub(super) fn new(envs: &VecEnv, tally: &Tally, times: Times, incomplete: Option<String>) -> Report {
+        let plugin = envs.prepared().plugin();
+        let figures = |spread: &Spread| spread.figures().map(|(mean, min, max)| Figures { mean, min, max });
+        let seconds = times.playing.as_secs_f64();
+        Report {
+            plugin: plugin.name().to_owned(),
+            sha256: plugin.sha256_hex(),
+            envs: envs.len(),
+            seed: envs.seed(),
+            config: envs.config_of(0).map_or(Value::Null, |config| config.value.clone()),
+            steps: tally.steps,
+            episodes: tally.episodes,
+            returns: figures(&tally.returns),
+            lengths: figures(&tally.lengths),
+            steps_per_second: if tally.steps > 0 && seconds > 0.0 { tally.steps as f64 / seconds } else { 0.0 },
+            start_seconds: times.start.map(|time| time.as_secs_f64()),
+            faults: envs.faults().first().iter().take(FAULTS_KEPT_MAX).map(FaultLine::from).collect(),
+            faults_total: envs.faults().total(),
+            digest: envs.digest().to_string(),
+            digests: envs.digests().iter().map(ToString::to_string).collect(),
+            walls: cage::walls(),
+            grants: Vec::new(),
+            incomplete,
+        }
+    }
+
+    /// The summary that `rollcage run` prints without `--json`.
+    pub(super) fn summary(&self) -> String {
+        let mut rows = vec![
+            ("episodes", HumanCount(self.episodes).to_string()),
+            ("steps", HumanCount(self.steps).to_string()),
+            ("return", figures(self.returns)),
+            ("length", figures(self.lengths)),
+        ];
+        if self.steps > 0 {
+            rows.push(("speed", format!("{} steps/s", count(self.steps_per_second))));
+        }
+        if let Some(seconds) = self.start_seconds {
+            rows.push(("start", format!("{} until every env had answered its first reset", duration(seconds))));
+        }
+        rows.push(("faults", self.faults_by_kind()));
+        rows.push(("walls", self.walls.join(", ")));
+        rows.push(("digest", self.digest.clone()));
+        if let Some(why) = &self.incomplete {
+            rows.push(("incomplete", one_line(why)));
+        }
+        let envs = if self.envs == 1 { "1 env".to_owned() } else { format!("{} envs", self.envs) };
+        let mut text = format!("{}, {envs}, seed {}\n\n", escape_line(&self.plugin), self.seed);
+        for (name, value) in rows {
+            text.push_str(&format!("  {name:<12}{value}\n"));
+        }
+        text
+    }
+
+    /// How many faults of which kind, and the first one's message of each.
+    fn faults_by_kind(&self) -> String {
+        if self.faults_total == 0 {
+            return "none".to_owned();
+        }
+        let mut kinds: BTreeMap<u8, (u64, &FaultLine)> = BTreeMap::new();
+        for fault in &self.faults {
+            kinds.entry(fault.kind.number()).or_insert((0, fault)).0 += 1;
+        }
+        let mut lines = vec![HumanCount(self.faults_total).to_string()];
+        for (number, first) in kinds.values() {
+            let mut message = one_line(&first.message);
+            if message.chars().count() > MESSAGE_SHOWN_MAX {
+                message = message.chars().take(MESSAGE_SHOWN_MAX).chain(['…']).collect();
+            }
+            lines.push(format!("{}x {}: {message}", HumanCount(*number), first.kind));
+        }
+        let listed = self.faults.len() as u64;
+        if self.faults_total > listed {
+            lines.push(format!("{} more are not listed", HumanCount(self.faults_total - listed)));
+        }
+        lines.join(&format!("\n{:14}", ""))
+    }
+}
+
+/// Characters of a fault's message in the summary; `--json` has it whole.
+const MESSAGE_SHOWN_MAX: usize = 160;
+
+fn figures(figures: Option<Figures>) -> String {
+    match figures {
+        None => "no episode has finished".to_owned(),
+        Some(Figures { mean, min, max }) => format!("{} on average, {} to {}", number(mean), number(min), number(max)),
+    }
+}
+
+/// A number with at most two decimals, none where they are zeros.
+fn number(value: f64) -> String {
+    let text = format!("{value:.2}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate for people: finite, not negative, far below 2^53"
+)]
+fn count(value: f64) -> HumanCount {
+    HumanCount(value.round() as u64)
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            plugin: "cartpole".to_owned(),
+            sha256: "00".to_owned(),
+            envs: 8,
+            seed: 7,
+            config: serde_json::json!({"sutton_barto_reward": false}),
+            steps: 4482,
+            episodes: 200,
+            returns: Some(Figures { mean: 22.41, min: 9.0, max: 71.5 }),
+            lengths: None,
+            steps_per_second: 131_220.4,
+            start_seconds: Some(0.0312),
+            faults: Vec::new(),
+            faults_total: 0,
+            digest: "ab".to_owned(),
+            digests: vec!["cd".to_owned()],
+            walls: vec!["wasm", "process"],
+            grants: Vec::new(),
+            incomplete: None,
+        }
+    }
+
+    #[test]
+    fn the_object_has_the_keys_of_the_contract_in_order() {
+        let value = serde_json::to_value(report()).unwrap_or_default();
+        let keys: Vec<&str> = value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        let expected = [
+            "plugin",
+            "sha256",
+            "envs",
+            "seed",
+            "config",
+            "steps",
+            "episodes",
+            "return",
+            "length",
+            "steps_per_second",
+            "start_seconds",
+            "faults",
+            "faults_total",
+            "digest",
+            "digests",
+            "walls",
+            "grants",
+            "incomplete",
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(value["length"], Value::Null);
+        assert_eq!(value["return"]["max"], 71.5);
+    }
+
+    #[test]
+    fn a_summary_is_read_at_a_glance() {
+        let expected = "\
+cartpole, 8 envs, seed 7
+
+  episodes    200
+  steps       4,482
+  return      22.41 on average, 9 to 71.5
+  length      no episode has finished
+  speed       131,220 steps/s
+  start       31 ms until every env had answered its first reset
+  faults      none
+  walls       wasm, process
+  digest      ab
+";
+        assert_eq!(report().summary(), expected);
+    }
+
+    #[test]
+    fn faults_are_summed_up_by_kind() {
+        let fault = |kind, message: &str| FaultLine {
+            env: 1,
+            instance: 0,
+            episode: 2,
+            step: 3,
+            kind,
+            message: message.to_owned(),
+        };
+        let mut report = report();
+        report.faults = vec![
+            fault(FaultKind::StepTimeout, "the step did not answer within 1 s"),
+            fault(FaultKind::Trap, "unreachable\u{1b}[2J"),
+            fault(FaultKind::Trap, "another"),
+        ];
+        report.faults_total = 1003;
+        assert_eq!(
+            report.faults_by_kind(),
+            "1,003\n              2x trap: unreachable\\u{1b}[2J\n              1x step_timeout: the step did not answer \
+             within 1 s\n              1,000 more are not listed"
+        );
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        for (value, expected) in [(9.0, "9"), (-0.5, "-0.5"), (22.414, "22.41"), (100.0, "100"), (f64::NAN, "NaN")] {
+            assert_eq!(number(value), expected);
+        }
+    }
+}

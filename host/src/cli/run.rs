@@ -1,0 +1,559 @@
+//! `rollcage run`: plays episodes and reports.
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use indicatif::HumanCount;
+use rollcage::policy::{Policy, PolicyName};
+use rollcage::text::escape;
+use rollcage::vec_env::ENVS_MAX;
+use rollcage::{
+    Autoreset, Backend, Builder, Description, Error, Frame, Limits, OnFault, RenderMode, UsageError, VecEnv,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::play::{Goal, Play, Tally};
+use super::progress::Progress;
+use super::report::{Report, Times};
+use super::source::{Source, with_cache};
+use super::{Status, complain, say, say_json};
+
+/// Episodes where neither `--episodes` nor `--steps` is given.
+const EPISODES_DEFAULT: u64 = 10;
+
+/// The longest `--step-timeout`: longer ones are slips, and the clock must be able to add them.
+const STEP_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The least `--memory`: a page of wasm memory.
+const MEMORY_MIN: u64 = 64 << 10;
+
+/// Play episodes of an env, each env in a process of its own
+///
+/// Env i of N is seeded with seed + i and plays an N-th of the episodes or steps. The summary, or with --json one
+/// object, goes to stdout, everything else to stderr.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Run {
+    #[command(flatten)]
+    source: Source,
+
+    /// How many envs
+    #[arg(long, value_name = "N", default_value = "1", value_parser = RangedU64ValueParser::<usize>::new().range(1..=ENVS_MAX as u64))]
+    envs: usize,
+
+    /// Episodes to play, all envs together; an episode that a fault ends is none [default: 10, without --steps]
+    #[arg(long, value_name = "E", conflicts_with = "steps")]
+    episodes: Option<u64>,
+
+    /// Steps to take, all envs together, in place of --episodes; a reset is none
+    #[arg(long, value_name = "S")]
+    steps: Option<u64>,
+
+    /// The seed of env 0; env i has K + i [default: drawn, and printed]
+    #[arg(long, value_name = "K")]
+    seed: Option<u64>,
+
+    /// Who acts: random, zeros, or a file with a JSON array per step that holds an action for every env
+    ///
+    /// `random` samples the action space, from a generator of each env's own. A FILE.jsonl has a line per step; the
+    /// entry of an env that this step only resets is ignored. What ends first, the file or --episodes or --steps,
+    /// ends the run. An action is a number (Discrete), a nested array (Box, MultiDiscrete, MultiBinary, Tuple), a
+    /// string (Text) or an object (Dict).
+    #[arg(long, value_name = "random|zeros|FILE.jsonl", default_value = "random")]
+    policy: String,
+
+    /// What follows an episode's end, as in Gymnasium; with `disabled` the run itself resets
+    #[arg(long, value_name = "MODE", default_value = "next-step",
+        value_parser = PossibleValuesParser::new(["next-step", "same-step", "disabled"]).map(|name| autoreset(&name)))]
+    autoreset: Autoreset,
+
+    /// A time limit for episodes in place of the env's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_episode_steps: Option<u32>,
+
+    /// After a fault: start the env anew, end the run, or go on without the env
+    #[arg(long, value_name = "POLICY", default_value = "restart",
+        value_parser = PossibleValuesParser::new(["restart", "raise", "mask"]).map(|name| on_fault(&name)))]
+    on_fault: OnFault,
+
+    /// Memory of one env: a number of bytes, or with a unit, as in 64MiB
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
+    memory: u64,
+
+    /// How long a step, a reset or a picture may take: 250ms, 10s
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
+    step_timeout: Duration,
+
+    /// Fuel of one step, about one unit for each wasm instruction [default: not limited]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    fuel: Option<u64>,
+
+    /// Draw env 0 as it stands at the end: FILE.png, or FILE.txt for an env that renders text
+    #[arg(long, value_name = "FILE.png")]
+    render: Option<PathBuf>,
+
+    /// Compile to the machine's code, or interpret: slower, the same answers
+    #[arg(long, value_name = "BACKEND", default_value = "native",
+        value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
+    backend: Backend,
+
+    /// At the end, print to stderr what the envs printed
+    #[arg(long)]
+    logs: bool,
+
+    /// Compile anew, and keep nothing
+    #[arg(long)]
+    no_cache: bool,
+
+    /// Print one JSON object in place of the summary
+    #[arg(long)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rollcage run cartpole --envs 8 --episodes 200 --seed 7
+  rollcage run frozenlake --config map_name=8x8 --config is_slippery=false
+  rollcage run cartpole --steps 1000 --seed 7 --render last.png --json
+  rollcage run blackjack --policy actions.jsonl --autoreset same-step
+
+Exit status:
+  0    every env played its share, whatever faults were met on the way
+  1    not so: a restart budget is spent, or --on-fault raise or mask; the report says why
+  2    the command, the config, the actions or the plugin is wrong; nothing is printed to stdout
+  130  interrupted; the report says how far it came";
+
+impl Run {
+    pub(super) fn run(&self, started: Instant) -> anyhow::Result<Status> {
+        let signals = Signals::listen()?;
+        let policy = PolicyName::parse(&self.policy)?;
+        let picture = self.render.as_deref().map(Picture::at).transpose()?;
+        let goal = self.goal();
+        let seed = self.seed.unwrap_or_else(drawn_seed);
+        let builder = self.builder(seed)?;
+
+        let mut progress = Progress::new(goal);
+        progress.begin("compiling, if this is the first time");
+        let mut envs = builder.assemble()?;
+        if let Some(picture) = &picture {
+            picture.check(envs.prepared().description())?;
+        }
+        if self.seed.is_none() {
+            progress.print(&format!("seed: {seed} was drawn; `--seed {seed}` plays the same again\n"));
+        }
+        progress.begin("starting");
+        let interrupt = signals.hand_over(envs.interrupt_flag())?;
+
+        let mut times = Times::default();
+        let (tally, ended) = match envs.start() {
+            Err(error) => (Tally::default(), Err(error)),
+            Ok(()) => {
+                let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
+                let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
+                let ended = play_on(&mut play, &mut times, &mut progress, started, &interrupt);
+                let (tally, masked) = (play.tally, std::mem::take(&mut play.masked));
+                (tally, ended.map(|()| why_masked(&envs, &masked)))
+            }
+        };
+        progress.tell(envs.faults());
+        progress.end();
+        let (mut status, mut incomplete) = verdict(ended)?;
+
+        // What is under way after an interrupt is not waited for.
+        if status != Status::Interrupted {
+            if let Some(picture) = &picture
+                && let Err(error) = picture.draw(&mut envs)
+            {
+                status = Status::Incomplete;
+                incomplete.get_or_insert(format!("{error:#}"));
+            }
+            envs.say_goodbye();
+        }
+        let report = Report::new(&envs, &tally, times, incomplete);
+        if self.logs {
+            print_logs(&envs);
+        }
+        if self.json { say_json(&report) } else { say(&report.summary()) }?;
+        if let (Status::Incomplete, Some(why)) = (status, &report.incomplete) {
+            complain("error", &format!("not all was played: {why}"));
+        }
+        Ok(status)
+    }
+
+    fn goal(&self) -> Goal {
+        match (self.episodes, self.steps) {
+            (_, Some(steps)) => Goal::Steps(steps),
+            (episodes, None) => Goal::Episodes(episodes.unwrap_or(EPISODES_DEFAULT)),
+        }
+    }
+
+    fn builder(&self, seed: u64) -> Result<Builder, UsageError> {
+        let limits = Limits { memory_bytes: self.memory, fuel_per_step: self.fuel, ..Limits::default() };
+        let mut builder = self
+            .source
+            .open()?
+            .envs(self.envs)
+            .seed(seed)
+            .limits(limits.call_timeouts(self.step_timeout))
+            .autoreset(self.autoreset)
+            .on_fault(self.on_fault)
+            .backend(self.backend);
+        if let Some(steps) = self.max_episode_steps {
+            builder = builder.max_episode_steps(steps);
+        }
+        Ok(if self.no_cache { builder } else { with_cache(builder) })
+    }
+}
+
+/// Resets, then steps until all shares are done, the actions end, or something ends the run.
+fn play_on(
+    play: &mut Play<'_>,
+    times: &mut Times,
+    progress: &mut Progress,
+    started: Instant,
+    interrupt: &AtomicBool,
+) -> Result<(), Error> {
+    play.reset()?;
+    let first = Instant::now();
+    times.start = Some(first.duration_since(started));
+    let ended = loop {
+        // A call that needs not wait does not look at it.
+        if interrupt.load(Relaxed) {
+            break Err(Error::Interrupted);
+        }
+        match play.turn() {
+            Ok(true) => progress.step(&play.tally, play.envs().faults()),
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    times.playing = first.elapsed();
+    ended
+}
+
+/// How the run ended → exit code, and why it is not complete. A usage error found on the way (an action of the file
+/// that is not in the space, or that the env refuses) is one like those found before: there is no report.
+fn verdict(ended: Result<Option<String>, Error>) -> anyhow::Result<(Status, Option<String>)> {
+    match ended {
+        Ok(None) => Ok((Status::Complete, None)),
+        Ok(Some(masked)) => Ok((Status::Incomplete, Some(masked))),
+        Err(Error::Interrupted) => Ok((Status::Interrupted, Some("interrupted".to_owned()))),
+        Err(Error::Usage(error)) => Err(error.into()),
+        Err(error) => Ok((Status::Incomplete, Some(error.to_string()))),
+    }
+}
+
+/// Which envs were masked before they had played their share, and after what.
+fn why_masked(envs: &VecEnv, masked: &[usize]) -> Option<String> {
+    let faults = envs.faults().first();
+    let why = masked.iter().map(|&env| {
+        let fault = faults.iter().rev().find(|fault| usize::try_from(fault.env) == Ok(env));
+        let fault = fault.map(|fault| format!(": {}: {}", fault.kind, fault.message)).unwrap_or_default();
+        format!("env {env} is masked after a fault{fault}")
+    });
+    (!masked.is_empty()).then(|| why.collect::<Vec<_>>().join("; "))
+}
+
+/// A seed for who gave none, from the keys that the system gives std's hasher; below 2^53, so that readers of JSON that
+/// keep numbers as doubles read it whole.
+fn drawn_seed() -> u64 {
+    RandomState::new().hash_one(0) >> 11
+}
+
+/// What envs printed, on stderr.
+fn print_logs(envs: &VecEnv) {
+    let mut text = String::new();
+    for env in 0..envs.len() {
+        let Some(log) = envs.log(env) else { continue };
+        if log.dropped() > 0 {
+            text.push_str(&format!("[env {env}] ({} bytes before this were dropped)\n", HumanCount(log.dropped())));
+        }
+        for line in log.text().lines() {
+            text.push_str(&format!("[env {env}] {}\n", escape(line)));
+        }
+    }
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// SIGINT and SIGTERM. Before there is a run they end the program; then the first raises the run's flag, so that there
+/// is a report, and the second ends the program. Workers die with it in any case.
+struct Signals {
+    ends: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        let ends = Arc::new(AtomicBool::new(true));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(signal, Status::Interrupted as i32, Arc::clone(&ends))
+                .context("listening for signals")?;
+        }
+        Ok(Signals { ends })
+    }
+
+    /// From now on the run's flag is raised first. Handlers run in the order of their registration: the one that ends
+    /// the program sees `ends` as the signal before left it.
+    fn hand_over(self, interrupt: Arc<AtomicBool>) -> anyhow::Result<Arc<AtomicBool>> {
+        self.ends.store(false, Relaxed);
+        for signal in [SIGINT, SIGTERM] {
+            for raised in [&self.ends, &interrupt] {
+                flag::register(signal, Arc::clone(raised)).context("listening for signals")?;
+            }
+        }
+        Ok(interrupt)
+    }
+}
+
+/// Where `--render` draws to, and how.
+struct Picture<'a> {
+    path: &'a Path,
+    mode: RenderMode,
+}
+
+impl Picture<'_> {
+    fn at(path: &Path) -> Result<Picture<'_>, UsageError> {
+        let shown = path.display();
+        let mode = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("png") => RenderMode::RgbArray,
+            Some("txt") => RenderMode::Ansi,
+            _ => return Err(UsageError::new(format!("picture `{shown}`: expected a name that ends in .png or .txt"))),
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(UsageError::new(format!("picture `{shown}`: no such folder `{}`", folder.display())));
+        }
+        Ok(Picture { path, mode })
+    }
+
+    /// Whether the plugin draws such pictures; found out before it runs.
+    fn check(&self, description: &Description) -> Result<(), UsageError> {
+        let modes = &description.render_modes;
+        if modes.contains(&self.mode) {
+            return Ok(());
+        }
+        let (name, shown) = (&description.name, self.path.display());
+        let error = UsageError::new(match self.mode {
+            RenderMode::RgbArray => format!("picture `{shown}`: plugin `{name}` does not draw pixels"),
+            RenderMode::Ansi => format!("picture `{shown}`: plugin `{name}` does not draw text"),
+        });
+        Err(match modes.first() {
+            Some(RenderMode::Ansi) => error.hint("it draws text: name a file that ends in .txt"),
+            Some(RenderMode::RgbArray) => error.hint("it draws pixels: name a file that ends in .png"),
+            None => error.hint("it draws nothing: leave `--render` out"),
+        })
+    }
+
+    fn draw(&self, envs: &mut VecEnv) -> anyhow::Result<()> {
+        let shown = self.path.display();
+        let frame = envs.render(0, self.mode).with_context(|| format!("picture `{shown}`"))?;
+        let written = File::create(self.path).and_then(|file| match frame {
+            Frame::Rgb { width, height, pixels } => write_png(file, width, height, &pixels),
+            Frame::Text(text) => (&file).write_all(keep_colours(&text).as_bytes()),
+        });
+        written.with_context(|| format!("picture `{shown}`"))
+    }
+}
+
+fn write_png(file: File, width: u32, height: u32, pixels: &[u8]) -> io::Result<()> {
+    let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
+    Ok(())
+}
+
+/// Escapes a picture of text but for colours (`ESC [ numbers m`), which are what such pictures are made of and do
+/// nothing else to a terminal.
+fn keep_colours(text: &str) -> String {
+    let mut out = String::new();
+    let mut pieces = text.split("\u{1b}[");
+    let mut coloured = false;
+    out.push_str(&escape(pieces.next().unwrap_or_default()));
+    for piece in pieces {
+        let end = piece.find(|char: char| !char.is_ascii_digit() && char != ';').unwrap_or(piece.len());
+        let is_colour = piece[end..].starts_with('m');
+        if is_colour {
+            coloured = !matches!(&piece[..end], "" | "0");
+        }
+        out.push_str(if is_colour { "\u{1b}[" } else { "\\u{1b}[" });
+        out.push_str(&escape(piece));
+    }
+    if coloured {
+        out.push_str("\u{1b}[0m");
+    }
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out
+}
+
+/// `250ms`, `10s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_| "expected a time like `250ms` or `10s`".to_owned())?;
+    if time.is_zero() || time > STEP_TIMEOUT_MAX {
+        return Err("expected a time above 0 and up to 30 days".to_owned());
+    }
+    Ok(time)
+}
+
+/// `64MiB`, or a number.
+fn bytes(text: &str) -> Result<u64, String> {
+    let bytes: bytesize::ByteSize =
+        text.parse().map_err(|_| "expected a size like `64MiB`, or a number of bytes".to_owned())?;
+    if bytes.as_u64() < MEMORY_MIN {
+        return Err("expected at least 64KiB, one page of wasm memory".to_owned());
+    }
+    Ok(bytes.as_u64())
+}
+
+fn autoreset(name: &str) -> Autoreset {
+    match name {
+        "same-step" => Autoreset::SameStep,
+        "disabled" => Autoreset::Disabled,
+        _ => Autoreset::NextStep,
+    }
+}
+
+fn on_fault(name: &str) -> OnFault {
+    match name {
+        "raise" => OnFault::Raise,
+        "mask" => OnFault::Mask,
+        _ => OnFault::Restart,
+    }
+}
+
+fn backend(name: &str) -> Backend {
+    if name == "pulley" { Backend::Pulley } else { Backend::Native }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Run {
+        let command = Run::augment_args(clap::Command::new("run"));
+        let matches = command.try_get_matches_from(["run", "cartpole"].iter().chain(arguments)).unwrap();
+        Run::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let run = parse(&[]);
+        assert_eq!((run.envs, run.goal(), run.seed), (1, Goal::Episodes(10), None));
+        assert_eq!(
+            (run.autoreset, run.on_fault, run.backend),
+            (Autoreset::NextStep, OnFault::Restart, Backend::Native)
+        );
+        assert_eq!((run.memory, run.step_timeout, run.fuel), (256 << 20, Duration::from_secs(10), None));
+        assert_eq!(run.policy, "random");
+        assert_eq!(parse(&["--steps", "5"]).goal(), Goal::Steps(5));
+        assert_eq!(parse(&["--episodes", "0"]).goal(), Goal::Episodes(0));
+        let run = parse(&["--autoreset", "same-step", "--on-fault", "mask", "--backend", "pulley"]);
+        assert_eq!((run.autoreset, run.on_fault, run.backend), (Autoreset::SameStep, OnFault::Mask, Backend::Pulley));
+    }
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("250ms", Some(Duration::from_millis(250))),
+            ("10s", Some(Duration::from_secs(10))),
+            ("1m 30s", Some(Duration::from_secs(90))),
+            ("30days", Some(STEP_TIMEOUT_MAX)),
+            ("10", None),
+            ("0s", None),
+            ("31days", None),
+            ("-1s", None),
+            ("", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("64MiB", Some(64 << 20)),
+            ("64 mib", Some(64 << 20)),
+            ("64MB", Some(64_000_000)),
+            ("1.5GiB", Some(3 << 29)),
+            ("65536", Some(1 << 16)),
+            ("65535", None),
+            ("0", None),
+            ("-1", None),
+            ("much", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_of_what_the_plugin_draws() {
+        let mut description = Description {
+            name: "cartpole".to_owned(),
+            version: "0.1.0".to_owned(),
+            summary: String::new(),
+            config_schema: String::new(),
+            render_modes: vec![RenderMode::RgbArray],
+            render_fps: 50,
+            wants: Vec::new(),
+            interface: "0.1.0".to_owned(),
+        };
+        assert!(Picture::at(Path::new("a.png")).unwrap().check(&description).is_ok());
+        let error = Picture::at(Path::new("a.txt")).unwrap().check(&description).unwrap_err();
+        assert_eq!(error.message, "picture `a.txt`: plugin `cartpole` does not draw text");
+        assert_eq!(error.hints, ["it draws pixels: name a file that ends in .png"]);
+        description.render_modes.clear();
+        let error = Picture::at(Path::new("a.png")).unwrap().check(&description).unwrap_err();
+        assert_eq!(error.hints, ["it draws nothing: leave `--render` out"]);
+        for (path, message) in [
+            ("a.gif", "picture `a.gif`: expected a name that ends in .png or .txt"),
+            ("/nowhere/a.png", "picture `/nowhere/a.png`: no such folder `/nowhere`"),
+        ] {
+            assert_eq!(Picture::at(Path::new(path)).err().unwrap().message, message);
+        }
+    }
+
+    #[test]
+    fn a_text_picture_keeps_its_colours_and_nothing_else() {
+        for (text, expected) in [
+            ("SF\nFG\n", "SF\nFG\n"),
+            ("S\u{1b}[41mF\u{1b}[0m", "S\u{1b}[41mF\u{1b}[0m\n"),
+            ("S\u{1b}[1;31mF", "S\u{1b}[1;31mF\u{1b}[0m\n"),
+            ("\u{1b}[2J\u{1b}]0;x\u{7}", "\\u{1b}[2J\\u{1b}]0;x\\u{7}\n"),
+            ("", ""),
+        ] {
+            assert_eq!(keep_colours(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_has_its_exit_code() {
+        let (status, why) = verdict(Ok(None)).unwrap();
+        assert_eq!((status, why), (Status::Complete, None));
+        let (status, why) = verdict(Ok(Some("env 1 is masked".to_owned()))).unwrap();
+        assert_eq!((status, why.as_deref()), (Status::Incomplete, Some("env 1 is masked")));
+        let (status, why) = verdict(Err(Error::Interrupted)).unwrap();
+        assert_eq!((status, why.as_deref()), (Status::Interrupted, Some("interrupted")));
+        assert!(verdict(Err(UsageError::new("no").into())).is_err());
+    }
+
+    #[test]
+    fn a_drawn_seed_leaves_room_for_every_env() {
+        assert!(drawn_seed().checked_add(ENVS_MAX as u64).is_some());
+    }
+}

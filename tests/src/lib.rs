@@ -1,0 +1,200 @@
+//! What every whole-system test needs: the program, the fixtures, a Python with the real Gymnasium, `/proc`.
+//!
+//! `cargo xtask test` builds the program and the fixtures first; here they are only found.
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test helper that cannot go on fails its test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rollcage::{Builder, Cache, Plugin, VecEnv};
+
+/// Cargo's target folder: this program lies in `TARGET/release/deps`.
+pub fn target() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+/// The `rollcage` program under test.
+pub fn program() -> PathBuf {
+    let program = target().join("release/rollcage");
+    assert!(program.exists(), "{} is not built: run `cargo xtask test`", program.display());
+    program
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The component of a fixture of `tests/hostile/`, by its crate's name.
+pub fn fixture_path(name: &str) -> PathBuf {
+    let file = format!("{}.wasm", name.replace('-', "_"));
+    let path = target().join("guests/wasm32-wasip2/release").join(file);
+    assert!(path.exists(), "{} is not built: run `cargo xtask test`", path.display());
+    path
+}
+
+/// A fixture as a plugin.
+pub fn fixture(name: &str) -> Plugin {
+    Plugin::from_file(&fixture_path(name)).unwrap()
+}
+
+/// A cache of compiled plugins that all tests share: kept between runs, so that a plugin is compiled once.
+pub fn cache() -> Cache {
+    Cache::open(&cache_folder()).unwrap()
+}
+
+/// Where [`cache`] lies.
+pub fn cache_folder() -> PathBuf {
+    target().join("test-cache")
+}
+
+/// A builder for envs of a fixture or of a shipped plugin, with the program under test as worker.
+pub fn builder(plugin: Plugin) -> Builder {
+    VecEnv::builder(plugin).worker(program()).cache(cache())
+}
+
+/// A builder for envs of a shipped plugin.
+pub fn shipped(name: &str) -> Builder {
+    builder(Plugin::shipped(name).unwrap())
+}
+
+/// Actions for Discrete action spaces: one number per env.
+pub fn discrete(actions: &[i64]) -> Vec<u8> {
+    actions.iter().flat_map(|action| action.to_le_bytes()).collect()
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit status; none after a signal.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The `rollcage` program as a user runs it.
+pub struct Rollcage;
+
+impl Rollcage {
+    /// Runs it to its end.
+    pub fn run<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ran {
+        Rollcage::command().args(arguments).output().unwrap().into()
+    }
+
+    /// A command for it, with the tests' cache and nothing on stdin.
+    pub fn command() -> Command {
+        let mut command = Command::new(program());
+        command.env("ROLLCAGE_CACHE", cache_folder()).env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it with `--json` and reads the one object that it prints.
+    pub fn json<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> (Option<i32>, serde_json::Value) {
+        let ran: Ran = Rollcage::command().args(arguments).arg("--json").output().unwrap().into();
+        let object = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        (ran.status, object)
+    }
+}
+
+/// A Python with `gymnasium==1.4.0`: a venv beside the builds, made by whoever needs it first.
+pub fn gymnasium() -> PathBuf {
+    let venv = target().join("venv-gymnasium-1.4.0");
+    let python = venv.join("bin/python");
+    let lock = std::fs::File::create(target().join("venv-gymnasium.lock")).unwrap();
+    lock.lock().unwrap();
+    let made = venv.join("made");
+    if !made.exists() {
+        let run = |command: &mut Command| {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
+        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "gymnasium==1.4.0", "numpy==2.4.6"]));
+        std::fs::write(&made, "").unwrap();
+    }
+    python
+}
+
+/// A process as `/proc` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process(pub u32);
+
+impl Process {
+    fn file(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    /// Whether it is there, dead but not reaped included.
+    pub fn exists(self) -> bool {
+        self.file("stat").exists()
+    }
+
+    /// Its environment.
+    pub fn environ(self) -> Vec<u8> {
+        std::fs::read(self.file("environ")).unwrap()
+    }
+
+    /// Its descriptors: numbers and what they lead to.
+    pub fn descriptors(self) -> Vec<(i32, String)> {
+        let entries = std::fs::read_dir(self.file("fd")).unwrap().map(Result::unwrap);
+        let mut all: Vec<_> = entries
+            .map(|entry| {
+                let number = entry.file_name().to_str().unwrap().parse().unwrap();
+                (number, std::fs::read_link(entry.path()).unwrap().display().to_string())
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// A field of its `status`, as text.
+    pub fn status(self, field: &str) -> String {
+        let status = std::fs::read_to_string(self.file("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {field} in {status}")).trim().to_owned()
+    }
+
+    /// Its state letter: `R`, `S`, `T`, `Z`…
+    pub fn state(self) -> Option<char> {
+        let stat = std::fs::read_to_string(self.file("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
+    /// Its parent's id.
+    pub fn parent(self) -> Option<u32> {
+        let stat = std::fs::read_to_string(self.file("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// Processes whose parent it is.
+    pub fn children(self) -> Vec<Process> {
+        let mut children: Vec<_> = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| Some(Process(entry.ok()?.file_name().to_str()?.parse().ok()?)))
+            .filter(|process| process.parent() == Some(self.0))
+            .collect();
+        children.sort();
+        children
+    }
+}
+
+/// Waits for something that must come true, at most `seconds`.
+pub fn eventually(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while !holds() {
+        assert!(std::time::Instant::now() < until, "not within {seconds} s: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,134 @@
+//! The developer's verbs. `cargo xtask test` is the README's second command and what CI runs.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer reads what it does")]
+
+mod bench;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const VERBS: &str = "\
+cargo xtask VERB
+
+  test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
+  lint             rustfmt and clippy, over all three workspaces
+  long             soaks: random kills, the exhaustive model of the slab with more turns
+  golden           rewrites golden files (help texts, digests), then tests
+  bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match verb.as_str() {
+        "test" => test(&rest),
+        "lint" => lint(),
+        "long" => long(),
+        "golden" => golden(),
+        "bench" => bench::bench(&rest),
+        _ => {
+            print!("{VERBS}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {verb}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Where cargo builds: this program lies in `TARGET/release`.
+pub(crate) fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("where this program lies")?;
+    Ok(program.ancestors().nth(2).context("a target folder around this program")?.to_owned())
+}
+
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs a command, saying which.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ");
+    eprintln!("xtask: {shown}");
+    let status = command.status().with_context(|| shown.clone())?;
+    if !status.success() {
+        bail!("{shown}: {status}");
+    }
+    Ok(())
+}
+
+fn test(filter: &[String]) -> Result<()> {
+    build_guests()?;
+    if filter.is_empty() {
+        let guests = target()?.join("guests-native");
+        run(cargo(&["test", "--release", "--locked", "--manifest-path", "guest-envs/Cargo.toml"])
+            .arg("--target-dir")
+            .arg(guests))?;
+        run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
+    }
+    whole_system(filter, "default")
+}
+
+/// The program under test, and the guests that misbehave.
+fn build_guests() -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--locked"]))?;
+    run(cargo(&["build", "--release", "--locked", "--target", "wasm32-wasip2"])
+        .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])
+        .arg(target()?.join("guests")))
+}
+
+/// Unit and whole-system tests: by nextest where it is installed (a process per test, hung ones ended), else by cargo.
+fn whole_system(filter: &[String], profile: &str) -> Result<()> {
+    let nextest = cargo(&["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
+    if nextest {
+        let profile = format!("--profile={profile}");
+        return run(cargo(&["nextest", "run", "--release", "--locked", "--workspace", &profile]).args(filter));
+    }
+    run(cargo(&["test", "--release", "--locked", "--workspace", "--lib", "--bins", "--tests", "--"]).args(filter))
+}
+
+fn lint() -> Result<()> {
+    for manifest in ["Cargo.toml", "guest-envs/Cargo.toml", "tests/hostile/Cargo.toml"] {
+        run(&mut cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]))?;
+    }
+    let deny = ["--", "--deny", "warnings"];
+    run(cargo(&["clippy", "--release", "--locked", "--workspace", "--all-targets"]).args(deny))?;
+    run(cargo(&["clippy", "--release", "--locked", "--package", "rollcage", "--lib", "--no-default-features"]).args(deny))?;
+    let guests = target()?.join("guests-native");
+    run(cargo(&["clippy", "--release", "--locked", "--all-targets", "--manifest-path", "guest-envs/Cargo.toml"])
+        .arg("--target-dir")
+        .arg(guests)
+        .args(deny))?;
+    run(cargo(&["clippy", "--release", "--locked", "--target", "wasm32-wasip2"])
+        .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])
+        .arg(target()?.join("guests"))
+        .args(deny))
+}
+
+fn long() -> Result<()> {
+    build_guests()?;
+    run(cargo(&["test", "--release", "--locked", "--workspace", "--", "--ignored"]).env("ROLLCAGE_LONG", "1"))
+}
+
+fn golden() -> Result<()> {
+    build_guests()?;
+    run(cargo(&["test", "--release", "--locked", "--package", "rollcage-tests"]).env("ROLLCAGE_UPDATE", "1"))?;
+    whole_system(&[], "default")
+}

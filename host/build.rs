@@ -80,7 +80,9 @@ fn build_guests(root: &Path) {
     clear_outer_build(&mut cargo);
     match cargo.output() {
         Ok(output) if output.status.success() => {}
-        Ok(output) => fail(&format!("the guest environments do not build:\n{}", String::from_utf8_lossy(&output.stderr))),
+        Ok(output) => {
+            fail(&format!("the guest environments do not build:\n{}", String::from_utf8_lossy(&output.stderr)))
+        }
         Err(error) => fail(&format!("cargo cannot be started for the guest environments: {error}")),
     }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::control::EngineSettings;
+use crate::engine::EngineSettings;
 use crate::error::UsageError;
 use crate::limits::Limits;
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
@@ -60,7 +60,7 @@ impl Cache {
     pub(crate) fn key(sha256: &[u8; 32], engine: EngineSettings, build: &str) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(sha256);
-        hasher.update(format!("{engine:?}").as_bytes());
+        hasher.update(engine.fingerprint().as_bytes());
         hasher.update(build.as_bytes());
         hasher.finalize().to_hex().to_string()
     }
@@ -69,8 +69,16 @@ impl Cache {
         self.folder.join(format!("{key}.plugin"))
     }
 
-    /// The entry of a key, if it is there and whole.
-    pub(crate) fn read(&self, key: &str) -> Option<Entry> {
+    /// The entry of a key, if it is there. One that is not whole is an error that says so.
+    pub(crate) fn read(&self, key: &str) -> Result<Option<Entry>, String> {
+        let Some(bytes) = self.read_bytes(key) else { return Ok(None) };
+        match parse(key, &bytes) {
+            Some(entry) => Ok(Some(entry)),
+            None => Err(format!("cache entry {} is damaged; the plugin is compiled again", self.path(key).display())),
+        }
+    }
+
+    fn read_bytes(&self, key: &str) -> Option<Vec<u8>> {
         let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(key)).ok()?;
         let metadata = file.metadata().ok()?;
         let limit = Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024;
@@ -80,15 +88,7 @@ impl Cache {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
         file.read_to_end(&mut bytes).ok()?;
-        let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
-        let (checksum, payload) = rest.split_at_checked(blake3::OUT_LEN)?;
-        if magic != MAGIC || checksum != checksum_of(key, payload) {
-            tracing::warn!("cache: entry {key} is damaged; the plugin is compiled again");
-            return None;
-        }
-        let (len, rest) = payload.split_first_chunk::<4>()?;
-        let (description, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        Some(Entry { description: Description::decode(description).ok()?, code: code.to_owned() })
+        Some(bytes)
     }
 
     /// Writes an entry: whole under a name of its own, then in place by one rename.
@@ -103,8 +103,12 @@ impl Cache {
         let number = WRITES.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(format!("{key}.{}-{number}.tmp", std::process::id()));
         let written = (|| {
-            let mut file: File =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+            let mut file: File = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&temporary)?;
             file.write_all(MAGIC)?;
             file.write_all(&checksum_of(key, &payload))?;
             file.write_all(&payload)?;
@@ -115,6 +119,18 @@ impl Cache {
         }
         written
     }
+}
+
+/// The entry that these bytes are, if they are one and whole.
+fn parse(key: &str, bytes: &[u8]) -> Option<Entry> {
+    let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
+    let (checksum, payload) = rest.split_at_checked(blake3::OUT_LEN)?;
+    if magic != MAGIC || checksum != checksum_of(key, payload) {
+        return None;
+    }
+    let (len, rest) = payload.split_first_chunk::<4>()?;
+    let (description, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    Some(Entry { description: Description::decode(description).ok()?, code: code.to_owned() })
 }
 
 /// The checksum of an entry: over its key too, so that one entry's file is not taken for another's.

@@ -15,6 +15,7 @@ use rustix::net::{SendAncillaryMessage, SendFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineSettings;
 use crate::fault::FaultKind;
 use crate::spec::RenderMode;
 
@@ -33,26 +34,6 @@ pub const DESCRIPTORS_MAX: usize = 8;
 
 /// The build that a program was made by: host and worker must be of the same.
 pub const BUILD: &str = env!("ROLLCAGE_BUILD");
-
-/// How guest code is run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// Compiled by Cranelift to the machine's own code.
-    #[default]
-    Native,
-    /// Interpreted by Pulley: slower, the same answers on any machine.
-    Pulley,
-}
-
-/// How plugins are compiled. Code compiled with one of these is loaded with the same only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct EngineSettings {
-    /// Native code or interpreter.
-    pub backend: Backend,
-    /// Whether fuel is counted.
-    pub fuel: bool,
-}
 
 /// What the host tells a new worker first, with the descriptors it needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -245,9 +226,7 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, flags: RecvFlags) ->
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut iov = [IoSliceMut::new(&mut bytes)];
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
-    let message = match rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags)
-    }) {
+    let message = match rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags)) {
         Ok(message) => message,
         Err(rustix::io::Errno::AGAIN) => return Ok(Received::Nothing),
         Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Closed),

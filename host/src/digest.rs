@@ -86,9 +86,7 @@ impl InstanceDigest {
         self.block.push(b'S');
         self.block.extend(action);
         self.block.extend(reward.to_bits().to_le_bytes());
-        self.block.push(
-            u8::from(flags.terminated) | u8::from(flags.truncated) << 1 | u8::from(flags.time_limit) << 2,
-        );
+        self.block.push(u8::from(flags.terminated) | u8::from(flags.truncated) << 1 | u8::from(flags.time_limit) << 2);
         self.view(view);
     }
 

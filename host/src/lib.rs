@@ -27,8 +27,10 @@ pub mod child;
 pub mod config;
 pub mod control;
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod fault;
+mod handshake;
 pub mod limits;
 pub mod plugin;
 pub mod policy;
@@ -49,8 +51,8 @@ mod worker;
 pub use autoreset::Autoreset;
 pub use batch::{Batch, EpisodeEnd, Steps};
 pub use cache::Cache;
-pub use control::Backend;
 pub use digest::Digest;
+pub use engine::Backend;
 pub use error::{Error, UsageError};
 pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
 pub use limits::Limits;
@@ -58,6 +60,11 @@ pub use plugin::{Plugin, Prepared};
 pub use space::{Dtype, Space};
 pub use spec::{Description, InfoField, RenderMode, Spec, Want, WantKind};
 pub use vec_env::{Builder, Frame, ResetSome, VecEnv};
+
+/// The atomics of this program; the model of `handshake` has loom's in their place.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicU32, Ordering, fence};
+}
 
 /// The first argument of a worker process: the hidden mode of the `rollcage` program.
 pub const WORKER_ARGUMENT: &str = "__rollcage-worker";

@@ -14,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::{Cache, Entry};
 use crate::child::{Child, Exit};
 use crate::config::ConfigSchema;
-use crate::control::{BUILD, CompileJob, EngineSettings, EnvJob, FromWorker, Job};
+use crate::control::{BUILD, CompileJob, EnvJob, FromWorker, Job};
+use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::limits::Limits;
 use crate::slab::{self, HostSlab};
@@ -96,6 +97,7 @@ pub struct Prepared {
     pub(crate) code: Arc<OwnedFd>,
     pub(crate) description: Description,
     pub(crate) schema: Arc<ConfigSchema>,
+    warnings: Vec<String>,
 }
 
 impl Prepared {
@@ -107,6 +109,11 @@ impl Prepared {
     /// The schema of its config.
     pub fn schema(&self) -> &ConfigSchema {
         &self.schema
+    }
+
+    /// What an operator should know and nothing failed by: a cache entry that was damaged, or could not be written.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The plugin.
@@ -129,7 +136,13 @@ impl Prepared {
     ) -> Result<Prepared, Error> {
         let refuse = |what: String| UsageError::new(format!("plugin `{}`: {what}", plugin.name));
         let key = Cache::key(&plugin.sha256, engine, BUILD);
-        let cached = cache.and_then(|cache| cache.read(&key));
+        let mut warnings = Vec::new();
+        let cached = cache.and_then(|cache| {
+            cache.read(&key).unwrap_or_else(|damaged| {
+                warnings.push(damaged);
+                None
+            })
+        });
         let fresh = cached.is_none();
         let Entry { description, code } = match cached {
             Some(entry) => entry,
@@ -146,7 +159,8 @@ impl Prepared {
         if fresh && let Some(cache) = cache {
             // A cache that cannot be written costs time, not the run.
             if let Err(error) = cache.write(&key, &entry) {
-                tracing::warn!("cache: {error}");
+                warnings
+                    .push(format!("the compiled plugin could not be kept in {}: {error}", cache.folder().display()));
             }
         }
         let code = sealed("rollcage-code", &entry.code).map_err(Error::system("handing over compiled code"))?;
@@ -156,6 +170,7 @@ impl Prepared {
             code: Arc::new(code),
             description: entry.description,
             schema: Arc::new(schema),
+            warnings,
         })
     }
 }
@@ -252,9 +267,11 @@ fn describe(
             Err(refuse(format!("`describe` does not answer within {} s", limits.start_timeout.as_secs_f64())))
         }
         Err(start::NoAnswer::Lie(lie)) => Err(refuse(format!("its worker broke the protocol: {lie}"))),
-        Err(start::NoAnswer::Dead(exit)) => {
-            Err(refuse(format!("the worker that was to describe it {}{}", start::describe_exit(exit), last_line(&child))))
-        }
+        Err(start::NoAnswer::Dead(exit)) => Err(refuse(format!(
+            "the worker that was to describe it {}{}",
+            start::describe_exit(exit),
+            last_line(&child)
+        ))),
     }
 }
 

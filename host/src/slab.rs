@@ -16,12 +16,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use crate::handshake;
 use crate::spec::Spec;
 
 /// Bytes of a slab: address space, one fixed size for every env. Memory is paid when touched, so this bounds what
@@ -42,6 +43,10 @@ pub const VIEWS_BYTES_MAX: usize = BULK_AT - VIEW_AT;
 pub const BULK_BYTES_MAX: usize = SLAB_BYTES - BULK_AT;
 /// Bytes of one `info-extra`: JSON for what is rare. A view's and its final view's stand side by side in the bulk area.
 pub const INFO_EXTRA_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the JSON of a call's result or an attribute. A frame may fill the bulk area, but JSON becomes values of many
+/// times its size in whoever reads it.
+pub const JSON_BYTES_MAX: usize = 1 << 20;
 
 /// Where in the bulk area the final view's `info-extra` stands: after the longest that the view's own can be, so that
 /// writing one never moves the other.
@@ -409,11 +414,7 @@ impl HostSlab {
         words.spin_us.store(request.spin_us, Relaxed);
         let turn = self.turn.load(Relaxed).wrapping_add(1);
         self.turn.store(turn, Relaxed);
-        words.turn.store(turn, Release);
-        // The worker stores `worker_sleeps`, fences, then looks at `turn`: without a fence on both sides each could
-        // miss the other's store (store-buffer reordering).
-        fence(SeqCst);
-        self.map.answer().worker_sleeps.load(Relaxed) != 0
+        handshake::publish(&words.turn, turn, &self.map.answer().worker_sleeps)
     }
 
     /// The word a worker waits on.
@@ -600,9 +601,7 @@ impl Claimed<AnswerClaim> {
         if claim.taken > request.count {
             return lie(format!("{} of {} steps taken", claim.taken, request.count));
         }
-        if matches!(request.command, Command::Step | Command::StepThenReset)
-            && status == Status::Ok
-            && claim.taken != 1
+        if matches!(request.command, Command::Step | Command::StepThenReset) && status == Status::Ok && claim.taken != 1
         {
             return lie(format!("{} steps taken where one was asked for", claim.taken));
         }
@@ -812,9 +811,7 @@ impl WorkerSlab {
     /// Answers the turn. Returns whether the host sleeps and must be woken on [`WorkerSlab::done_word`].
     pub fn publish(&self, answer: &Answer) -> bool {
         self.write_words(answer);
-        self.map.answer().done.store(self.turn, Release);
-        fence(SeqCst);
-        self.map.request().host_sleeps.load(Relaxed) != 0
+        handshake::publish(&self.map.answer().done, self.turn, &self.map.request().host_sleeps)
     }
 
     /// The word the host waits on.

@@ -18,7 +18,9 @@ use crate::error::{Error, UsageError};
 use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault, Restarts};
 use crate::limits::Limits;
 use crate::plugin::Prepared;
-use crate::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
+use crate::slab::{
+    Answer, BULK_BYTES_MAX, Command, HostSlab, JSON_BYTES_MAX, Lie, Request, Status, Which, request_flags,
+};
 use crate::space::Layout;
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::start;
@@ -47,6 +49,7 @@ pub(crate) struct Shape {
     pub(crate) spec: Spec,
     pub(crate) strides: Strides,
     pub(crate) observation: Layout,
+    pub(crate) action: Layout,
 }
 
 impl Terms {
@@ -131,6 +134,9 @@ pub(crate) struct Slot {
     restarts: Restarts,
     digest: InstanceDigest,
     finished: Vec<(u32, Digest)>,
+    /// The env's digest before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
+    /// enters with what follows it, since no other mode has it after a run's last step.
+    before_added_reset: Option<Digest>,
     log: LogTail,
     view: View,
     steps: Steps,
@@ -164,6 +170,7 @@ impl Slot {
             restarts: Restarts::default(),
             digest: InstanceDigest::new(),
             finished: Vec::new(),
+            before_added_reset: None,
             log: LogTail::default(),
             view: View::default(),
             steps: Steps::default(),
@@ -208,6 +215,7 @@ impl Slot {
     pub(crate) fn begin_step(&mut self, action: &[u8], terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let row = self.row();
         batch.begin_row(row);
+        self.before_added_reset = None;
         if self.masked {
             batch.masked[row] = true;
             return;
@@ -240,6 +248,7 @@ impl Slot {
     ) {
         let row = self.row();
         batch.begin_row(row);
+        self.before_added_reset = None;
         self.masked = false;
         self.error = None;
         if let Some(fault) = self.pending.take() {
@@ -267,6 +276,7 @@ impl Slot {
     ) {
         let row = self.row();
         batch.begin_row(row);
+        self.before_added_reset = None;
         self.steps = Steps::default();
         if let Some(fault) = self.pending.take() {
             self.steps.truncated = true;
@@ -310,6 +320,7 @@ impl Slot {
                         self.give_up(error);
                     }
                     Started::Fault(kind, message, backtrace) => {
+                        self.keep_digest_of_added_reset(batch);
                         let fault = self.make_fault(kind, message, backtrace, faults);
                         self.reset_met_fault(fault, terms, batch);
                     }
@@ -321,7 +332,9 @@ impl Slot {
                 Phase::Busy(_) => match self.look(patience, spin, terms) {
                     Look::Working => return Progress::Waiting,
                     Look::Answer(answer) => self.accept(answer, terms, batch, faults),
-                    Look::Fault(kind, message, backtrace) => self.met_fault(kind, message, backtrace, terms, batch, faults),
+                    Look::Fault(kind, message, backtrace) => {
+                        self.met_fault(kind, message, backtrace, terms, batch, faults)
+                    }
                 },
             }
         }
@@ -358,6 +371,7 @@ impl Slot {
         batch: &mut Batch,
         faults: &mut FaultLog,
     ) -> Result<(Reply, Vec<u8>), Error> {
+        let bytes_max = if matches!(message, ToWorker::Render(_)) { BULK_BYTES_MAX } else { JSON_BYTES_MAX };
         let index = self.index;
         let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
         // An instance that is still coming up after a fault is waited for.
@@ -386,7 +400,7 @@ impl Slot {
                         let kind = if kind == FaultKind::StepTimeout { FaultKind::CallTimeout } else { kind };
                         break (kind, message, backtrace);
                     }
-                    Look::Answer(answer) => match self.reply(&answer) {
+                    Look::Answer(answer) => match self.reply(&answer, bytes_max) {
                         Ok(Ok(reply)) => {
                             self.phase = Phase::Idle;
                             return Ok(reply);
@@ -414,14 +428,8 @@ impl Slot {
                 None => (FaultKind::Protocol, format!("it does not read its control socket: {error}"), Vec::new()),
             });
         }
-        self.phase = Phase::Busy(Busy {
-            request,
-            deadline,
-            heartbeat: 0,
-            limit_flag: false,
-            seed: None,
-            options: None,
-        });
+        self.phase =
+            Phase::Busy(Busy { request, deadline, heartbeat: 0, limit_flag: false, seed: None, options: None });
         if let Some(slab) = self.slab()
             && slab.publish(&request)
         {
@@ -431,9 +439,13 @@ impl Slot {
     }
 
     /// The answer to a message: its shape from the control socket, its bytes from the bulk area.
-    fn reply(&mut self, answer: &Answer) -> Result<Result<(Reply, Vec<u8>), EnvError>, Ill> {
+    fn reply(&mut self, answer: &Answer, bytes_max: usize) -> Result<Result<(Reply, Vec<u8>), EnvError>, Ill> {
         match (answer.status, self.explanation()?) {
             (Status::Ok, FromWorker::Answered(reply)) => {
+                if answer.extra_len > bytes_max {
+                    let bytes = answer.extra_len;
+                    return Err(lied(Lie(format!("an answer of {bytes} bytes; the limit is {bytes_max}"))));
+                }
                 let slab = self.slab().ok_or_else(nobody)?;
                 let bytes = slab.read_bulk(0, answer.extra_len).map_err(lied)?;
                 let fits = match reply {
@@ -457,6 +469,7 @@ impl Slot {
 
     /// Enters a call that answered into the digest.
     pub(crate) fn digest_call(&mut self, kind: CallKind, name: &str, arguments: &[u8], result: &[u8]) {
+        self.before_added_reset = None;
         self.digest.call(kind, name, arguments, result);
     }
 
@@ -681,14 +694,8 @@ impl Slot {
                 return;
             }
         }
-        self.phase = Phase::Busy(Busy {
-            request,
-            deadline: Instant::now() + timeout,
-            heartbeat: 0,
-            limit_flag,
-            seed,
-            options,
-        });
+        self.phase =
+            Phase::Busy(Busy { request, deadline: Instant::now() + timeout, heartbeat: 0, limit_flag, seed, options });
         let Some(slab) = self.child.as_ref().and_then(Child::slab) else { return };
         if matches!(op, Op::Step(_) | Op::StepMany(_)) {
             let layout = &terms.shape().strides.view;
@@ -795,7 +802,6 @@ impl Slot {
         self.step_answered(&answer, busy, terms, batch)?;
         if matches!(self.op, Some(Op::Reset(_))) {
             self.accept_reset(answer, busy, terms, batch)?;
-            batch.was_reset[self.row()] = false;
         }
         Ok(())
     }
@@ -833,7 +839,8 @@ impl Slot {
         let row = self.row();
         self.digest.reset(busy.seed, busy.options.as_deref().unwrap_or(""), parts(&self.view));
         batch.set_view(row, &self.view);
-        batch.was_reset[row] = true;
+        // In same-step mode the row is the step's.
+        batch.was_reset[row] = !batch.has_final[row];
         self.fresh = false;
         self.ended = false;
         self.step = 0;
@@ -856,7 +863,8 @@ impl Slot {
             shape.check(observation, mask, info).map_err(|what| lied(Lie(what)))?;
             extras.push(check_extra(extra)?);
         }
-        let ended = (answer.terminated || answer.truncated || (busy.limit_flag && taken == count as usize)) && taken > 0;
+        let ended =
+            (answer.terminated || answer.truncated || (busy.limit_flag && taken == count as usize)) && taken > 0;
         for index in 0..taken {
             let last = ended && index + 1 == taken;
             let flags = StepFlags {
@@ -989,6 +997,7 @@ impl Slot {
                 let _ = self.step_answered(&answer, &busy, terms, batch);
             }
         }
+        self.keep_digest_of_added_reset(batch);
         let fault = self.make_fault(kind, message, backtrace, faults);
         match self.op.take() {
             Some(Op::Step(_)) => self.end_step_by_fault(fault, terms, batch),
@@ -1003,6 +1012,13 @@ impl Slot {
                 self.op = op;
                 self.reset_met_fault(fault, terms, batch);
             }
+        }
+    }
+
+    /// Before a fault in a reset that same-step autoreset added to a step.
+    fn keep_digest_of_added_reset(&mut self, batch: &Batch) {
+        if batch.has_final[self.row()] && self.before_added_reset.is_none() {
+            self.before_added_reset = Some(self.digest());
         }
     }
 
@@ -1056,13 +1072,7 @@ impl Slot {
     }
 
     /// Ends the instance and says why: the process is killed and reaped, and the log is whole, when this returns.
-    fn make_fault(
-        &mut self,
-        kind: FaultKind,
-        message: String,
-        backtrace: Vec<String>,
-        faults: &mut FaultLog,
-    ) -> Fault {
+    fn make_fault(&mut self, kind: FaultKind, message: String, backtrace: Vec<String>, faults: &mut FaultLog) -> Fault {
         let mut fault = self.bare_fault(kind, message);
         fault.backtrace = backtrace;
         if let Some(child) = &self.child {
@@ -1155,6 +1165,9 @@ impl Slot {
 
     /// The digest of what happened so far.
     pub(crate) fn digest(&self) -> Digest {
+        if let Some(before) = self.before_added_reset {
+            return before;
+        }
         let running = self.child.is_some().then(|| (self.instance, self.digest.digest()));
         digest::env_digest(self.finished.iter().copied().chain(running))
     }
@@ -1331,19 +1344,14 @@ fn config_error(errors: &[(String, String)], plugin: &str) -> UsageError {
 /// An `info-extra` as text: empty, or a JSON object.
 fn check_extra(bytes: Vec<u8>) -> Result<String, Ill> {
     let text = String::from_utf8(bytes).map_err(|_| lied(Lie("an info-extra that is not UTF-8".to_owned())))?;
-    if !text.is_empty() && !text.starts_with('{') {
+    if !text.is_empty() && !text.trim_start().starts_with('{') {
         return Err(lied(Lie("an info-extra that is no JSON object".to_owned())));
     }
     Ok(text)
 }
 
 fn parts(view: &View) -> ViewParts<'_> {
-    ViewParts {
-        observation: &view.observation,
-        mask: &view.mask,
-        info: &view.info,
-        extra: view.extra.as_bytes(),
-    }
+    ViewParts { observation: &view.observation, mask: &view.mask, info: &view.info, extra: view.extra.as_bytes() }
 }
 
 fn text_of(error: &EnvError) -> String {

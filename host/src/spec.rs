@@ -168,9 +168,8 @@ impl Spec {
     pub fn decode(bytes: &[u8]) -> Result<Spec, String> {
         let wire: WireSpec = crate::control::decode(bytes)?;
         let space = |nodes: &Nodes| Space::from_nodes(&nodes.0).map_err(|error| error.to_string());
-        let fields = wire.info_fields.iter().map(|(name, nodes)| {
-            Ok(InfoField { name: name.clone(), space: space(nodes)? })
-        });
+        let fields =
+            wire.info_fields.iter().map(|(name, nodes)| Ok(InfoField { name: name.clone(), space: space(nodes)? }));
         Ok(Spec {
             observation_space: space(&wire.observation_space)?,
             action_space: space(&wire.action_space)?,
@@ -187,15 +186,17 @@ impl Spec {
             one.first_difference(two).map(|difference| format!("{what}: {difference}"))
         };
         let value = |what: &str, one: String, two: String| (one != two).then(|| format!("{what}: {one} and {two}"));
-        let names = |spec: &Spec| spec.info_fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            |spec: &Spec| spec.info_fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
         space("observation space", &self.observation_space, &other.observation_space)
             .or_else(|| space("action space", &self.action_space, &other.action_space))
             .or_else(|| value("action masks", self.action_masked.to_string(), other.action_masked.to_string()))
             .or_else(|| value("info fields", names(self), names(other)))
             .or_else(|| {
-                self.info_fields.iter().zip(&other.info_fields).find_map(|(one, two)| {
-                    space(&format!("info field `{}`", one.name), &one.space, &two.space)
-                })
+                self.info_fields
+                    .iter()
+                    .zip(&other.info_fields)
+                    .find_map(|(one, two)| space(&format!("info field `{}`", one.name), &one.space, &two.space))
             })
     }
 }

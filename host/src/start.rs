@@ -64,11 +64,7 @@ pub(crate) fn check_hello(message: &FromWorker, program: &Path) -> Result<(), Us
 }
 
 /// Waits for a worker's one answer after its `Hello`.
-pub(crate) fn answer(
-    child: &Child,
-    deadline: Instant,
-    program: &Path,
-) -> Result<Result<FromWorker, NoAnswer>, Error> {
+pub(crate) fn answer(child: &Child, deadline: Instant, program: &Path) -> Result<Result<FromWorker, NoAnswer>, Error> {
     let mut greeted = false;
     loop {
         match child.listen(deadline.saturating_duration_since(Instant::now())) {

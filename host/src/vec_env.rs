@@ -14,8 +14,9 @@ use crate::autoreset::Autoreset;
 use crate::batch::{Batch, Steps, Strides};
 use crate::cache::Cache;
 use crate::config::{self, CompleteConfig};
-use crate::control::{Backend, EngineSettings, Reply, TEXT_BYTES_MAX, ToWorker};
+use crate::control::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::digest::{CallKind, Digest, run_digest};
+use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::{FaultLog, OnFault};
 use crate::limits::Limits;
@@ -317,7 +318,8 @@ impl VecEnv {
                 let strides = Strides::of(&spec).map_err(refuse)?;
                 self.batch = Batch::zeros(self.slots.len(), &strides.view);
                 self.slots[index].set_shape(&strides);
-                self.terms.shape = Some(Shape { observation: spec.observation_space.layout(), spec, strides });
+                let (observation, action) = (spec.observation_space.layout(), spec.action_space.layout());
+                self.terms.shape = Some(Shape { spec, strides, observation, action });
             }
         }
         Ok(())
@@ -696,7 +698,9 @@ impl VecEnv {
 
     fn existing(&self, env: usize) -> Result<usize, UsageError> {
         let envs = self.slots.len();
-        (env < envs).then_some(env).ok_or_else(|| UsageError::new(format!("env {env} does not exist; there are {envs}")))
+        (env < envs)
+            .then_some(env)
+            .ok_or_else(|| UsageError::new(format!("env {env} does not exist; there are {envs}")))
     }
 
     /// Finishes what an interrupted or abandoned call left under way: that answer belongs to that call's action, and is
@@ -720,7 +724,7 @@ impl VecEnv {
     }
 
     fn check_action(&self, action: &[u8]) -> Result<(), String> {
-        self.shape().spec.action_space.contains(action)
+        self.shape().action.contains(action)
     }
 
     /// Every index names an env, and none twice.

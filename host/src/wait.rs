@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::futex::{self, Flags, Timespec};
 
+use crate::handshake;
+
 /// The longest sleep in one piece.
 pub const SLICE: Duration = Duration::from_millis(20);
 
@@ -67,16 +69,12 @@ pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_m
     changed()
 }
 
-/// Sleeps on `word` while it is `last`, at most `time`. Flag, fence, look, sleep: the other side stores the word,
-/// fences and looks at the flag, so one of the two sees the other.
+/// Sleeps on `word` while it is `last`, at most `time`.
 fn sleep(word: &AtomicU32, last: u32, sleeps: &AtomicU32, time: Duration) {
-    sleeps.store(1, Relaxed);
-    fence(SeqCst);
-    if word.load(Relaxed) == last {
+    handshake::sleep(word, last, sleeps, || {
         // Woken, changed, interrupted, timed out: all the same, the caller looks again.
         let _ = futex::wait(word, Flags::empty(), last, Some(&timespec(time)));
-    }
-    sleeps.store(0, Relaxed);
+    });
 }
 
 /// Wakes whoever sleeps on `word`: after a store to it, when the other side's flag says so. Without the store it is

@@ -3,6 +3,8 @@
 //! `cargo xtask test` builds the program and the fixtures first; here they are only found.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test helper that cannot go on fails its test")]
 
+pub mod lies;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -1,4 +1,8 @@
 //! Whole-system tests: one binary, a module a subject. Real processes, real Gymnasium, real signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod autoreset;
+mod digest;
+mod dynamics;
+mod protocol;
 mod smoke;

@@ -81,9 +81,18 @@ fn test(filter: &[String]) -> Result<()> {
         run(cargo(&["test", "--release", "--locked", "--manifest-path", "guest-envs/Cargo.toml"])
             .arg("--target-dir")
             .arg(guests))?;
+        model(&[])?;
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
     }
     whole_system(filter, "default")
+}
+
+/// The slab's handshake under loom: a workspace of its own, because loom's dependencies would switch features on in the
+/// program's, and build all of wasmtime a second time.
+fn model(environment: &[(&str, &str)]) -> Result<()> {
+    run(cargo(&["test", "--release", "--locked", "--manifest-path", "tests/model/Cargo.toml", "--target-dir"])
+        .arg(target()?.join("model"))
+        .envs(environment.iter().copied()))
 }
 
 /// The program under test, and the guests that misbehave.
@@ -105,7 +114,7 @@ fn whole_system(filter: &[String], profile: &str) -> Result<()> {
 }
 
 fn lint() -> Result<()> {
-    for manifest in ["Cargo.toml", "guest-envs/Cargo.toml", "tests/hostile/Cargo.toml"] {
+    for manifest in ["Cargo.toml", "guest-envs/Cargo.toml", "tests/hostile/Cargo.toml", "tests/model/Cargo.toml"] {
         run(&mut cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]))?;
     }
     let deny = ["--", "--deny", "warnings"];
@@ -124,6 +133,7 @@ fn lint() -> Result<()> {
 
 fn long() -> Result<()> {
     build_guests()?;
+    model(&[("ROLLCAGE_LONG", "1")])?;
     run(cargo(&["test", "--release", "--locked", "--workspace", "--", "--ignored"]).env("ROLLCAGE_LONG", "1"))
 }
 

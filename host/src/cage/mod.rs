@@ -18,8 +18,7 @@ pub fn landlock_abi() -> Option<u32> {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with a null attribute of size 0 and this flag the call only answers a number. The `landlock` crate has no
     // public way to ask for it.
-    let version = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
-    };
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION) };
     u32::try_from(version).ok().filter(|version| *version > 0)
 }

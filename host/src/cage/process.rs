@@ -80,11 +80,7 @@ pub(crate) struct Allowance {
 impl Allowance {
     /// An env's: its memory, and what surrounds it.
     pub(crate) fn of_env(memory_bytes: u64) -> Allowance {
-        Allowance {
-            data_bytes: memory_bytes.saturating_add(DATA_MARGIN_BYTES),
-            file_bytes: 0,
-            cpu_seconds: None,
-        }
+        Allowance { data_bytes: memory_bytes.saturating_add(DATA_MARGIN_BYTES), file_bytes: 0, cpu_seconds: None }
     }
 }
 

@@ -9,14 +9,9 @@ use std::num::NonZeroUsize;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Config, OptLevel, ResourceLimiter, Store, Strategy, WasmBacktraceDetails};
 
-use crate::control::{Backend, EngineSettings};
+use crate::engine::{Backend, EngineSettings};
 use crate::fault::BACKTRACE_FRAMES_MAX;
 use crate::slab::BULK_BYTES_MAX;
-
-/// The version of the `wasmtime` crate. Fuel prices, stack depth and the format of compiled code belong to it, so
-/// it is part of the cache's key and of a rollout's manifest. The crate does not export its version; a test
-/// compares this one with `Cargo.lock`.
-pub(crate) const ENGINE_VERSION: &str = "48.0.8";
 
 /// Native stack that wasm frames may use, in bytes. The engine's default of 512 KiB is met by honest recursive
 /// code; a main thread has 8 MiB, and the signal handler and host functions run on the same stack. A frame's size
@@ -115,42 +110,6 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
         .wasm_wide_arithmetic(false)
         .wasm_stack_switching(false);
     Ok(config)
-}
-
-/// What compiled code depends on beside the plugin: a part of the cache's key, and of a rollout's manifest.
-///
-/// Native code also depends on the processor's features (a cache may lie on a file system that several machines
-/// share); code for a processor that has more does not load.
-pub(crate) fn settings_fingerprint(settings: &EngineSettings) -> String {
-    let backend = match settings.backend {
-        Backend::Native => format!("native-{}{}", std::env::consts::ARCH, processor_features()),
-        Backend::Pulley => "pulley64".to_owned(),
-    };
-    let fuel = if settings.fuel { "-fuel" } else { "" };
-    format!("wasmtime-{ENGINE_VERSION}-{backend}{fuel}")
-}
-
-/// The features that the compiler asks for on this architecture, as `+a+b`.
-fn processor_features() -> String {
-    #[cfg(target_arch = "x86_64")]
-    macro_rules! present {
-        ($($name:tt)*) => { [$(($name, std::is_x86_feature_detected!($name))),*] };
-    }
-    #[cfg(target_arch = "x86_64")]
-    let features = present!(
-        "cmpxchg16b" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "avxvnni" "avx512vnni" "bmi1" "bmi2"
-        "avx512bitalg" "avx512dq" "avx512f" "avx512vl" "avx512vbmi" "lzcnt"
-    );
-    #[cfg(target_arch = "aarch64")]
-    macro_rules! present {
-        ($($name:tt)*) => { [$(($name, std::arch::is_aarch64_feature_detected!($name))),*] };
-    }
-    #[cfg(target_arch = "aarch64")]
-    let features = present!("lse" "paca" "fp16" "dotprod" "i8mm");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let features: [(&str, bool); 0] = [];
-
-    features.iter().filter(|(_, present)| *present).map(|(name, _)| format!("+{name}")).collect()
 }
 
 /// Sets the caps of a store that are not [`MemoryLimiter`]'s.
@@ -298,27 +257,6 @@ mod tests {
                 assert_eq!(engine.is_pulley(), backend == Backend::Pulley);
             }
         }
-    }
-
-    #[test]
-    fn engine_version_is_the_locked_one() {
-        let lock = include_str!("../../../Cargo.lock");
-        let locked = format!("name = \"wasmtime\"\nversion = \"{ENGINE_VERSION}\"");
-        assert!(lock.contains(&locked), "ENGINE_VERSION {ENGINE_VERSION} is not the version in Cargo.lock");
-    }
-
-    #[test]
-    fn fingerprints_of_all_settings_differ() {
-        let mut all = Vec::new();
-        for backend in [Backend::Native, Backend::Pulley] {
-            for fuel in [false, true] {
-                all.push(settings_fingerprint(&EngineSettings { backend, fuel }));
-            }
-        }
-        let count = all.len();
-        all.sort();
-        all.dedup();
-        assert_eq!(all.len(), count);
     }
 
     #[test]

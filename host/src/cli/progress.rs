@@ -74,8 +74,8 @@ impl Progress {
         if faults.total() > 0 {
             message.push_str(&format!("  faults {}", HumanCount(faults.total())));
         }
-        bar.set_message(message);
         bar.set_position(tally.done(self.goal));
+        bar.set_message(message);
     }
 
     /// Tells the faults that are new. A restart that the env asked for is none to be told.

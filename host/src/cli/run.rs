@@ -145,6 +145,9 @@ impl Run {
         let mut progress = Progress::new(goal);
         progress.begin("compiling, if this is the first time");
         let mut envs = builder.assemble()?;
+        for warning in envs.prepared().warnings() {
+            progress.print(&format!("warning: {warning}\n"));
+        }
         if let Some(picture) = &picture {
             picture.check(envs.prepared().description())?;
         }

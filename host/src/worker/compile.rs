@@ -8,7 +8,7 @@ use wasmparser::{Encoding, Parser, Payload, Validator};
 
 use crate::bindings::{EXPORT, SUPPORTED};
 use crate::cage::wasm::config;
-use crate::control::EngineSettings;
+use crate::engine::EngineSettings;
 
 /// The interfaces that a plugin may import, without their 0.2.x version; `wasi::link` links each.
 const IMPORTS: &[&str] = &[

@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::bindings::{CreateError, Exports};
 use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
 use crate::control::{EnvError, GuestFault};
 use crate::fault::{BACKTRACE_FRAMES_MAX, FaultKind, MESSAGE_BYTES_MAX};
-use crate::slab::{INFO_EXTRA_BYTES_MAX, ViewLayout};
+use crate::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX, ViewLayout};
 use crate::spec::{Description, RenderMode, Spec};
 use crate::text::cut;
 use crate::worker::load::Loaded;
@@ -248,7 +247,16 @@ impl Instance {
         let mark = self.store.data().mark();
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.render(store, mode))?;
         self.store.data_mut().rewind(&mark);
-        check_frame(answer?)
+        let frame = check_frame(answer?)?;
+        match (mode, &frame) {
+            (RenderMode::RgbArray, Frame::Rgb { .. }) | (RenderMode::Ansi, Frame::Text(_)) => Ok(frame),
+            (RenderMode::RgbArray, Frame::Text(_)) => {
+                Err(bad_answer("it rendered text where pixels were asked for".to_owned()))
+            }
+            (RenderMode::Ansi, Frame::Rgb { .. }) => {
+                Err(bad_answer("it rendered pixels where text was asked for".to_owned()))
+            }
+        }
     }
 
     /// New random streams for what is still to come.
@@ -374,7 +382,7 @@ fn classify(error: &wasmtime::Error, limiter: &MemoryLimiter) -> GuestFault {
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     let name = |frame: &wasmtime::FrameInfo| {
         let mut name = match frame.func_name() {
-            Some(name) => name.to_owned(),
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
             None => format!("function {}", frame.func_index()),
         };
         cut(&mut name, FUNCTION_NAME_BYTES_MAX);
@@ -446,8 +454,8 @@ fn check_frame(frame: Frame) -> Result<Frame, CallError> {
 
 /// Whether a text is JSON, no deeper than [`JSON_DEPTH_MAX`]. The check itself does not recurse.
 fn check_json(what: &str, text: &str) -> Result<(), CallError> {
-    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-        return Err(bad_answer(format!("{what} is not JSON: {error}")));
+    if text.len() > JSON_BYTES_MAX {
+        return Err(bad_answer(format!("{what} has {} bytes; the limit is {JSON_BYTES_MAX}", text.len())));
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
@@ -463,7 +471,11 @@ fn check_json(what: &str, text: &str) -> Result<(), CallError> {
             return Err(bad_answer(format!("{what} is nested more than {JSON_DEPTH_MAX} deep")));
         }
     }
-    Ok(())
+    // Into values, as its readers will: skipping would let numbers and escapes pass that no value can hold.
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(bad_answer(format!("{what} is not JSON: {error}"))),
+    }
 }
 
 fn bad_answer(message: String) -> CallError {
@@ -554,7 +566,7 @@ mod tests {
         use std::os::fd::AsRawFd;
 
         use super::*;
-        use crate::control::{Backend, EngineSettings};
+        use crate::engine::{Backend, EngineSettings};
         use crate::worker::compile::compile;
         use crate::worker::load::load;
         use crate::worker::wasi::LogPipe;

@@ -6,7 +6,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::bindings::Pre;
 use crate::cage::wasm::config;
-use crate::control::EngineSettings;
+use crate::engine::EngineSettings;
 use crate::worker::wasi;
 
 /// A plugin's code, linked: all that [`Instance`](crate::worker::instance::Instance) needs.

@@ -85,7 +85,9 @@ fn describe_plugin(control: &OwnedFd, job: &EnvJob, slab: OwnedFd, code: OwnedFd
         Ok(bytes) if slab.write_bulk(0, &bytes) => {
             say(control, &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) })?;
         }
-        Ok(_) => say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?,
+        Ok(_) => {
+            say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?
+        }
         Err(fault) => say(control, &FromWorker::Fault(fault))?,
     }
     // The host reads the slab, then ends this process.

@@ -87,7 +87,8 @@ impl Served {
         instance: Instance,
         spec: &Spec,
     ) -> Result<Served, (OwnedFd, String)> {
-        let layouts = ViewLayout::of(spec).and_then(|layout| Ok((layout, crate::space::info_layout(&spec.info_fields)?)));
+        let layouts =
+            ViewLayout::of(spec).and_then(|layout| Ok((layout, crate::space::info_layout(&spec.info_fields)?)));
         let (layout, info) = match layouts {
             Ok(layouts) => layouts,
             Err(what) => return Err((control, what)),

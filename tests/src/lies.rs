@@ -1,0 +1,168 @@
+//! What a taken-over worker may try: the names that the program `liar` and the tests of it share.
+//!
+//! The liar serves the right `Hello` and `Ready` and answers turns as it should, until its one lie is due. Which lie that
+//! is comes in its config, as the number `spins` of the fixture `echo` (whose code it is handed and never looks at).
+
+/// One lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; how each is told is in `liar`")]
+pub enum Lie {
+    /// An honest worker.
+    None,
+
+    // Before `Ready`.
+    WrongBuild,
+    ReadyBeforeHello,
+    ExitsBeforeHello,
+    HelloTwice,
+    ExitsBeforeReady,
+    AbortsBeforeReady,
+    NeverReady,
+    HangsUpBeforeReady,
+    SpecHuge,
+    SpecBeyondBulk,
+    SpecGarbage,
+    SpecOther,
+    StartHostsFault,
+    StartLongFault,
+    StartAnswered,
+
+    // In its third step.
+    DoneJumps,
+    DoneFar,
+    DoneBack,
+    TakenTwo,
+    TakenNone,
+    TakenHuge,
+    FlagsUnknown,
+    ResetUnasked,
+    StatusUnknown,
+    ExtraLong,
+    ExtraHuge,
+    RefusedUnexplained,
+    RefusedOtherwise,
+    FaultUnexplained,
+    HostsFault,
+    LongFault,
+    ObservationOutOfSpace,
+    ObservationText,
+    MaskTwo,
+    InfoOutOfSpace,
+    ExtraNotUtf8,
+    ExtraNoObject,
+    Garbage,
+    PacketLong,
+    SendsDescriptor,
+    Chatters,
+    Scribbles,
+    Exits,
+    Aborts,
+    Hangs,
+    HangsUp,
+    TakenFlips,
+    /// Answers as it should, and ends.
+    AnswersAndExits,
+    /// Answers as it should, and says what nobody asked for.
+    AnswersAndChatters,
+    /// In command 3: says that the step's half is answered, with words that are impossible, and ends.
+    HalfImpossible,
+    /// In command 3: ends an episode and forgets the reset.
+    HalfForgotten,
+
+    // In a batch of steps.
+    BatchTakenHuge,
+    BatchOutOfSpace,
+    BatchTakenFlips,
+
+    // In `render`.
+    FrameHuge,
+    FrameShort,
+    TextNotUtf8,
+    AnswerBeyondBulk,
+    AnswerUnexplained,
+    AnswerToAnother,
+    RenderHangsUp,
+}
+
+impl Lie {
+    /// Every one, in order.
+    pub const ALL: [Lie; 62] = [
+        Lie::None,
+        Lie::WrongBuild,
+        Lie::ReadyBeforeHello,
+        Lie::ExitsBeforeHello,
+        Lie::HelloTwice,
+        Lie::ExitsBeforeReady,
+        Lie::AbortsBeforeReady,
+        Lie::NeverReady,
+        Lie::HangsUpBeforeReady,
+        Lie::SpecHuge,
+        Lie::SpecBeyondBulk,
+        Lie::SpecGarbage,
+        Lie::SpecOther,
+        Lie::StartHostsFault,
+        Lie::StartLongFault,
+        Lie::StartAnswered,
+        Lie::DoneJumps,
+        Lie::DoneFar,
+        Lie::DoneBack,
+        Lie::TakenTwo,
+        Lie::TakenNone,
+        Lie::TakenHuge,
+        Lie::FlagsUnknown,
+        Lie::ResetUnasked,
+        Lie::StatusUnknown,
+        Lie::ExtraLong,
+        Lie::ExtraHuge,
+        Lie::RefusedUnexplained,
+        Lie::RefusedOtherwise,
+        Lie::FaultUnexplained,
+        Lie::HostsFault,
+        Lie::LongFault,
+        Lie::ObservationOutOfSpace,
+        Lie::ObservationText,
+        Lie::MaskTwo,
+        Lie::InfoOutOfSpace,
+        Lie::ExtraNotUtf8,
+        Lie::ExtraNoObject,
+        Lie::Garbage,
+        Lie::PacketLong,
+        Lie::SendsDescriptor,
+        Lie::Chatters,
+        Lie::Scribbles,
+        Lie::Exits,
+        Lie::Aborts,
+        Lie::Hangs,
+        Lie::HangsUp,
+        Lie::TakenFlips,
+        Lie::AnswersAndExits,
+        Lie::AnswersAndChatters,
+        Lie::HalfImpossible,
+        Lie::HalfForgotten,
+        Lie::BatchTakenHuge,
+        Lie::BatchOutOfSpace,
+        Lie::BatchTakenFlips,
+        Lie::FrameHuge,
+        Lie::FrameShort,
+        Lie::TextNotUtf8,
+        Lie::AnswerBeyondBulk,
+        Lie::AnswerUnexplained,
+        Lie::AnswerToAnother,
+        Lie::RenderHangsUp,
+    ];
+
+    /// The number that stands for it in a config.
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+
+    /// The lie of a number; of an unknown one none.
+    pub fn from_number(number: u64) -> Lie {
+        Lie::ALL.into_iter().find(|lie| lie.number() == number).unwrap_or(Lie::None)
+    }
+}
+
+/// The config of an env whose worker tells this lie.
+pub fn config(lie: Lie) -> serde_json::Value {
+    serde_json::json!({ "spins": lie.number() })
+}

@@ -1,7 +1,7 @@
 //! The few lines in which a wake could be lost: publishing a word, and going to sleep on it. Both sides of a slab use
 //! them, host and worker mirrored.
 //!
-//! The other file that compiles this one is the model in `tests/tests/model.rs`, which runs every interleaving of it under
+//! The other file that compiles this one is the model in `tests/model/`, which runs every interleaving of it under
 //! loom: hence the atomics from `super::sync`.
 
 use super::sync::{AtomicU32, Ordering, fence};

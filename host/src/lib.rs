@@ -21,6 +21,7 @@ pub mod autoreset;
 pub mod batch;
 #[cfg(feature = "worker")]
 mod bindings;
+pub mod builder;
 pub mod cache;
 pub mod cage;
 pub mod child;
@@ -50,6 +51,7 @@ mod worker;
 
 pub use autoreset::Autoreset;
 pub use batch::{Batch, EpisodeEnd, Steps};
+pub use builder::Builder;
 pub use cache::Cache;
 pub use digest::Digest;
 pub use engine::Backend;
@@ -59,7 +61,7 @@ pub use limits::Limits;
 pub use plugin::{Plugin, Prepared};
 pub use space::{Dtype, Space};
 pub use spec::{Description, InfoField, RenderMode, Spec, Want, WantKind};
-pub use vec_env::{Builder, Frame, ResetSome, VecEnv};
+pub use vec_env::{Frame, ResetSome, VecEnv};
 
 /// The atomics of this program; the model of `handshake` has loom's in their place.
 mod sync {

@@ -135,6 +135,9 @@ impl Prepared {
         program: &Path,
     ) -> Result<Prepared, Error> {
         let refuse = |what: String| UsageError::new(format!("plugin `{}`: {what}", plugin.name));
+        if plugin.size() as u64 > limits.plugin_bytes {
+            return Err(refuse(format!("{} bytes; the limit is {}", plugin.size(), limits.plugin_bytes)).into());
+        }
         let key = Cache::key(&plugin.sha256, engine, BUILD);
         let mut warnings = Vec::new();
         let cached = cache.and_then(|cache| {

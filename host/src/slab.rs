@@ -16,7 +16,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -130,6 +130,7 @@ pub enum Status {
 }
 
 impl Status {
+    #[cfg(feature = "worker")]
     const fn number(self) -> u32 {
         match self {
             Status::Ok => 0,
@@ -747,7 +748,7 @@ impl WorkerSlab {
     /// Says that the step's own answer of command 3 stands in the final view; what follows is the reset.
     pub fn publish_half(&self, answer: &Answer) {
         self.write_words(answer);
-        self.map.answer().half.store(self.turn, Release);
+        self.map.answer().half.store(self.turn, std::sync::atomic::Ordering::Release);
     }
 
     /// Writes into the bulk area from its beginning. False: it does not fit.
@@ -759,8 +760,13 @@ impl WorkerSlab {
         fits
     }
 
-    /// Writes step number `index` of a batch of `count` into its columns; `texts` is the room its predecessors'
-    /// texts take, and is moved on. False: the text does not fit any more.
+    /// Whether the longest `info-extra` still fits behind `texts` bytes of others, in a batch of `count`.
+    pub fn has_room_for_text(&self, layout: &ViewLayout, count: usize, texts: usize) -> bool {
+        Columns::of(layout, count).extras + texts + INFO_EXTRA_BYTES_MAX <= SLAB_BYTES
+    }
+
+    /// Writes step number `index` of a batch of `count` into its columns; `texts` is the room its predecessors' texts
+    /// take, and is moved on.
     pub fn write_column(
         &self,
         layout: &ViewLayout,
@@ -768,13 +774,9 @@ impl WorkerSlab {
         index: usize,
         step: ColumnBytes<'_>,
         texts: &mut usize,
-    ) -> bool {
+    ) {
         let columns = Columns::of(layout, count);
-        let at = columns.extras - BULK_AT + *texts;
-        if at + step.extra.len() > BULK_BYTES_MAX {
-            return false;
-        }
-        self.map.copy_in(BULK_AT + at, step.extra);
+        self.map.copy_in(columns.extras + *texts, step.extra);
         *texts += step.extra.len().next_multiple_of(8);
         self.map.copy_in(columns.observations + index * layout.observation, step.view.observation);
         // A mask's length need not be a multiple of 8: byte by byte.
@@ -784,7 +786,6 @@ impl WorkerSlab {
         self.map.copy_in(columns.infos + index * layout.info, step.view.info);
         self.map.copy_in(columns.rewards + index * 8, &step.reward.to_bits().to_ne_bytes());
         self.map.copy_in(columns.extra_lens + index * 8, &(step.extra.len() as u64).to_ne_bytes());
-        true
     }
 
     /// Says how many steps of a batch are taken, so that the host judges the next one by a time of its own.

@@ -1,232 +1,31 @@
 //! On the path of a step: **vec_env** → slab → wait → worker/serve → worker/instance → slab.
 //! Knows what a caller may ask of many envs at once; knows nothing of bytes in slabs, processes or wasm.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::autoreset::Autoreset;
 use crate::batch::{Batch, Steps, Strides};
-use crate::cache::Cache;
-use crate::config::{self, CompleteConfig};
+use crate::builder::Builder;
+use crate::config::CompleteConfig;
 use crate::control::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::digest::{CallKind, Digest, run_digest};
-use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
-use crate::fault::{FaultLog, OnFault};
-use crate::limits::Limits;
+use crate::fault::FaultLog;
 use crate::plugin::{Plugin, Prepared};
+use crate::slab::ViewLayout;
 use crate::slot::{Progress, Shape, Slot, Terms};
 use crate::spec::{RenderMode, Spec};
-use crate::start;
 use crate::wait::{self, SLICE, Spin};
-
-/// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.
-pub const ENVS_MAX: usize = 4096;
-
-/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
-/// waking a sleeper on another core costs 55.
-const WORKER_SPIN_US: u32 = 100;
 
 /// How long the host spins for an answer before it sleeps.
 const HOST_SPIN: Duration = Duration::from_micros(20);
 
 /// How long the host gives the processor away, look by look, before it sleeps; when workers outnumber the cores.
 const HOST_YIELD: Duration = Duration::from_micros(50);
-
-type ConfigOf = Box<dyn Fn(usize) -> Result<Value, UsageError> + Send>;
-
-/// What a [`VecEnv`] is made of. Made by [`VecEnv::builder`].
-pub struct Builder {
-    plugin: Plugin,
-    envs: usize,
-    config: ConfigOf,
-    seed: u64,
-    limits: Limits,
-    autoreset: Autoreset,
-    max_episode_steps: Option<u32>,
-    on_fault: OnFault,
-    backend: Backend,
-    worker: Option<PathBuf>,
-    cache: Option<Cache>,
-}
-
-impl Builder {
-    /// How many envs: from 1 to [`ENVS_MAX`]; 1 if not said.
-    #[must_use]
-    pub fn envs(mut self, envs: usize) -> Builder {
-        self.envs = envs;
-        self
-    }
-
-    /// One config for all envs: anything that serialises to a map. Keys that are not given have the schema's defaults.
-    ///
-    /// # Errors
-    /// The value cannot be written as JSON.
-    pub fn config<T: Serialize + ?Sized>(mut self, config: &T) -> Result<Builder, UsageError> {
-        let value = config::from_serialize(config)?;
-        self.config = Box::new(move |_| Ok(value.clone()));
-        Ok(self)
-    }
-
-    /// A config for each env, from its index.
-    #[must_use]
-    pub fn config_with<T: Serialize>(mut self, config: impl Fn(usize) -> T + Send + 'static) -> Builder {
-        self.config = Box::new(move |index| config::from_serialize(&config(index)));
-        self
-    }
-
-    /// The seed of the first resets: env *i* gets `seed + i`. 0 if not said.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Builder {
-        self.seed = seed;
-        self
-    }
-
-    /// Limits of the envs and of the host's patience.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Builder {
-        self.limits = limits;
-        self
-    }
-
-    /// What follows an episode's end; next-step if not said.
-    #[must_use]
-    pub fn autoreset(mut self, mode: Autoreset) -> Builder {
-        self.autoreset = mode;
-        self
-    }
-
-    /// A time limit in steps in place of the env's own.
-    #[must_use]
-    pub fn max_episode_steps(mut self, steps: u32) -> Builder {
-        self.max_episode_steps = Some(steps);
-        self
-    }
-
-    /// What a fault leads to; a restart if not said.
-    #[must_use]
-    pub fn on_fault(mut self, policy: OnFault) -> Builder {
-        self.on_fault = policy;
-        self
-    }
-
-    /// How guest code is run; natively if not said.
-    #[must_use]
-    pub fn backend(mut self, backend: Backend) -> Builder {
-        self.backend = backend;
-        self
-    }
-
-    /// The `rollcage` program that workers are started from. Not needed by a program that calls
-    /// [`worker_main`](crate::worker_main) first thing in its `main`.
-    #[must_use]
-    pub fn worker(mut self, program: impl Into<PathBuf>) -> Builder {
-        self.worker = Some(program.into());
-        self
-    }
-
-    /// Where compiled plugins are kept. Without one a plugin is compiled each time.
-    #[must_use]
-    pub fn cache(mut self, cache: Cache) -> Builder {
-        self.cache = Some(cache);
-        self
-    }
-
-    /// Compiles and describes the plugin, validates every config, starts the workers and waits until all are ready.
-    ///
-    /// # Errors
-    /// [`Error::Usage`]: the plugin cannot be run, a config is wrong (no worker has started then), `create` refuses
-    /// one, or the envs differ in their spaces. [`Error::Fault`]: an env cannot be started within its budget of
-    /// restarts. No process is left behind.
-    pub fn build(self) -> Result<VecEnv, Error> {
-        let mut envs = self.assemble()?;
-        envs.start()?;
-        Ok(envs)
-    }
-
-    /// What `build` does before it starts a worker: for a caller that has something to do between, and calls
-    /// [`VecEnv::start`] itself.
-    ///
-    /// # Errors
-    /// As [`Builder::build`], for the plugin and the configs.
-    pub fn assemble(self) -> Result<VecEnv, Error> {
-        let program = start::program(self.worker.as_deref())?;
-        self.check()?;
-        let prepared = self.prepare_with(&program)?;
-        self.assemble_prepared(prepared, program)
-    }
-
-    /// The plugin, compiled and described: what `build` does first.
-    ///
-    /// # Errors
-    /// As [`Builder::build`], for the plugin.
-    pub fn prepare(&self) -> Result<Prepared, Error> {
-        self.prepare_with(&start::program(self.worker.as_deref())?)
-    }
-
-    fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
-        let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
-        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program)
-    }
-
-    /// What can be said without looking at the plugin.
-    fn check(&self) -> Result<(), Error> {
-        if self.envs == 0 || self.envs > ENVS_MAX {
-            return Err(UsageError::new(format!("{} envs; from 1 to {ENVS_MAX} are possible", self.envs)).into());
-        }
-        if self.max_episode_steps == Some(0) {
-            return Err(UsageError::new("a time limit of 0 steps; an episode has at least one").into());
-        }
-        let last = (self.envs - 1) as u64;
-        if self.seed.checked_add(last).is_none() {
-            return Err(UsageError::new(format!("seed {} + env {last} is past 2^64 - 1", self.seed)).into());
-        }
-        Ok(())
-    }
-
-    fn assemble_prepared(self, prepared: Prepared, program: PathBuf) -> Result<VecEnv, Error> {
-        let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
-        for index in 0..self.envs {
-            let complete = prepared.schema.complete((self.config)(index)?, prepared.plugin.name())?;
-            // Equal texts are kept once.
-            configs.push(match configs.last() {
-                Some(before) if before.canonical == complete.canonical => before.clone(),
-                _ => complete,
-            });
-        }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let terms = Terms {
-            prepared,
-            program,
-            limits: self.limits,
-            autoreset: self.autoreset,
-            on_fault: self.on_fault,
-            time_limit: self.max_episode_steps,
-            spin_us: if self.envs < cores { WORKER_SPIN_US } else { 0 },
-            shape: None,
-        };
-        let slots = (0u32..).zip(&configs).map(|(index, config)| {
-            Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
-        });
-        Ok(VecEnv {
-            slots: slots.collect(),
-            spin: if self.envs < cores { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) },
-            batch: Batch::zeros(self.envs, &crate::slab::ViewLayout::default()),
-            faults: FaultLog::default(),
-            interrupt: Arc::new(AtomicBool::new(false)),
-            seen: Vec::new(),
-            configs,
-            seed: self.seed,
-            terms,
-        })
-    }
-}
 
 /// Many envs, each a wasm instance in a process of its own, stepped together.
 ///
@@ -276,18 +75,27 @@ pub struct ResetSome<'a> {
 impl VecEnv {
     /// Begins to describe envs of a plugin.
     pub fn builder(plugin: Plugin) -> Builder {
-        Builder {
-            plugin,
-            envs: 1,
-            config: Box::new(|_| Ok(Value::Object(serde_json::Map::new()))),
-            seed: 0,
-            limits: Limits::default(),
-            autoreset: Autoreset::default(),
-            max_episode_steps: None,
-            on_fault: OnFault::default(),
-            backend: Backend::default(),
-            worker: None,
-            cache: None,
+        Builder::new(plugin)
+    }
+
+    /// The builder's work, before any worker has started. `roomy`: there are more cores than workers.
+    pub(crate) fn assembled(
+        slots: Vec<Slot>,
+        terms: Terms,
+        configs: Vec<CompleteConfig>,
+        seed: u64,
+        roomy: bool,
+    ) -> VecEnv {
+        VecEnv {
+            batch: Batch::zeros(slots.len(), &ViewLayout::default()),
+            faults: FaultLog::default(),
+            spin: if roomy { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) },
+            interrupt: Arc::new(AtomicBool::new(false)),
+            seen: Vec::new(),
+            slots,
+            terms,
+            configs,
+            seed,
         }
     }
 
@@ -332,7 +140,7 @@ impl VecEnv {
     ///
     /// # Errors
     /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or
-    /// at once, under [`OnFault::Raise`]); [`Error::Interrupted`]. The other envs are reset all the same:
+    /// at once, under [`OnFault::Raise`](crate::OnFault::Raise)); [`Error::Interrupted`]. The other envs are reset all the same:
     /// [`VecEnv::last`].
     pub fn reset(&mut self, seed: Option<u64>) -> Result<&Batch, Error> {
         let seeds = match seed {
@@ -375,7 +183,7 @@ impl VecEnv {
     /// # Errors
     /// [`Error::Usage`]: the actions are too short or long, or one is not in the space (nothing was stepped then); the
     /// guest refuses one; with autoreset disabled, an episode is over. [`Error::Fault`]: an env's fault under
-    /// [`OnFault::Raise`], or a spent budget. [`Error::Interrupted`]. In the last three, every other env's answer
+    /// [`OnFault::Raise`](crate::OnFault::Raise), or a spent budget. [`Error::Interrupted`]. In the last three, every other env's answer
     /// is in [`VecEnv::last`].
     pub fn step(&mut self, actions: &[u8]) -> Result<&Batch, Error> {
         self.settle()?;
@@ -464,7 +272,7 @@ impl VecEnv {
     ///
     /// # Errors
     /// As [`VecEnv::step`]; and [`Error::Usage`] where the env's episode is over. A fault is in [`Steps::fault`]; under
-    /// [`OnFault::Raise`] it is the error, and what was taken before it is lost to the caller only.
+    /// [`OnFault::Raise`](crate::OnFault::Raise) it is the error, and what was taken before it is lost to the caller only.
     pub fn step_many(&mut self, env: usize, actions: &[u8]) -> Result<Steps, Error> {
         self.check_started()?;
         self.settle()?;
@@ -478,7 +286,12 @@ impl VecEnv {
             return Err(error.into());
         }
         let slot = &self.slots[index];
-        if !slot.has_pending_fault() && (slot.is_ended() || slot.is_masked()) {
+        if slot.is_masked() {
+            return Err(UsageError::new(format!("env {env} is masked after a fault"))
+                .hint("reset it, and it is stepped again")
+                .into());
+        }
+        if !slot.has_pending_fault() && slot.is_ended() {
             return Err(UsageError::new(format!("env {env} cannot take a batch of steps: its episode is over"))
                 .hint("reset it first; a batch of steps never does")
                 .into());
@@ -588,7 +401,7 @@ impl VecEnv {
         Arc::clone(&self.interrupt)
     }
 
-    /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`] for all together, then the workers are
+    /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`](crate::Limits::close_timeout) for all together, then the workers are
     /// killed. Dropping does the same without the goodbye.
     pub fn close(mut self) {
         self.say_goodbye();
@@ -637,7 +450,7 @@ impl VecEnv {
 
     /// The time limit in force, in steps.
     pub fn max_episode_steps(&self) -> Option<u32> {
-        self.terms.time_limit()
+        self.terms.time_limit.or(self.spec().max_episode_steps)
     }
 
     /// An env's config: valid, defaults filled in.
@@ -704,7 +517,7 @@ impl VecEnv {
     }
 
     /// Finishes what an interrupted or abandoned call left under way: that answer belongs to that call's action, and is
-    /// returned by no other.
+    /// returned by no other. An error of its is told now, before anything new is begun.
     fn settle(&mut self) -> Result<(), Error> {
         for index in 0..self.slots.len() {
             self.finish(index)?;

@@ -101,10 +101,9 @@ pub fn wait_any(words: &[Watched<'_>], time: Duration) {
         watched.sleeps.store(1, Relaxed);
     }
     fence(SeqCst);
-    if words.iter().all(|watched| watched.word.load(Relaxed) == watched.last) {
-        if words.len() > WAITV_MAX || words.is_empty() || waitv(words, time).is_err() {
-            std::thread::sleep(time.min(Duration::from_micros(200)));
-        }
+    let quiet = words.iter().all(|watched| watched.word.load(Relaxed) == watched.last);
+    if quiet && (words.len() > WAITV_MAX || words.is_empty() || waitv(words, time).is_err()) {
+        std::thread::sleep(time.min(Duration::from_micros(200)));
     }
     for watched in words {
         watched.sleeps.store(0, Relaxed);

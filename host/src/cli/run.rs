@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use indicatif::HumanCount;
+use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::text::escape;
-use rollcage::vec_env::ENVS_MAX;
 use rollcage::{
     Autoreset, Backend, Builder, Description, Error, Frame, Limits, OnFault, RenderMode, UsageError, VecEnv,
 };

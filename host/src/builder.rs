@@ -1,0 +1,222 @@
+//! What a [`VecEnv`] is made of, and the order in which it is made: plugin, configs, then workers.
+//! Knows what a caller may say; starts nothing but the plugin's compile and describe processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::autoreset::Autoreset;
+use crate::cache::Cache;
+use crate::config::{self, CompleteConfig};
+use crate::engine::{Backend, EngineSettings};
+use crate::error::{Error, UsageError};
+use crate::fault::OnFault;
+use crate::limits::Limits;
+use crate::plugin::{Plugin, Prepared};
+use crate::slot::{Slot, Terms};
+use crate::start;
+use crate::vec_env::VecEnv;
+
+/// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.
+pub const ENVS_MAX: usize = 4096;
+
+/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
+/// waking a sleeper on another core costs 55.
+const WORKER_SPIN_US: u32 = 100;
+
+type ConfigOf = Box<dyn Fn(usize) -> Result<Value, UsageError> + Send>;
+
+/// What a [`VecEnv`] is made of. Made by [`VecEnv::builder`].
+pub struct Builder {
+    plugin: Plugin,
+    envs: usize,
+    config: ConfigOf,
+    seed: u64,
+    limits: Limits,
+    autoreset: Autoreset,
+    max_episode_steps: Option<u32>,
+    on_fault: OnFault,
+    backend: Backend,
+    worker: Option<PathBuf>,
+    cache: Option<Cache>,
+}
+
+impl Builder {
+    pub(crate) fn new(plugin: Plugin) -> Builder {
+        Builder {
+            plugin,
+            envs: 1,
+            config: Box::new(|_| Ok(Value::Object(serde_json::Map::new()))),
+            seed: 0,
+            limits: Limits::default(),
+            autoreset: Autoreset::default(),
+            max_episode_steps: None,
+            on_fault: OnFault::default(),
+            backend: Backend::default(),
+            worker: None,
+            cache: None,
+        }
+    }
+
+    /// How many envs: from 1 to [`ENVS_MAX`]; 1 if not said.
+    #[must_use]
+    pub fn envs(mut self, envs: usize) -> Builder {
+        self.envs = envs;
+        self
+    }
+
+    /// One config for all envs: anything that serialises to a map. Keys that are not given have the schema's defaults.
+    ///
+    /// # Errors
+    /// The value cannot be written as JSON.
+    pub fn config<T: Serialize + ?Sized>(mut self, config: &T) -> Result<Builder, UsageError> {
+        let value = config::from_serialize(config)?;
+        self.config = Box::new(move |_| Ok(value.clone()));
+        Ok(self)
+    }
+
+    /// A config for each env, from its index.
+    #[must_use]
+    pub fn config_with<T: Serialize>(mut self, config: impl Fn(usize) -> T + Send + 'static) -> Builder {
+        self.config = Box::new(move |index| config::from_serialize(&config(index)));
+        self
+    }
+
+    /// The seed of the first resets: env *i* gets `seed + i`. 0 if not said.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.seed = seed;
+        self
+    }
+
+    /// Limits of the envs and of the host's patience.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// What follows an episode's end; next-step if not said.
+    #[must_use]
+    pub fn autoreset(mut self, mode: Autoreset) -> Builder {
+        self.autoreset = mode;
+        self
+    }
+
+    /// A time limit in steps in place of the env's own.
+    #[must_use]
+    pub fn max_episode_steps(mut self, steps: u32) -> Builder {
+        self.max_episode_steps = Some(steps);
+        self
+    }
+
+    /// What a fault leads to; a restart if not said.
+    #[must_use]
+    pub fn on_fault(mut self, policy: OnFault) -> Builder {
+        self.on_fault = policy;
+        self
+    }
+
+    /// How guest code is run; natively if not said.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Builder {
+        self.backend = backend;
+        self
+    }
+
+    /// The `rollcage` program that workers are started from. Not needed by a program that calls
+    /// [`worker_main`](crate::worker_main) first thing in its `main`.
+    #[must_use]
+    pub fn worker(mut self, program: impl Into<PathBuf>) -> Builder {
+        self.worker = Some(program.into());
+        self
+    }
+
+    /// Where compiled plugins are kept. Without one a plugin is compiled each time.
+    #[must_use]
+    pub fn cache(mut self, cache: Cache) -> Builder {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Compiles and describes the plugin, validates every config, starts the workers and waits until all are ready.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: the plugin cannot be run, a config is wrong (no worker has started then), `create` refuses
+    /// one, or the envs differ in their spaces. [`Error::Fault`]: an env cannot be started within its budget of
+    /// restarts. No process is left behind.
+    pub fn build(self) -> Result<VecEnv, Error> {
+        let mut envs = self.assemble()?;
+        envs.start()?;
+        Ok(envs)
+    }
+
+    /// What `build` does before it starts a worker: for a caller that has something to do between, and calls
+    /// [`VecEnv::start`] itself.
+    ///
+    /// # Errors
+    /// As [`Builder::build`], for the plugin and the configs.
+    pub fn assemble(self) -> Result<VecEnv, Error> {
+        let program = start::program(self.worker.as_deref())?;
+        self.check()?;
+        let prepared = self.prepare_with(&program)?;
+        self.assemble_prepared(prepared, program)
+    }
+
+    /// The plugin, compiled and described: what `build` does first.
+    ///
+    /// # Errors
+    /// As [`Builder::build`], for the plugin.
+    pub fn prepare(&self) -> Result<Prepared, Error> {
+        self.prepare_with(&start::program(self.worker.as_deref())?)
+    }
+
+    fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
+        let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
+        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program)
+    }
+
+    /// What can be said without looking at the plugin.
+    fn check(&self) -> Result<(), Error> {
+        if self.envs == 0 || self.envs > ENVS_MAX {
+            return Err(UsageError::new(format!("{} envs; from 1 to {ENVS_MAX} are possible", self.envs)).into());
+        }
+        if self.max_episode_steps == Some(0) {
+            return Err(UsageError::new("a time limit of 0 steps; an episode has at least one").into());
+        }
+        let last = (self.envs - 1) as u64;
+        if self.seed.checked_add(last).is_none() {
+            return Err(UsageError::new(format!("seed {} + env {last} is past 2^64 - 1", self.seed)).into());
+        }
+        Ok(())
+    }
+
+    fn assemble_prepared(self, prepared: Prepared, program: PathBuf) -> Result<VecEnv, Error> {
+        let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
+        for index in 0..self.envs {
+            let complete = prepared.schema.complete((self.config)(index)?, prepared.plugin.name())?;
+            // Equal texts are kept once.
+            configs.push(match configs.last() {
+                Some(before) if before.canonical == complete.canonical => before.clone(),
+                _ => complete,
+            });
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let terms = Terms {
+            prepared,
+            program,
+            limits: self.limits,
+            autoreset: self.autoreset,
+            on_fault: self.on_fault,
+            time_limit: self.max_episode_steps,
+            spin_us: if self.envs < cores { WORKER_SPIN_US } else { 0 },
+            shape: None,
+        };
+        let slots = (0u32..).zip(&configs).map(|(index, config)| {
+            Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
+        });
+        Ok(VecEnv::assembled(slots.collect(), terms, configs, self.seed, self.envs < cores))
+    }
+}

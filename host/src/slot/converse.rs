@@ -1,0 +1,144 @@
+//! Conversations with an env outside its turns of reset and step: render, call, attributes, reseed, goodbye.
+
+use std::time::Instant;
+
+use crate::batch::Batch;
+use crate::control::{EnvError, FromWorker, Reply, ToWorker};
+use crate::digest::CallKind;
+use crate::error::{Error, UsageError};
+use crate::fault::{FaultKind, FaultLog};
+use crate::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
+use crate::wait::{self, Spin};
+
+use super::ill::{Ill, guest_fault, lied, nobody};
+use super::turn::Look;
+use super::{Busy, Op, Phase, Slot, Terms};
+
+impl Slot {
+    /// Sends a message and waits for its answer from the bulk area. The env must not be busy.
+    pub(crate) fn converse(
+        &mut self,
+        message: &ToWorker,
+        terms: &Terms,
+        batch: &mut Batch,
+        faults: &mut FaultLog,
+    ) -> Result<(Reply, Vec<u8>), Error> {
+        let bytes_max = if matches!(message, ToWorker::Render(_)) { BULK_BYTES_MAX } else { JSON_BYTES_MAX };
+        let index = self.index;
+        let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
+        // An instance that is still coming up after a fault is waited for.
+        while matches!(self.phase, Phase::Starting { .. }) {
+            self.op = Some(Op::Start);
+            self.advance(wait::SLICE, Spin::None, terms, batch, faults);
+            if let Some(error) = self.take_error() {
+                return Err(error);
+            }
+        }
+        if let Some(fault) = &self.pending {
+            return Err(fault.clone().into());
+        }
+        if !matches!(self.phase, Phase::Idle) {
+            return Err(usage("it has no running instance after a fault; reset it first").into());
+        }
+        let deadline = Instant::now() + terms.limits.call_timeout;
+        let request =
+            Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
+        let fault = match self.ask(message, request, deadline) {
+            Err(fault) => fault,
+            Ok(()) => loop {
+                match self.look(wait::SLICE, Spin::None, terms) {
+                    Look::Working => {}
+                    Look::Fault(kind, message, backtrace) => break (kind, message, backtrace),
+                    Look::Answer(answer) => match self.reply(&answer, bytes_max) {
+                        Ok(Ok(reply)) => {
+                            self.phase = Phase::Idle;
+                            return Ok(reply);
+                        }
+                        Ok(Err(refused)) => {
+                            self.phase = Phase::Idle;
+                            return Err(usage(&crate::text::escape_line(&refused.to_string())).into());
+                        }
+                        Err(fault) => break fault,
+                    },
+                }
+            },
+        };
+        let fault = self.make_fault(fault.0, fault.1, fault.2, faults);
+        self.pending = Some(fault.clone());
+        Err(fault.into())
+    }
+
+    /// Sends a message and publishes its turn.
+    pub(super) fn ask(&mut self, message: &ToWorker, request: Request, deadline: Instant) -> Result<(), Ill> {
+        let Some(child) = &self.child else { return Err(nobody()) };
+        if let Err(error) = child.send(message, &[]) {
+            return Err(match self.death() {
+                Some(ill) => ill,
+                None => (FaultKind::Protocol, format!("it does not read its control socket: {error}"), Vec::new()),
+            });
+        }
+        self.phase = Phase::Busy(Busy::new(request, deadline));
+        if let Some(slab) = self.slab()
+            && slab.publish(&request)
+        {
+            wait::wake(slab.turn_word());
+        }
+        Ok(())
+    }
+
+    /// The answer to a message: its shape from the control socket, its bytes from the bulk area.
+    pub(super) fn reply(
+        &mut self,
+        answer: &Answer,
+        bytes_max: usize,
+    ) -> Result<Result<(Reply, Vec<u8>), EnvError>, Ill> {
+        match (answer.status, self.explanation()?) {
+            (Status::Ok, FromWorker::Answered(reply)) => {
+                if answer.extra_len > bytes_max {
+                    let bytes = answer.extra_len;
+                    return Err(lied(Lie(format!("an answer of {bytes} bytes; the limit is {bytes_max}"))));
+                }
+                let slab = self.slab().ok_or_else(nobody)?;
+                let bytes = slab.read_bulk(0, answer.extra_len).map_err(lied)?;
+                let fits = match reply {
+                    Reply::Rgb { width, height } => {
+                        let pixels = u64::from(width) * u64::from(height);
+                        width > 0 && height > 0 && pixels.checked_mul(3) == Some(bytes.len() as u64)
+                    }
+                    Reply::Text => std::str::from_utf8(&bytes).is_ok(),
+                };
+                if fits {
+                    Ok(Ok((reply, bytes)))
+                } else {
+                    Err(lied(Lie(format!("{} bytes that are no {reply:?}", bytes.len()))))
+                }
+            }
+            (Status::Refused, FromWorker::Refused(error)) => Ok(Err(error)),
+            (Status::Fault, FromWorker::Fault(fault)) => Err(guest_fault(fault)),
+            (status, _) => Err(lied(Lie(format!("status {status:?} with another explanation")))),
+        }
+    }
+
+    /// Enters a call that answered into the digest.
+    pub(crate) fn digest_call(&mut self, kind: CallKind, name: &str, arguments: &[u8], result: &[u8]) {
+        self.before_added_reset = None;
+        self.digest.call(kind, name, arguments, result);
+    }
+
+    /// Asks an idle worker to say goodbye, without waiting. Whether there is somebody to wait for.
+    pub(crate) fn begin_close(&mut self, deadline: Instant) -> bool {
+        let request =
+            Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
+        matches!(self.phase, Phase::Idle)
+            && self.child.as_ref().is_some_and(|child| !child.is_dead())
+            && self.ask(&ToWorker::Close, request, deadline).is_ok()
+    }
+
+    /// Waits for the goodbye, until the deadline.
+    pub(crate) fn wait_closed(&self, deadline: Instant) {
+        let (Some(child), Some(slab)) = (&self.child, self.slab()) else { return };
+        while !child.is_dead() && matches!(slab.answered(), Ok(false)) && Instant::now() < deadline {
+            wait::wait(slab.done_word(), slab.unanswered(), slab.host_sleeps(), Spin::None, wait::SLICE);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Faults of an env: how they are found, what they are called, and what they lead to (the table of `docs/faults.md`).
+
+use crate::batch::Batch;
+use crate::child::Exit;
+use crate::control::{FromWorker, GuestFault};
+use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault};
+use crate::slab::{Command, Lie};
+use crate::start;
+
+use super::{Op, Phase, ResetOp, Slot, Terms};
+
+impl Slot {
+    /// The env met a fault in what was asked of it.
+    pub(super) fn met_fault(
+        &mut self,
+        kind: FaultKind,
+        message: String,
+        backtrace: Vec<String>,
+        terms: &Terms,
+        batch: &mut Batch,
+        faults: &mut FaultLog,
+    ) {
+        // A worker that ended in the reset's half of command 3 has answered the step.
+        if matches!(self.op, Some(Op::Step(Command::StepThenReset)))
+            && let Some(slab) = self.slab()
+            && slab.half_answered()
+            && matches!(slab.answered(), Ok(false))
+        {
+            let claim = slab.claim();
+            if let Phase::Busy(busy) = std::mem::replace(&mut self.phase, Phase::Idle)
+                && let Ok(answer) = claim.check(&busy.request)
+            {
+                // Claims like all others: a half that does not hold is no answer, and the step is what met the fault.
+                let _ = self.step_answered(&answer, &busy, terms, batch);
+            }
+        }
+        self.keep_digest_of_added_reset(batch);
+        let fault = self.make_fault(kind, message, backtrace, faults);
+        match self.op.take() {
+            Some(Op::Step(_)) => self.end_step_by_fault(fault, terms, batch),
+            Some(Op::StepMany(_)) => {
+                self.steps.truncated = true;
+                self.steps.fault = Some(Box::new(fault.clone()));
+                self.end_step_by_fault(fault, terms, batch);
+                // A batch of steps never goes on with a reset.
+                self.op = None;
+            }
+            op @ (Some(Op::Reset(_) | Op::Start) | None) => {
+                self.op = op;
+                self.reset_met_fault(fault, terms, batch);
+            }
+        }
+    }
+
+    /// Before a fault in a reset that same-step autoreset added to a step.
+    pub(super) fn keep_digest_of_added_reset(&mut self, batch: &Batch) {
+        if batch.has_final[self.row()] && self.before_added_reset.is_none() {
+            self.before_added_reset = Some(self.digest());
+        }
+    }
+
+    /// What a `step` returns when its action was not answered: the episode is truncated where it stood.
+    pub(super) fn end_step_by_fault(&mut self, fault: Fault, terms: &Terms, batch: &mut Batch) {
+        let row = self.row();
+        batch.rewards[row] = 0.0;
+        batch.terminated[row] = false;
+        batch.truncated[row] = true;
+        batch.was_reset[row] = false;
+        batch.faults[row] = Some(Box::new(fault.clone()));
+        self.op = None;
+        if !self.ended {
+            self.end_episode();
+        }
+        match terms.on_fault {
+            OnFault::Raise => self.error = Some(fault.into()),
+            OnFault::Mask => {
+                self.masked = true;
+                batch.masked[row] = true;
+            }
+            OnFault::Restart => {
+                // Started now, so that it comes up while the others go on.
+                self.restart(terms, batch);
+                if self.error.is_none() && terms.autoreset.resets_at_once() {
+                    batch.keep_final(row);
+                    self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
+                }
+            }
+        }
+    }
+
+    /// A reset that met a fault is tried again in a new instance: what is under way stays under way.
+    pub(super) fn reset_met_fault(&mut self, fault: Fault, terms: &Terms, batch: &mut Batch) {
+        let row = self.row();
+        batch.faults[row] = Some(Box::new(fault.clone()));
+        if let Some(Op::Reset(reset)) = &mut self.op
+            && reset.asked
+        {
+            // The new instance begins from the seed that its number gives it: the caller's led to this.
+            reset.seed = None;
+        }
+        // Before the first spec is there, there is nothing to mask: an env that never started is tried again.
+        match terms.on_fault {
+            OnFault::Raise => self.give_up(fault.into()),
+            OnFault::Mask if !matches!(self.op, Some(Op::Start)) => {
+                self.op = None;
+                self.masked = true;
+                batch.masked[row] = true;
+            }
+            OnFault::Mask | OnFault::Restart => self.restart(terms, batch),
+        }
+    }
+
+    /// Ends the instance and says why: the process is killed and reaped, and the log is whole, when this returns.
+    pub(super) fn make_fault(
+        &mut self,
+        kind: FaultKind,
+        message: String,
+        backtrace: Vec<String>,
+        faults: &mut FaultLog,
+    ) -> Fault {
+        let mut fault = self.bare_fault(kind, message);
+        fault.backtrace = backtrace;
+        if let Some(child) = &self.child {
+            child.kill();
+            child.wait_dead();
+            let log = child.log();
+            fault.log = log.text();
+            fault.log_dropped_bytes = log.dropped();
+        }
+        self.digest.fault(kind);
+        self.stop();
+        self.ended_by_fault();
+        faults.push(fault.clone());
+        fault
+    }
+
+    pub(super) fn bare_fault(&self, kind: FaultKind, mut message: String) -> Fault {
+        crate::text::cut(&mut message, MESSAGE_BYTES_MAX);
+        Fault {
+            env: self.index,
+            instance: self.instance,
+            episode: self.episode,
+            step: if self.ended { 0 } else { self.step },
+            kind,
+            message,
+            log: String::new(),
+            log_dropped_bytes: 0,
+            backtrace: Vec::new(),
+        }
+    }
+
+    /// The episode ends here, by itself or because the caller wants another.
+    pub(super) fn end_episode(&mut self) {
+        self.ended = true;
+        self.episode += 1;
+        self.step = 0;
+        self.episode_return = 0.0;
+    }
+
+    pub(super) fn ended_by_fault(&mut self) {
+        if !self.ended {
+            self.end_episode();
+        }
+    }
+}
+
+/// A fault before it is known whose it is: kind, message, backtrace.
+pub(super) type Ill = (FaultKind, String, Vec<String>);
+
+pub(super) fn nobody() -> Ill {
+    (FaultKind::Exited, "no worker runs".to_owned(), Vec::new())
+}
+
+pub(super) fn lied(Lie(what): Lie) -> Ill {
+    (FaultKind::Protocol, format!("the worker broke the protocol: {what}"), Vec::new())
+}
+
+pub(super) fn end_of(exit: Exit) -> Ill {
+    let kind = match exit {
+        Exit::Signal(_) => FaultKind::Signalled,
+        Exit::Code(_) | Exit::Unknown => FaultKind::Exited,
+    };
+    (kind, format!("the worker {}", start::describe_exit(exit)), Vec::new())
+}
+
+/// A fault in the worker's own words. Only what a guest can do is its to claim; the rest the host sees for itself.
+pub(super) fn guest_fault(fault: GuestFault) -> Ill {
+    let GuestFault { kind, message, mut backtrace } = fault;
+    let claimable = matches!(
+        kind,
+        FaultKind::Trap
+            | FaultKind::Fuel
+            | FaultKind::Memory
+            | FaultKind::StackOverflow
+            | FaultKind::Exited
+            | FaultKind::GuestFailed
+            | FaultKind::GuestRestart
+            | FaultKind::CreateFailed
+            | FaultKind::BadAnswer
+    );
+    if !claimable {
+        return lied(Lie(format!("it reports a fault of kind {kind}, which is the host's to find")));
+    }
+    backtrace.truncate(BACKTRACE_FRAMES_MAX);
+    for frame in &mut backtrace {
+        crate::text::cut(frame, 512);
+    }
+    (kind, message, backtrace)
+}
+
+pub(super) fn name_of(message: &FromWorker) -> &'static str {
+    match message {
+        FromWorker::Hello { .. } => "`hello`",
+        FromWorker::Ready { .. } => "`ready`",
+        FromWorker::Compiled { .. } => "`compiled`",
+        FromWorker::NotCompiled(_) => "`not compiled`",
+        FromWorker::ConfigRefused(_) => "`config refused`",
+        FromWorker::Refused(_) => "`refused`",
+        FromWorker::Fault(_) => "`fault`",
+        FromWorker::Answered(_) => "`answered`",
+    }
+}

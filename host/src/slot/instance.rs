@@ -1,0 +1,215 @@
+//! Instances of an env: started, heard when they are ready, restarted within the budgets, stopped.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Strides, View};
+use crate::child::{Exit, Heard};
+use crate::control::{EnvJob, FromWorker, Job};
+use crate::digest::InstanceDigest;
+use crate::error::{Error, UsageError};
+use crate::fault::FaultKind;
+use crate::slab::{HostSlab, Lie};
+use crate::spec::{SPEC_BYTES_MAX, Spec};
+use crate::start;
+
+use super::ill::{end_of, guest_fault, name_of};
+use super::{Phase, Slot, Terms};
+
+impl Slot {
+    /// Starts a worker for the next instance number.
+    pub(super) fn start_instance(&mut self, terms: &Terms) -> Result<(), Error> {
+        let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
+        let job = Job::Env(EnvJob {
+            engine: terms.prepared.engine,
+            interface: terms.prepared.description.interface.clone(),
+            plugin_sha256: terms.prepared.plugin.sha256(),
+            config: self.config.to_string(),
+            memory_bytes: terms.limits.memory_bytes,
+            fuel_per_step: terms.limits.fuel_per_step,
+            clock_step: terms.limits.clock_step,
+        });
+        let descriptors = [slab_fd.as_fd(), terms.prepared.code.as_fd()];
+        let child = start::worker(&terms.program, &format!("env {}", self.index), Some(slab), &job, &descriptors)?;
+        self.child = Some(child);
+        self.instance += u32::from(self.started);
+        self.started = true;
+        self.fresh = true;
+        self.ended = true;
+        self.digest = InstanceDigest::new();
+        self.phase = Phase::Starting { deadline: Instant::now() + terms.limits.start_timeout, greeted: false };
+        Ok(())
+    }
+
+    /// Starts a new instance after a fault, within the budgets; or gives up.
+    pub(super) fn restart(&mut self, terms: &Terms, batch: &mut Batch) {
+        if !self.started {
+            // The first start itself was refused by the system.
+            if let Err(error) = self.start_instance(terms) {
+                self.give_up(error);
+            }
+            return;
+        }
+        if !self.restarts.spend(&terms.limits.restarts, Instant::now()) {
+            let budget = terms.limits.restarts;
+            let last = batch.faults[self.row()].as_deref().cloned();
+            let mut fault = last.unwrap_or_else(|| self.bare_fault(FaultKind::Exited, "no instance runs".to_owned()));
+            fault.message = format!(
+                "{} (the restart budget is spent: {} in {} s, {} in all)",
+                fault.message,
+                budget.in_window,
+                budget.window.as_secs(),
+                budget.in_all
+            );
+            self.give_up(fault.into());
+            return;
+        }
+        if let Err(error) = self.start_instance(terms) {
+            self.give_up(error);
+        }
+    }
+
+    /// Listens to a worker that is starting.
+    pub(super) fn hear_start(&mut self, patience: Duration, terms: &Terms) -> Started {
+        let Phase::Starting { deadline, greeted } = &mut self.phase else { return Started::NotYet };
+        let Some(child) = &self.child else { return Started::fault(FaultKind::Exited, "no worker") };
+        let mut patience = patience.min(deadline.saturating_duration_since(Instant::now()));
+        loop {
+            match child.listen(patience) {
+                Heard::Message(hello) if !*greeted => {
+                    if let Err(error) = start::check_hello(&hello, &terms.program) {
+                        return Started::Refused(error.into());
+                    }
+                    *greeted = true;
+                    patience = patience.min(deadline.saturating_duration_since(Instant::now()));
+                }
+                Heard::Message(FromWorker::Ready { bulk_len }) => return self.check_spec(bulk_len as usize, terms),
+                Heard::Message(FromWorker::ConfigRefused(errors)) => {
+                    let error = config_error(&errors, terms.prepared.description.name.as_str());
+                    if self.instance == 0 {
+                        return Started::Refused(error.into());
+                    }
+                    return Started::fault(FaultKind::CreateFailed, &error.message);
+                }
+                Heard::Message(FromWorker::Fault(fault)) => {
+                    let (kind, message, backtrace) = guest_fault(fault);
+                    return Started::Fault(kind, message, backtrace);
+                }
+                Heard::Message(other) => {
+                    return Started::fault(FaultKind::Protocol, &format!("it starts with {}", name_of(&other)));
+                }
+                Heard::Lie(lie) => return Started::fault(FaultKind::Protocol, &lie),
+                Heard::Dead(exit) => {
+                    if !*greeted && self.instance == 0 && matches!(exit, Exit::Code(_)) {
+                        return Started::Refused(start::not_a_worker(&terms.program).into());
+                    }
+                    let (kind, message, backtrace) = end_of(exit);
+                    return Started::Fault(kind, message, backtrace);
+                }
+                Heard::Nothing if Instant::now() >= *deadline => {
+                    let seconds = terms.limits.start_timeout.as_secs_f64();
+                    let message = format!("it was not ready within {seconds} s");
+                    return Started::fault(FaultKind::StartTimeout, &message);
+                }
+                Heard::Nothing => return Started::NotYet,
+            }
+        }
+    }
+
+    /// Reads the spec of a worker that says it is ready.
+    pub(super) fn check_spec(&mut self, len: usize, terms: &Terms) -> Started {
+        if len > SPEC_BYTES_MAX {
+            return Started::fault(FaultKind::Protocol, &format!("a spec of {len} bytes"));
+        }
+        let bytes = match self.slab().map(|slab| slab.read_bulk(0, len)) {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(Lie(lie))) => return Started::fault(FaultKind::Protocol, &lie),
+            None => return Started::fault(FaultKind::Exited, "no worker"),
+        };
+        let spec = match Spec::decode(&bytes) {
+            Ok(spec) => spec,
+            Err(what) => return Started::fault(FaultKind::Protocol, &format!("its spec: {what}")),
+        };
+        self.own_time_limit = spec.max_episode_steps;
+        match &terms.shape {
+            Some(shape) => {
+                if let Some(difference) = shape.spec.first_difference(&spec) {
+                    let index = self.index;
+                    if self.instance == 0 {
+                        let error = UsageError::new(format!("envs 0 and {index} have different spaces: {difference}"))
+                            .hint("one `VecEnv` steps envs of one shape; run configs of other shapes apart");
+                        return Started::Refused(error.into());
+                    }
+                    let message = format!("`create` returned another spec than before: {difference}");
+                    return Started::fault(FaultKind::CreateFailed, &message);
+                }
+                self.view = View::sized(&shape.strides.view);
+            }
+            None => self.first_spec = Some(spec),
+        }
+        Started::Ready
+    }
+
+    /// The spec of the first env, for everybody's terms.
+    pub(crate) fn take_first_spec(&mut self) -> Option<Spec> {
+        self.first_spec.take()
+    }
+
+    /// Makes room for views of this shape.
+    pub(crate) fn set_shape(&mut self, strides: &Strides) {
+        self.view = View::sized(&strides.view);
+    }
+
+    /// Ends the worker for good, without a fault.
+    pub(super) fn stop(&mut self) {
+        if let Some(child) = self.child.take() {
+            child.kill();
+            child.wait_dead();
+            self.log.append(&child.log());
+        }
+        if self.started {
+            self.finished.push((self.instance, self.digest.digest()));
+            self.digest = InstanceDigest::new();
+        }
+        self.phase = Phase::Down;
+    }
+
+    pub(super) fn give_up(&mut self, error: Error) {
+        self.op = None;
+        self.error = Some(error);
+    }
+}
+
+/// What listening to a starting worker brought.
+pub(super) enum Started {
+    NotYet,
+    Ready,
+    /// The caller's fault, not the env's.
+    Refused(Error),
+    Fault(FaultKind, String, Vec<String>),
+}
+
+impl Started {
+    pub(super) fn fault(kind: FaultKind, message: &str) -> Started {
+        Started::Fault(kind, message.to_owned(), Vec::new())
+    }
+}
+
+/// What a config error of `create` says to the operator.
+fn config_error(errors: &[(String, String)], plugin: &str) -> UsageError {
+    let line = |(path, message): &(String, String)| {
+        let (mut path, mut message) = (crate::text::escape_line(path), crate::text::escape_line(message));
+        crate::text::cut(&mut path, 256);
+        crate::text::cut(&mut message, 1024);
+        match path.as_str() {
+            "" => format!("config: {message}"),
+            path => format!("config `{path}`: {message}"),
+        }
+    };
+    let mut lines = errors.iter().take(5).map(line);
+    let mut error = UsageError::new(lines.next().unwrap_or_else(|| "config: refused without a reason".to_owned()));
+    for further in lines {
+        error = error.hint(format!("also: {further}"));
+    }
+    error.hint(format!("`rollcage inspect {plugin}` lists every key"))
+}

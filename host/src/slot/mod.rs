@@ -1,0 +1,458 @@
+//! One env as the host keeps it: which instance runs, what was asked of it, what it said. A state machine of the host's
+//! own memory; the slab holds no state that the host relies on.
+//!
+//! [`Slot::advance`] goes as far as it can without waiting (or after one bounded wait), so that a caller can look at many
+//! envs in turn. Faults are found and made in `ill`, and nowhere else.
+
+mod converse;
+mod ill;
+mod instance;
+mod turn;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::autoreset::{Autoreset, Turn};
+use crate::batch::{Batch, Steps, Strides, View};
+use crate::child::{Child, LogTail};
+use crate::digest::{self, Digest, InstanceDigest};
+use crate::error::{Error, UsageError};
+use crate::fault::{Fault, FaultLog, OnFault, Restarts};
+use crate::limits::Limits;
+use crate::plugin::Prepared;
+use crate::slab::{Command, HostSlab, Request};
+use crate::space::Layout;
+use crate::spec::Spec;
+use crate::wait::{self, Spin};
+
+use instance::Started;
+use turn::Look;
+
+/// What all envs of a `VecEnv` have in common.
+pub(crate) struct Terms {
+    pub(crate) prepared: Prepared,
+    pub(crate) program: std::path::PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) autoreset: Autoreset,
+    pub(crate) on_fault: OnFault,
+    pub(crate) time_limit: Option<u32>,
+    /// Microseconds a worker spins after its answer.
+    pub(crate) spin_us: u32,
+    /// What the first worker's `create` returned; none before it.
+    pub(crate) shape: Option<Shape>,
+}
+
+/// A spec, and what follows from it.
+pub(crate) struct Shape {
+    pub(crate) spec: Spec,
+    pub(crate) strides: Strides,
+    pub(crate) observation: Layout,
+    pub(crate) action: Layout,
+}
+
+impl Terms {
+    fn shape(&self) -> &Shape {
+        self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
+    }
+}
+
+/// Where the worker stands.
+enum Phase {
+    /// No worker: killed and reaped.
+    Down,
+    /// Spawned; `Ready` has not come.
+    Starting { deadline: Instant, greeted: bool },
+    /// The last answer is accepted.
+    Idle,
+    /// A turn is published.
+    Busy(Busy),
+}
+
+struct Busy {
+    request: Request,
+    deadline: Instant,
+    /// Of a batch: how many steps the worker said it had taken, when the deadline was last moved.
+    heartbeat: u32,
+    /// How often the deadline was moved: at most once for each step.
+    moved: u32,
+    limit_flag: bool,
+    seed: Option<u64>,
+    options: Option<String>,
+}
+
+impl Busy {
+    fn new(request: Request, deadline: Instant) -> Busy {
+        Busy { request, deadline, heartbeat: 0, moved: 0, limit_flag: false, seed: None, options: None }
+    }
+}
+
+/// What the caller wants of the env.
+#[derive(Clone, Debug)]
+enum Op {
+    /// Become ready: the first start.
+    Start,
+    Step(Command),
+    StepMany(u32),
+    Reset(ResetOp),
+}
+
+#[derive(Clone, Debug)]
+struct ResetOp {
+    seed: Option<u64>,
+    options: Option<String>,
+    /// An instance has been asked, and met a fault or is at it: the next one begins from the seed its number gives it.
+    asked: bool,
+}
+
+/// How far an env is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Done,
+    Waiting,
+}
+
+/// One env.
+pub(crate) struct Slot {
+    index: u32,
+    config: Arc<str>,
+    base_seed: u64,
+    phase: Phase,
+    child: Option<Child>,
+    /// The number of the instance that runs, or ran last.
+    instance: u32,
+    started: bool,
+    /// The running instance has not been reset yet: its first reset passes a seed.
+    fresh: bool,
+    /// The episode is over, or there was none yet.
+    ended: bool,
+    episode: u64,
+    step: u32,
+    episode_return: f64,
+    op: Option<Op>,
+    action: Vec<u8>,
+    reset_options: Option<String>,
+    /// A fault that happened while no step or reset was under way; the next one reports it.
+    pending: Option<Fault>,
+    masked: bool,
+    error: Option<Error>,
+    restarts: Restarts,
+    digest: InstanceDigest,
+    finished: Vec<(u32, Digest)>,
+    /// The env's digest before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
+    /// enters with what follows it, since no other mode has it after a run's last step.
+    before_added_reset: Option<Digest>,
+    log: LogTail,
+    view: View,
+    steps: Steps,
+    /// The time limit that this env's `create` returned: configs differ, and so may this.
+    own_time_limit: Option<u32>,
+    /// What the first env's `create` returned, until it is everybody's shape.
+    first_spec: Option<Spec>,
+    /// Whether the caller sent something and has not received its answer.
+    pub(crate) in_flight: bool,
+}
+
+impl Slot {
+    pub(crate) fn new(index: u32, config: Arc<str>, base_seed: u64) -> Slot {
+        Slot {
+            index,
+            config,
+            base_seed,
+            phase: Phase::Down,
+            child: None,
+            instance: 0,
+            started: false,
+            fresh: true,
+            ended: true,
+            episode: 0,
+            step: 0,
+            episode_return: 0.0,
+            op: None,
+            action: Vec::new(),
+            reset_options: None,
+            pending: None,
+            masked: false,
+            error: None,
+            restarts: Restarts::default(),
+            digest: InstanceDigest::new(),
+            finished: Vec::new(),
+            before_added_reset: None,
+            log: LogTail::default(),
+            view: View::default(),
+            steps: Steps::default(),
+            own_time_limit: None,
+            first_spec: None,
+            in_flight: false,
+        }
+    }
+
+    /// Starts the first instance, without waiting for it.
+    pub(crate) fn begin_start(&mut self, terms: &Terms) -> Result<(), Error> {
+        self.start_instance(terms)?;
+        self.op = Some(Op::Start);
+        Ok(())
+    }
+
+    /// Whether a `step` would run its action: it is looked at then, and ignored else.
+    pub(crate) fn takes_action(&self, terms: &Terms) -> bool {
+        !self.masked && self.pending.is_none() && matches!(terms.autoreset.turn(self.ended), Turn::Step(_))
+    }
+
+    /// Why this env cannot be stepped at all; found out before any env is.
+    pub(crate) fn refuses_step(&self, terms: &Terms) -> Option<UsageError> {
+        if self.masked || self.pending.is_some() {
+            return None;
+        }
+        let index = self.index;
+        if !self.started || (self.fresh && self.episode == 0 && self.finished.is_empty()) {
+            return Some(UsageError::new(format!("env {index} must be reset before its first step")));
+        }
+        match terms.autoreset.turn(self.ended) {
+            Turn::Refuse => Some(
+                UsageError::new(format!("env {index} cannot be stepped: its episode is over"))
+                    .hint("with autoreset disabled the caller resets ended envs, by a mask"),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Begins a step: publishes it, if the env takes one.
+    pub(crate) fn begin_step(&mut self, action: &[u8], terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
+        let row = self.row();
+        batch.begin_row(row);
+        self.before_added_reset = None;
+        if self.masked {
+            batch.masked[row] = true;
+            return;
+        }
+        if let Some(fault) = self.pending.take() {
+            self.end_step_by_fault(fault, terms, batch);
+            return;
+        }
+        match terms.autoreset.turn(self.ended) {
+            Turn::Step(command) => {
+                self.action.clear();
+                self.action.extend_from_slice(action);
+                self.op = Some(Op::Step(command));
+            }
+            Turn::Reset | Turn::Refuse => {
+                self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
+            }
+        }
+        self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
+    }
+
+    /// Begins an explicit reset.
+    pub(crate) fn begin_reset(
+        &mut self,
+        seed: Option<u64>,
+        options: Option<String>,
+        terms: &Terms,
+        batch: &mut Batch,
+        faults: &mut FaultLog,
+    ) {
+        let row = self.row();
+        batch.begin_row(row);
+        self.before_added_reset = None;
+        self.masked = false;
+        self.error = None;
+        if let Some(fault) = self.pending.take() {
+            batch.faults[row] = Some(Box::new(fault));
+        }
+        if let Some(seed) = seed {
+            self.base_seed = seed;
+        }
+        if !self.ended {
+            self.end_episode();
+        }
+        let options = options.or_else(|| self.reset_options.take());
+        self.op = Some(Op::Reset(ResetOp { seed, options, asked: false }));
+        self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
+    }
+
+    /// Begins a batch of steps of this env alone. `actions` holds `count` values.
+    pub(crate) fn begin_step_many(
+        &mut self,
+        actions: &[u8],
+        count: u32,
+        terms: &Terms,
+        batch: &mut Batch,
+        faults: &mut FaultLog,
+    ) {
+        let row = self.row();
+        batch.begin_row(row);
+        self.before_added_reset = None;
+        self.steps = Steps::default();
+        if let Some(fault) = self.pending.take() {
+            self.steps.truncated = true;
+            self.steps.fault = Some(Box::new(fault.clone()));
+            self.end_step_by_fault(fault, terms, batch);
+            return;
+        }
+        self.action.clear();
+        self.action.extend_from_slice(actions);
+        self.op = Some(Op::StepMany(count));
+        self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
+    }
+
+    /// What the last batch of steps gave.
+    pub(crate) fn take_steps(&mut self) -> Steps {
+        std::mem::take(&mut self.steps)
+    }
+
+    /// Goes on with what was asked: without waiting if `patience` is zero, else with one wait of at most a slice.
+    pub(crate) fn advance(
+        &mut self,
+        patience: Duration,
+        spin: Spin,
+        terms: &Terms,
+        batch: &mut Batch,
+        faults: &mut FaultLog,
+    ) -> Progress {
+        while let Some(op) = &self.op {
+            match &self.phase {
+                Phase::Down => self.restart(terms, batch),
+                Phase::Starting { .. } => match self.hear_start(patience, terms) {
+                    Started::NotYet => return Progress::Waiting,
+                    Started::Ready => {
+                        self.phase = Phase::Idle;
+                        if matches!(self.op, Some(Op::Start)) {
+                            self.op = None;
+                        }
+                    }
+                    Started::Refused(error) => {
+                        self.stop();
+                        self.give_up(error);
+                    }
+                    Started::Fault(kind, message, backtrace) => {
+                        self.keep_digest_of_added_reset(batch);
+                        let fault = self.make_fault(kind, message, backtrace, faults);
+                        self.reset_met_fault(fault, terms, batch);
+                    }
+                },
+                Phase::Idle => {
+                    let op = op.clone();
+                    self.publish(op, terms, batch, faults);
+                }
+                Phase::Busy(_) => match self.look(patience, spin, terms) {
+                    Look::Working => return Progress::Waiting,
+                    Look::Answer(answer) => self.accept(answer, terms, batch, faults),
+                    Look::Fault(kind, message, backtrace) => {
+                        self.met_fault(kind, message, backtrace, terms, batch, faults)
+                    }
+                },
+            }
+        }
+        Progress::Done
+    }
+
+    /// The slab's word to sleep on, while a turn is under way.
+    pub(crate) fn watched(&self) -> Option<wait::Watched<'_>> {
+        match (&self.phase, self.slab()) {
+            (Phase::Busy(_), Some(slab)) => {
+                Some(wait::Watched { word: slab.done_word(), last: slab.unanswered(), sleeps: slab.host_sleeps() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether something is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.op.is_some()
+    }
+
+    /// The error that this env's last operation ended with.
+    pub(crate) fn take_error(&mut self) -> Option<Error> {
+        self.error.take()
+    }
+
+    // ── What is known of it ─────────────────────────────────────────────────────────────────────────────────────
+
+    fn row(&self) -> usize {
+        self.index as usize
+    }
+
+    fn slab(&self) -> Option<&HostSlab> {
+        self.child.as_ref().and_then(Child::slab)
+    }
+
+    /// The process id of the worker, if one runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().filter(|child| !child.is_dead()).map(Child::pid)
+    }
+
+    /// The number of the instance that runs, or ran last.
+    pub(crate) fn instance(&self) -> u32 {
+        self.instance
+    }
+
+    /// Whether its episode is over, so that it must be reset before an action counts again.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether a fault waits to be reported by its next step.
+    pub(crate) fn has_pending_fault(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether it is masked after a fault.
+    pub(crate) fn is_masked(&self) -> bool {
+        self.masked
+    }
+
+    /// Steps left until the time limit.
+    pub(crate) fn steps_left(&self, terms: &Terms) -> Option<u32> {
+        let limit = terms.time_limit.or(self.own_time_limit);
+        limit.map(|limit| limit.saturating_sub(self.step).max(1))
+    }
+
+    /// Options for the next reset, an automatic one too.
+    pub(crate) fn set_reset_options(&mut self, options: Option<String>) {
+        self.reset_options = options;
+    }
+
+    /// The digest of what happened so far.
+    pub(crate) fn digest(&self) -> Digest {
+        if let Some(before) = self.before_added_reset {
+            return before;
+        }
+        let running = self.child.is_some().then(|| (self.instance, self.digest.digest()));
+        digest::env_digest(self.finished.iter().copied().chain(running))
+    }
+
+    /// What the guest printed, over all instances; the newest of it.
+    pub(crate) fn log(&self) -> LogTail {
+        let mut log = self.log.clone();
+        if let Some(child) = &self.child {
+            log.append(&child.log());
+        }
+        log
+    }
+
+    /// Kills the worker without waiting for its end.
+    pub(crate) fn kill(&self) {
+        if let Some(child) = &self.child {
+            child.kill();
+        }
+    }
+
+    /// Ends the worker: killed and reaped when this returns.
+    pub(crate) fn close(&mut self) {
+        if self.child.is_some() {
+            self.stop();
+        }
+        self.op = None;
+    }
+}
+
+impl Shape {
+    /// Checks a copied view against its spaces.
+    fn check(&self, observation: &[u8], mask: &[u8], info: &[u8]) -> Result<(), String> {
+        self.observation.check(observation).map_err(|what| format!("its observation: {what}"))?;
+        if mask.iter().any(|&byte| byte > 1) {
+            return Err("its action mask has a byte that is neither 0 nor 1".to_owned());
+        }
+        self.strides.info.check(info).map_err(|what| format!("its info: {what}"))
+    }
+}

@@ -1,0 +1,442 @@
+//! Turns of an env: what is asked is published, the worker is looked at, what it answered is checked and entered.
+
+use std::sync::atomic::Ordering::Acquire;
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, EpisodeEnd, Steps, View};
+use crate::child::{Child, Heard};
+use crate::control::{EnvError, FromWorker, ToWorker};
+use crate::digest::{StepFlags, ViewParts};
+use crate::error::UsageError;
+use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
+use crate::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
+use crate::wait::{self, Spin};
+
+use super::ill::{Ill, end_of, guest_fault, lied, name_of, nobody};
+use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
+
+impl Slot {
+    /// Publishes what is asked as the next turn.
+    pub(super) fn publish(&mut self, op: Op, terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
+        let left = self.steps_left(terms);
+        let (command, count, timeout) = match &op {
+            // Nothing to ask: it is ready.
+            Op::Start => {
+                self.op = None;
+                return;
+            }
+            Op::Step(command) => (*command, 1, terms.limits.step_timeout),
+            Op::StepMany(count) => (Command::StepMany, *count, terms.limits.step_timeout),
+            Op::Reset(_) => (Command::Reset, 1, terms.limits.reset_timeout),
+        };
+        if self.child.as_ref().is_none_or(|child| child.shared.attention.load(Acquire))
+            && let Some((kind, message, backtrace)) = self.death()
+        {
+            // It died, or lied, while nothing was asked of it.
+            self.met_fault(kind, message, backtrace, terms, batch, faults);
+            return;
+        }
+        let mut request = Request { command, count, flags: 0, seed: 0, spin_us: terms.spin_us };
+        let mut seed = None;
+        let mut options = None;
+        match &op {
+            Op::Reset(reset) => {
+                // The host always passes a seed to the first reset of an instance.
+                seed = match reset.seed {
+                    None if self.fresh => Some(self.first_seed()),
+                    seed => seed,
+                };
+                options = reset.options.clone();
+            }
+            Op::Step(Command::StepThenReset) => options = self.reset_options.clone(),
+            _ => {}
+        }
+        if let Some(seed) = seed {
+            request.flags |= request_flags::SEED;
+            request.seed = seed;
+        }
+        let limit_flag = left.is_some_and(|left| left == count);
+        if limit_flag && !matches!(op, Op::Reset(_)) {
+            request.flags |= request_flags::LAST_STEP;
+        }
+        if let Some(options) = &options {
+            request.flags |= request_flags::MESSAGE;
+            let sent = self.child.as_ref().map(|child| child.send(&ToWorker::ResetOptions(options.clone()), &[]));
+            if !matches!(sent, Some(Ok(()))) {
+                let (kind, message, backtrace) = self.death().unwrap_or_else(|| {
+                    (FaultKind::Protocol, "it does not read its control socket".to_owned(), Vec::new())
+                });
+                self.met_fault(kind, message, backtrace, terms, batch, faults);
+                return;
+            }
+        }
+        if let Some(Op::Reset(reset)) = &mut self.op {
+            reset.asked = true;
+        }
+        let busy = Busy::new(request, Instant::now() + timeout);
+        self.phase = Phase::Busy(Busy { limit_flag, seed, options, ..busy });
+        let Some(slab) = self.child.as_ref().and_then(Child::slab) else { return };
+        if matches!(op, Op::Step(_) | Op::StepMany(_)) {
+            let layout = &terms.shape().strides.view;
+            for (index, action) in self.action.chunks_exact(layout.action.max(1)).enumerate() {
+                slab.write_action(layout, index, action);
+            }
+        }
+        if slab.publish(&request) {
+            wait::wake(slab.turn_word());
+        }
+    }
+
+    /// The seed of an instance's first reset.
+    pub(super) fn first_seed(&self) -> u64 {
+        if self.instance == 0 {
+            return self.base_seed;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"rollcage-restart\x01");
+        hasher.update(&self.base_seed.to_le_bytes());
+        hasher.update(&self.instance.to_le_bytes());
+        let hash = hasher.finalize();
+        u64::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[index]))
+    }
+
+    /// One look at a busy worker, with one wait in it if `patience` allows.
+    pub(super) fn look(&mut self, patience: Duration, spin: Spin, terms: &Terms) -> Look {
+        let Phase::Busy(Busy { request, deadline, heartbeat, moved, .. }) = &self.phase else { return Look::Working };
+        let (request, deadline, heartbeat, moved) = (*request, *deadline, *heartbeat, *moved);
+        let Some(child) = &self.child else { return Look::fault(nobody()) };
+        let Some(slab) = child.slab() else { return Look::fault(nobody()) };
+        let mut waited = patience.is_zero();
+        loop {
+            match slab.answered() {
+                Err(lie) => return Look::fault(lied(lie)),
+                Ok(true) => {
+                    return match slab.claim().check(&request) {
+                        Ok(answer) => Look::Answer(answer),
+                        Err(lie) => Look::fault(lied(lie)),
+                    };
+                }
+                Ok(false) => {}
+            }
+            if child.shared.attention.load(Acquire)
+                && let Some(ill) = self.death()
+            {
+                return Look::fault(ill);
+            }
+            if waited {
+                // The clock is read only when there was nothing else to see.
+                let now = Instant::now();
+                if now < deadline {
+                    return Look::Working;
+                }
+                // A batch is judged step by step: a worker that goes on has another step's time. What it says of that is a
+                // claim, so it is believed as often as there are steps.
+                let heard = (request.command == Command::StepMany && moved < request.count)
+                    .then(|| slab.heartbeat(heartbeat))
+                    .flatten();
+                if let Some(taken) = heard
+                    && let Phase::Busy(busy) = &mut self.phase
+                {
+                    busy.heartbeat = taken;
+                    busy.moved += 1;
+                    busy.deadline = now + terms.limits.step_timeout;
+                    return Look::Working;
+                }
+                // An answer that came by now counts: a host that was stopped must not blame the env.
+                if matches!(slab.answered(), Ok(false)) {
+                    return Look::fault(timed_out(&request, terms));
+                }
+                continue;
+            }
+            wait::wait(slab.done_word(), slab.unanswered(), slab.host_sleeps(), spin, patience.min(wait::SLICE));
+            waited = true;
+        }
+    }
+
+    /// Accepts an answer: copies it out, checks it, enters it into row and digest.
+    pub(super) fn accept(&mut self, answer: Answer, terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
+        let Phase::Busy(busy) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let accepted = match self.op.clone() {
+            Some(Op::Step(_)) => self.accept_step(answer, &busy, terms, batch),
+            Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms),
+            Some(Op::Reset(_)) => self.accept_reset(answer, &busy, terms, batch),
+            Some(Op::Start) | None => Ok(()),
+        };
+        match accepted {
+            Ok(()) => self.op = None,
+            Err(Rejected::Ill((kind, message, backtrace))) => {
+                self.phase = Phase::Busy(busy);
+                self.met_fault(kind, message, backtrace, terms, batch, faults);
+            }
+            Err(Rejected::Refused(error)) => {
+                let (index, step) = (self.index, self.step);
+                let error = UsageError::new(format!("env {index}, step {step}: {}", text_of(&error)));
+                self.give_up(error.into());
+            }
+        }
+    }
+
+    /// A step's answer; with a reset in the same turn, both.
+    pub(super) fn accept_step(
+        &mut self,
+        answer: Answer,
+        busy: &Busy,
+        terms: &Terms,
+        batch: &mut Batch,
+    ) -> Result<(), Rejected> {
+        // A refusal or a fault in the reset's half leaves the step's half answered.
+        let half = busy.request.command == Command::StepThenReset && self.slab().is_some_and(HostSlab::half_answered);
+        if answer.status != Status::Ok && !half {
+            return Err(self.rejection(answer.status)?);
+        }
+        self.step_answered(&answer, busy, terms, batch)?;
+        if matches!(self.op, Some(Op::Reset(_))) {
+            self.accept_reset(answer, busy, terms, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Enters an answered step into row and digest. If a reset follows in the same turn, that is what is under way now.
+    pub(super) fn step_answered(
+        &mut self,
+        answer: &Answer,
+        busy: &Busy,
+        terms: &Terms,
+        batch: &mut Batch,
+    ) -> Result<(), Ill> {
+        let row = self.row();
+        self.read_view(answer, if answer.reset { Which::Final } else { Which::View }, terms)?;
+        self.step += 1;
+        self.episode_return += answer.reward;
+        let Answer { terminated, truncated, reward, .. } = *answer;
+        let flags = StepFlags { terminated, truncated, time_limit: busy.limit_flag };
+        self.digest.step(&self.action, reward, flags, parts(&self.view));
+        batch.set_view(row, &self.view);
+        batch.rewards[row] = reward;
+        batch.terminated[row] = terminated;
+        batch.truncated[row] = truncated || busy.limit_flag;
+        if terminated || truncated || busy.limit_flag {
+            batch.episodes[row] = Some(EpisodeEnd { episode_return: self.episode_return, length: self.step });
+            self.end_episode();
+        }
+        if answer.reset {
+            batch.keep_final(row);
+            self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: true }));
+        }
+        Ok(())
+    }
+
+    /// A reset's answer.
+    pub(super) fn accept_reset(
+        &mut self,
+        answer: Answer,
+        busy: &Busy,
+        terms: &Terms,
+        batch: &mut Batch,
+    ) -> Result<(), Rejected> {
+        if answer.status != Status::Ok {
+            return Err(self.rejection(answer.status)?);
+        }
+        self.read_view(&answer, Which::View, terms)?;
+        let row = self.row();
+        self.digest.reset(busy.seed, busy.options.as_deref().unwrap_or(""), parts(&self.view));
+        batch.set_view(row, &self.view);
+        // In same-step mode the row is the step's.
+        batch.was_reset[row] = !batch.has_final[row];
+        self.fresh = false;
+        self.ended = false;
+        self.step = 0;
+        self.episode_return = 0.0;
+        Ok(())
+    }
+
+    /// The answer to a batch of steps: what was taken stands, whatever came after it.
+    pub(super) fn accept_steps(
+        &mut self,
+        answer: Answer,
+        count: u32,
+        busy: &Busy,
+        terms: &Terms,
+    ) -> Result<(), Rejected> {
+        let shape = terms.shape();
+        let layout = shape.strides.view;
+        let taken = answer.taken as usize;
+        let slab = self.child.as_ref().and_then(Child::slab).ok_or_else(nobody)?;
+        let columns = slab.read_columns(&layout, count as usize, taken).map_err(lied)?;
+        let mut extras = Vec::with_capacity(taken);
+        for (index, extra) in columns.extras.into_iter().enumerate() {
+            let observation = &columns.observations[index * layout.observation..][..layout.observation];
+            let mask = &columns.masks[index * layout.mask..][..layout.mask];
+            let info = &columns.infos[index * layout.info..][..layout.info];
+            shape.check(observation, mask, info).map_err(|what| lied(Lie(what)))?;
+            extras.push(check_extra(extra)?);
+        }
+        let ended =
+            (answer.terminated || answer.truncated || (busy.limit_flag && taken == count as usize)) && taken > 0;
+        for (index, extra) in extras.iter().enumerate() {
+            let last = ended && index + 1 == taken;
+            let flags = StepFlags {
+                terminated: last && answer.terminated,
+                truncated: last && answer.truncated,
+                time_limit: last && busy.limit_flag && taken == count as usize,
+            };
+            let action = &self.action[index * layout.action..][..layout.action];
+            let view = ViewParts {
+                observation: &columns.observations[index * layout.observation..][..layout.observation],
+                mask: &columns.masks[index * layout.mask..][..layout.mask],
+                info: &columns.infos[index * layout.info..][..layout.info],
+                extra: extra.as_bytes(),
+            };
+            self.digest.step(action, columns.rewards[index], flags, view);
+            self.episode_return += columns.rewards[index];
+        }
+        self.step += answer.taken;
+        self.steps = Steps {
+            taken: answer.taken,
+            observations: columns.observations,
+            rewards: columns.rewards,
+            action_masks: columns.masks,
+            infos: columns.infos,
+            infos_extra: extras,
+            terminated: ended && answer.terminated,
+            truncated: ended && (answer.truncated || (busy.limit_flag && taken == count as usize)),
+            episode: None,
+            fault: None,
+        };
+        if ended {
+            self.steps.episode = Some(EpisodeEnd { episode_return: self.episode_return, length: self.step });
+            self.end_episode();
+        }
+        match answer.status {
+            Status::Ok => Ok(()),
+            status => Err(self.rejection(status)?),
+        }
+    }
+
+    /// Copies a view out of the slab and checks it.
+    pub(super) fn read_view(&mut self, answer: &Answer, which: Which, terms: &Terms) -> Result<(), Ill> {
+        let shape = terms.shape();
+        let slab = self.child.as_ref().and_then(Child::slab).ok_or_else(nobody)?;
+        let view = &mut self.view;
+        slab.read_view(&shape.strides.view, which, &mut view.observation, &mut view.mask, &mut view.info);
+        shape.check(&view.observation, &view.mask, &view.info).map_err(|what| lied(Lie(what)))?;
+        view.extra.clear();
+        let len = match which {
+            Which::View => answer.extra_len,
+            Which::Final => answer.final_extra_len,
+        };
+        if len > 0 {
+            view.extra = check_extra(slab.read_extra(answer, which).map_err(lied)?)?;
+        }
+        Ok(())
+    }
+
+    /// Why a turn was not answered as asked.
+    pub(super) fn rejection(&mut self, status: Status) -> Result<Rejected, Ill> {
+        match (status, self.explanation()?) {
+            (Status::Refused, FromWorker::Refused(error)) => Ok(Rejected::Refused(error)),
+            (Status::Fault, FromWorker::Fault(fault)) => Ok(Rejected::Ill(guest_fault(fault))),
+            (status, other) => Err(lied(Lie(format!("status {status:?}, explained by {}", name_of(&other))))),
+        }
+    }
+
+    /// The message that explains an answer.
+    pub(super) fn explanation(&mut self) -> Result<FromWorker, Ill> {
+        let Some(child) = &self.child else { return Err(nobody()) };
+        let until = Instant::now() + EXPLANATION_TIMEOUT;
+        loop {
+            match child.listen(until.saturating_duration_since(Instant::now())) {
+                Heard::Message(message) => return Ok(message),
+                Heard::Lie(lie) => return Err(lied(Lie(lie))),
+                Heard::Dead(exit) => return Err(end_of(exit)),
+                Heard::Nothing if Instant::now() >= until => {
+                    return Err(lied(Lie("an answer that needs an explanation has none".to_owned())));
+                }
+                Heard::Nothing => {}
+            }
+        }
+    }
+
+    /// Whether the worker has died or lied without being asked, and how. Messages that came before an end explain it.
+    pub(super) fn death(&self) -> Option<Ill> {
+        let Some(child) = &self.child else { return Some(nobody()) };
+        if !child.is_dead() && child.shared.lie.get().is_none() {
+            return None;
+        }
+        loop {
+            match child.listen(Duration::ZERO) {
+                Heard::Message(FromWorker::Fault(fault)) => return Some(guest_fault(fault)),
+                Heard::Message(_) => {}
+                Heard::Lie(lie) => return Some(lied(Lie(lie))),
+                Heard::Dead(exit) => {
+                    // An answer published before death counts; the death is the next turn's.
+                    let answered = matches!(self.phase, Phase::Busy(_))
+                        && child.slab().is_some_and(|slab| matches!(slab.answered(), Ok(true)));
+                    return (!answered).then(|| end_of(exit));
+                }
+                Heard::Nothing => {}
+            }
+        }
+    }
+}
+
+/// How long the explanation of a refusal or fault may be on its way: it was sent before the answer, so only the
+/// watcher's look is missing.
+const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What one look at a busy worker showed.
+pub(super) enum Look {
+    Working,
+    Answer(Answer),
+    Fault(FaultKind, String, Vec<String>),
+}
+
+impl Look {
+    fn fault((kind, message, backtrace): Ill) -> Look {
+        Look::Fault(kind, message, backtrace)
+    }
+}
+
+/// Why an answer was not accepted.
+pub(super) enum Rejected {
+    /// The guest refuses; the env runs on.
+    Refused(EnvError),
+    /// A fault.
+    Ill(Ill),
+}
+
+impl From<Ill> for Rejected {
+    fn from(ill: Ill) -> Rejected {
+        Rejected::Ill(ill)
+    }
+}
+
+fn timed_out(request: &Request, terms: &Terms) -> Ill {
+    let (kind, what, limit) = match request.command {
+        Command::Reset => (FaultKind::ResetTimeout, "the reset", terms.limits.reset_timeout),
+        Command::Step | Command::StepThenReset | Command::StepMany => {
+            (FaultKind::StepTimeout, "the step", terms.limits.step_timeout)
+        }
+        Command::Message => (FaultKind::CallTimeout, "the call", terms.limits.call_timeout),
+    };
+    (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
+}
+
+/// An `info-extra` as text: empty, or a JSON object.
+fn check_extra(bytes: Vec<u8>) -> Result<String, Ill> {
+    let text = String::from_utf8(bytes).map_err(|_| lied(Lie("an info-extra that is not UTF-8".to_owned())))?;
+    if !text.is_empty() && !text.trim_start().starts_with('{') {
+        return Err(lied(Lie("an info-extra that is no JSON object".to_owned())));
+    }
+    Ok(text)
+}
+
+fn parts(view: &View) -> ViewParts<'_> {
+    ViewParts { observation: &view.observation, mask: &view.mask, info: &view.info, extra: view.extra.as_bytes() }
+}
+
+fn text_of(error: &EnvError) -> String {
+    let mut text = crate::text::escape_line(&error.to_string());
+    crate::text::cut(&mut text, MESSAGE_BYTES_MAX);
+    text
+}

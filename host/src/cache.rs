@@ -79,7 +79,9 @@ impl Cache {
     }
 
     fn read_bytes(&self, key: &str) -> Option<Vec<u8>> {
-        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(key)).ok()?;
+        // Opening a FIFO would wait for a writer; regular files do not know the flag.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(self.path(key)).ok()?;
         let metadata = file.metadata().ok()?;
         let limit = Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024;
         let ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();

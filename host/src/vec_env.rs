@@ -589,14 +589,14 @@ impl VecEnv {
         for &index in ids {
             self.finish(index)?;
         }
-        ids.iter().find_map(|&index| self.slots[index].take_error()).map_or(Ok(()), Err)
+        first(ids.iter().filter_map(|&index| self.slots[index].take_error()))
     }
 
     fn collect_all(&mut self) -> Result<(), Error> {
         for index in 0..self.slots.len() {
             self.finish(index)?;
         }
-        self.slots.iter_mut().find_map(Slot::take_error).map_or(Ok(()), Err)
+        first(self.slots.iter_mut().filter_map(Slot::take_error))
     }
 
     /// Waits until nothing is under way in one env. Ends: every wait in it has a deadline.
@@ -666,6 +666,11 @@ pub enum Frame {
     },
     /// Text. Not escaped.
     Text(String),
+}
+
+/// The first error of a call. The others are taken too: an error is that of the call that met it, and no later one's.
+fn first(errors: impl Iterator<Item = Error>) -> Result<(), Error> {
+    errors.reduce(|first, _| first).map_or(Ok(()), Err)
 }
 
 fn options_text(options: &Value) -> Result<String, UsageError> {

@@ -23,6 +23,9 @@ that this step ignores the action and resets. Values are written as `reference.p
 The first row resets all envs, by the one seed of the header. Some rows further down reset again: by a mask, with seeds
 and options for some; all envs, without a seed; all envs, with one seed. In mode `disabled` the envs that ended are
 reset by a mask, as the caller has to do it there. Actions come from a generator of their own.
+
+`prob` of FrozenLake is made a float, which it is but for resets: Gymnasium gives the column of a vector the type of the
+first env's value, and after an integer 1 it would cut the others' probabilities to 0.
 """
 
 import argparse
@@ -53,6 +56,18 @@ RUNS = [
 ]
 
 
+class Floats(gymnasium.Wrapper):
+    """Infos without integers."""
+
+    def reset(self, **kwargs):
+        observation, info = self.env.reset(**kwargs)
+        return observation, {key: float(value) for key, value in info.items()}
+
+    def step(self, action):
+        *answer, info = self.env.step(action)
+        return *answer, {key: float(value) for key, value in info.items()}
+
+
 def of_env(infos, env):
     """The infos of one env, from those of the vector."""
     return {
@@ -65,7 +80,7 @@ def of_env(infos, env):
 def play(plugin, env_id, config, limit, seed, options, mode, steps):
     """One run: the header, then resets and steps."""
     limited = {} if limit is None else {"max_episode_steps": limit}
-    make = lambda: RecordEpisodeStatistics(gymnasium.make(env_id, **config, **limited))
+    make = lambda: RecordEpisodeStatistics(Floats(gymnasium.make(env_id, **config, **limited)))
     envs = SyncVectorEnv([make] * ENVS, autoreset_mode=MODES[mode])
     write(
         {

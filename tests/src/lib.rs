@@ -29,8 +29,11 @@ pub fn root() -> PathBuf {
 
 /// The component of a fixture of `tests/hostile/`, by its crate's name.
 pub fn fixture_path(name: &str) -> PathBuf {
-    let file = format!("{}.wasm", name.replace('-', "_"));
-    let path = target().join("guests/wasm32-wasip2/release").join(file);
+    // Of a program cargo keeps the name, of a library it writes underscores.
+    let folder = target().join("guests/wasm32-wasip2/release");
+    let program = folder.join(format!("{name}.wasm"));
+    let library = folder.join(format!("{}.wasm", name.replace('-', "_")));
+    let path = if program.exists() { program } else { library };
     assert!(path.exists(), "{} is not built: run `cargo xtask test`", path.display());
     path
 }
@@ -198,5 +201,65 @@ pub fn eventually(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(std::time::Instant::now() < until, "not within {seconds} s: {what}");
         std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Runs a test's body in a process of its own, where nothing of other tests is: `name` is the test's own, with its module.
+pub fn alone(name: &str, body: impl FnOnce()) {
+    const ALONE: &str = "ROLLCAGE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some_and(|running| running == name) {
+        return body();
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", name, "--nocapture"]).env(ALONE, name).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{name}, alone: {said}");
+}
+
+/// Runs a command that must end by itself within `seconds`.
+pub fn within(seconds: u64, command: &mut Command) -> Ran {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = rustix::process::Pid::from_child(&child);
+    let (sender, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match answer.recv_timeout(std::time::Duration::from_secs(seconds)) {
+        Ok(output) => output.unwrap().into(),
+        Err(_) => {
+            // It was not waited for yet, so the id is still its own.
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+            panic!("not within {seconds} s: {command:?}");
+        }
+    }
+}
+
+/// A folder for the files of one test; it goes away with this value.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new, empty one; `name` is the test's.
+    pub fn new(name: &str) -> Scratch {
+        let folder = target().join(format!("tmp/{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Scratch(folder)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file into it, and says where.
+    pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -274,6 +274,27 @@ fn options_that_were_set_reach_the_next_reset_once() {
 }
 
 #[test]
+fn options_set_while_an_answer_is_on_its_way_wait_for_the_reset_after_it() {
+    for mode in [Autoreset::NextStep, Autoreset::SameStep] {
+        let mut envs = options().autoreset(mode).build().unwrap();
+        envs.reset(None).unwrap();
+        // The third step ends the episode; in next-step mode the fourth resets. That turn is the one on its way.
+        let turn = if mode == Autoreset::SameStep { 3 } else { 4 };
+        for _ in 1..turn {
+            envs.step(&discrete(&[0])).unwrap();
+        }
+        envs.set_reset_options(0, Some(&json!({"start": 20}))).unwrap();
+        envs.send(&discrete(&[0]), &[0]).unwrap();
+        envs.set_reset_options(0, Some(&json!({"start": 30}))).unwrap();
+        let start = |batch: &Batch| integers(batch.observation(0))[0];
+        assert_eq!(start(&envs.recv(1, None).unwrap().1), 20, "{mode:?}");
+        let starts: Vec<i64> = (0..2 * turn).map(|_| start(envs.step(&discrete(&[0])).unwrap())).collect();
+        assert_eq!(starts[turn - 1], 30, "{mode:?}: {starts:?}");
+        assert_eq!(starts[2 * turn - 1], 0, "{mode:?}: {starts:?}");
+    }
+}
+
+#[test]
 fn options_that_were_set_can_be_taken_back() {
     let mut envs = options().build().unwrap();
     envs.set_reset_options(0, Some(&json!({"start": 7}))).unwrap();
@@ -325,6 +346,19 @@ fn a_reset_that_the_env_refuses_changes_nothing() {
         assert_eq!(envs.last().episodes[0], Some(EpisodeEnd { episode_return: 3.0, length: 3 }), "{mode:?}");
         assert_eq!((envs.digests(), envs.faults().total()), (twin.digests(), 0), "{mode:?}");
     }
+}
+
+#[test]
+fn what_many_envs_refuse_is_told_once() {
+    let mut envs = options().envs(3).build().unwrap();
+    envs.reset(None).unwrap();
+    let refused = json!({"start": -1});
+    for _ in 0..2 {
+        let error = usage(envs.reset_some(&ResetSome { options: Some(&refused), ..ResetSome::default() }).map(drop));
+        assert!(error.message.starts_with("env 0, step 0: "), "{error}");
+    }
+    // The next call is not told of the others' refusals.
+    assert_eq!(envs.step(&discrete(&[0; 3])).unwrap().rewards, [1.0; 3]);
 }
 
 #[test]
@@ -512,6 +546,23 @@ fn some_steps_at_once_end_with_their_episode() {
             _ => assert!(envs.step(&discrete(&[0])).unwrap().was_reset[0], "{mode:?}"),
         }
     }
+}
+
+#[test]
+fn after_some_steps_at_once_the_last_view_is_that_of_the_last_of_them() {
+    // Masks change with every step: who chooses the next action needs the one that holds now.
+    let mut envs = builder(fixture("masked")).build().unwrap();
+    envs.reset(None).unwrap();
+    envs.step_many(0, &discrete(&[1, 1, 2])).unwrap();
+    assert_eq!(integers(envs.last().observation(0)), [3, 2]);
+    assert_eq!(envs.last().action_mask(0), [1, 0, 0, 1]);
+    // Where a step meets a fault, its row shows what the env gave last.
+    let mut envs = builder(fixture("trap")).build().unwrap();
+    envs.reset(None).unwrap();
+    envs.step_many(0, &discrete(&[0, 0, 1])).unwrap();
+    let batch = envs.step(&discrete(&[0])).unwrap();
+    assert_eq!((batch.truncated[0], batch.faults[0].is_some()), (true, true));
+    assert_eq!(integers(batch.observation(0)), [3, 1]);
 }
 
 // ── What is refused ─────────────────────────────────────────────────────────────────────────────────────────────────

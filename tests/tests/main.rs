@@ -2,7 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod autoreset;
+mod cache;
+mod cli;
+mod config;
 mod digest;
 mod dynamics;
+mod faults;
 mod protocol;
 mod smoke;
+mod stale;
+mod workspace;

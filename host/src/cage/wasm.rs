@@ -194,9 +194,13 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // The engine also comes here without asking first, for more than 32 bits can address: that is the guest's
-        // own mistake, and -1.
-        if is_system_refusal(&error) { Err(SystemRefusal(error.root_cause().to_string()).into()) } else { Ok(()) }
+        if is_system_refusal(&error) {
+            return Err(SystemRefusal(error.root_cause().to_string()).into());
+        }
+        // The engine also comes here without asking first, for more than 32 bits can address: -1 as well, and beyond
+        // every limit of ours too.
+        self.refused = true;
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
@@ -283,6 +287,7 @@ mod tests {
     fn only_a_refusal_of_the_system_is_an_error() {
         let mut limiter = MemoryLimiter::new(PAGE as u64);
         assert!(limiter.memory_grow_failed(wasmtime::Error::msg("memory growth exceeds memory type's limits")).is_ok());
+        assert!(limiter.refused());
         let refused = limiter.memory_grow_failed(rustix::io::Errno::NOMEM.into()).expect_err("an error");
         assert!(is_memory_cap(&refused));
     }

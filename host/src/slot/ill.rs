@@ -35,6 +35,10 @@ impl Slot {
             }
         }
         self.keep_digest_of_added_reset(batch);
+        if matches!(self.op, Some(Op::Reset(_))) && !self.ended {
+            // The reset has ended the episode: what it met is the next one's.
+            self.end_episode();
+        }
         let fault = self.make_fault(kind, message, backtrace, faults);
         match self.op.take() {
             Some(Op::Step(_)) => self.end_step_by_fault(fault, terms, batch),

@@ -262,9 +262,6 @@ impl Slot {
         if let Some(seed) = seed {
             self.base_seed = seed;
         }
-        if !self.ended {
-            self.end_episode();
-        }
         let options = options.or_else(|| self.reset_options.take());
         self.op = Some(Op::Reset(ResetOp { seed, options, asked: false }));
         self.advance(Duration::ZERO, Spin::None, terms, batch, faults);

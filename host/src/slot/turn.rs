@@ -158,7 +158,7 @@ impl Slot {
         let Phase::Busy(busy) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         let accepted = match self.op.clone() {
             Some(Op::Step(_)) => self.accept_step(answer, &busy, terms, batch),
-            Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms),
+            Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms, batch),
             Some(Op::Reset(_)) => self.accept_reset(answer, &busy, terms, batch),
             Some(Op::Start) | None => Ok(()),
         };
@@ -221,7 +221,11 @@ impl Slot {
         }
         if answer.reset {
             batch.keep_final(row);
-            self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: true }));
+            // Those that this turn carried. Others, set while it was on its way, are for the reset after it.
+            if self.reset_options == busy.options {
+                self.reset_options = None;
+            }
+            self.op = Some(Op::Reset(ResetOp { seed: None, options: busy.options.clone(), asked: true }));
         }
         Ok(())
     }
@@ -239,6 +243,10 @@ impl Slot {
         }
         self.read_view(&answer, Which::View, terms)?;
         let row = self.row();
+        if !self.ended {
+            // Only now: had the env refused, its episode would go on.
+            self.end_episode();
+        }
         self.digest.reset(busy.seed, busy.options.as_deref().unwrap_or(""), parts(&self.view));
         batch.set_view(row, &self.view);
         // In same-step mode the row is the step's.
@@ -257,6 +265,7 @@ impl Slot {
         count: u32,
         busy: &Busy,
         terms: &Terms,
+        batch: &mut Batch,
     ) -> Result<(), Rejected> {
         let shape = terms.shape();
         let layout = shape.strides.view;
@@ -291,6 +300,17 @@ impl Slot {
             self.episode_return += columns.rewards[index];
         }
         self.step += answer.taken;
+        if let Some(last) = taken.checked_sub(1) {
+            // The row shows what the env gave last: the next action is chosen by its mask, and a fault returns it.
+            let of_last = |column: &[u8], stride: usize| column[last * stride..][..stride].to_vec();
+            self.view = View {
+                observation: of_last(&columns.observations, layout.observation),
+                mask: of_last(&columns.masks, layout.mask),
+                info: of_last(&columns.infos, layout.info),
+                extra: extras[last].clone(),
+            };
+            batch.set_view(self.row(), &self.view);
+        }
         self.steps = Steps {
             taken: answer.taken,
             observations: columns.observations,

@@ -379,14 +379,14 @@ impl Liar<'_> {
             let (mask, info) = (vec![1; self.layout.mask], vec![0; self.layout.info]);
             let view = ViewBytes { observation: &observation, mask: &mask, info: &info };
             let step = ColumnBytes { view, reward, extra: b"" };
-            assert!(self.slab.write_column(&self.layout, count as usize, index, step, &mut texts));
+            self.slab.write_column(&self.layout, count as usize, index, step, &mut texts);
         }
         self.publish(&Answer { taken: count, reward, ..HONEST });
     }
 
     fn message(&self) {
         let control = self.control;
-        let Ok(Received::Message(message, _)) = control::receive(control, RecvFlags::empty()) else {
+        let Ok(Received::Message(message, _)) = control::receive::<ToWorker>(control, RecvFlags::empty()) else {
             std::process::exit(0);
         };
         if message == ToWorker::Close {

@@ -231,7 +231,8 @@ fn change(what: What, raw::View { observation, action_mask, info, .. }: &mut raw
         What::InfoShort => info.truncate(info.len() - 1),
         What::InfoLong => info.push(0),
         What::InfoPresence => info[0] = 2,
-        What::InfoAbsent => *info.last_mut().expect("an info has bytes") = 1,
+        // The first byte of the text, after its length.
+        What::InfoAbsent => info[TILES + 8 + 4] = 1,
         What::InfoValue => info[TILES..TILES + 8].copy_from_slice(&64_i64.to_le_bytes()),
         What::RewardNan | What::RewardInfinite | What::BothEnds => {}
     }

@@ -1,0 +1,93 @@
+//! What the workspace promises of itself: what the library depends on, what the map names, which tests are run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rollcage_tests::root;
+
+/// Python links the library without its worker half: no wasm engine may come with it.
+#[test]
+fn the_host_alone_has_no_wasm_engine() {
+    let tree = |features: &[&str]| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        command.args([
+            "tree",
+            "--package",
+            "rollcage",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--offline",
+            "--locked",
+        ]);
+        let output = command.args(features).current_dir(root()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let engine = |tree: &str| {
+        let parts = ["wasmtime", "cranelift", "pulley", "wasmparser", "wit-"];
+        let names = tree.lines().filter_map(|line| line.split(' ').next());
+        names.filter(|name| parts.iter().any(|part| name.contains(part))).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let alone = tree(&["--no-default-features"]);
+    assert!(alone.starts_with("rollcage v"), "{alone}");
+    assert_eq!(engine(&alone), <[&str; 0]>::default());
+    // The search finds what it looks for.
+    assert!(engine(&tree(&[])).iter().any(|name| name == "wasmtime"));
+}
+
+#[test]
+fn the_map_names_what_is_there() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    walk(&root(), &mut files);
+    let files: Vec<String> =
+        files.iter().map(|file| file.strip_prefix(root()).unwrap().display().to_string()).collect();
+    // A name stands for a file below the folder that its paragraph is about: any file that ends so.
+    let is_there = |name: &str| {
+        let below = format!("/{name}");
+        files.iter().any(|file| match name.ends_with('/') {
+            true => file.starts_with(name) || file.contains(&below),
+            false => file == name || file.ends_with(&below),
+        })
+    };
+    // What is in backticks and looks like a file of ours or a folder.
+    let named: Vec<&str> = map.split('`').skip(1).step_by(2).filter(|name| is_file_name(name)).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names {missing:?}");
+}
+
+fn is_file_name(name: &str) -> bool {
+    const EXTENSIONS: [&str; 7] = ["rs", "wit", "toml", "md", "py", "json", "lock"];
+    let is_path = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte));
+    let is_file =
+        Path::new(name).extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
+    is_path && (is_file || name.ends_with('/') || name == ".ci/run") && !name.starts_with("target/")
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        match entry.file_type().unwrap().is_dir() {
+            true if name == "target" || name == ".git" => {}
+            true => walk(&entry.path(), files),
+            false => files.push(entry.path()),
+        }
+    }
+}
+
+/// A file that no `mod` names is compiled by nobody, and its tests pass for ever.
+#[test]
+fn no_test_module_is_forgotten() {
+    let folder = root().join("tests/tests");
+    let main = std::fs::read_to_string(folder.join("main.rs")).unwrap();
+    let modules = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let modules = modules.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let names: Vec<String> = modules.map(|path| path.file_stem().unwrap().display().to_string()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names.iter().filter(|name| *name != "main") {
+        assert!(main.lines().any(|line| line == format!("mod {name};")), "`mod {name};` is not in main.rs");
+    }
+}

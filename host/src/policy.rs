@@ -214,7 +214,7 @@ impl ActionsFile {
                 Ok(_) => break,
             }
         }
-        let value = match serde_json::from_slice(&line) {
+        let value = match serde_json::from_slice(line.trim_ascii_end()) {
             Ok(value) => value,
             Err(error) => {
                 // Its own message ends in a position that counts this line as the first.
@@ -341,6 +341,7 @@ mod tests {
     fn a_line_that_is_wrong_is_named() {
         for (text, expected) in [
             ("[0]\n[0,", "a.jsonl:2: not JSON at column 3: EOF while parsing a value"),
+            ("[0]\n[0\n", "a.jsonl:2: not JSON at column 2: EOF while parsing a list"),
             ("[0]\n{}", "a.jsonl:2: expected an array with one action for every env"),
             ("[0]\n[0, 0]", "a.jsonl:2: 2 actions, expected 1 (one for every env)"),
             ("[0]\n\n[2]", "a.jsonl:3: env 0: 2, allowed is 0 to 1"),

@@ -52,6 +52,8 @@ pub(crate) fn snapshot(name: &str, text: &str) {
         (r"[0-9,]+ steps/s", "[SPEED] steps/s"),
         (r"[0-9.]+ m?s until", "[TIME] until"),
         (r"seed: [0-9]+ was drawn; `--seed [0-9]+`", "seed: [SEED] was drawn; `--seed [SEED]`"),
+        (r"walls       .*", "walls       [WALLS]"),
+        (r"/src/lib\.rs:[0-9]+:[0-9]+", "/src/lib.rs:[PLACE]"),
         (r"rollcage [0-9]+\.[0-9]+\.[0-9]+", "rollcage [VERSION]"),
     ] {
         settings.add_filter(pattern, replacement);
@@ -111,7 +113,7 @@ fn a_command_ends_as_it_should() {
         (&["run", &trap, "--seed=1", "--episodes=3"], 1, true, "fault: env 0 (instance 0)"),
         (&["run", &trap, "--seed=1", "--episodes=3", "--on-fault=raise"], 1, true, "fault: env 0 (instance 0)"),
         (&["run", &trap, "--seed=1", "--episodes=3", "--on-fault=mask"], 1, true, "fault: env 0 (instance 0)"),
-        (&["run", &trap, "--seed=1", "--episodes=3", "--on-fault=mask", "--envs=3"], 1, true, "fault: env 0 (inst"),
+        (&["run", &trap, "--seed=1", "--episodes=3", "--on-fault=mask", "--envs=3"], 1, true, "fault: env "),
         (&["run", &trap, "--seed=1", "--episodes=1", "--config=in_call=reset"], 1, true, "fault: env 0 (instance 0)"),
         (&["run", &create_fail, "--seed=1"], 1, true, "fault: env 0 (instance 0)"),
         (
@@ -279,7 +281,10 @@ fn faults_are_told() {
     let panic = guest("panic");
     for (name, arguments) in [
         ("fault_raise", &["run", &panic, "--seed=1", "--episodes=2", "--on-fault=raise"][..]),
-        ("fault_mask", &["run", &panic, "--seed=1", "--episodes=4", "--envs=2", "--on-fault=mask"]),
+        (
+            "fault_mask",
+            &["run", &panic, "--seed=1", "--episodes=4", "--envs=2", "--on-fault=mask", "--config=only_seed=2"],
+        ),
         ("fault_budget", &["run", &panic, "--seed=1", "--episodes=1"]),
     ] {
         let ran = run(arguments);
@@ -533,7 +538,10 @@ fn the_object_has_the_keys_of_the_contract() {
     assert_eq!((&loud["return"], &loud["length"]), (&Value::Null, &Value::Null), "no episode has ended");
     // Three steps each answered; the fourth did not.
     assert_eq!(loud["steps"], json!(6));
-    for (env, fault) in loud["faults"].as_array().unwrap().iter().enumerate() {
+    // Of one step they come in the order in which they were met.
+    let mut faults = loud["faults"].as_array().unwrap().clone();
+    faults.sort_by_key(|fault| fault["env"].as_u64());
+    for (env, fault) in faults.iter().enumerate() {
         assert_eq!(keys(fault), ["env", "instance", "episode", "step", "kind", "message"]);
         let expected = json!({"env": env, "instance": 0, "episode": 0, "step": 3, "kind": "trap"});
         for (key, value) in expected.as_object().unwrap() {
@@ -608,7 +616,7 @@ fn shares_are_those_of_single_envs() {
         ("blackjack", 0, "--steps", &[0, 0]),
         ("cartpole", 5, "--episodes", &[2, 2, 1]),
         ("blackjack", 1, "--episodes", &[1, 0]),
-        ("frozenlake", 35, "--episodes", &[3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]),
+        ("frozenlake", 33, "--episodes", &[3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]),
     ];
     for (number, (plugin, total, unit, shares)) in table.iter().enumerate() {
         let mode = ["--autoreset=next-step", "--autoreset=same-step", "--autoreset=disabled"][number % 3];
@@ -776,7 +784,7 @@ fn a_wrong_line_is_named() {
         (&spaces, "1", with("\"which\": 11", "\"which\": 9")),
         (&spaces, "1", with("\"which\": 11, ", "")),
         (&spaces, "1", with("\"which\": 11", "\"which\": 11, \"witch\": 1")),
-        (&spaces, "1", with("[[1, 0], [8, 2]]", "[[1, 0], [8, 3]]")),
+        (&spaces, "1", with("[[1, 0], [8, 2]]", "[[1, 0], [8, 5]]")),
         (&spaces, "1", with("[[1, 0], [8, 2]]", "[1, 0, 8, 2]")),
         (&spaces, "1", with("[[0, 1, 0], [1, 0, 1]]", "[[0, 1, 0], [1, 0, 2]]")),
         (&spaces, "1", with("\"hey\"", "7")),
@@ -796,12 +804,8 @@ fn a_wrong_line_is_named() {
         assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{text}: {}", ran.stderr);
         assert!(ran.stderr.starts_with("error: a.jsonl:"), "{text}: {}", ran.stderr);
         assert_harmless(&ran.stderr, &text);
-        let shown: String = text.chars().take(200).collect();
-        all.push_str(&format!(
-            "{}{}\n",
-            shown.escape_debug().to_string().replace("\\n", "\n").replace("\\\"", "\""),
-            ran.stderr
-        ));
+        let shown: Vec<String> = text.lines().map(|line| line.chars().take(200).collect()).collect();
+        all.push_str(&format!("{}\n{}\n", shown.join("\n").replace(['\u{1b}', '\u{202e}'], "?"), ran.stderr));
     }
     snapshot("wrong_lines", &all);
 }

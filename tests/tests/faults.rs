@@ -26,7 +26,7 @@ struct Row {
     guest: String,
     #[serde(default)]
     config: Map<String, Value>,
-    call: Call,
+    call: Function,
     #[serde(default = "third")]
     step: u32,
     actions: Option<Vec<Value>>,
@@ -52,7 +52,7 @@ struct Row {
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "kebab-case")]
-enum Call {
+enum Function {
     Describe,
     Create,
     Reset,
@@ -101,12 +101,12 @@ fn rows() -> Vec<Row> {
     table.guest
 }
 
-fn rows_of(calls: &[Call]) -> Vec<Row> {
+fn rows_of(calls: &[Function]) -> Vec<Row> {
     rows().into_iter().filter(|row| calls.contains(&row.call)).collect()
 }
 
 /// The first row of each guest, call and outcome: those that are tried under every policy and mode.
-fn typical(calls: &[Call]) -> Vec<Row> {
+fn typical(calls: &[Function]) -> Vec<Row> {
     let mut seen = HashSet::new();
     let mut rows = rows_of(calls);
     rows.retain(|row| row.kind().is_some() && seen.insert((row.guest.clone(), row.call, row.fault.clone())));
@@ -115,8 +115,24 @@ fn typical(calls: &[Call]) -> Vec<Row> {
 
 /// Guests made with `mischief`, which behave when told never to strike.
 const IMPS: [&str; 18] = [
-    "trap", "panic", "loop", "memory", "handles", "random", "recurse", "stack", "slow", "wait", "logs", "exit",
-    "restart", "fail", "shape", "extra-liar", "frame-liar", "escape",
+    "trap",
+    "panic",
+    "loop",
+    "memory",
+    "handles",
+    "random",
+    "recurse",
+    "stack",
+    "slow",
+    "wait",
+    "logs",
+    "exit",
+    "restart",
+    "fail",
+    "shape",
+    "extra-liar",
+    "frame-liar",
+    "escape",
 ];
 
 impl Row {
@@ -187,7 +203,7 @@ impl Row {
     /// Compiling is not part of any deadline.
     fn warm_up(&self) {
         let prepared = builder(fixture(&self.guest)).limits(self.limits()).prepare();
-        assert!(prepared.is_ok() || self.call == Call::Describe, "{}: {:?}", self.name(), prepared.err());
+        assert!(prepared.is_ok() || self.call == Function::Describe, "{}: {:?}", self.name(), prepared.err());
     }
 
     /// Actions for all three envs in step `number`.
@@ -225,11 +241,11 @@ impl Row {
         let method = self.method.as_deref().unwrap_or("anything");
         let arguments = self.arguments.clone().unwrap_or_else(|| json!({}));
         match self.call {
-            Call::Render => envs.render(1, self.mode).map(drop),
-            Call::Call => envs.call(1, method, &arguments).map(drop),
-            Call::GetAttribute => envs.get_attribute(1, method).map(drop),
-            Call::SetAttribute => envs.set_attribute(1, method, &arguments),
-            Call::Reseed => envs.reseed(1, 7),
+            Function::Render => envs.render(1, self.mode).map(drop),
+            Function::Call => envs.call(1, method, &arguments).map(drop),
+            Function::GetAttribute => envs.get_attribute(1, method).map(drop),
+            Function::SetAttribute => envs.set_attribute(1, method, &arguments),
+            Function::Reseed => envs.reseed(1, 7),
             _ => panic!("{:?} is no call of its own", self.call),
         }
     }
@@ -307,8 +323,12 @@ impl Neighbours {
 fn every_guest_has_a_row_and_every_row_a_guest() {
     let manifest = std::fs::read_to_string(root().join("tests/hostile/Cargo.toml")).unwrap();
     let manifest: toml::Table = toml::from_str(&manifest).unwrap();
-    let members: HashSet<String> =
-        manifest["workspace"]["members"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    let members: HashSet<String> = manifest["workspace"]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect();
     let mut named: HashSet<String> = rows().into_iter().map(|row| row.guest).collect();
     // The crate that the others share.
     named.insert("mischief".to_owned());
@@ -323,7 +343,7 @@ fn every_guest_has_a_row_and_every_row_a_guest() {
 
 #[test]
 fn rows_of_describe() {
-    each(rows_of(&[Call::Describe]), |row| {
+    each(rows_of(&[Function::Describe]), |row| {
         // Compiled and forgotten: the row's deadline is that of `describe`, and some seconds of compiling come first.
         let began = Instant::now();
         let error = row.envs().prepare().err().ok_or("it is accepted")?;
@@ -345,7 +365,7 @@ fn rows_of_describe() {
 
 #[test]
 fn rows_of_create() {
-    each(rows_of(&[Call::Create]), |row| {
+    each(rows_of(&[Function::Create]), |row| {
         let began = Instant::now();
         let built = row.envs().on_fault(OnFault::Raise).build();
         within(row, began)?;
@@ -364,7 +384,7 @@ fn rows_of_create() {
 
 #[test]
 fn rows_of_reset() {
-    each(rows_of(&[Call::Reset]), |row| {
+    each(rows_of(&[Function::Reset]), |row| {
         let reset = |envs: &mut VecEnv| {
             let options = row.options.as_ref();
             envs.reset_some(&ResetSome { options, ..ResetSome::default() }).map(drop)
@@ -408,7 +428,7 @@ fn rows_of_reset() {
 
 #[test]
 fn rows_of_step() {
-    each(rows_of(&[Call::Step]), |row| {
+    each(rows_of(&[Function::Step]), |row| {
         if row.fault == "error" {
             return refused_in_a_step(row);
         }
@@ -483,7 +503,7 @@ fn refused_in_a_step(row: &Row) -> Result<(), String> {
 
 #[test]
 fn rows_of_other_calls() {
-    let calls = [Call::Render, Call::Call, Call::GetAttribute, Call::SetAttribute, Call::Reseed];
+    let calls = [Function::Render, Function::Call, Function::GetAttribute, Function::SetAttribute, Function::Reseed];
     each(rows_of(&calls), |row| {
         let text = |error: Error| error.to_string();
         let mut envs = row.envs().build().map_err(text)?;
@@ -513,7 +533,7 @@ fn rows_of_other_calls() {
 
 #[test]
 fn rows_of_close() {
-    each(rows_of(&[Call::Close]), |row| {
+    each(rows_of(&[Function::Close]), |row| {
         let text = |error: Error| error.to_string();
         let mut envs = row.envs().build().map_err(text)?;
         envs.reset(None).map_err(text)?;
@@ -654,7 +674,11 @@ fn peaceful(row: &Row, mode: Autoreset, steps: u32) -> Result<Neighbours, String
 
 #[test]
 fn a_fault_in_a_step_under_every_policy_and_mode() {
-    each(typical(&[Call::Step]), |row| {
+    let mut rows = typical(&[Function::Step]);
+    // Those that strike in the first step would strike again in the last one that is looked at.
+    rows.retain(|row| row.step > 0);
+    assert!(rows.len() > 20);
+    each(rows, |row| {
         for (policy, mode) in POLICIES.iter().flat_map(|policy| MODES.map(|mode| (*policy, mode))) {
             let text = |error: Error| error.to_string();
             let run = || {
@@ -688,9 +712,11 @@ fn a_fault_in_a_step_under_every_policy_and_mode() {
 #[test]
 fn a_fault_in_a_call_is_reported_by_the_next_step_too() {
     // One of each kind of call.
-    let calls = [Call::Render, Call::Call, Call::GetAttribute, Call::SetAttribute, Call::Reseed];
+    let calls = [Function::Render, Function::Call, Function::GetAttribute, Function::SetAttribute, Function::Reseed];
     let mut rows = typical(&calls);
-    rows.retain(|row| row.guest == "trap" || (row.guest == "loop" && row.call == Call::Render) || row.guest == "fail");
+    rows.retain(|row| {
+        row.guest == "trap" || (row.guest == "loop" && row.call == Function::Render) || row.guest == "fail"
+    });
     assert!(rows.len() >= 7);
     each(rows, |row| {
         for (policy, mode) in POLICIES.iter().flat_map(|policy| MODES.map(|mode| (*policy, mode))) {
@@ -727,7 +753,10 @@ fn a_fault_in_a_call_is_reported_by_the_next_step_too() {
 /// Three envs; the middle one traps as `config` says.
 fn trap(config: Value) -> Builder {
     let quiet = json!({ "at": -1, "length": config.get("length").cloned().unwrap_or(json!(8)) });
-    builder(fixture("trap")).envs(3).seed(100).config_with(move |index| if index == 1 { config.clone() } else { quiet.clone() })
+    builder(fixture("trap"))
+        .envs(3)
+        .seed(100)
+        .config_with(move |index| if index == 1 { config.clone() } else { quiet.clone() })
 }
 
 fn budget(in_all: u32) -> Limits {
@@ -924,7 +953,8 @@ fn a_new_instance_begins_from_a_seed_of_its_own() {
 #[test]
 fn the_same_faults_give_the_same_digests() {
     let play = || {
-        let mut envs = builder(fixture("panic")).envs(2).seed(5).config(&json!({ "episode": -1 })).unwrap().build().unwrap();
+        let mut envs =
+            builder(fixture("panic")).envs(2).seed(5).config(&json!({ "episode": -1 })).unwrap().build().unwrap();
         envs.reset(None).unwrap();
         for _ in 0..20 {
             envs.step(&discrete(&[1, 0])).unwrap();

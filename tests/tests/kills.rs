@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use rand_like::Dice;
 use rollcage::{Autoreset, Budget, Builder, FaultKind, Limits, VecEnv};
 use rollcage_tests::{Process, alone, builder, discrete, eventually, fixture};
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,18 +18,16 @@ const ROUNDS: usize = 200;
 /// What a stopped worker costs: long enough for a step and a reset on a busy machine.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-mod rand_like {
-    /// The same throws in every run.
-    pub(super) struct Dice(pub(super) u64);
+/// The same throws in every run.
+struct Dice(u64);
 
-    impl Dice {
-        /// A number from 0 to `sides - 1`.
-        pub(super) fn throw(&mut self, sides: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % sides
-        }
+impl Dice {
+    /// A number from 0 to `sides - 1`.
+    fn throw(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
     }
 }
 
@@ -62,7 +59,8 @@ fn play(envs: &mut VecEnv, mode: Autoreset, action: i64) {
     }
     let batch = envs.step(&discrete(&[action; ENVS])).unwrap();
     for row in 0..ENVS {
-        let answered = i64::from_le_bytes(batch.final_observation(row).unwrap_or(batch.observation(row))[..8].try_into().unwrap());
+        let answered =
+            i64::from_le_bytes(batch.final_observation(row).unwrap_or(batch.observation(row))[..8].try_into().unwrap());
         if let Some(fault) = &batch.faults[row] {
             // A stopped worker is a timeout, a killed one a signal, whenever it happened.
             let kinds =
@@ -125,7 +123,7 @@ fn rounds(mode: Autoreset, rounds: usize, dice: &mut Dice) {
     let restarts: u64 = (0..ENVS).map(|env| u64::from(envs.instance(env).unwrap())).sum();
     assert_eq!(restarts, envs.faults().total(), "an instance for each fault");
     // Two strokes may hit the same worker before it is noticed; most are faults of their own.
-    assert!(restarts as usize > rounds / 2, "{restarts} of {rounds}");
+    assert!(restarts > rounds as u64 / 2, "{restarts} of {rounds}");
     let workers: Vec<Process> = (0..ENVS).map(|env| Process(envs.pid(env).unwrap())).collect();
     assert_eq!(Process(std::process::id()).children(), sorted(&workers));
 }

@@ -8,6 +8,8 @@ mod config;
 mod digest;
 mod dynamics;
 mod faults;
+mod isolation;
+mod kills;
 mod protocol;
 mod smoke;
 mod stale;

@@ -17,7 +17,8 @@ use rollcage_tests::{Process, builder, discrete, eventually, fixture};
 
 /// Bytes that a worker might send: any, or a true message with some of its bytes changed, or cut.
 fn spoilt(true_ones: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let changed = (proptest::sample::select(true_ones), vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), 0..40usize);
+    let changed =
+        (proptest::sample::select(true_ones), vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), 0..40usize);
     let changed = changed.prop_map(|(mut bytes, changes, cut)| {
         for (index, byte) in changes {
             if !bytes.is_empty() {
@@ -62,7 +63,8 @@ fn true_messages() -> Vec<Vec<u8>> {
 fn true_specs() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let prepared: Vec<_> = ["spaces", "shape", "echo"].map(|name| builder(fixture(name)).prepare().unwrap()).into();
     let descriptions = prepared.iter().map(|prepared| prepared.description().encode().unwrap()).collect();
-    let specs = ["spaces", "shape", "echo"].map(|name| builder(fixture(name)).build().unwrap().spec().encode().unwrap());
+    let specs =
+        ["spaces", "shape", "echo"].map(|name| builder(fixture(name)).build().unwrap().spec().encode().unwrap());
     (specs.into(), descriptions)
 }
 

@@ -114,8 +114,7 @@ enum After {
     Call,
 }
 
-const AFTER: [After; 6] =
-    [After::Step, After::StepSome, After::Reset, After::StepMany, After::SendRecv, After::Call];
+const AFTER: [After; 6] = [After::Step, After::StepSome, After::Reset, After::StepMany, After::SendRecv, After::Call];
 
 /// Makes the call, whose first step is number `total + 1` of each env, and checks that it returns its own answers.
 fn follow_up(echoes: &mut Echoes, after: After, total: [i64; ENVS]) {
@@ -133,9 +132,9 @@ fn follow_up(echoes: &mut Echoes, after: After, total: [i64; ENVS]) {
         }
         After::Reset => {
             let batch = echoes.envs.reset(None).unwrap().clone();
-            for row in 0..ENVS {
+            for (row, total) in total.into_iter().enumerate() {
                 let seen = echo(batch.observation(row));
-                assert_eq!((seen.action, seen.total, seen.step), (-1, total[row], 0));
+                assert_eq!((seen.action, seen.total, seen.step), (-1, total, 0));
                 assert!(batch.was_reset[row]);
             }
             now = total;

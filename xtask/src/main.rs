@@ -139,6 +139,8 @@ fn long() -> Result<()> {
 
 fn golden() -> Result<()> {
     build_guests()?;
-    run(cargo(&["test", "--release", "--locked", "--package", "rollcage-tests"]).env("ROLLCAGE_UPDATE", "1"))?;
+    let mut tests = cargo(&["test", "--release", "--locked", "--package", "rollcage-tests"]);
+    // The second is for snapshots of the command line.
+    run(tests.env("ROLLCAGE_UPDATE", "1").env("INSTA_UPDATE", "always"))?;
     whole_system(&[], "default")
 }

@@ -125,6 +125,9 @@ pub(crate) fn resource_table() -> ResourceTable {
     table
 }
 
+/// What a linear memory of 32 bits can be grown to.
+const ADDRESSABLE_BYTES: usize = 1 << 32;
+
 /// The operating system refused memory below the limit: never a `-1` to the guest, which would make the machine's
 /// state part of the rollout.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +193,8 @@ impl MemoryLimiter {
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // A memory that declares no maximum has what 32 bits can address: beyond it is beyond every limit of ours too.
+        self.refused |= maximum.is_some_and(|maximum| desired > maximum && maximum >= ADDRESSABLE_BYTES);
         Ok(self.grow(|l| (&mut l.memory_bytes, l.memory_bytes_max), current, desired, maximum))
     }
 
@@ -281,6 +286,8 @@ mod tests {
         assert!(!limiter.memory_growing(0, 3 * PAGE, Some(2 * PAGE)).expect("an answer"));
         assert!(!limiter.refused());
         assert!(limiter.memory_growing(0, 10 * PAGE, None).expect("an answer"));
+        assert!(!limiter.memory_growing(PAGE, ADDRESSABLE_BYTES + PAGE, Some(ADDRESSABLE_BYTES)).expect("an answer"));
+        assert!(limiter.refused());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Report, Times};
 use super::source::{Source, with_cache};
-use super::{Status, complain, say, say_json};
+use super::{Status, complain, one_line, say, say_json};
 
 /// Episodes where neither `--episodes` nor `--steps` is given.
 const EPISODES_DEFAULT: u64 = 10;
@@ -146,7 +146,7 @@ impl Run {
         progress.begin("compiling, if this is the first time");
         let mut envs = builder.assemble()?;
         for warning in envs.prepared().warnings() {
-            progress.print(&format!("warning: {warning}\n"));
+            progress.print(&format!("warning: {}\n", one_line(warning)));
         }
         if let Some(picture) = &picture {
             picture.check(envs.prepared().description())?;

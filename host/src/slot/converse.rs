@@ -6,7 +6,7 @@ use crate::batch::Batch;
 use crate::control::{EnvError, FromWorker, Reply, ToWorker};
 use crate::digest::CallKind;
 use crate::error::{Error, UsageError};
-use crate::fault::{FaultKind, FaultLog};
+use crate::fault::FaultLog;
 use crate::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
 use crate::wait::{self, Spin};
 
@@ -72,10 +72,7 @@ impl Slot {
     pub(super) fn ask(&mut self, message: &ToWorker, request: Request, deadline: Instant) -> Result<(), Ill> {
         let Some(child) = &self.child else { return Err(nobody()) };
         if let Err(error) = child.send(message, &[]) {
-            return Err(match self.death() {
-                Some(ill) => ill,
-                None => (FaultKind::Protocol, format!("it does not read its control socket: {error}"), Vec::new()),
-            });
+            return Err(self.unsent(&error, deadline));
         }
         self.phase = Phase::Busy(Busy::new(request, deadline));
         if let Some(slab) = self.slab()

@@ -330,6 +330,11 @@ impl Slot {
                 Phase::Idle => {
                     let op = op.clone();
                     self.publish(op, terms, batch, faults);
+                    // What follows is looked at when its turn comes, so that faults of one step are found in the order of
+                    // the envs, whoever is quicker.
+                    if patience.is_zero() && matches!(self.phase, Phase::Busy(_)) {
+                        return Progress::Waiting;
+                    }
                 }
                 Phase::Busy(_) => match self.look(patience, spin, terms) {
                     Look::Working => return Progress::Waiting,

@@ -1,5 +1,6 @@
 //! Turns of an env: what is asked is published, the worker is looked at, what it answered is checked and entered.
 
+use std::io;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
@@ -61,11 +62,9 @@ impl Slot {
         }
         if let Some(options) = &options {
             request.flags |= request_flags::MESSAGE;
-            let sent = self.child.as_ref().map(|child| child.send(&ToWorker::ResetOptions(options.clone()), &[]));
-            if !matches!(sent, Some(Ok(()))) {
-                let (kind, message, backtrace) = self.death().unwrap_or_else(|| {
-                    (FaultKind::Protocol, "it does not read its control socket".to_owned(), Vec::new())
-                });
+            let message = ToWorker::ResetOptions(options.clone());
+            if let Some(Err(error)) = self.child.as_ref().map(|child| child.send(&message, &[])) {
+                let (kind, message, backtrace) = self.unsent(&error, Instant::now() + timeout);
                 self.met_fault(kind, message, backtrace, terms, batch, faults);
                 return;
             }
@@ -377,10 +376,28 @@ impl Slot {
         }
     }
 
+    /// Why a message could not be sent. A closed socket is most often the end of a process of which the watcher has not
+    /// told yet: that is waited for, since how it ended says more.
+    pub(super) fn unsent(&self, error: &io::Error, deadline: Instant) -> Ill {
+        let closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+        let until = deadline.min(Instant::now() + EXPLANATION_TIMEOUT);
+        while closed && self.child.as_ref().is_some_and(|child| !child.is_dead()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.death().unwrap_or_else(|| {
+            (FaultKind::Protocol, format!("it does not read its control socket: {error}"), Vec::new())
+        })
+    }
+
     /// Whether the worker has died or lied without being asked, and how. Messages that came before an end explain it.
     pub(super) fn death(&self) -> Option<Ill> {
         let Some(child) = &self.child else { return Some(nobody()) };
         if !child.is_dead() && child.shared.lie.get().is_none() {
+            return None;
+        }
+        // An answer published before the end counts, with all that was sent to explain it; the end is the next turn's.
+        if matches!(self.phase, Phase::Busy(_)) && child.slab().is_some_and(|slab| matches!(slab.answered(), Ok(true)))
+        {
             return None;
         }
         loop {
@@ -388,12 +405,7 @@ impl Slot {
                 Heard::Message(FromWorker::Fault(fault)) => return Some(guest_fault(fault)),
                 Heard::Message(_) => {}
                 Heard::Lie(lie) => return Some(lied(Lie(lie))),
-                Heard::Dead(exit) => {
-                    // An answer published before death counts; the death is the next turn's.
-                    let answered = matches!(self.phase, Phase::Busy(_))
-                        && child.slab().is_some_and(|slab| matches!(slab.answered(), Ok(true)));
-                    return (!answered).then(|| end_of(exit));
-                }
+                Heard::Dead(exit) => return Some(end_of(exit)),
                 Heard::Nothing => {}
             }
         }

@@ -14,7 +14,8 @@ fn main() -> Result<(), rollcage::Error> {
     envs.reset(None)?;
     let (mut episodes, mut sum) = (0, 0.0);
     while episodes < 100 {
-        let actions: Vec<u8> = (0..envs.len()).flat_map(|env| lean(envs.last().observation(env)).to_le_bytes()).collect();
+        let actions: Vec<u8> =
+            (0..envs.len()).flat_map(|env| lean(envs.last().observation(env)).to_le_bytes()).collect();
         for end in envs.step(&actions)?.episodes.iter().flatten() {
             episodes += 1;
             sum += end.episode_return;

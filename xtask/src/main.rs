@@ -119,7 +119,8 @@ fn lint() -> Result<()> {
     }
     let deny = ["--", "--deny", "warnings"];
     run(cargo(&["clippy", "--release", "--locked", "--workspace", "--all-targets"]).args(deny))?;
-    run(cargo(&["clippy", "--release", "--locked", "--package", "rollcage", "--lib", "--no-default-features"]).args(deny))?;
+    run(cargo(&["clippy", "--release", "--locked", "--package", "rollcage", "--lib", "--no-default-features"])
+        .args(deny))?;
     let guests = target()?.join("guests-native");
     run(cargo(&["clippy", "--release", "--locked", "--all-targets", "--manifest-path", "guest-envs/Cargo.toml"])
         .arg("--target-dir")

@@ -116,6 +116,12 @@ impl Child {
         self.shared.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// How many threads the kernel counts in the process; none if it is gone.
+    pub(crate) fn threads(&self) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+    }
+
     /// Whether the process is gone and reaped.
     pub(crate) fn is_dead(&self) -> bool {
         self.shared.dead.load(Acquire)

@@ -226,6 +226,10 @@ impl VecEnv {
         }
         for &index in env_ids {
             self.finish(index)?;
+            // An interrupted call's error is that call's, and not the answer to what is sent now.
+            if let Some(error) = self.slots[index].take_error() {
+                return Err(error);
+            }
         }
         self.check_actions(actions, env_ids.iter().copied())?;
         self.publish(actions, env_ids.iter().copied());
@@ -395,7 +399,8 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Raised, this flag makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may raise it).
+    /// Raised, this flag makes a waiting reset, step, `recv` or batch of steps return [`Error::Interrupted`] within 20 ms (a
+    /// signal handler may raise it); `render`, calls and attributes wait for their answer or their timeout.
     /// It stays raised until the caller lowers it.
     pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.interrupt)

@@ -9,7 +9,7 @@ use rollcage::{Error, OnFault, Prepared, RenderMode, Spec, Want};
 use serde_json::{Value, json};
 
 use super::source::{Source, with_cache};
-use super::{Status, one_line, say, say_json};
+use super::{Status, complain, one_line, say, say_json};
 
 /// Columns where stdout is no terminal.
 const WIDTH: usize = 100;
@@ -39,6 +39,9 @@ impl Inspect {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let builder = with_cache(self.source.open()?).on_fault(OnFault::Raise);
         let prepared = builder.prepare()?;
+        for warning in prepared.warnings() {
+            complain("warning", warning);
+        }
         let spec = match builder.build() {
             Ok(envs) => Ok(envs.spec().clone()),
             // A plugin may need a key that has no default, and this command is how one learns of it.

@@ -132,7 +132,9 @@ fn told(fault: &Fault) -> String {
         "fault: env {env} (instance {instance}), episode {episode}, step {step}: {kind}: {}\n",
         one_line(message)
     );
-    for frame in fault.backtrace.iter().take(FRAMES_TOLD_MAX) {
+    // The innermost frames of a panic are the language's own way to the trap; the author's begin after them.
+    let own = fault.backtrace.iter().position(|frame| !is_of_the_language(frame)).unwrap_or(0);
+    for frame in fault.backtrace.iter().skip(own).take(FRAMES_TOLD_MAX) {
         lines.push_str(&format!("  at {}\n", escape_line(frame)));
     }
     let log: Vec<&str> = fault.log.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -140,6 +142,13 @@ fn told(fault: &Fault) -> String {
         lines.push_str(&format!("  log: {}\n", escape_line(line)));
     }
     lines
+}
+
+/// Whether a frame belongs to Rust's runtime.
+fn is_of_the_language(frame: &str) -> bool {
+    // A trait's implementation is shown as `<core::… as …>::…`.
+    let path = frame.trim_start_matches('<');
+    path == "abort" || ["std::", "core::", "alloc::", "__rustc"].iter().any(|start| path.starts_with(start))
 }
 
 #[cfg(test)]
@@ -152,7 +161,7 @@ mod tests {
         let fault: Fault = serde_json::from_value(serde_json::json!({
             "env": 3, "instance": 1, "episode": 4, "step": 15, "kind": "trap",
             "message": "wasm `unreachable`\nexecuted\u{1b}[2J", "log": "one\ntwo\nthree\n\nfour\u{7}\n",
-            "log_dropped_bytes": 0, "backtrace": ["a", "b", "c", "d", "e"],
+            "log_dropped_bytes": 0, "backtrace": ["abort", "core::x", "a", "b", "c", "d", "e"],
         }))
         .unwrap();
         assert_eq!(

@@ -75,6 +75,10 @@ impl Slot {
         if !self.ended {
             self.end_episode();
         }
+        if terms.autoreset.resets_at_once() {
+            // The last observation is the episode's final one, whatever follows.
+            batch.keep_final(row);
+        }
         match terms.on_fault {
             OnFault::Raise => self.error = Some(fault.into()),
             OnFault::Mask => {
@@ -85,7 +89,6 @@ impl Slot {
                 // Started now, so that it comes up while the others go on.
                 self.restart(terms, batch);
                 if self.error.is_none() && terms.autoreset.resets_at_once() {
-                    batch.keep_final(row);
                     self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
                 }
             }

@@ -83,7 +83,16 @@ impl Slot {
                     *greeted = true;
                     patience = patience.min(deadline.saturating_duration_since(Instant::now()));
                 }
-                Heard::Message(FromWorker::Ready { bulk_len }) => return self.check_spec(bulk_len as usize, terms),
+                Heard::Message(FromWorker::Ready { bulk_len }) => {
+                    // Seen from outside: the worker itself might say anything.
+                    if let Some(threads) = child.threads().filter(|threads| *threads != 1) {
+                        return Started::fault(
+                            FaultKind::Protocol,
+                            &format!("the worker has {threads} threads; one is allowed"),
+                        );
+                    }
+                    return self.check_spec(bulk_len as usize, terms);
+                }
                 Heard::Message(FromWorker::ConfigRefused(errors)) => {
                     let error = config_error(&errors, terms.prepared.description.name.as_str());
                     if self.instance == 0 {

@@ -1,11 +1,11 @@
 //! Guest text on its way to a terminal or a report.
 
-/// Escapes what could act on a terminal or mislead a reader: control characters (C0, DEL, C1) but for the line feed
-/// and tab, and the bidirectional overrides. `ESC` becomes `\u{1b}`.
+/// Escapes what could act on a terminal or mislead a reader, but for the line feed and the tab: control characters,
+/// bidirectional marks and overrides, characters that are not seen. `ESC` becomes `\u{1b}`.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_dangerous(character) && !matches!(character, '\n' | '\t') {
+        if is_hidden(character) && !matches!(character, '\n' | '\t') {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -18,7 +18,7 @@ pub fn escape(text: &str) -> String {
 pub fn escape_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_dangerous(character) {
+        if is_hidden(character) {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -27,9 +27,14 @@ pub fn escape_line(text: &str) -> String {
     out
 }
 
-fn is_dangerous(character: char) -> bool {
+/// Whether a character could act on a terminal, or is not seen: controls (C0, DEL, C1), bidirectional marks and overrides,
+/// invisible and zero-width characters, variation selectors, tags.
+pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Cuts a text to at most `bytes`, at a character's border.

@@ -50,23 +50,13 @@ pub(super) fn plain(text: &str, max: usize) -> String {
             printable.push('…');
             break;
         }
-        if is_hidden(char) {
+        if crate::text::is_hidden(char) {
             printable.extend(char.escape_unicode());
         } else {
             printable.push(char);
         }
     }
     printable
-}
-
-/// C0, DEL and C1; soft hyphen, zero-width and bidirectional controls, line and paragraph separators, byte-order mark,
-/// variation selectors and tags: all that a terminal obeys, or that a reader cannot see.
-fn is_hidden(char: char) -> bool {
-    char.is_control()
-        || matches!(char,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A value as compact JSON, printable and cut.

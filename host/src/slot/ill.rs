@@ -72,9 +72,6 @@ impl Slot {
         batch.was_reset[row] = false;
         batch.faults[row] = Some(Box::new(fault.clone()));
         self.op = None;
-        if !self.ended {
-            self.end_episode();
-        }
         if terms.autoreset.resets_at_once() {
             // The last observation is the episode's final one, whatever follows.
             batch.keep_final(row);
@@ -136,7 +133,9 @@ impl Slot {
         }
         self.digest.fault(kind);
         self.stop();
-        self.ended_by_fault();
+        if !self.ended {
+            self.end_episode();
+        }
         faults.push(fault.clone());
         fault
     }
@@ -162,12 +161,6 @@ impl Slot {
         self.episode += 1;
         self.step = 0;
         self.episode_return = 0.0;
-    }
-
-    pub(super) fn ended_by_fault(&mut self) {
-        if !self.ended {
-            self.end_episode();
-        }
     }
 }
 

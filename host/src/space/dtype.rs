@@ -205,20 +205,7 @@ mod tests {
 
     #[test]
     fn limits_survive_writing_and_reading() {
-        for dtype in [
-            Dtype::Boolean,
-            Dtype::Int8,
-            Dtype::Int16,
-            Dtype::Int32,
-            Dtype::Int64,
-            Dtype::Uint8,
-            Dtype::Uint16,
-            Dtype::Uint32,
-            Dtype::Uint64,
-            Dtype::Float16,
-            Dtype::Float32,
-            Dtype::Float64,
-        ] {
+        for dtype in crate::space::examples::DTYPES {
             let mut bytes = vec![0; 2 * dtype.size()];
             let (low, high) = dtype.limits();
             dtype.write(low, &mut bytes, 0);

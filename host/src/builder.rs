@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::autoreset::Autoreset;
 use crate::cache::Cache;
 use crate::config::{self, CompleteConfig};
+use crate::control::Granted;
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
@@ -213,6 +214,8 @@ impl Builder {
             time_limit: self.max_episode_steps,
             spin_us: if self.envs < cores { WORKER_SPIN_US } else { 0 },
             shape: None,
+            granted: Granted::default(),
+            directories: Vec::new(),
         };
         let slots = (0u32..).zip(&configs).map(|(index, config)| {
             Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))

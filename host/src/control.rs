@@ -29,8 +29,12 @@ pub const TEXT_BYTES_MAX: usize = 60 * 1024;
 /// at most one answer and one explanation under way.
 pub const UNREAD_MESSAGES_MAX: usize = 16;
 
-/// Descriptors that come with one message: slab or output, code or plugin.
-pub const DESCRIPTORS_MAX: usize = 8;
+/// Directories that one env can be granted. Each is a descriptor of the job's message and a rule of the worker's
+/// Landlock domain; a plugin that reads data and writes results has two.
+pub const DIRECTORIES_MAX: usize = 16;
+
+/// Descriptors that come with one message: slab or output, code or plugin, and the granted directories.
+pub const DESCRIPTORS_MAX: usize = 2 + DIRECTORIES_MAX;
 
 /// The build that a program was made by: host and worker must be of the same.
 pub const BUILD: &str = env!("ROLLCAGE_BUILD");
@@ -42,7 +46,8 @@ pub enum Job {
     Compile(CompileJob),
     /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the description in the bulk area.
     Describe(EnvJob),
-    /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the spec in the bulk area; then serves turns.
+    /// Descriptors: slab, code (sealed), then a directory for each of [`Granted::directories`]. Answers
+    /// [`FromWorker::Ready`], the spec in the bulk area; then serves turns.
     Env(EnvJob),
 }
 
@@ -76,6 +81,28 @@ pub struct EnvJob {
     pub fuel_per_step: Option<u64>,
     /// How far apart two steps begin on the guest's clock.
     pub clock_step: Duration,
+    /// What of the outside the env has.
+    pub granted: Granted,
+}
+
+/// What of the outside an env has, as its worker needs to know it. The default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// Directories; their descriptors come with the job, in this order.
+    pub directories: Vec<GrantedDirectory>,
+    /// The guest's clocks are the machine's, and its waits take as long as they say.
+    pub real_clock: bool,
+    /// The guest's randomness is the kernel's.
+    pub real_random: bool,
+}
+
+/// A directory of the host's that a guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantedDirectory {
+    /// The guest's name for it: an absolute path, `/data`.
+    pub guest: String,
+    /// Whether the guest may change what is in it.
+    pub writable: bool,
 }
 
 /// What the host says to a ready worker.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::{Cache, Entry};
 use crate::child::{Child, Exit};
 use crate::config::ConfigSchema;
-use crate::control::{BUILD, CompileJob, EnvJob, FromWorker, Job};
+use crate::control::{BUILD, CompileJob, EnvJob, FromWorker, Granted, Job};
 use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::limits::Limits;
@@ -245,6 +245,7 @@ fn describe(
         memory_bytes: limits.memory_bytes,
         fuel_per_step: limits.fuel_per_step,
         clock_step: limits.clock_step,
+        granted: Granted::default(),
     });
     let child = start::worker(program, "describe", Some(slab), &job, &[slab_fd.as_fd(), code.as_fd()])?;
     let deadline = Instant::now() + limits.start_timeout.max(Duration::from_millis(1));

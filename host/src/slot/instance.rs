@@ -28,8 +28,10 @@ impl Slot {
             memory_bytes: terms.limits.memory_bytes,
             fuel_per_step: terms.limits.fuel_per_step,
             clock_step: terms.limits.clock_step,
+            granted: terms.granted.clone(),
         });
-        let descriptors = [slab_fd.as_fd(), terms.prepared.code.as_fd()];
+        let mut descriptors = vec![slab_fd.as_fd(), terms.prepared.code.as_fd()];
+        descriptors.extend(terms.directories.iter().map(AsFd::as_fd));
         let child = start::worker(&terms.program, &format!("env {}", self.index), Some(slab), &job, &descriptors)?;
         self.child = Some(child);
         self.instance += u32::from(self.started);

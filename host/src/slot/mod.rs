@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::autoreset::{Autoreset, Turn};
 use crate::batch::{Batch, Steps, Strides, View};
 use crate::child::{Child, LogTail};
+use crate::control::Granted;
 use crate::digest::{self, Digest, InstanceDigest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
@@ -38,6 +39,9 @@ pub(crate) struct Terms {
     pub(crate) time_limit: Option<u32>,
     /// Microseconds a worker spins after its answer.
     pub(crate) spin_us: u32,
+    /// What of the outside every env has, and the descriptors of the directories in it, in order.
+    pub(crate) granted: Granted,
+    pub(crate) directories: Vec<std::os::fd::OwnedFd>,
     /// What the first worker's `create` returned; none before it.
     pub(crate) shape: Option<Shape>,
 }

@@ -44,12 +44,15 @@ fn work() -> io::Result<()> {
         Received::Closed => return Ok(()),
         other => return Err(io::Error::other(format!("no job came: {other:?}"))),
     };
-    let [first, second]: [OwnedFd; 2] =
-        descriptors.try_into().map_err(|_| io::Error::other("a job comes with two descriptors"))?;
+    let mut descriptors = descriptors.into_iter();
+    let (Some(first), Some(second)) = (descriptors.next(), descriptors.next()) else {
+        return Err(io::Error::other("a job comes with two descriptors"));
+    };
+    let directories: Vec<OwnedFd> = descriptors.collect();
     match job {
         Job::Compile(job) => compile_plugin(&control, &job, first, second),
         Job::Describe(job) => describe_plugin(&control, &job, first, second),
-        Job::Env(job) => serve_env(control, &job, first, second),
+        Job::Env(job) => serve_env(control, &job, first, second, directories),
     }
 }
 
@@ -96,7 +99,16 @@ fn describe_plugin(control: &OwnedFd, job: &EnvJob, slab: OwnedFd, code: OwnedFd
 }
 
 /// Mode env: one instance, then its turns until the end.
-fn serve_env(control: OwnedFd, job: &EnvJob, slab: OwnedFd, code: OwnedFd) -> io::Result<()> {
+fn serve_env(
+    control: OwnedFd,
+    job: &EnvJob,
+    slab: OwnedFd,
+    code: OwnedFd,
+    directories: Vec<OwnedFd>,
+) -> io::Result<()> {
+    if directories.len() != job.granted.directories.len() {
+        return Err(io::Error::other("a granted directory did not come"));
+    }
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
     process::lock(&Allowance::of_env(job.memory_bytes))?;

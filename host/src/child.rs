@@ -13,6 +13,7 @@ use rustix::net::SendFlags;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 use serde::Serialize;
 
+use crate::cage::{Wall, Walls};
 use crate::control::{self, FromWorker};
 use crate::slab::HostSlab;
 use crate::wait::SLICE;
@@ -23,6 +24,9 @@ pub const LOG_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a killed process may take to be gone. Only a process stuck in the kernel takes longer than milliseconds.
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An empty set of capabilities, as the kernel writes it.
+const NO_CAPABILITY: &str = "0000000000000000";
 
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +120,32 @@ impl Child {
         self.shared.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// How many threads the kernel counts in the process; none if it is gone.
-    pub(crate) fn threads(&self) -> Option<u32> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+    /// Compares what the kernel says of the process with what a ready worker must be: one thread, and behind the walls
+    /// that it says stand. A process that is gone is nobody's lie.
+    ///
+    /// # Errors
+    /// What is otherwise.
+    pub(crate) fn check_status(&self, walls: Walls) -> Result<(), String> {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid())) else { return Ok(()) };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let claims: [(&str, &str, Option<Wall>); 6] = [
+            ("Threads:", "1", None),
+            ("NoNewPrivs:", "1", Some(Wall::NoNewPrivs)),
+            ("Seccomp:", "2", Some(Wall::Seccomp)),
+            ("CapInh:", NO_CAPABILITY, Some(Wall::Capabilities)),
+            ("CapPrm:", NO_CAPABILITY, Some(Wall::Capabilities)),
+            ("CapEff:", NO_CAPABILITY, Some(Wall::Capabilities)),
+        ];
+        for (name, expected, wall) in claims {
+            let claimed = wall.is_none_or(|wall| walls.has(wall));
+            match field(name) {
+                Some(found) if claimed && found != expected => {
+                    return Err(format!("the kernel says of the worker `{name} {found}`, where {expected} is due"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether the process is gone and reaped.

@@ -15,6 +15,7 @@ use rustix::net::{SendAncillaryMessage, SendFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cage::{Standing, Walls};
 use crate::engine::EngineSettings;
 use crate::fault::FaultKind;
 use crate::spec::RenderMode;
@@ -42,6 +43,8 @@ pub const BUILD: &str = env!("ROLLCAGE_BUILD");
 /// What the host tells a new worker first, with the descriptors it needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Job {
+    /// No descriptors. To put up the walls, say which stand, and end.
+    Check(Cage),
     /// Descriptors: plugin (sealed), output (a memfd to fill).
     Compile(CompileJob),
     /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the description in the bulk area.
@@ -51,9 +54,29 @@ pub enum Job {
     Env(EnvJob),
 }
 
+/// The walls of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cage {
+    /// Those it is to put up.
+    pub walls: Walls,
+    /// Those without which it must not go on.
+    pub required: Walls,
+}
+
+impl Default for Cage {
+    /// All that the system has.
+    fn default() -> Cage {
+        Cage { walls: Walls::ALL, required: Walls::NONE }
+    }
+}
+
 /// What a compile process needs to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CompileJob {
+    /// Its walls.
+    pub cage: Cage,
+    /// Bytes of the plugin.
+    pub plugin_bytes: u64,
     /// How to compile.
     pub engine: EngineSettings,
     /// Bytes of memory it may have.
@@ -67,6 +90,8 @@ pub struct CompileJob {
 /// What an env worker needs to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnvJob {
+    /// Its walls.
+    pub cage: Cage,
     /// How the code was compiled.
     pub engine: EngineSettings,
     /// The interface version the plugin exports.
@@ -142,6 +167,8 @@ pub enum FromWorker {
         /// [`BUILD`].
         build: String,
     },
+    /// The second message of every worker, before it has read a byte that a stranger could have shaped.
+    Locked(Standing),
     /// The spec or description stands in the bulk area; turns can begin.
     Ready {
         /// Its bytes there.

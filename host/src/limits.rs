@@ -58,6 +58,16 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Sets every timeout to one that no debugging session meets.
+    pub fn patient(mut self) -> Limits {
+        /// Thirty days: the clock must be able to add it.
+        const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+        self.start_timeout = PATIENCE;
+        self.compile_timeout = PATIENCE;
+        self.close_timeout = PATIENCE;
+        self.call_timeouts(PATIENCE)
+    }
+
     /// Sets the three timeouts of a call into the env (`--step-timeout`): reset, step, call.
     pub fn call_timeouts(mut self, timeout: Duration) -> Limits {
         self.reset_timeout = timeout;

@@ -14,13 +14,14 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::{Cache, Entry};
 use crate::child::{Child, Exit};
 use crate::config::ConfigSchema;
-use crate::control::{BUILD, CompileJob, EnvJob, FromWorker, Granted, Job};
+use crate::control::{BUILD, Cage, CompileJob, EnvJob, FromWorker, Granted, Job};
 use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::limits::Limits;
 use crate::slab::{self, HostSlab};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 use crate::start;
+use crate::watcher::Log;
 
 /// A wasm component that exports `rollcage:env/environment`: its bytes, unread.
 #[derive(Clone)]
@@ -133,6 +134,7 @@ impl Prepared {
         limits: &Limits,
         cache: Option<&Cache>,
         program: &Path,
+        cage: &Cage,
     ) -> Result<Prepared, Error> {
         let refuse = |what: String| UsageError::new(format!("plugin `{}`: {what}", plugin.name));
         if plugin.size() as u64 > limits.plugin_bytes {
@@ -150,8 +152,8 @@ impl Prepared {
         let Entry { description, code } = match cached {
             Some(entry) => entry,
             None => {
-                let (code, interface) = compile(plugin, engine, limits, program)?;
-                let description = describe(plugin, engine, limits, &code, interface, program)?;
+                let (code, interface) = compile(plugin, engine, limits, program, cage)?;
+                let description = describe(plugin, engine, limits, &code, interface, program, cage)?;
                 let code = read_all(&code).map_err(Error::system("reading compiled code"))?;
                 Entry { description, code }
             }
@@ -184,20 +186,23 @@ fn compile(
     engine: EngineSettings,
     limits: &Limits,
     program: &Path,
+    cage: &Cage,
 ) -> Result<(OwnedFd, String), Error> {
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
     let output = slab::sealed_memfd("rollcage-code").map_err(Error::system("making room for compiled code"))?;
     let cpu_seconds_max = limits.compile_timeout.as_secs().max(1);
     let job = Job::Compile(CompileJob {
+        cage: *cage,
+        plugin_bytes: plugin.size() as u64,
         engine,
         memory_bytes_max: limits.compile_bytes,
         output_bytes_max: limits.code_bytes,
         cpu_seconds_max,
     });
-    let child = start::worker(program, "compile", None, &job, &[source.as_fd(), output.as_fd()])?;
+    let child = start::worker(program, "compile", None, Log::Kept, &job, &[source.as_fd(), output.as_fd()])?;
     let deadline = Instant::now() + limits.compile_timeout;
-    match start::answer(&child, deadline, program)? {
+    match start::answer(&child, deadline, program, cage)? {
         Ok(FromWorker::Compiled { code_len, interface }) => {
             child.kill();
             child.wait_dead();
@@ -219,6 +224,10 @@ fn compile(
         Err(start::NoAnswer::Dead(exit)) => {
             let why = match exit {
                 Exit::Signal(libc::SIGXCPU) => format!("its compilation took more than {cpu_seconds_max} s"),
+                // Rust's allocator has no other way to say it.
+                Exit::Signal(libc::SIGABRT | libc::SIGSEGV) if child.log().text().contains(OUT_OF_MEMORY) => {
+                    return Err(refuse(format!("it does not compile within {} bytes of memory", limits.compile_bytes)));
+                }
                 _ => format!("its compiler {}", start::describe_exit(exit)),
             };
             Err(refuse(format!("{why}{}", last_line(&child))))
@@ -234,10 +243,12 @@ fn describe(
     code: &OwnedFd,
     interface: String,
     program: &Path,
+    cage: &Cage,
 ) -> Result<Description, Error> {
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
     let job = Job::Describe(EnvJob {
+        cage: *cage,
         engine,
         interface: interface.clone(),
         plugin_sha256: plugin.sha256,
@@ -247,9 +258,9 @@ fn describe(
         clock_step: limits.clock_step,
         granted: Granted::default(),
     });
-    let child = start::worker(program, "describe", Some(slab), &job, &[slab_fd.as_fd(), code.as_fd()])?;
+    let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &[slab_fd.as_fd(), code.as_fd()])?;
     let deadline = Instant::now() + limits.start_timeout.max(Duration::from_millis(1));
-    match start::answer(&child, deadline, program)? {
+    match start::answer(&child, deadline, program, cage)? {
         Ok(FromWorker::Ready { bulk_len }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {
             child.kill();
             let bytes = match child.slab().map(|slab| slab.read_bulk(0, bulk_len as usize)) {
@@ -279,10 +290,15 @@ fn describe(
     }
 }
 
+/// What Rust says before it aborts because there is no more memory.
+const OUT_OF_MEMORY: &str = "memory allocation of ";
+
 /// The last line a process printed, as the end of a sentence.
 fn last_line(child: &Child) -> String {
     let log = child.log().text();
-    match log.lines().rev().find(|line| !line.trim().is_empty()) {
+    // Rust's advice to developers comes after what went wrong.
+    let says = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
+    match log.lines().rev().find(says) {
         Some(line) => format!(": {}", crate::text::escape_line(&cut(line.to_owned()))),
         None => String::new(),
     }

@@ -5,13 +5,14 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, Exit, Heard};
-use crate::control::{BUILD, FromWorker, Job};
+use crate::control::{BUILD, Cage, FromWorker, Job};
 use crate::error::{Error, UsageError};
 use crate::slab::HostSlab;
-use crate::watcher::{self, Spawn};
+use crate::watcher::{self, Log, Spawn};
 
 /// Whether this program's `main` has called [`worker_main`](crate::worker_main), so that it may be started as a worker.
 pub(crate) static THIS_PROGRAM_IS_A_WORKER: AtomicBool = AtomicBool::new(false);
@@ -36,10 +37,11 @@ pub(crate) fn worker(
     program: &Path,
     title: &str,
     slab: Option<HostSlab>,
+    log: Log,
     job: &Job,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Child, Error> {
-    let spawn = Spawn { program: program.to_owned(), title: title.to_owned(), slab };
+    let spawn = Spawn { program: program.to_owned(), title: title.to_owned(), slab, log };
     let child = watcher::spawn(spawn).map_err(Error::system("starting a worker process"))?;
     // A worker that is gone already says why in another way.
     let _ = child.send(job, descriptors);
@@ -54,29 +56,119 @@ pub(crate) enum NoAnswer {
     Dead(Exit),
 }
 
-/// Checks the first message of a worker: it must be of this build.
-pub(crate) fn check_hello(message: &FromWorker, program: &Path) -> Result<(), UsageError> {
-    match message {
-        FromWorker::Hello { build } if build == BUILD => Ok(()),
-        _ => Err(UsageError::new(format!("worker program `{}` is of another rollcage build", program.display()))
-            .hint("build host and worker from one source tree")),
+/// The first two messages of every worker: who it is, and which walls stand around it.
+#[derive(Debug, Default)]
+pub(crate) struct Introduction {
+    greeted: bool,
+    standing: Option<Standing>,
+}
+
+impl Introduction {
+    /// Takes a message; gives it back if it is none of the introduction's.
+    ///
+    /// # Errors
+    /// A program of another build, or a wall that does not stand and was required.
+    pub(crate) fn hear(
+        &mut self,
+        message: FromWorker,
+        program: &Path,
+        cage: &Cage,
+    ) -> Result<Option<FromWorker>, UsageError> {
+        match message {
+            FromWorker::Hello { build } if !self.greeted && build == BUILD => self.greeted = true,
+            _ if !self.greeted => {
+                return Err(UsageError::new(format!(
+                    "worker program `{}` is of another rollcage build",
+                    program.display()
+                ))
+                .hint("build host and worker from one source tree"));
+            }
+            FromWorker::Locked(standing) if self.standing.is_none() => {
+                if let Some((wall, why)) = standing.lacks(cage.required) {
+                    return Err(wall_missing(wall, &crate::text::escape_line(why)));
+                }
+                self.standing = Some(standing);
+            }
+            other => return Ok(Some(other)),
+        }
+        Ok(None)
+    }
+
+    /// Whether it has said hello.
+    pub(crate) fn greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Which walls stand, once it has said so.
+    pub(crate) fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
     }
 }
 
-/// Waits for a worker's one answer after its `Hello`.
-pub(crate) fn answer(child: &Child, deadline: Instant, program: &Path) -> Result<Result<FromWorker, NoAnswer>, Error> {
-    let mut greeted = false;
+/// A required wall does not stand.
+fn wall_missing(wall: Wall, why: &str) -> UsageError {
+    UsageError::new(format!("the sandbox is not whole: the wall `{wall}` does not stand: {why}"))
+        .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other walls are enough")
+}
+
+/// Waits for a worker's one answer after its introduction.
+pub(crate) fn answer(
+    child: &Child,
+    deadline: Instant,
+    program: &Path,
+    cage: &Cage,
+) -> Result<Result<FromWorker, NoAnswer>, Error> {
+    let mut introduction = Introduction::default();
     loop {
         match child.listen(deadline.saturating_duration_since(Instant::now())) {
-            Heard::Message(message) if greeted => return Ok(Ok(message)),
-            Heard::Message(hello) => {
-                check_hello(&hello, program)?;
-                greeted = true;
-            }
+            Heard::Message(message) => match introduction.hear(message, program, cage)? {
+                None => {}
+                Some(_) if introduction.standing().is_none() => {
+                    return Ok(Err(NoAnswer::Lie("it did not say which walls stand".to_owned())));
+                }
+                Some(message) => return Ok(Ok(message)),
+            },
             Heard::Lie(lie) => return Ok(Err(NoAnswer::Lie(lie))),
-            Heard::Dead(_) if !greeted => return Err(not_a_worker(program).into()),
+            Heard::Dead(_) if !introduction.greeted() => return Err(not_a_worker(program).into()),
             Heard::Dead(exit) => return Ok(Err(NoAnswer::Dead(exit))),
             Heard::Nothing if Instant::now() >= deadline => return Ok(Err(NoAnswer::Timeout)),
+            Heard::Nothing => {}
+        }
+    }
+}
+
+/// Starts a worker that puts up its walls and ends, to see which stand on this machine: `rollcage doctor`'s look.
+///
+/// # Errors
+/// No worker program, or it does not do as asked.
+pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
+    /// Generous: it is an exec and some thirty system calls.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let program = self::program(program)?;
+    let cage = Cage::default();
+    let child = worker(&program, "check", None, Log::Kept, &Job::Check(cage), &[])?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut introduction = Introduction::default();
+    loop {
+        match child.listen(deadline.saturating_duration_since(Instant::now())) {
+            Heard::Message(message) => {
+                let _ = introduction.hear(message, &program, &cage)?;
+            }
+            Heard::Dead(Exit::Code(0)) if introduction.standing().is_some() => {
+                return Ok(introduction
+                    .standing
+                    .take()
+                    .unwrap_or(Standing { walls: Walls::NONE, missing: Vec::new() }));
+            }
+            Heard::Dead(_) if !introduction.greeted() => return Err(not_a_worker(&program).into()),
+            Heard::Dead(exit) => {
+                let error = std::io::Error::other(format!("the worker {}", describe_exit(exit)));
+                return Err(Error::system("putting up the walls")(error));
+            }
+            Heard::Lie(lie) => return Err(Error::system("putting up the walls")(std::io::Error::other(lie))),
+            Heard::Nothing if Instant::now() >= deadline => {
+                return Err(Error::system("putting up the walls")(std::io::ErrorKind::TimedOut.into()));
+            }
             Heard::Nothing => {}
         }
     }

@@ -39,6 +39,17 @@ pub(crate) struct Spawn {
     pub(crate) title: String,
     /// The slab it will be given.
     pub(crate) slab: Option<HostSlab>,
+    /// Where its log goes.
+    pub(crate) log: Log,
+}
+
+/// What becomes of what a worker prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// Read here, its newest bytes kept.
+    Kept,
+    /// Straight to this program's stderr: for debugging.
+    Through,
 }
 
 type Order = (Spawn, Sender<io::Result<Child>>);
@@ -152,7 +163,10 @@ impl Watch {
             .process_group(0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::from(their_log))
+            .stderr(match spawn.log {
+                Log::Kept => Stdio::from(their_log),
+                Log::Through => Stdio::inherit(),
+            })
             .spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the new process has no id"))?;

@@ -1,26 +1,41 @@
-//! WALL 2: the process. A straight list, in the order of `docs/worker.md`; each step says what it takes away.
-//! Knows the kernel; knows nothing of wasm or of what the worker is for.
+//! WALL 2: the process. What a worker gives up, in the order of `docs/worker.md`; a file beside this one for each part
+//! that is more than a call. Knows the kernel; knows nothing of wasm or of what the worker is for.
 //!
-//! What still belongs here and is not yet: namespaces, capabilities, Landlock and the two filters.
+//! `begin` inherits nothing; `lock` stands before the first byte that a stranger could have shaped is read; `seal` before
+//! the first instruction of a guest runs.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::net::RecvFlags;
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::Signal;
+
+pub use super::rlimits::Allowance;
+use super::seccomp::{self, Allow, Purpose};
+use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
 
 /// The control socket's number in every worker.
-pub(crate) const CONTROL: RawFd = 3;
+pub const CONTROL: RawFd = 3;
 
-/// Bytes beyond the guest's memory limit that a worker may make writable: the engine's tables and handles, the lists of
-/// one call (a frame of 32 MiB is held three times at most), heap and stacks.
-const DATA_MARGIN_BYTES: u64 = 160 << 20;
-
-/// Descriptors of a worker: null twice, log, control, code, and what a message brings until it is closed.
-const DESCRIPTORS_MAX: u64 = 16;
+/// The walls around one worker: what is asked for, and what is left open in each.
+pub struct Plan<'a> {
+    /// Those to put up.
+    pub walls: Walls,
+    /// What it may use of the machine.
+    pub allowance: Allowance,
+    /// The directories it was granted, and whether it may write to each.
+    pub directories: Vec<(BorrowedFd<'a>, bool)>,
+    /// The system calls there are.
+    pub table: &'static [Allow],
+    /// Which of them it has.
+    pub purpose: Purpose,
+}
 
 /// Steps 1 and 2: nothing is inherited. Returns the control socket.
-pub(crate) fn begin() -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// The system's, or the host is gone.
+pub fn begin() -> io::Result<OwnedFd> {
     // 1. The worker dies with the host's watcher thread, even if that is killed by SIGKILL.
     die_with_the_host()?;
     // The control socket came as stdin, which is where std's `Command` can put it.
@@ -42,10 +57,17 @@ pub(crate) fn begin() -> io::Result<OwnedFd> {
     if unsafe { libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // Ignored signals are inherited over an exec.
+    // Ignored signals are inherited over an exec. Handlers are not: those that are set are std's own, and tell of a stack
+    // overflow.
     for signal in 1..=64 {
-        // SAFETY: setting a default disposition runs no code of ours; SIGKILL and SIGSTOP refuse, which is right.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: an all-zero `sigaction` is a valid one to be filled in; asking changes nothing.
+        let mut set: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: as above; a number that is no signal is refused, and `set` stays as it is.
+        unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut set) };
+        if set.sa_sigaction == libc::SIG_IGN {
+            // SAFETY: setting a default disposition runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
     // Inherited too: where the host stands, and the permissions it withholds.
     let _ = rustix::process::chdir("/");
@@ -67,47 +89,80 @@ fn host_is_there(control: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// What a worker may use of the machine.
-pub(crate) struct Allowance {
-    /// Bytes it may make writable.
-    pub(crate) data_bytes: u64,
-    /// Bytes of one file it may write: 0, but for a compiler's output.
-    pub(crate) file_bytes: u64,
-    /// Seconds of processor time, if bounded.
-    pub(crate) cpu_seconds: Option<u64>,
-}
-
-impl Allowance {
-    /// An env's: its memory, and what surrounds it.
-    pub(crate) fn of_env(memory_bytes: u64) -> Allowance {
-        Allowance { data_bytes: memory_bytes.saturating_add(DATA_MARGIN_BYTES), file_bytes: 0, cpu_seconds: None }
+/// Steps 4 to 9: what the process gives up before it reads a byte that a stranger could have shaped. Returns which walls
+/// stand; those that the system does not have are missing, and it is the caller's to go on without.
+///
+/// # Errors
+/// A wall that every Linux has cannot be put up.
+pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
+    let mut standing = Standing { walls: Walls::NONE, missing: Vec::new() };
+    let asked = |wall| plan.walls.has(wall);
+    // 4. From the network, from queues, and from every right that is somebody's here.
+    if asked(Wall::Namespaces) {
+        standing.note(Wall::Namespaces, namespaces::leave().map_err(|error| error.to_string()));
     }
+    // From what root may, and what a new user namespace gives.
+    if asked(Wall::Capabilities) {
+        capabilities::drop_all()?;
+        standing.note(Wall::Capabilities, Ok(()));
+    }
+    // 6. From set-user-ID programs; and from the other processes of the user, who may not look in.
+    if asked(Wall::NoNewPrivs) {
+        rustix::thread::set_no_new_privs(true)?;
+        standing.note(Wall::NoNewPrivs, Ok(()));
+    }
+    if asked(Wall::NotDumpable) {
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+        standing.note(Wall::NotDumpable, Ok(()));
+    }
+    // A change of rights clears the death signal.
+    die_with_the_host()?;
+    host_is_there(control())?;
+    // 7. From the machine's memory, disk and descriptors.
+    if asked(Wall::Rlimits) {
+        rlimits::set(&plan.allowance)?;
+        standing.note(Wall::Rlimits, Ok(()));
+    }
+    // 8. From every path, port and abstract socket, and from other processes.
+    if asked(Wall::Landlock) {
+        standing.note(Wall::Landlock, landlock::confine(&plan.directories));
+    }
+    // 9. From the kernel itself, but for what loading code needs.
+    if asked(Wall::Seccomp) {
+        standing.note(Wall::Seccomp, seccomp::filter_one(plan.table, plan.purpose).map_err(|error| error.to_string()));
+    }
+    Ok(standing)
 }
 
-/// Steps 4 to 9, as far as they stand: what the process gives up before it reads a byte that a stranger could have shaped.
-pub(crate) fn lock(allowance: &Allowance) -> io::Result<()> {
-    // 6. No program that it may start gains rights by it; and no other process of the user reads its memory.
-    rustix::thread::set_no_new_privs(true)?;
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    // Both may have cleared the death signal.
-    die_with_the_host()?;
-    // 7. Limits. DATA and not AS: the latter counts the 4 GiB reservations.
-    let limit = |resource, value: u64| {
-        let limit = Rlimit { current: Some(value), maximum: Some(value) };
-        rustix::process::setrlimit(resource, limit)
-    };
-    limit(Resource::Core, 0)?;
-    limit(Resource::Fsize, allowance.file_bytes)?;
-    limit(Resource::Nofile, DESCRIPTORS_MAX)?;
-    limit(Resource::Data, allowance.data_bytes)?;
-    if let Some(seconds) = allowance.cpu_seconds {
-        limit(Resource::Cpu, seconds)?;
+/// Step 11: filter two, on top of the first. From here on no code is mapped, and no path opened but in a granted
+/// directory.
+///
+/// # Errors
+/// The system's: the worker must not go on.
+pub fn seal(plan: &Plan<'_>, standing: &Standing) -> io::Result<()> {
+    if standing.walls.has(Wall::Seccomp) {
+        seccomp::filter_two(plan.table, plan.purpose).map_err(io::Error::other)?;
     }
     Ok(())
 }
 
+impl Standing {
+    fn note(&mut self, wall: Wall, stands: Result<(), String>) {
+        match stands {
+            Ok(()) => self.walls = self.walls.with(wall),
+            Err(why) => self.missing.push((wall, why)),
+        }
+    }
+}
+
+/// The control socket, for a look.
+fn control() -> BorrowedFd<'static> {
+    // SAFETY: `begin` put the control socket there, and its owner keeps it until the process ends.
+    unsafe { BorrowedFd::borrow_raw(CONTROL) }
+}
+
 /// Ends the process without running anything of std's, which would call what a filter refuses.
-pub(crate) fn exit(status: i32) -> ! {
+pub fn exit(status: i32) -> ! {
     // SAFETY: `_exit` has no preconditions; std's `process::exit` takes its signal stack down first.
     unsafe { libc::_exit(status) }
 }

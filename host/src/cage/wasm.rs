@@ -45,6 +45,9 @@ pub(crate) const RANDOM_BYTES_MAX: u64 = 64 * 1024;
 /// guest make the host allocate.
 pub(crate) const WRITE_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of one read of a file: a guest that asks for more gets these, and asks again.
+pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+
 /// Core instances, and tables, of one component. A Rust guest has about five; an interpreter whose shared
 /// libraries were linked at build time has one for each, about fifty.
 const INSTANCES_MAX: usize = 256;

@@ -211,6 +211,7 @@ pub(super) fn guest_fault(fault: GuestFault) -> Ill {
 pub(super) fn name_of(message: &FromWorker) -> &'static str {
     match message {
         FromWorker::Hello { .. } => "`hello`",
+        FromWorker::Locked(_) => "`locked`",
         FromWorker::Ready { .. } => "`ready`",
         FromWorker::Compiled { .. } => "`compiled`",
         FromWorker::NotCompiled(_) => "`not compiled`",

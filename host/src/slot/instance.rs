@@ -11,7 +11,8 @@ use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::slab::{HostSlab, Lie};
 use crate::spec::{SPEC_BYTES_MAX, Spec};
-use crate::start;
+use crate::start::{self, Introduction};
+use crate::watcher::Log;
 
 use super::ill::{end_of, guest_fault, name_of};
 use super::{Phase, Slot, Terms};
@@ -21,6 +22,7 @@ impl Slot {
     pub(super) fn start_instance(&mut self, terms: &Terms) -> Result<(), Error> {
         let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
         let job = Job::Env(EnvJob {
+            cage: terms.cage,
             engine: terms.prepared.engine,
             interface: terms.prepared.description.interface.clone(),
             plugin_sha256: terms.prepared.plugin.sha256(),
@@ -32,14 +34,19 @@ impl Slot {
         });
         let mut descriptors = vec![slab_fd.as_fd(), terms.prepared.code.as_fd()];
         descriptors.extend(terms.directories.iter().map(AsFd::as_fd));
-        let child = start::worker(&terms.program, &format!("env {}", self.index), Some(slab), &job, &descriptors)?;
+        let log = if terms.debug { Log::Through } else { Log::Kept };
+        let title = format!("env {}", self.index);
+        let child = start::worker(&terms.program, &title, Some(slab), log, &job, &descriptors)?;
         self.child = Some(child);
         self.instance += u32::from(self.started);
         self.started = true;
         self.fresh = true;
         self.ended = true;
         self.digest = InstanceDigest::new();
-        self.phase = Phase::Starting { deadline: Instant::now() + terms.limits.start_timeout, greeted: false };
+        self.phase = Phase::Starting {
+            deadline: Instant::now() + terms.limits.start_timeout,
+            introduction: Introduction::default(),
+        };
         Ok(())
     }
 
@@ -73,26 +80,31 @@ impl Slot {
 
     /// Listens to a worker that is starting.
     pub(super) fn hear_start(&mut self, patience: Duration, terms: &Terms) -> Started {
-        let Phase::Starting { deadline, greeted } = &mut self.phase else { return Started::NotYet };
+        let Phase::Starting { deadline, introduction } = &mut self.phase else { return Started::NotYet };
         let Some(child) = &self.child else { return Started::fault(FaultKind::Exited, "no worker") };
         let mut patience = patience.min(deadline.saturating_duration_since(Instant::now()));
         loop {
-            match child.listen(patience) {
-                Heard::Message(hello) if !*greeted => {
-                    if let Err(error) = start::check_hello(&hello, &terms.program) {
-                        return Started::Refused(error.into());
+            let heard = match child.listen(patience) {
+                Heard::Message(message) => match introduction.hear(message, &terms.program, &terms.cage) {
+                    Err(error) => return Started::Refused(error.into()),
+                    Ok(None) => {
+                        patience = patience.min(deadline.saturating_duration_since(Instant::now()));
+                        continue;
                     }
-                    *greeted = true;
-                    patience = patience.min(deadline.saturating_duration_since(Instant::now()));
-                }
+                    Ok(Some(message)) => Heard::Message(message),
+                },
+                other => other,
+            };
+            match heard {
                 Heard::Message(FromWorker::Ready { bulk_len }) => {
+                    let Some(standing) = introduction.standing() else {
+                        return Started::fault(FaultKind::Protocol, "it did not say which walls stand");
+                    };
                     // Seen from outside: the worker itself might say anything.
-                    if let Some(threads) = child.threads().filter(|threads| *threads != 1) {
-                        return Started::fault(
-                            FaultKind::Protocol,
-                            &format!("the worker has {threads} threads; one is allowed"),
-                        );
+                    if let Err(what) = child.check_status(standing.walls) {
+                        return Started::fault(FaultKind::Protocol, &what);
                     }
+                    self.standing = Some(standing.clone());
                     return self.check_spec(bulk_len as usize, terms);
                 }
                 Heard::Message(FromWorker::ConfigRefused(errors)) => {
@@ -111,7 +123,7 @@ impl Slot {
                 }
                 Heard::Lie(lie) => return Started::fault(FaultKind::Protocol, &lie),
                 Heard::Dead(exit) => {
-                    if !*greeted && self.instance == 0 && matches!(exit, Exit::Code(_)) {
+                    if !introduction.greeted() && self.instance == 0 && matches!(exit, Exit::Code(_)) {
                         return Started::Refused(start::not_a_worker(&terms.program).into());
                     }
                     let (kind, message, backtrace) = end_of(exit);

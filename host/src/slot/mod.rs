@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::autoreset::{Autoreset, Turn};
 use crate::batch::{Batch, Steps, Strides, View};
+use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
-use crate::control::Granted;
+use crate::control::{Cage, Granted};
 use crate::digest::{self, Digest, InstanceDigest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
@@ -24,6 +25,7 @@ use crate::plugin::Prepared;
 use crate::slab::{Command, HostSlab, Request};
 use crate::space::Layout;
 use crate::spec::Spec;
+use crate::start::Introduction;
 use crate::wait::{self, Spin};
 
 use instance::Started;
@@ -39,6 +41,10 @@ pub(crate) struct Terms {
     pub(crate) time_limit: Option<u32>,
     /// Microseconds a worker spins after its answer.
     pub(crate) spin_us: u32,
+    /// The walls around every worker.
+    pub(crate) cage: Cage,
+    /// Logs go straight to this program's stderr.
+    pub(crate) debug: bool,
     /// What of the outside every env has, and the descriptors of the directories in it, in order.
     pub(crate) granted: Granted,
     pub(crate) directories: Vec<std::os::fd::OwnedFd>,
@@ -65,7 +71,7 @@ enum Phase {
     /// No worker: killed and reaped.
     Down,
     /// Spawned; `Ready` has not come.
-    Starting { deadline: Instant, greeted: bool },
+    Starting { deadline: Instant, introduction: Introduction },
     /// The last answer is accepted.
     Idle,
     /// A turn is published.
@@ -122,6 +128,8 @@ pub(crate) struct Slot {
     base_seed: u64,
     phase: Phase,
     child: Option<Child>,
+    /// Which walls stand around its worker; of the one that ran last, if none runs.
+    standing: Option<Standing>,
     /// The number of the instance that runs, or ran last.
     instance: u32,
     started: bool,
@@ -164,6 +172,7 @@ impl Slot {
             base_seed,
             phase: Phase::Down,
             child: None,
+            standing: None,
             instance: 0,
             started: false,
             fresh: true,
@@ -385,6 +394,16 @@ impl Slot {
     /// The process id of the worker, if one runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.as_ref().filter(|child| !child.is_dead()).map(Child::pid)
+    }
+
+    /// Which walls stand around its worker, once one was ready.
+    pub(crate) fn walls(&self) -> Option<Walls> {
+        self.standing.as_ref().map(|standing| standing.walls)
+    }
+
+    /// Which walls do not stand around its worker, and why.
+    pub(crate) fn missing_walls(&self) -> &[(Wall, String)] {
+        self.standing.as_ref().map_or(&[], |standing| &standing.missing)
     }
 
     /// The number of the instance that runs, or ran last.

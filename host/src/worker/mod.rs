@@ -2,6 +2,7 @@
 //! The steps stand in the order of `docs/worker.md`; each is a line here and a file elsewhere.
 
 mod compile;
+mod directories;
 pub(crate) mod instance;
 mod load;
 mod serve;
@@ -12,21 +13,26 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::cage::process::{self, Allowance};
-use crate::control::{self, BUILD, CompileJob, EnvJob, FromWorker, GuestFault, Job, Received};
+use crate::cage::Standing;
+use crate::cage::process::{self, Allowance, Plan};
+use crate::cage::seccomp::{Allow, OUTPUT, PLUGIN, Purpose};
+use crate::control::{
+    self, BUILD, Cage, CompileJob, EnvJob, FromWorker, Granted, GrantedDirectory, GuestFault, Job, Received,
+};
 use crate::fault::FaultKind;
 use crate::slab::WorkerSlab;
+use directories::Preopen;
 use instance::{CreateFailure, Instance, InstanceSettings};
-use wasi::LogPipe;
+use wasi::{LogPipe, Outside};
 
 /// Exit status after a panic of the worker's own code; the message is in the log.
 const PANICKED: i32 = 70;
 /// Exit status when the host or the system was not as a worker must find them; the message is in the log.
 const UNSTARTED: i32 = 71;
 
-/// Runs the job that the host has for this process. Never returns to `main`.
-pub(crate) fn run() -> ! {
-    let status = std::panic::catch_unwind(|| match work() {
+/// Runs the job that the host has for this process, behind walls with these system calls. Never returns to `main`.
+pub(crate) fn run(table: &'static [Allow]) -> ! {
+    let status = std::panic::catch_unwind(|| match work(table) {
         Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(io::stderr(), "worker: {error}");
@@ -36,7 +42,7 @@ pub(crate) fn run() -> ! {
     process::exit(status.unwrap_or(PANICKED))
 }
 
-fn work() -> io::Result<()> {
+fn work(table: &'static [Allow]) -> io::Result<()> {
     let control = process::begin()?;
     say(&control, &FromWorker::Hello { build: BUILD.to_owned() })?;
     let (job, descriptors) = match control::receive(control.as_fd(), RecvFlags::empty())? {
@@ -45,26 +51,62 @@ fn work() -> io::Result<()> {
         other => return Err(io::Error::other(format!("no job came: {other:?}"))),
     };
     let mut descriptors = descriptors.into_iter();
-    let (Some(first), Some(second)) = (descriptors.next(), descriptors.next()) else {
-        return Err(io::Error::other("a job comes with two descriptors"));
-    };
-    let directories: Vec<OwnedFd> = descriptors.collect();
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor of the job did not come"));
     match job {
-        Job::Compile(job) => compile_plugin(&control, &job, first, second),
-        Job::Describe(job) => describe_plugin(&control, &job, first, second),
-        Job::Env(job) => serve_env(control, &job, first, second, directories),
+        Job::Check(cage) => check_walls(control, &cage, table),
+        Job::Compile(job) => compile_plugin(control, &job, next()?, next()?, table),
+        Job::Describe(job) => describe_plugin(control, &job, next()?, next()?, table),
+        Job::Env(job) => serve_env(control, &job, next()?, next()?, descriptors.collect(), table),
+    }
+}
+
+/// Puts up the walls up to filter one, and says which stand. False: one that was required does not, and the host ends
+/// this process; it must not go on.
+fn lock(control: &OwnedFd, plan: &Plan<'_>, cage: &Cage) -> io::Result<Option<Standing>> {
+    let standing = process::lock(plan)?;
+    say(control, &FromWorker::Locked(standing.clone()))?;
+    Ok(standing.lacks(cage.required).is_none().then_some(standing))
+}
+
+/// Mode check: the walls, and nothing behind them.
+fn check_walls(control: OwnedFd, cage: &Cage, table: &'static [Allow]) -> io::Result<()> {
+    let allowance = Allowance::of_env(0);
+    let plan = Plan { walls: cage.walls, allowance, directories: Vec::new(), table, purpose: Purpose::PURE };
+    match lock(&control, &plan, cage)? {
+        Some(standing) => process::seal(&plan, &standing),
+        None => Ok(()),
     }
 }
 
 /// Mode compile: a plugin's bytes in, code out. Nothing of the plugin is run.
-fn compile_plugin(control: &OwnedFd, job: &CompileJob, plugin: OwnedFd, output: OwnedFd) -> io::Result<()> {
-    process::lock(&Allowance {
-        data_bytes: job.memory_bytes_max,
-        file_bytes: job.output_bytes_max,
-        cpu_seconds: Some(job.cpu_seconds_max),
-    })?;
-    let mut wasm = Vec::new();
-    std::fs::File::from(plugin).read_to_end(&mut wasm)?;
+fn compile_plugin(
+    control: OwnedFd,
+    job: &CompileJob,
+    plugin: OwnedFd,
+    output: OwnedFd,
+    table: &'static [Allow],
+) -> io::Result<()> {
+    // The filter knows both by their numbers.
+    if (plugin.as_raw_fd() as u64, output.as_raw_fd() as u64) != (PLUGIN, OUTPUT) {
+        return Err(io::Error::other("a compile process was started with descriptors open"));
+    }
+    let plan = Plan {
+        walls: job.cage.walls,
+        allowance: Allowance {
+            data_bytes: job.memory_bytes_max,
+            file_bytes: job.output_bytes_max,
+            descriptors: 0,
+            cpu_seconds: Some(job.cpu_seconds_max),
+        },
+        directories: Vec::new(),
+        table,
+        purpose: Purpose::Compile,
+    };
+    if lock(&control, &plan, &job.cage)?.is_none() {
+        return Ok(());
+    }
+    let mut wasm = vec![0; usize::try_from(job.plugin_bytes).map_err(io::Error::other)?];
+    std::fs::File::from(plugin).read_exact(&mut wasm)?;
     let answer = match compile::compile(&wasm, &job.engine) {
         Ok(compiled) => {
             std::fs::File::from(output).write_all(&compiled.code)?;
@@ -72,26 +114,34 @@ fn compile_plugin(control: &OwnedFd, job: &CompileJob, plugin: OwnedFd, output: 
         }
         Err(error) => FromWorker::NotCompiled(brief(error.to_string())),
     };
-    say(control, &answer)
+    say(&control, &answer)
 }
 
 /// Mode describe: loads the code and asks it who it is.
-fn describe_plugin(control: &OwnedFd, job: &EnvJob, slab: OwnedFd, code: OwnedFd) -> io::Result<()> {
-    let slab = WorkerSlab::map(slab.as_fd())?;
-    process::lock(&Allowance::of_env(job.memory_bytes))?;
-    let description = instance_of(job, &code).and_then(|mut instance| {
-        let mut description = instance.describe()?;
-        description.interface.clone_from(&job.interface);
-        description.encode().map_err(|what| refused(FaultKind::Compile, what))
-    });
+fn describe_plugin(
+    control: OwnedFd,
+    job: &EnvJob,
+    slab: OwnedFd,
+    code: OwnedFd,
+    table: &'static [Allow],
+) -> io::Result<()> {
+    let mapped = WorkerSlab::map(slab.as_fd())?;
+    drop(slab);
+    let Some(loaded) = load_code(&control, job, code, &[], table)? else { return Ok(()) };
+    let description =
+        loaded.and_then(|loaded| instance_of(job, &loaded, Outside::default())).and_then(|mut instance| {
+            let mut description = instance.describe()?;
+            description.interface.clone_from(&job.interface);
+            description.encode().map_err(|what| refused(FaultKind::Compile, what))
+        });
     match description {
-        Ok(bytes) if slab.write_bulk(0, &bytes) => {
-            say(control, &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) })?;
+        Ok(bytes) if mapped.write_bulk(0, &bytes) => {
+            say(&control, &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) })?;
         }
         Ok(_) => {
-            say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?
+            say(&control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?
         }
-        Err(fault) => say(control, &FromWorker::Fault(fault))?,
+        Err(fault) => say(&control, &FromWorker::Fault(fault))?,
     }
     // The host reads the slab, then ends this process.
     let _ = control::receive::<control::ToWorker>(control.as_fd(), RecvFlags::empty());
@@ -105,18 +155,16 @@ fn serve_env(
     slab: OwnedFd,
     code: OwnedFd,
     directories: Vec<OwnedFd>,
+    table: &'static [Allow],
 ) -> io::Result<()> {
-    if directories.len() != job.granted.directories.len() {
-        return Err(io::Error::other("a granted directory did not come"));
-    }
+    let outside = outside_of(&job.granted, directories)?;
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    process::lock(&Allowance::of_env(job.memory_bytes))?;
-    let mut instance = match instance_of(job, &code) {
+    let Some(loaded) = load_code(&control, job, code, &outside.directories, table)? else { return Ok(()) };
+    let mut instance = match loaded.and_then(|loaded| instance_of(job, &loaded, outside)) {
         Ok(instance) => instance,
         Err(fault) => return say(&control, &FromWorker::Fault(fault)),
     };
-    drop(code);
     let spec = match instance.create(&job.config) {
         Ok(spec) => spec,
         Err(CreateFailure::Config(errors)) => return say(&control, &FromWorker::ConfigRefused(errors)),
@@ -133,18 +181,59 @@ fn serve_env(
     served.run(&bytes)
 }
 
-/// Loads the code and instantiates it.
-fn instance_of(job: &EnvJob, code: &OwnedFd) -> Result<Instance, GuestFault> {
+/// Filter one, the code, filter two: afterwards the first instruction of the guest may run. Nothing: a required wall
+/// does not stand.
+fn load_code(
+    control: &OwnedFd,
+    job: &EnvJob,
+    code: OwnedFd,
+    directories: &[Preopen],
+    table: &'static [Allow],
+) -> io::Result<Option<Result<load::Loaded, GuestFault>>> {
+    let granted = &job.granted.directories;
+    let (reads, writes) = (!granted.is_empty(), granted.iter().any(|directory| directory.writable));
+    let plan = Plan {
+        walls: job.cage.walls,
+        allowance: directories::allow(&job.granted, Allowance::of_env(job.memory_bytes)),
+        directories: directories.iter().map(|given| (given.directory.as_fd(), given.writable)).collect(),
+        table,
+        purpose: Purpose::Env { reads, writes, sleeps: job.granted.real_clock },
+    };
+    let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
-    let loaded = load::load(&path, &job.engine, &job.interface)
-        .map_err(|error| refused(FaultKind::CreateFailed, error.to_string()))?;
+    let loaded = load::load(&path, &job.engine, &job.interface);
+    // The engine has a descriptor of its own.
+    drop(code);
+    process::seal(&plan, &standing)?;
+    Ok(Some(loaded.map_err(|error| refused(FaultKind::CreateFailed, error.to_string()))))
+}
+
+/// What a job grants, with the descriptors that came for it.
+fn outside_of(granted: &Granted, directories: Vec<OwnedFd>) -> io::Result<Outside> {
+    if directories.len() != granted.directories.len() {
+        return Err(io::Error::other("a granted directory did not come"));
+    }
+    let preopen = |(granted, directory): (&GrantedDirectory, OwnedFd)| Preopen {
+        guest: granted.guest.clone(),
+        writable: granted.writable,
+        directory,
+    };
+    Ok(Outside {
+        directories: granted.directories.iter().zip(directories).map(preopen).collect(),
+        real_clock: granted.real_clock,
+        real_random: granted.real_random,
+    })
+}
+
+/// Instantiates.
+fn instance_of(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<Instance, GuestFault> {
     let settings = InstanceSettings {
         memory_bytes: job.memory_bytes,
         fuel_per_step: job.fuel_per_step,
         clock_step: job.clock_step,
         plugin_sha256: job.plugin_sha256,
     };
-    Instance::new(&loaded, &settings, Box::new(LogPipe))
+    Instance::new(loaded, &settings, outside, Box::new(LogPipe))
 }
 
 fn refused(kind: FaultKind, message: String) -> GuestFault {

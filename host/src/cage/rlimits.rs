@@ -1,0 +1,60 @@
+//! A part of WALL 2: what a worker may use of the machine.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// Bytes beyond the guest's memory limit that a worker may make writable: the engine's tables and handles, the lists of
+/// one call (a frame of 32 MiB is held three times at most), heap and stacks.
+const DATA_MARGIN_BYTES: u64 = 160 << 20;
+
+/// Descriptors of a worker that was granted nothing: null twice, log, control, code, and what a message brings until it
+/// is closed.
+const DESCRIPTORS_MAX: u64 = 16;
+
+/// Bounds of one worker, by its purpose.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    /// Bytes it may make writable.
+    pub data_bytes: u64,
+    /// Bytes of one file it may write: 0, but for a compiler's output and for files in a granted directory.
+    pub file_bytes: u64,
+    /// Descriptors beyond a worker's own: granted directories, and the files that a guest has open in them.
+    pub descriptors: u64,
+    /// Seconds of processor time, if bounded.
+    pub cpu_seconds: Option<u64>,
+}
+
+impl Allowance {
+    /// An env's that was granted nothing: its memory, and what surrounds it.
+    pub fn of_env(memory_bytes: u64) -> Allowance {
+        let data_bytes = memory_bytes.saturating_add(DATA_MARGIN_BYTES);
+        Allowance { data_bytes, file_bytes: 0, descriptors: 0, cpu_seconds: None }
+    }
+}
+
+/// Sets the limits, for good: soft and hard alike.
+///
+/// # Errors
+/// A limit of the host's own is lower than one that is to be set.
+pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
+    let limit = |resource, value: u64| {
+        let limit = Rlimit { current: Some(value), maximum: Some(value) };
+        setrlimit(resource, limit)
+    };
+    // A core dump would leave the env's memory behind.
+    limit(Resource::Core, 0)?;
+    // Writing to a regular file kills by SIGXFSZ, so the log is a pipe. Where files were granted a guest is told `EFBIG`.
+    limit(Resource::Fsize, allowance.file_bytes)?;
+    if allowance.file_bytes > 0 {
+        // SAFETY: an ignored signal runs no code.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    }
+    limit(Resource::Nofile, DESCRIPTORS_MAX + allowance.descriptors)?;
+    // DATA and not AS: the latter counts the engine's 4 GiB reservations.
+    limit(Resource::Data, allowance.data_bytes)?;
+    if let Some(seconds) = allowance.cpu_seconds {
+        limit(Resource::Cpu, seconds)?;
+    }
+    Ok(())
+}

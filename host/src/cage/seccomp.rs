@@ -1,0 +1,301 @@
+//! A part of WALL 2: the kernel. Every system call that a locked worker has, with its reason; any other ends the process
+//! by SIGSYS. Holds the network wall too, since Landlock does not (`landlock`).
+//!
+//! Registers alone are compared, never memory that a call points to: that could change under the comparison. Two filters
+//! are stacked: the first stands before a stranger's code is loaded and allows the loading, the second takes that away
+//! before the code runs. Tests walk this table: a row that nothing needs fails one, and so does a changed argument that
+//! passes.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
+/// One way in which a system call is allowed. A call with several rows is allowed by any of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Allow {
+    /// Its name.
+    pub call: &'static str,
+    /// Its number here.
+    pub number: libc::c_long,
+    /// Which workers have it.
+    pub of: Of,
+    /// What its registers must hold; those not named may hold anything.
+    pub arguments: &'static [Argument],
+    /// What the kernel does.
+    pub answer: Answer,
+    /// What dies without it.
+    pub why: &'static str,
+}
+
+/// What a row leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The call is made.
+    Done,
+    /// The call is not made and fails with `EPERM`: honest code asks, and goes on when it is told no.
+    Denied,
+}
+
+/// A condition on one register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// Argument number, value; an `int` or a descriptor: the kernel looks at 32 bits.
+    Is(u8, u64),
+    /// Argument number, bits: no other bit of the 64 is set.
+    Only(u8, u64),
+}
+
+/// Who has a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Every worker.
+    Every,
+    /// A compile process.
+    Compiler,
+    /// An env's worker, and one that describes.
+    Env,
+    /// The same, until its code is loaded: filter one only.
+    Loading,
+    /// An env's worker with a granted directory.
+    Reader,
+    /// An env's worker with a granted directory that it may write to.
+    Writer,
+    /// An env's worker with `clock=real`.
+    Sleeper,
+}
+
+/// What a worker is for, as far as its filters are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To compile a plugin.
+    Compile,
+    /// To be an env, or to describe one.
+    Env {
+        /// With a granted directory.
+        reads: bool,
+        /// With a granted directory that it may write to.
+        writes: bool,
+        /// With `clock=real`.
+        sleeps: bool,
+    },
+}
+
+impl Purpose {
+    /// An env that was granted nothing.
+    pub const PURE: Purpose = Purpose::Env { reads: false, writes: false, sleeps: false };
+
+    /// Whether a worker has a row, before its code is loaded (filter one) or after (filter two).
+    pub fn has(self, of: Of, loading: bool) -> bool {
+        match (self, of) {
+            (_, Of::Every) | (Purpose::Compile, Of::Compiler) | (Purpose::Env { .. }, Of::Env) => true,
+            (Purpose::Env { .. }, Of::Loading) => loading,
+            (Purpose::Env { reads, .. }, Of::Reader) => reads,
+            (Purpose::Env { writes, .. }, Of::Writer) => writes,
+            (Purpose::Env { sleeps, .. }, Of::Sleeper) => sleeps,
+            _ => false,
+        }
+    }
+}
+
+/// The descriptors that rows name: standard error, the control socket, and a compiler's plugin and output, which are the
+/// first two that come over it.
+const LOG: u64 = 2;
+const CONTROL: u64 = super::process::CONTROL as u64;
+/// The descriptor of the plugin in a compile process.
+pub const PLUGIN: u64 = 4;
+/// The descriptor of the code that a compile process writes.
+pub const OUTPUT: u64 = 5;
+
+const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+const CODE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+/// Not `MAP_SHARED`: nothing is mapped that anybody else could write, the slab of another env for one.
+const PRIVATE: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE) as u64;
+const WAIT: u64 = libc::FUTEX_WAIT as u64;
+const WAKE: u64 = libc::FUTEX_WAKE as u64;
+const WAKE_PRIVATE: u64 = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as u64;
+const READ_ONLY: u64 = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+const NO_NEW_PRIVS: u64 = libc::PR_SET_NO_NEW_PRIVS as u64;
+/// Bytes of `struct open_how`.
+const OPEN_HOW: u64 = 24;
+const EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
+const NO_FOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
+const REMOVE_DIR: u64 = libc::AT_REMOVEDIR as u64;
+const GET_FLAGS: u64 = libc::F_GETFL as u64;
+const APPEND: u64 = libc::RWF_APPEND as u64;
+const MONOTONIC: u64 = libc::CLOCK_MONOTONIC as u64;
+
+macro_rules! allow {
+    ($($of:ident $call:ident, $number:ident, [$($argument:expr),*], $answer:ident, $why:literal;)*) => {
+        &[$(Allow {
+            call: stringify!($call),
+            number: libc::$number,
+            of: Of::$of,
+            arguments: &[$($argument),*],
+            answer: Answer::$answer,
+            why: $why,
+        }),*]
+    };
+}
+
+use Argument::{Is, Only};
+
+/// Every row there is.
+#[rustfmt::skip]
+pub const TABLE: &[Allow] = allow! {
+    // who   call             number               registers                                 answer  what dies without it
+    Env      futex,           SYS_futex,           [Is(1, WAIT)],                            Done,   "waiting for a turn";
+    Env      futex,           SYS_futex,           [Is(1, WAKE)],                            Done,   "answering a turn";
+    Every    futex,           SYS_futex,           [Is(1, WAKE_PRIVATE)],                    Done,   "std's locks, when a panic is told";
+    Env      restart_syscall, SYS_restart_syscall, [],                                       Done,   "waiting on, after a stop and a continue";
+    Every    sendmsg,         SYS_sendmsg,         [Is(0, CONTROL)],                         Done,   "telling the host: faults, answers";
+    Env      recvmsg,         SYS_recvmsg,         [Is(0, CONTROL)],                         Done,   "being told: calls, reset options";
+    Every    write,           SYS_write,           [Is(0, LOG)],                             Done,   "the guest's output, a panic's message";
+    Every    mmap,            SYS_mmap,            [Only(2, READ_WRITE), Only(3, PRIVATE)],  Done,   "memory: malloc, instances";
+    Every    munmap,          SYS_munmap,          [],                                       Done,   "giving memory back";
+    Every    mremap,          SYS_mremap,          [],                                       Done,   "large blocks that grow";
+    Every    brk,             SYS_brk,             [],                                       Done,   "small blocks";
+    Env      mprotect,        SYS_mprotect,        [Only(2, READ_WRITE)],                    Done,   "a memory that grows";
+    Every    getrandom,       SYS_getrandom,       [],                                       Done,   "the keys of hash maps; `random=real`";
+    Every    close,           SYS_close,           [],                                       Done,   "descriptors that are done with";
+    Every    exit_group,      SYS_exit_group,      [],                                       Done,   "ending";
+    Every    rt_sigaction,    SYS_rt_sigaction,    [],                                       Done,   "trap handlers; taking them back when the worker itself crashes";
+    Every    rt_sigreturn,    SYS_rt_sigreturn,    [],                                       Done,   "going on after a trap; ending by a crash";
+    Every    rt_sigprocmask,  SYS_rt_sigprocmask,  [],                                       Done,   "abort()";
+    Every    getpid,          SYS_getpid,          [],                                       Done,   "abort()";
+    Every    gettid,          SYS_gettid,          [],                                       Done,   "a panic's message";
+    Every    tgkill,          SYS_tgkill,          [],                                       Denied, "abort(), which ends by a crash when it may not signal itself";
+    Every    clock_gettime,   SYS_clock_gettime,   [],                                       Done,   "reading the clock, where the vDSO cannot";
+    // Until the code is loaded.
+    Loading  openat,          SYS_openat,          [Is(2, READ_ONLY)],                       Done,   "opening the code by /proc/self/fd";
+    Loading  statx,           SYS_statx,           [],                                       Done,   "its size";
+    Loading  mprotect,        SYS_mprotect,        [Only(2, CODE)],                          Done,   "making it code";
+    Loading  sigaltstack,     SYS_sigaltstack,     [],                                       Done,   "the stack for traps";
+    Loading  prctl,           SYS_prctl,           [Is(0, NO_NEW_PRIVS), Is(1, 1)],          Done,   "filter two";
+    Loading  seccomp,         SYS_seccomp,         [],                                       Done,   "filter two";
+    // A compile process.
+    Compiler read,            SYS_read,            [Is(0, PLUGIN)],                          Done,   "the plugin";
+    Compiler write,           SYS_write,           [Is(0, OUTPUT)],                          Done,   "its code";
+    // A granted directory. Which path a call means is in memory that it points to: Landlock's to confine.
+    Reader   openat2,         SYS_openat2,         [Is(3, OPEN_HOW)],                        Done,   "opening, beneath the directory";
+    Reader   openat,          SYS_openat,          [],                                       Denied, "a file that may not be written: WASI's crate tries this next";
+    Reader   statx,           SYS_statx,           [Is(2, EMPTY_PATH)],                      Done,   "what an open file is";
+    Reader   statx,           SYS_statx,           [Is(2, NO_FOLLOW)],                       Done,   "what a name is";
+    Reader   getdents64,      SYS_getdents64,      [],                                       Done,   "listing";
+    Reader   readlinkat,      SYS_readlinkat,      [],                                       Done,   "where a symbolic link leads";
+    Reader   pread64,         SYS_pread64,         [],                                       Done,   "reading";
+    Reader   fcntl,           SYS_fcntl,           [Is(1, GET_FLAGS)],                       Done,   "what a file was opened for";
+    Reader   fadvise64,       SYS_fadvise64,       [],                                       Done,   "advice on what is read next";
+    Reader   fsync,           SYS_fsync,           [],                                       Done,   "`sync`";
+    Reader   fdatasync,       SYS_fdatasync,       [],                                       Done,   "`sync-data`";
+    // A granted directory that may be written to.
+    Writer   pwrite64,        SYS_pwrite64,        [],                                       Done,   "writing";
+    Writer   pwritev2,        SYS_pwritev2,        [Is(5, APPEND)],                          Done,   "appending";
+    Writer   ftruncate,       SYS_ftruncate,       [],                                       Done,   "`set-size`";
+    Writer   mkdirat,         SYS_mkdirat,         [],                                       Done,   "making a directory";
+    Writer   unlinkat,        SYS_unlinkat,        [Is(2, 0)],                               Done,   "removing a file";
+    Writer   unlinkat,        SYS_unlinkat,        [Is(2, REMOVE_DIR)],                      Done,   "removing a directory";
+    Writer   renameat,        SYS_renameat,        [],                                       Done,   "renaming";
+    Writer   linkat,          SYS_linkat,          [Is(4, 0)],                               Done,   "a hard link";
+    Writer   symlinkat,       SYS_symlinkat,       [],                                       Denied, "a symbolic link: a trap for whoever follows it outside";
+    Writer   utimensat,       SYS_utimensat,       [Is(3, 0)],                               Done,   "an open file's times";
+    Writer   utimensat,       SYS_utimensat,       [Is(3, NO_FOLLOW)],                       Done,   "a name's times";
+    // `clock=real`.
+    Sleeper  clock_nanosleep, SYS_clock_nanosleep, [Is(0, MONOTONIC), Is(1, 0)],             Done,   "waiting in real time";
+};
+
+/// The filter that stands while code is loaded.
+///
+/// # Errors
+/// The system has no seccomp filters, or refuses this one.
+pub(super) fn filter_one(table: &[Allow], purpose: Purpose) -> Result<(), seccompiler::Error> {
+    // In a filter of its own, because one filter knows one answer beside its default. First, because installing it takes
+    // calls that the next one forbids.
+    deny(&denied(table, purpose, true))?;
+    seccompiler::apply_filter(&program(table, |of| purpose.has(of, true))?)
+}
+
+/// The filter for good.
+///
+/// # Errors
+/// The system's.
+pub(super) fn filter_two(table: &[Allow], purpose: Purpose) -> Result<(), seccompiler::Error> {
+    let before = denied(table, purpose, true);
+    let now: Vec<i64> = denied(table, purpose, false).into_iter().filter(|number| !before.contains(number)).collect();
+    deny(&now)?;
+    seccompiler::apply_filter(&program(table, |of| purpose.has(of, false))?)
+}
+
+/// The calls that are denied in words, those apart that another row allows.
+fn denied(table: &[Allow], purpose: Purpose, loading: bool) -> Vec<i64> {
+    let rows = || table.iter().filter(|row| purpose.has(row.of, loading));
+    let done: Vec<i64> = rows().filter(|row| row.answer == Answer::Done).map(|row| row.number).collect();
+    let denied = rows().filter(|row| row.answer == Answer::Denied).map(|row| row.number);
+    denied.filter(|number| !done.contains(number)).collect()
+}
+
+fn deny(numbers: &[i64]) -> Result<(), seccompiler::Error> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let rules = numbers.iter().map(|number| (*number, Vec::new())).collect();
+    let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let program: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch()?)?.try_into()?;
+    seccompiler::apply_filter(&program)
+}
+
+/// The rows that `has` picks, as a program. What a filter before this one denies is let through to it.
+fn program(table: &[Allow], has: impl Fn(Of) -> bool) -> Result<BpfProgram, seccompiler::Error> {
+    let mut calls: BTreeMap<i64, Vec<&[Argument]>> = BTreeMap::new();
+    for row in table.iter().filter(|row| has(row.of)) {
+        calls.entry(row.number).or_default().push(row.arguments);
+    }
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for (number, rows) in calls {
+        let mut alternatives = Vec::new();
+        // No alternatives mean no conditions: one row without any is that.
+        if rows.iter().all(|arguments| !arguments.is_empty()) {
+            for arguments in rows {
+                let conditions = arguments.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
+                alternatives.push(SeccompRule::new(conditions)?);
+            }
+        }
+        rules.insert(number, alternatives);
+    }
+    Ok(SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch()?)?.try_into()?)
+}
+
+fn condition(argument: &Argument) -> Result<SeccompCondition, seccompiler::BackendError> {
+    match *argument {
+        Is(index, value) => SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value),
+        Only(index, bits) => SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(!bits), 0),
+    }
+}
+
+fn arch() -> Result<TargetArch, seccompiler::BackendError> {
+    std::env::consts::ARCH.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_denied_at_most_where_nothing_allows_it() {
+        let all = Purpose::Env { reads: true, writes: true, sleeps: true };
+        assert_eq!(denied(TABLE, Purpose::PURE, true), [libc::SYS_tgkill]);
+        assert_eq!(denied(TABLE, all, true), [libc::SYS_tgkill, libc::SYS_symlinkat]);
+        assert!(denied(TABLE, all, false).contains(&libc::SYS_openat));
+    }
+
+    #[test]
+    fn programs_compile_for_every_purpose() {
+        for purpose in [Purpose::Compile, Purpose::PURE, Purpose::Env { reads: true, writes: true, sleeps: true }] {
+            for loading in [true, false] {
+                let program = program(TABLE, |of| purpose.has(of, loading)).expect("a program");
+                assert!((50..700).contains(&program.len()), "{purpose:?}: {} instructions", program.len());
+            }
+        }
+    }
+}

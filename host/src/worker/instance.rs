@@ -16,7 +16,7 @@ use crate::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX, ViewLayout};
 use crate::spec::{Description, RenderMode, Spec};
 use crate::text::cut;
 use crate::worker::load::Loaded;
-use crate::worker::wasi::{Exit, Guest, Log, Mark, key_create, key_reseed, key_reset};
+use crate::worker::wasi::{Exit, Guest, Log, Mark, Outside, key_create, key_reseed, key_reset};
 
 /// Fuel of a call that is bounded by time alone: more than any call burns in the time it has.
 const FUEL_UNBOUNDED: u64 = u64::MAX;
@@ -151,9 +151,14 @@ impl Instance {
     /// # Errors
     ///
     /// A fault of kind `memory`, `trap` or `stack_overflow`: a limit was reached, or the guest's start trapped.
-    pub(crate) fn new(loaded: &Loaded, settings: &InstanceSettings, log: Box<dyn Log>) -> Result<Instance, GuestFault> {
+    pub(crate) fn new(
+        loaded: &Loaded,
+        settings: &InstanceSettings,
+        outside: Outside,
+        log: Box<dyn Log>,
+    ) -> Result<Instance, GuestFault> {
         let limiter = MemoryLimiter::new(settings.memory_bytes);
-        let guest = Guest::new(limiter, key_create(&settings.plugin_sha256, ""), log);
+        let guest = Guest::new(limiter, key_create(&settings.plugin_sha256, ""), outside, log);
         let mut store = Store::new(&loaded.engine, guest);
         store.limiter(|guest| &mut guest.limiter);
         cap_store(&mut store);
@@ -594,7 +599,8 @@ mod tests {
                 clock_step: Duration::from_millis(20),
                 plugin_sha256: [0; 32],
             };
-            let mut instance = Instance::new(loaded, &settings, Box::new(LogPipe)).expect("an instance");
+            let mut instance =
+                Instance::new(loaded, &settings, Outside::default(), Box::new(LogPipe)).expect("an instance");
             instance.create(config).expect("an env");
             instance
         }

@@ -1,11 +1,11 @@
-//! What a guest sees of the world: virtual clocks, seeded randomness, a log, and otherwise nothing.
+//! What a guest sees of the world: virtual clocks, seeded randomness, a log, and otherwise what it was granted.
 //!
 //! The contract is `docs/guest.md`'s: no arguments, no environment variables, no directories but granted ones, stdin
 //! at its end, stdout and stderr to the log. The engine's WASI crate brings the resource tables, stream and pollable
 //! types; what *happens* in a call is here, and synchronous: the crate's own synchronous shims start a runtime with
 //! threads at the first blocking call and really sleep under a virtual clock, and a worker has one thread.
 //!
-//! A granted directory goes into [`preopens`], a granted socket in place of the denials of [`sockets`], and the
+//! Granted directories are `worker/directories`. A granted socket goes in place of the denials of [`sockets`], and the
 //! descriptors that a poll may then wait for into [`drive`].
 
 use std::future::Future;
@@ -13,13 +13,14 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use rand::rngs::SysRng;
 use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::{Rng, SeedableRng, TryRng};
+use rustix::thread::{ClockId, NanosleepRelativeResult};
 use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
 use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
@@ -32,6 +33,7 @@ use wasmtime_wasi_io::bindings::wasi::io as asynchronous;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, OutputStream, StreamError, StreamResult};
 
+use super::directories::{Directories, Preopen};
 use crate::cage::wasm::{MemoryLimiter, RANDOM_BYTES_MAX, WRITE_BYTES_MAX, resource_table};
 
 /// What the wall clock shows at the instance's start: 2000-01-01T00:00:00Z, in seconds since 1970.
@@ -40,43 +42,68 @@ const WALL_CLOCK_START_SECONDS: u64 = 946_684_800;
 /// What a reading adds to the clocks. A clock that stands still is an endless loop for somebody.
 const READING_NS: u64 = 1_000;
 
+/// The resolution of the machine's clocks: what every Linux with high-resolution timers answers. To ask would be one more
+/// system call that a worker may make.
+const REAL_RESOLUTION_NS: u64 = 1;
+
+/// What of the world outside a guest is given. The default is nothing.
+#[derive(Default)]
+pub(crate) struct Outside {
+    /// Directories, in the order that the guest finds them in.
+    pub(crate) directories: Vec<Preopen>,
+    /// The machine's clocks in place of virtual ones.
+    pub(crate) real_clock: bool,
+    /// The kernel's randomness in place of the seeded stream.
+    pub(crate) real_random: bool,
+}
+
 /// The store's data: everything of one guest that is not wasm.
 pub(crate) struct Guest {
     /// Bounds memories and tables; the store asks it.
     pub(crate) limiter: MemoryLimiter,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
+    pub(super) directories: Directories,
     clock: Arc<Clock>,
     random: Random,
     log: SharedLog,
-    // Both as the crate makes them when nothing is granted: no directory, no address.
-    filesystem: WasiFilesystemCtx,
+    // As the crate makes it when nothing is granted: no address.
     sockets: WasiSocketsCtx,
 }
 
-/// A point of virtual time and of the random stream, to go back to.
-#[derive(Clone, Copy)]
+/// A point of virtual time and of the random stream, to go back to. What is real has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
+    clock: Option<ClockMark>,
+    random: Option<RandomMark>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ClockMark {
     now: u64,
-    step_began: Option<u64>,
+    step_began: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RandomMark {
     key: [u8; 32],
     position: u128,
 }
 
 impl Guest {
     /// A guest's world at the instance's start. `key` is the random stream's, see [`key_create`].
-    pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], log: Box<dyn Log>) -> Guest {
+    pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], outside: Outside, log: Box<dyn Log>) -> Guest {
         Guest {
             limiter,
             table: resource_table(),
-            clock: Arc::new(Clock::default()),
-            random: Random::new(key),
+            directories: Directories::new(outside.directories),
+            clock: Arc::new(if outside.real_clock { Clock::real() } else { Clock::default() }),
+            random: if outside.real_random { Random::Kernel } else { Random::seeded(key) },
             log: Arc::new(Mutex::new(log)),
-            filesystem: WasiFilesystemCtx::default(),
             sockets: WasiSocketsCtx::default(),
         }
     }
 
-    /// Moves the clocks to a step's beginning: now, or `clock_step` after the beginning of the step before, whichever
+    /// Moves virtual clocks to a step's beginning: now, or `clock_step` after the beginning of the step before, whichever
     /// is later.
     pub(crate) fn begin_step(&mut self, clock_step: Duration) {
         self.clock.begin_step(u64::try_from(clock_step.as_nanos()).unwrap_or(u64::MAX));
@@ -84,24 +111,22 @@ impl Guest {
 
     /// Begins a new random stream.
     pub(crate) fn rekey(&mut self, key: [u8; 32]) {
-        self.random = Random::new(key);
+        self.random.rekey(key);
     }
 
     /// Where clocks and random stream are.
     pub(crate) fn mark(&self) -> Mark {
-        let Random { key, stream } = &self.random;
-        Mark { now: self.clock.now(), step_began: self.clock.step_began(), key: *key, position: stream.get_word_pos() }
+        Mark { clock: self.clock.mark(), random: self.random.mark() }
     }
 
-    /// Goes back to a mark, after a call that is no event of the rollout: a replay does not make it.
+    /// Goes back to a mark, after a call that is no event of the rollout: a replay does not make it. What the call did to
+    /// a granted directory stays done.
     pub(crate) fn rewind(&mut self, mark: &Mark) {
-        self.clock.now.store(mark.now, Ordering::Relaxed);
-        self.clock.step_began.store(mark.step_began.unwrap_or(NEVER), Ordering::Relaxed);
-        if self.random.key != mark.key {
-            self.random = Random::new(mark.key);
+        if let Some(mark) = &mark.clock {
+            self.clock.rewind(mark);
         }
-        if self.random.stream.get_word_pos() != mark.position {
-            self.random.stream.set_word_pos(mark.position);
+        if let Some(mark) = &mark.random {
+            self.random.rewind(mark);
         }
     }
 }
@@ -141,12 +166,9 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     // A guest gets no descriptor from anywhere but the preopens, so with none granted no function of `types` can be
     // called but those that look into an error.
     preopens::add_to_linker::<Guest, Own>(linker, own)?;
-    sync::filesystem::types::add_to_linker::<Guest, WasiFilesystem>(linker, |guest| WasiFilesystemCtxView {
-        ctx: &mut guest.filesystem,
-        table: &mut guest.table,
-    })?;
+    sync::filesystem::types::add_to_linker::<Guest, Own>(linker, own)?;
 
-    // The same with sockets: what makes one is ours and denies; the methods are never reached.
+    // With sockets, what makes one is ours and denies; the methods are never reached.
     fn crates(guest: &mut Guest) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut guest.sockets, table: &mut guest.table }
     }
@@ -172,43 +194,108 @@ impl HasData for Table {
 /// "No such instant" in the clock's words: 584 years after the start.
 const NEVER: u64 = u64::MAX;
 
-/// Virtual time of one instance, in nanoseconds since its start. Atomics only because pollables must be `Send`.
+/// Time of one instance, in nanoseconds since its start.
 #[derive(Debug)]
 struct Clock {
-    now: AtomicU64,
-    /// When the latest step began; [`NEVER`] before the first.
-    step_began: AtomicU64,
+    time: Time,
     /// The earliest deadline that the wait in progress has met; [`NEVER`] if none.
     wanted: AtomicU64,
 }
 
+/// Atomics only because pollables must be `Send`.
+#[derive(Debug)]
+enum Time {
+    /// Goes on by readings, waits and steps.
+    Virtual {
+        now: AtomicU64,
+        /// When the latest step began; [`NEVER`] before the first.
+        step_began: AtomicU64,
+    },
+    /// The machine's, which nobody here moves.
+    Real { start: Instant },
+}
+
 impl Default for Clock {
     fn default() -> Clock {
-        Clock { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER), wanted: AtomicU64::new(NEVER) }
+        let time = Time::Virtual { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER) };
+        Clock { time, wanted: AtomicU64::new(NEVER) }
     }
 }
 
 impl Clock {
+    fn real() -> Clock {
+        Clock { time: Time::Real { start: Instant::now() }, wanted: AtomicU64::new(NEVER) }
+    }
+
     fn now(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
+        match &self.time {
+            Time::Virtual { now, .. } => now.load(Ordering::Relaxed),
+            // Both clocks are read by the vDSO, without a system call, wherever the machine has a usable counter.
+            Time::Real { start } => u64::try_from(start.elapsed().as_nanos()).unwrap_or(NEVER),
+        }
     }
 
     /// A reading by the guest: the time, which then goes on a little.
     fn read(&self) -> u64 {
-        let now = self.now();
-        self.now.store(now.saturating_add(READING_NS), Ordering::Relaxed);
-        now
+        let read = self.now();
+        if let Time::Virtual { now, .. } = &self.time {
+            now.store(read.saturating_add(READING_NS), Ordering::Relaxed);
+        }
+        read
     }
 
-    fn step_began(&self) -> Option<u64> {
-        Some(self.step_began.load(Ordering::Relaxed)).filter(|&began| began != NEVER)
+    /// A reading of the wall clock, since 1970.
+    fn read_wall(&self) -> Duration {
+        match &self.time {
+            Time::Virtual { .. } => Duration::from_secs(WALL_CLOCK_START_SECONDS) + Duration::from_nanos(self.read()),
+            // The interface cannot say a time before 1970.
+            Time::Real { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+        }
+    }
+
+    fn resolution_ns(&self) -> u64 {
+        match &self.time {
+            Time::Virtual { .. } => READING_NS,
+            Time::Real { .. } => REAL_RESOLUTION_NS,
+        }
     }
 
     fn begin_step(&self, clock_step_ns: u64) {
-        let now = self.now();
-        let begin = self.step_began().map_or(now, |began| now.max(began.saturating_add(clock_step_ns)));
-        self.now.store(begin, Ordering::Relaxed);
-        self.step_began.store(begin, Ordering::Relaxed);
+        let Time::Virtual { now, step_began } = &self.time else { return };
+        let (at, before) = (now.load(Ordering::Relaxed), step_began.load(Ordering::Relaxed));
+        let begin = if before == NEVER { at } else { at.max(before.saturating_add(clock_step_ns)) };
+        now.store(begin, Ordering::Relaxed);
+        step_began.store(begin, Ordering::Relaxed);
+    }
+
+    /// Lets the time until `due` pass: at once if it is virtual, asleep if it is real, and then perhaps not all of it.
+    fn wait_until(&self, due: u64) -> wasmtime::Result<()> {
+        match &self.time {
+            Time::Virtual { now, .. } => now.store(due, Ordering::Relaxed),
+            Time::Real { .. } => {
+                let rest = Duration::from_nanos(due.saturating_sub(self.now()));
+                // By its own name and not std's, which is free to choose among three system calls: the filter allows this
+                // one, clock_nanosleep(CLOCK_MONOTONIC, 0), and only to a worker with this grant. A sleep longer than the
+                // call's deadline ends by it, with the worker.
+                let sleep = rustix::thread::clock_nanosleep_relative(ClockId::Monotonic, &rest.try_into()?);
+                if let NanosleepRelativeResult::Err(error) = sleep {
+                    return Err(wasmtime::Error::msg(format!("the system does not sleep: {error}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> Option<ClockMark> {
+        let Time::Virtual { now, step_began } = &self.time else { return None };
+        Some(ClockMark { now: now.load(Ordering::Relaxed), step_began: step_began.load(Ordering::Relaxed) })
+    }
+
+    fn rewind(&self, mark: &ClockMark) {
+        if let Time::Virtual { now, step_began } = &self.time {
+            now.store(mark.now, Ordering::Relaxed);
+            step_began.store(mark.step_began, Ordering::Relaxed);
+        }
     }
 }
 
@@ -235,9 +322,9 @@ impl Pollable for Timer {
 
 /// Runs one of the crate's asynchronous functions to its end on this thread.
 ///
-/// What is not ready is a timer: the clock jumps to the earliest one that the future has asked about, which makes
-/// that one ready, so each round gets on. A wait that nothing ends is a trap. (Granted descriptors will be waited
-/// for here, in real time.)
+/// What is not ready is a timer: the clock jumps to the earliest one that the future has asked about, or a real clock is
+/// waited for, which makes that one ready, so each round gets on. A wait that nothing ends is a trap. (Granted
+/// descriptors will be waited for here, in real time.)
 fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -250,7 +337,7 @@ fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
             NEVER => {
                 return Err(wasmtime::Error::msg("the guest waits for nothing: no timer or stream ends this wait"));
             }
-            due => clock.now.store(due, Ordering::Relaxed),
+            due => clock.wait_until(due)?,
         }
     }
 }
@@ -289,7 +376,7 @@ impl clocks::monotonic_clock::Host for Guest {
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
-        Ok(READING_NS)
+        Ok(self.clock.resolution_ns())
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
@@ -303,17 +390,16 @@ impl clocks::monotonic_clock::Host for Guest {
 
 impl clocks::wall_clock::Host for Guest {
     fn now(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
-        let since_start = Duration::from_nanos(self.clock.read());
-        Ok(clocks::wall_clock::Datetime {
-            seconds: WALL_CLOCK_START_SECONDS + since_start.as_secs(),
-            nanoseconds: since_start.subsec_nanos(),
-        })
+        Ok(datetime(self.clock.read_wall()))
     }
 
     fn resolution(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
-        let nanoseconds = Duration::from_nanos(READING_NS).subsec_nanos();
-        Ok(clocks::wall_clock::Datetime { seconds: 0, nanoseconds })
+        Ok(datetime(Duration::from_nanos(self.clock.resolution_ns())))
     }
+}
+
+fn datetime(duration: Duration) -> clocks::wall_clock::Datetime {
+    clocks::wall_clock::Datetime { seconds: duration.as_secs(), nanoseconds: duration.subsec_nanos() }
 }
 
 impl Guest {
@@ -326,15 +412,23 @@ impl Guest {
 
 // Randomness.
 
-/// The one stream that everything of `wasi:random` draws from, in call order.
-struct Random {
-    key: [u8; 32],
-    stream: ChaCha12Rng,
+/// What everything of `wasi:random` draws from, in call order.
+enum Random {
+    /// One stream from one key.
+    Seeded { key: [u8; 32], stream: Box<ChaCha12Rng> },
+    /// The kernel's, by getrandom(2). No seed reaches it.
+    Kernel,
 }
 
 impl Random {
-    fn new(key: [u8; 32]) -> Random {
-        Random { key, stream: ChaCha12Rng::from_seed(key) }
+    fn seeded(key: [u8; 32]) -> Random {
+        Random::Seeded { key, stream: Box::new(ChaCha12Rng::from_seed(key)) }
+    }
+
+    fn rekey(&mut self, key: [u8; 32]) {
+        if matches!(self, Random::Seeded { .. }) {
+            *self = Random::seeded(key);
+        }
     }
 
     fn bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
@@ -345,9 +439,39 @@ impl Random {
             )));
         }
         let mut bytes = vec![0; length];
-        self.stream.fill_bytes(&mut bytes);
+        match self {
+            Random::Seeded { stream, .. } => stream.fill_bytes(&mut bytes),
+            Random::Kernel => SysRng.try_fill_bytes(&mut bytes).map_err(no_randomness)?,
+        }
         Ok(bytes)
     }
+
+    fn u64(&mut self) -> wasmtime::Result<u64> {
+        match self {
+            Random::Seeded { stream, .. } => Ok(stream.next_u64()),
+            Random::Kernel => SysRng.try_next_u64().map_err(no_randomness),
+        }
+    }
+
+    fn mark(&self) -> Option<RandomMark> {
+        let Random::Seeded { key, stream } = self else { return None };
+        Some(RandomMark { key: *key, position: stream.get_word_pos() })
+    }
+
+    fn rewind(&mut self, mark: &RandomMark) {
+        let Random::Seeded { key, stream } = self else { return };
+        if *key != mark.key {
+            *key = mark.key;
+            **stream = ChaCha12Rng::from_seed(mark.key);
+        }
+        if stream.get_word_pos() != mark.position {
+            stream.set_word_pos(mark.position);
+        }
+    }
+}
+
+fn no_randomness(error: impl std::fmt::Display) -> wasmtime::Error {
+    wasmtime::Error::msg(format!("the system gives no randomness: {error}"))
 }
 
 /// The random stream's key from the instance's start to its first seed. `config` as RFC 8785 JSON, empty before
@@ -380,7 +504,7 @@ impl random::random::Host for Guest {
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random.stream.next_u64())
+        self.random.u64()
     }
 }
 
@@ -390,13 +514,13 @@ impl random::insecure::Host for Guest {
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random.stream.next_u64())
+        self.random.u64()
     }
 }
 
 impl random::insecure_seed::Host for Guest {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        Ok((self.random.stream.next_u64(), self.random.stream.next_u64()))
+        Ok((self.random.u64()?, self.random.u64()?))
     }
 }
 
@@ -656,13 +780,7 @@ impl cli::terminal_stderr::Host for Guest {
     }
 }
 
-// Directories and sockets: none.
-
-impl preopens::Host for Guest {
-    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<preopens::Descriptor>, String)>> {
-        Ok(Vec::new())
-    }
-}
+// Sockets: none.
 
 impl sockets::network::Host for Guest {
     fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<sockets::network::ErrorCode> {
@@ -738,7 +856,11 @@ mod tests {
     }
 
     fn guest() -> Guest {
-        Guest::new(MemoryLimiter::new(0), key_create(&[0; 32], ""), Box::new(Nowhere))
+        guest_with(Outside::default())
+    }
+
+    fn guest_with(outside: Outside) -> Guest {
+        Guest::new(MemoryLimiter::new(0), key_create(&[0; 32], ""), outside, Box::new(Nowhere))
     }
 
     #[test]
@@ -758,7 +880,7 @@ mod tests {
         assert_eq!(guest.clock.now(), 1_000);
         guest.begin_step(STEP);
         assert_eq!(guest.clock.now(), 20_001_000);
-        guest.clock.now.store(90_000_000, Ordering::Relaxed);
+        guest.clock.wait_until(90_000_000).expect("no wait");
         guest.begin_step(STEP);
         assert_eq!(guest.clock.now(), 90_000_000);
     }
@@ -787,7 +909,7 @@ mod tests {
     #[test]
     fn random_streams_are_pinned() {
         // Computed from the contract by other implementations of BLAKE3 and ChaCha12.
-        let first = |key| Random::new(key).stream.next_u64();
+        let first = |key| Random::seeded(key).u64().expect("a draw");
         assert_eq!(first(key_create(&[7; 32], "{}")), 0xb9e8_f9e8_00e3_f22e);
         assert_eq!(first(key_reset(42)), 0xbb87_a03a_b5b1_a79b);
         assert_eq!(first(key_reseed(42)), 0x4b3c_c02c_5bfc_4830);
@@ -797,7 +919,7 @@ mod tests {
     fn all_of_random_draws_from_one_stream_and_a_rewind_takes_draws_back() {
         let mut guest = guest();
         let mark = guest.mark();
-        let drawn: Vec<u64> = (0..4).map(|_| guest.random.stream.next_u64()).collect();
+        let drawn: Vec<u64> = (0..4).map(|_| guest.random.u64().expect("a draw")).collect();
         guest.rewind(&mark);
         assert_eq!(random::random::Host::get_random_u64(&mut guest).expect("a draw"), drawn[0]);
         let seed = random::insecure_seed::Host::insecure_seed(&mut guest).expect("a draw");
@@ -809,8 +931,7 @@ mod tests {
         guest.rekey(key_reset(1));
         guest.clock.read();
         guest.rewind(&mark);
-        assert_eq!(guest.mark().position, mark.position);
-        assert_eq!((guest.mark().key, guest.mark().now), (mark.key, mark.now));
+        assert_eq!(guest.mark(), mark);
     }
 
     #[test]
@@ -819,5 +940,49 @@ mod tests {
         assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX).is_ok());
         assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX + 1).is_err());
         assert!(random::random::Host::get_random_bytes(&mut guest, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_real_clock_is_the_machines_and_nobody_moves_it() {
+        let mut guest = guest_with(Outside { real_clock: true, ..Outside::default() });
+        let mark = guest.mark();
+        let millis = 1_000_000;
+        let timer = clocks::monotonic_clock::Host::subscribe_duration(&mut guest, 30 * millis).expect("a timer");
+        let later = clocks::monotonic_clock::Host::subscribe_duration(&mut guest, 3_600_000 * millis).expect("a timer");
+        let began = Instant::now();
+        assert_eq!(sync::io::poll::Host::poll(&mut guest, vec![later, timer]).expect("indices"), [1]);
+        assert!(began.elapsed() >= Duration::from_millis(25), "{:?}", began.elapsed());
+        let now = clocks::monotonic_clock::Host::now(&mut guest).expect("a time");
+        assert!((30 * millis..60_000 * millis).contains(&now), "{now}");
+
+        guest.begin_step(Duration::from_secs(3_600));
+        guest.begin_step(Duration::from_secs(3_600));
+        guest.rewind(&mark);
+        let after = clocks::monotonic_clock::Host::now(&mut guest).expect("a time");
+        assert!((now..60_000 * millis).contains(&after), "{after}");
+        assert_eq!(clocks::monotonic_clock::Host::resolution(&mut guest).expect("a time"), 1);
+        let wall = clocks::wall_clock::Host::now(&mut guest).expect("a time");
+        let machine = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        assert!(wall.seconds.abs_diff(machine.as_secs()) < 60, "{wall:?}");
+
+        let never = clocks::monotonic_clock::Host::subscribe_instant(&mut guest, u64::MAX).expect("a timer");
+        let error = sync::io::poll::HostPollable::block(&mut guest, never).expect_err("an error");
+        assert!(error.to_string().contains("waits for nothing"), "{error}");
+    }
+
+    #[test]
+    fn real_randomness_knows_no_seed() {
+        let mut guest = guest_with(Outside { real_random: true, ..Outside::default() });
+        let draw = |guest: &mut Guest| random::random::Host::get_random_u64(guest).expect("a draw");
+        let (mark, first) = (guest.mark(), draw(&mut guest));
+        guest.rewind(&mark);
+        let second = draw(&mut guest);
+        guest.rekey(key_create(&[0; 32], ""));
+        let third = draw(&mut guest);
+        assert!(first != second && second != third && third != first);
+        assert_ne!(third, Random::seeded(key_create(&[0; 32], "")).u64().expect("a draw"));
+        let bytes = random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX).expect("bytes");
+        assert!(bytes.iter().any(|&byte| byte != 0) && bytes.len() as u64 == RANDOM_BYTES_MAX);
+        assert!(random::random::Host::get_random_bytes(&mut guest, RANDOM_BYTES_MAX + 1).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What a [`VecEnv`] is made of, and the order in which it is made: plugin, configs, then workers.
+//! What a [`VecEnv`] is made of, and the order in which it is made: grants, plugin, configs, then workers.
 //! Knows what a caller may say; starts nothing but the plugin's compile and describe processes.
 
 use std::path::{Path, PathBuf};
@@ -9,11 +9,13 @@ use serde_json::Value;
 
 use crate::autoreset::Autoreset;
 use crate::cache::Cache;
+use crate::cage::Walls;
 use crate::config::{self, CompleteConfig};
-use crate::control::Granted;
+use crate::control::Cage;
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
+use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected};
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
 use crate::slot::{Slot, Terms};
@@ -42,6 +44,10 @@ pub struct Builder {
     backend: Backend,
     worker: Option<PathBuf>,
     cache: Option<Cache>,
+    cage: Cage,
+    debug: bool,
+    grants: Grants,
+    protected: Vec<Protected>,
 }
 
 impl Builder {
@@ -58,6 +64,10 @@ impl Builder {
             backend: Backend::default(),
             worker: None,
             cache: None,
+            cage: Cage::default(),
+            debug: false,
+            grants: Grants::new(),
+            protected: Vec::new(),
         }
     }
 
@@ -142,11 +152,57 @@ impl Builder {
         self
     }
 
+    /// The walls that are put up around every process of this plugin; all that the system has if not said. Fewer are for
+    /// debugging code that is trusted: [`Walls::NONE`] leaves an env what its user may do.
+    #[must_use]
+    pub fn walls(mut self, walls: Walls) -> Builder {
+        self.cage.walls = walls;
+        self
+    }
+
+    /// The walls without which no process of this plugin goes on, compiling included: [`Walls::SANDBOX`] for code that
+    /// nobody vouches for. None if not said: what the system lacks is reported ([`VecEnv::missing_walls`]).
+    #[must_use]
+    pub fn require_walls(mut self, walls: Walls) -> Builder {
+        self.cage.required = walls;
+        self
+    }
+
+    /// For debugging a plugin: what it prints goes to this program's stderr at once, and is kept nowhere.
+    #[must_use]
+    pub fn debug(mut self) -> Builder {
+        self.debug = true;
+        self
+    }
+
+    /// Gives every env one capability of the outside, beside what it has been given already. Without any it has none.
+    #[must_use]
+    pub fn grant(mut self, grant: Grant) -> Builder {
+        self.grants.add(grant);
+        self
+    }
+
+    /// As [`Builder::grant`], for many.
+    #[must_use]
+    pub fn grants(mut self, grants: Grants) -> Builder {
+        self.grants.extend(grants);
+        self
+    }
+
+    /// Names paths that no grant may reach, beside those that none ever may: the system's own, the cache folder of this
+    /// builder, and, to be written to, the worker program. The library knows no home folder: whoever does names it here.
+    #[must_use]
+    pub fn protect(mut self, paths: impl IntoIterator<Item = Protected>) -> Builder {
+        self.protected.extend(paths);
+        self
+    }
+
     /// Compiles and describes the plugin, validates every config, starts the workers and waits until all are ready.
     ///
     /// # Errors
-    /// [`Error::Usage`]: the plugin cannot be run, a config is wrong (no worker has started then), `create` refuses
-    /// one, or the envs differ in their spaces. [`Error::Fault`]: an env cannot be started within its budget of
+    /// [`Error::Usage`]: a grant is refused (nothing has started then), the plugin cannot be run, a config is wrong or a
+    /// grant that the plugin needs is missing (no env has started then), `create` refuses a config, or the envs differ in
+    /// their spaces. [`Error::Fault`]: an env cannot be started within its budget of
     /// restarts. No process is left behind.
     pub fn build(self) -> Result<VecEnv, Error> {
         let mut envs = self.assemble()?;
@@ -158,12 +214,13 @@ impl Builder {
     /// [`VecEnv::start`] itself.
     ///
     /// # Errors
-    /// As [`Builder::build`], for the plugin and the configs.
+    /// As [`Builder::build`], for the grants, the plugin and the configs.
     pub fn assemble(self) -> Result<VecEnv, Error> {
         let program = start::program(self.worker.as_deref())?;
         self.check()?;
+        let opened = self.grants.open(&self.protected_with(&program))?;
         let prepared = self.prepare_with(&program)?;
-        self.assemble_prepared(prepared, program)
+        self.assemble_prepared(prepared, program, opened)
     }
 
     /// The plugin, compiled and described: what `build` does first.
@@ -176,7 +233,24 @@ impl Builder {
 
     fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
         let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
-        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program)
+        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program, &self.cage)
+    }
+
+    /// What the caller protects, and what is protected because this builder uses it.
+    fn protected_with(&self, program: &Path) -> Vec<Protected> {
+        let cache = self.cache.as_ref().map(|cache| Protected {
+            path: cache.folder().to_owned(),
+            what: "the cache of compiled plugins: code that workers run".to_owned(),
+            extent: Extent::Whole,
+            from: Access::ReadOnly,
+        });
+        let program = Protected {
+            path: program.to_owned(),
+            what: "the program that workers are started from".to_owned(),
+            extent: Extent::Whole,
+            from: Access::ReadWrite,
+        };
+        self.protected.iter().cloned().chain(cache).chain([program]).collect()
     }
 
     /// What can be said without looking at the plugin.
@@ -187,6 +261,9 @@ impl Builder {
         if self.max_episode_steps == Some(0) {
             return Err(UsageError::new("a time limit of 0 steps; an episode has at least one").into());
         }
+        if let Some(wall) = self.cage.required.iter().find(|wall| !self.cage.walls.has(*wall)) {
+            return Err(UsageError::new(format!("the wall `{wall}` is required and switched off at once")).into());
+        }
         let last = (self.envs - 1) as u64;
         if self.seed.checked_add(last).is_none() {
             return Err(UsageError::new(format!("seed {} + env {last} is past 2^64 - 1", self.seed)).into());
@@ -194,7 +271,7 @@ impl Builder {
         Ok(())
     }
 
-    fn assemble_prepared(self, prepared: Prepared, program: PathBuf) -> Result<VecEnv, Error> {
+    fn assemble_prepared(self, prepared: Prepared, program: PathBuf, opened: Opened) -> Result<VecEnv, Error> {
         let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
         for index in 0..self.envs {
             let complete = prepared.schema.complete((self.config)(index)?, prepared.plugin.name())?;
@@ -204,6 +281,8 @@ impl Builder {
                 _ => complete,
             });
         }
+        let Opened { grants, granted, directories } = opened;
+        grants.check_wants(prepared.plugin.name(), &prepared.description.wants)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let terms = Terms {
             prepared,
@@ -214,12 +293,14 @@ impl Builder {
             time_limit: self.max_episode_steps,
             spin_us: if self.envs < cores { WORKER_SPIN_US } else { 0 },
             shape: None,
-            granted: Granted::default(),
-            directories: Vec::new(),
+            cage: self.cage,
+            debug: self.debug,
+            granted,
+            directories,
         };
         let slots = (0u32..).zip(&configs).map(|(index, config)| {
             Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
         });
-        Ok(VecEnv::assembled(slots.collect(), terms, configs, self.seed, self.envs < cores))
+        Ok(VecEnv::assembled(slots.collect(), terms, configs, grants, self.seed, self.envs < cores))
     }
 }

@@ -17,6 +17,7 @@ pub use check::CompleteConfig;
 pub use input::{assign, from_serialize, merge, parse_assignment, parse_file};
 pub use schema::{ConfigSchema, SchemaError};
 pub use words::KeyRow;
+pub(crate) use {input::toml, words::nearest, words::plain};
 
 use std::fmt;
 

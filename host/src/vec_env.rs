@@ -10,11 +10,13 @@ use serde_json::Value;
 
 use crate::batch::{Batch, Steps, Strides};
 use crate::builder::Builder;
+use crate::cage::{Wall, Walls};
 use crate::config::CompleteConfig;
 use crate::control::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::digest::{CallKind, Digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
+use crate::grant::Grants;
 use crate::plugin::{Plugin, Prepared};
 use crate::slab::ViewLayout;
 use crate::slot::{Progress, Shape, Slot, Terms};
@@ -58,6 +60,7 @@ pub struct VecEnv {
     /// Which envs a call has named, to find one named twice.
     seen: Vec<bool>,
     configs: Vec<CompleteConfig>,
+    grants: Grants,
     seed: u64,
 }
 
@@ -83,6 +86,7 @@ impl VecEnv {
         slots: Vec<Slot>,
         terms: Terms,
         configs: Vec<CompleteConfig>,
+        grants: Grants,
         seed: u64,
         roomy: bool,
     ) -> VecEnv {
@@ -95,6 +99,7 @@ impl VecEnv {
             slots,
             terms,
             configs,
+            grants,
             seed,
         }
     }
@@ -453,6 +458,16 @@ impl VecEnv {
         &self.terms.prepared
     }
 
+    /// The walls that stand around every env; those that were asked for, before one has started.
+    pub fn walls(&self) -> Walls {
+        self.slots.iter().filter_map(Slot::walls).fold(self.terms.cage.walls, Walls::and)
+    }
+
+    /// The walls that were asked for and do not stand, and why, as the first env's worker found it.
+    pub fn missing_walls(&self) -> &[(Wall, String)] {
+        self.slots.first().map_or(&[], Slot::missing_walls)
+    }
+
     /// The time limit in force, in steps.
     pub fn max_episode_steps(&self) -> Option<u32> {
         self.terms.time_limit.or(self.spec().max_episode_steps)
@@ -461,6 +476,12 @@ impl VecEnv {
     /// An env's config: valid, defaults filled in.
     pub fn config_of(&self, env: usize) -> Option<&CompleteConfig> {
         self.configs.get(env)
+    }
+
+    /// The grants in force, the same for every env: directories by the guest's names, then the rest. A directory's path
+    /// is where it really is, links followed.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 
     /// The builder's seed.

@@ -198,7 +198,8 @@ pub fn parse_file(name: &str, text: &str) -> Result<Value, UsageError> {
     Ok(value)
 }
 
-fn toml(text: &str) -> Result<Value, String> {
+/// Reads TOML; also files that are no config. What is wrong is said with its line and column.
+pub(crate) fn toml(text: &str) -> Result<Value, String> {
     let value = toml::de::Deserializer::parse(text).and_then(|toml| read(|reading| reading.deserialize(toml)));
     value.map_err(|error| {
         let start = error.span().map(|span| text.get(..span.start).unwrap_or(text));

@@ -43,7 +43,7 @@ pub struct KeyRow {
 
 /// Makes text printable: control characters and what turns or hides text become `\u{…}`, and of more than `max`
 /// characters the rest becomes `…`.
-pub(super) fn plain(text: &str, max: usize) -> String {
+pub(crate) fn plain(text: &str, max: usize) -> String {
     let mut printable = String::new();
     for (index, char) in text.chars().enumerate() {
         if index == max {
@@ -91,7 +91,7 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
 }
 
 /// The key that was probably meant: a letter in three may be wrong, and neither case nor `-` for `_` counts.
-pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let folded = |key: &str| key.to_lowercase().replace('-', "_");
     // The distance takes the product of both lengths.
     let short = |key: &str| key.len() <= KEY_MAX;

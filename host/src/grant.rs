@@ -1,0 +1,771 @@
+//! Grants: what of the outside an operator gives to envs. Without one a guest has nothing of it.
+//!
+//! What is typed (`dir=/srv/levels:/levels`, a file) → typed grants, checked each and together → `open`: what they lead
+//! to is looked at, opened, and refused with a reason where it would give away more than an env. A plugin's wants are
+//! compared with grants, and never become one. Reads no environment and no home folder: who calls knows them.
+
+mod open;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::config::{self, nearest, plain};
+use crate::control::DIRECTORIES_MAX;
+use crate::error::UsageError;
+use crate::spec::{Want, WantKind};
+
+pub(crate) use open::Opened;
+pub use open::{Extent, Protected};
+
+/// Bytes of a grants file before it is parsed. A person's has some lines; [`DIRECTORIES_MAX`] directories with the
+/// longest paths that Linux has would be as long. Does not bound what the directories hold.
+pub const GRANTS_FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a directory's path on the guest's side. All of [`DIRECTORIES_MAX`] travel in one control message beside a
+/// config of full length, so together they may take some 3 KiB. The host's path does not travel, and the kernel bounds it.
+pub const GUEST_PATH_BYTES_MAX: usize = 128;
+
+/// Wants that a refusal names; of more, the number is told. A plugin may have 64, and they are a stranger's text.
+const WANTS_NAMED_MAX: usize = 4;
+
+/// Characters of a grant, a value or a file's name that a message shows: a person's grant has some 40.
+const SHOWN_MAX: usize = 200;
+
+/// Characters of a want's reason and example that are shown: one sentence, one path.
+const WANT_SHOWN_MAX: usize = 160;
+
+/// What a guest may do in a granted directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// Read what is there: `ro`.
+    #[default]
+    ReadOnly,
+    /// Change it as well: `rw`.
+    ReadWrite,
+}
+
+/// One capability that the operator gives to every env of a run. Written and read as `KIND=SPEC`.
+///
+/// ```
+/// use rollcage::grant::{Access, Grant};
+///
+/// let grant: Grant = "dir=/srv/levels:/levels".parse().unwrap();
+/// assert_eq!(grant, Grant::Dir { host: "/srv/levels".into(), guest: "/levels".into(), access: Access::ReadOnly });
+/// assert_eq!(grant.to_string(), "dir=/srv/levels:/levels:ro");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Grant {
+    /// `dir=HOST:GUEST[:ro|:rw]`: a directory of the host's, all that is in it included, by the guest's name for it.
+    Dir {
+        /// Where it is on the host. A relative path begins at the working directory.
+        host: PathBuf,
+        /// What the guest calls it: an absolute path without `.`, `..`, empty parts or colons.
+        guest: String,
+        /// Read-only if not said.
+        access: Access,
+    },
+    /// `clock=real`: the guest's clocks are the machine's. What it does is not reproducible then.
+    RealClock,
+    /// `random=real`: the guest's randomness is the kernel's. What it does is not reproducible then.
+    RealRandom,
+}
+
+/// A kind of grant: its word, what a plugin calls it in its wants, what it is, and how it is written if there is one.
+struct Kind {
+    name: &'static str,
+    want: WantKind,
+    noun: &'static str,
+    form: Option<&'static str>,
+}
+
+/// Every kind that the grammar has; those without a form are known, and not in this version.
+const KINDS: [Kind; 8] = [
+    Kind { name: "dir", want: WantKind::Directory, noun: "a directory", form: Some("dir=HOST:GUEST[:ro|:rw]") },
+    Kind { name: "clock", want: WantKind::RealClock, noun: "the real clock", form: Some("clock=real") },
+    Kind { name: "random", want: WantKind::RealRandom, noun: "real randomness", form: Some("random=real") },
+    Kind { name: "tcp-connect", want: WantKind::TcpConnect, noun: "a TCP connection", form: None },
+    Kind { name: "tcp-listen", want: WantKind::TcpListen, noun: "a listening TCP socket", form: None },
+    Kind { name: "udp", want: WantKind::Udp, noun: "a UDP peer", form: None },
+    Kind { name: "lease", want: WantKind::Lease, noun: "a leased port", form: None },
+    Kind { name: "service", want: WantKind::Service, noun: "a process beside it", form: None },
+];
+
+/// Sections of a grants file; all but the first are known, and not in this version.
+const SECTIONS: [&str; 4] = ["grant", "lease", "service", "config"];
+
+/// ``grant `…`: why``.
+fn refuse(text: &str, why: impl fmt::Display) -> UsageError {
+    UsageError::new(format!("grant `{}`: {why}", plain(text, SHOWN_MAX)))
+}
+
+/// `` `a`, `b` and `c` `` of the kinds that this version has.
+fn forms() -> String {
+    let forms: Vec<String> = KINDS.iter().filter_map(|kind| kind.form).map(|form| format!("`{form}`")).collect();
+    match forms.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => forms.concat(),
+    }
+}
+
+/// What to say of a kind that is none, or none yet.
+fn no_kind(name: &str) -> String {
+    let names = KINDS.map(|kind| kind.name);
+    let shown = plain(name, SHOWN_MAX);
+    if names.contains(&name) {
+        return format!("this rollcage does not have grants of the kind `{shown}` yet");
+    }
+    match nearest(name, &names) {
+        Some(near) => format!("unknown kind `{shown}`; did you mean `{near}`?"),
+        None => format!("unknown kind `{shown}`"),
+    }
+}
+
+fn hint_of_forms() -> String {
+    format!("this rollcage grants {}", forms())
+}
+
+impl FromStr for Grant {
+    type Err = UsageError;
+
+    fn from_str(text: &str) -> Result<Grant, UsageError> {
+        let Some((kind, spec)) = text.split_once('=') else {
+            return Err(refuse(text, "expected KIND=SPEC").hint(hint_of_forms()));
+        };
+        let grant = match kind {
+            "dir" => parse_dir(text, spec)?,
+            "clock" if spec == "real" => Grant::RealClock,
+            "random" if spec == "real" => Grant::RealRandom,
+            "clock" | "random" => {
+                let why = format!("expected `{kind}=real`");
+                return Err(refuse(text, why).hint(format!("without a grant the {kind} of an env is reproducible")));
+            }
+            _ => return Err(refuse(text, no_kind(kind)).hint(hint_of_forms())),
+        };
+        grant.check()?;
+        Ok(grant)
+    }
+}
+
+/// `HOST:GUEST[:ro|:rw]`. GUEST has no colon, so the last one before the access divides, and HOST may have some.
+fn parse_dir(text: &str, spec: &str) -> Result<Grant, UsageError> {
+    let wrong = |why: String| refuse(text, why).hint("for example `dir=/srv/levels:/levels`, or `dir=out:/out:rw`");
+    let (paths, access) = match (spec.strip_suffix(":ro"), spec.strip_suffix(":rw")) {
+        (Some(paths), _) => (paths, Access::ReadOnly),
+        (_, Some(paths)) => (paths, Access::ReadWrite),
+        (None, None) => (spec, Access::default()),
+    };
+    let Some((host, guest)) = paths.rsplit_once(':') else {
+        return Err(wrong("expected HOST:GUEST; the path on the guest's side is missing".to_owned()));
+    };
+    if host.is_empty() {
+        return Err(wrong("expected HOST:GUEST; the folder on the host's side is missing".to_owned()));
+    }
+    if !guest.starts_with('/') {
+        let what = if host.contains(":/") { "`ro`, `rw` or " } else { "" };
+        let guest = plain(guest, SHOWN_MAX);
+        return Err(wrong(format!("expected {what}an absolute path on the guest's side, got `{guest}`")));
+    }
+    Ok(Grant::Dir { host: host.into(), guest: guest.to_owned(), access })
+}
+
+impl Grant {
+    /// What can be said of it without a look at what it leads to.
+    fn check(&self) -> Result<(), UsageError> {
+        let Grant::Dir { host, guest, .. } = self else { return Ok(()) };
+        let wrong = |why: String| Err(refuse(&self.to_string(), why));
+        let Some(host) = host.to_str() else {
+            return wrong("the folder's path is not UTF-8, and a report could not name it".to_owned());
+        };
+        for (path, side) in [(host, "host"), (guest.as_str(), "guest")] {
+            if let Some(wild) = path.chars().find(|character| matches!(character, '*' | '?' | '[')) {
+                let why =
+                    format!("`{wild}` in the {side}'s path: wildcards are not expanded, and one grant is one folder");
+                return Err(refuse(&self.to_string(), why).hint("grant each folder by itself, or the one they are in"));
+            }
+            if path.contains(['{', '}']) {
+                let why =
+                    format!("placeholders in the {side}'s path are not supported: every env gets the same folder");
+                return wrong(why);
+            }
+        }
+        if host == "~" || host.starts_with("~/") {
+            let error = refuse(&self.to_string(), "`~` is not expanded here");
+            return Err(error.hint("write the folder's path, or let the shell do so: `\"dir=$HOME/…\"`"));
+        }
+        if guest.len() > GUEST_PATH_BYTES_MAX {
+            let bytes = guest.len();
+            return wrong(format!("{bytes} bytes of path on the guest's side; the limit is {GUEST_PATH_BYTES_MAX}"));
+        }
+        let parts = guest.strip_prefix('/').map(|parts| parts.split('/'));
+        let normal = parts.is_some_and(|mut parts| {
+            guest == "/" || parts.all(|part| !matches!(part, "" | "." | "..") && !part.contains(':'))
+        });
+        if !normal || guest.chars().any(crate::text::is_hidden) {
+            let guest = plain(guest, SHOWN_MAX);
+            return wrong(format!(
+                "expected an absolute path on the guest's side, without `.`, `..`, empty parts, colons or characters \
+                 that are not seen, got `{guest}`"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether an env that has it can do something else the next time, with the same plugin, config, seed and actions.
+    /// A directory's content is an input as the config is: it is not looked at here.
+    pub fn is_reproducible(&self) -> bool {
+        matches!(self, Grant::Dir { .. })
+    }
+
+    fn want(&self) -> WantKind {
+        match self {
+            Grant::Dir { .. } => WantKind::Directory,
+            Grant::RealClock => WantKind::RealClock,
+            Grant::RealRandom => WantKind::RealRandom,
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Access::ReadOnly => "ro",
+            Access::ReadWrite => "rw",
+        })
+    }
+}
+
+/// The canonical text: everything said, nothing left to defaults.
+impl fmt::Display for Grant {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grant::Dir { host, guest, access } => write!(out, "dir={}:{guest}:{access}", host.display()),
+            Grant::RealClock => out.write_str("clock=real"),
+            Grant::RealRandom => out.write_str("random=real"),
+        }
+    }
+}
+
+/// As the canonical text.
+impl Serialize for Grant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// All that is granted to the envs of a run: nothing, until something is added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Grants(Vec<Grant>);
+
+impl Grants {
+    /// Nothing.
+    pub fn new() -> Grants {
+        Grants::default()
+    }
+
+    /// Adds one. Whether all of them fit together is found out by [`Grants::check`], or when envs are made of them.
+    pub fn add(&mut self, grant: Grant) {
+        self.0.push(grant);
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, Grant> {
+        self.0.iter()
+    }
+
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads a grants file: TOML, with a section `[grant]`. A relative folder begins at the file's own.
+    ///
+    /// ```
+    /// use rollcage::grant::Grants;
+    ///
+    /// let text = "[grant]\ndir = ['levels:/levels', 'out:/out:rw']\nclock = 'real'\n";
+    /// let grants = Grants::from_toml(text, "/home/me/maze/grants.toml".as_ref()).unwrap();
+    /// let texts: Vec<String> = grants.iter().map(ToString::to_string).collect();
+    /// assert_eq!(texts, ["dir=/home/me/maze/levels:/levels:ro", "dir=/home/me/maze/out:/out:rw", "clock=real"]);
+    /// ```
+    ///
+    /// # Errors
+    /// A text that is no TOML, or longer than [`GRANTS_FILE_BYTES_MAX`]; sections, kinds and values that are unknown or
+    /// not in this version; grants that are malformed, or do not fit together.
+    pub fn from_toml(text: &str, file: &Path) -> Result<Grants, UsageError> {
+        let wrong = |why: String| {
+            let name = plain(&file.to_string_lossy(), SHOWN_MAX);
+            UsageError::new(format!("grants file `{name}`: {why}"))
+        };
+        if text.len() > GRANTS_FILE_BYTES_MAX {
+            return Err(wrong(format!("{} bytes; at most {GRANTS_FILE_BYTES_MAX} are read", text.len())));
+        }
+        let within = |error: UsageError| UsageError { message: wrong(error.message).message, hints: error.hints };
+        let value = config::toml(text).map_err(|why| wrong(plain(&why, SHOWN_MAX)))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let mut grants = Grants::new();
+        for (section, members) in value.as_object().into_iter().flatten() {
+            match (section.as_str(), members) {
+                ("grant", Value::Object(members)) => {
+                    for (kind, value) in members {
+                        grants.0.extend(of_key(kind, value, folder).map_err(within)?);
+                    }
+                }
+                ("grant", _) => return Err(wrong("`grant`: expected a section, `[grant]`".to_owned())),
+                (section, _) => return Err(wrong(no_section(section)).hint(hint_of_forms())),
+            }
+        }
+        grants.check().map_err(within)?;
+        Ok(grants)
+    }
+
+    /// Whether they fit together: no more than [`DIRECTORIES_MAX`] directories, none of them by the name of another or
+    /// inside one, and nothing else twice. Files are not looked at.
+    ///
+    /// # Errors
+    /// The first that does not fit, and why.
+    pub fn check(&self) -> Result<(), UsageError> {
+        for (index, grant) in self.0.iter().enumerate() {
+            grant.check()?;
+            let before = self.0.get(..index).unwrap_or_default();
+            let Grant::Dir { guest, .. } = grant else {
+                if before.contains(grant) {
+                    return Err(refuse(&grant.to_string(), "given twice"));
+                }
+                continue;
+            };
+            for other in before {
+                let Grant::Dir { guest: taken, .. } = other else { continue };
+                let (shown, other) = (plain(guest, SHOWN_MAX), plain(&other.to_string(), SHOWN_MAX));
+                let clash = match (Path::new(guest).starts_with(taken), Path::new(taken).starts_with(guest)) {
+                    (true, true) => "is the guest's name for another folder",
+                    (true, false) => "lies inside the guest's name for another folder",
+                    (false, true) => "contains the guest's name for another folder",
+                    (false, false) => continue,
+                };
+                let error = refuse(&grant.to_string(), format!("`{shown}` {clash}: `{other}`"));
+                return Err(error.hint("give each folder a path of its own on the guest's side"));
+            }
+        }
+        let directories = self.0.iter().filter(|grant| matches!(grant, Grant::Dir { .. })).count();
+        if directories > DIRECTORIES_MAX {
+            return Err(UsageError::new(format!("grants: {directories} directories; the limit is {DIRECTORIES_MAX}")));
+        }
+        Ok(())
+    }
+
+    /// Whether everything is granted that a plugin cannot do without. Any grant of a want's kind satisfies it: which
+    /// directory or peer the plugin means is text for people, and is not looked at.
+    ///
+    /// # Errors
+    /// What is not granted, with the plugin's reason and the flag that would give it.
+    pub fn check_wants(&self, plugin: &str, wants: &[Want]) -> Result<(), UsageError> {
+        let given = |want: &Want| self.0.iter().any(|grant| grant.want() == want.kind);
+        let missing: Vec<&Want> = wants.iter().filter(|want| want.required && !given(want)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let named = missing.iter().take(WANTS_NAMED_MAX);
+        let mut needs: Vec<String> = named
+            .clone()
+            .map(|want| {
+                let state = match kind_of(want).form {
+                    Some(_) => "which is not granted",
+                    None => "which this rollcage cannot grant yet",
+                };
+                format!("{}, {state} ({})", kind_of(want).noun, want.shown_reason())
+            })
+            .collect();
+        if missing.len() > WANTS_NAMED_MAX {
+            needs.push(format!("and {} more", missing.len() - WANTS_NAMED_MAX));
+        }
+        let plugin = plain(plugin, SHOWN_MAX);
+        let error = UsageError::new(format!("plugin `{plugin}`: needs {}", needs.join("; ")));
+        Err(named
+            .filter_map(|want| want.flag())
+            .fold(error, |error, flag| error.hint(format!("`{flag}` would give it"))))
+    }
+}
+
+impl Extend<Grant> for Grants {
+    fn extend<T: IntoIterator<Item = Grant>>(&mut self, grants: T) {
+        self.0.extend(grants);
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<T: IntoIterator<Item = Grant>>(grants: T) -> Grants {
+        Grants(grants.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Grants {
+    type Item = Grant;
+    type IntoIter = std::vec::IntoIter<Grant>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'g> IntoIterator for &'g Grants {
+    type Item = &'g Grant;
+    type IntoIter = std::slice::Iter<'g, Grant>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+fn no_section(section: &str) -> String {
+    let shown = plain(section, SHOWN_MAX);
+    if SECTIONS.contains(&section) {
+        return format!("this rollcage does not have the section `{shown}` yet");
+    }
+    match nearest(section, &SECTIONS) {
+        Some(near) => format!("unknown section `{shown}`; did you mean `{near}`?"),
+        None => format!("unknown section `{shown}`; the section is `grant`"),
+    }
+}
+
+/// The grants of one key of `[grant]`: `dir` has a list, the others one value.
+fn of_key(kind: &str, value: &Value, folder: &Path) -> Result<Vec<Grant>, UsageError> {
+    let wrong = |expected: &str| {
+        let got = plain(&value.to_string(), SHOWN_MAX);
+        UsageError::new(format!("`{}`: expected {expected}, got {got}", plain(kind, SHOWN_MAX)))
+    };
+    match (kind, value) {
+        ("dir", Value::Array(specs)) => {
+            let grant = |spec: &Value| {
+                let spec = spec.as_str().ok_or_else(|| wrong("a list of texts like `HOST:GUEST`"))?;
+                let mut grant: Grant = format!("dir={spec}").parse()?;
+                if let Grant::Dir { host, .. } = &mut grant {
+                    *host = folder.join(&host);
+                }
+                Ok(grant)
+            };
+            specs.iter().map(grant).collect()
+        }
+        ("dir", _) => Err(wrong("a list of texts like `HOST:GUEST`")),
+        ("clock" | "random", Value::String(spec)) => Ok(vec![format!("{kind}={spec}").parse()?]),
+        ("clock" | "random", _) => Err(wrong("\"real\"")),
+        (kind, _) => {
+            Err(UsageError::new(format!("`{}`: {}", plain(kind, SHOWN_MAX), no_kind(kind))).hint(hint_of_forms()))
+        }
+    }
+}
+
+fn kind_of(want: &Want) -> &'static Kind {
+    // The table has a row for each kind, which a test walks.
+    KINDS.iter().find(|kind| kind.want == want.kind).unwrap_or(&KINDS[0])
+}
+
+impl Want {
+    /// The flag that would grant it, to be shown: `--grant clock=real`. None if this version has no such grant.
+    ///
+    /// A directory's is made of the plugin's own example. That is a stranger's text which people paste into a shell: it is
+    /// escaped, cut, and quoted unless no character of it means anything there.
+    pub fn flag(&self) -> Option<String> {
+        let kind = kind_of(self);
+        let form = kind.form?;
+        let example = self.example.trim();
+        let text = match self.kind {
+            WantKind::Directory if !example.is_empty() => {
+                format!("dir={}", plain(example.strip_prefix("dir=").unwrap_or(example), WANT_SHOWN_MAX))
+            }
+            WantKind::Directory => "dir=HOST:GUEST".to_owned(),
+            _ => form.to_owned(),
+        };
+        let plain = text.chars().all(|character| character.is_ascii_alphanumeric() || "=/._:+-,@%".contains(character));
+        Some(if plain { format!("--grant {text}") } else { format!("--grant '{}'", text.replace('\'', "'\\''")) })
+    }
+
+    /// What it is, in a word or two: `a directory`.
+    pub fn noun(&self) -> &'static str {
+        kind_of(self).noun
+    }
+
+    /// The author's reason, to be shown: on one line, escaped and cut.
+    pub fn shown_reason(&self) -> String {
+        match self.reason.trim() {
+            "" => "it gives no reason".to_owned(),
+            reason => plain(reason, WANT_SHOWN_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+    use crate::control::{EnvJob, Granted, GrantedDirectory, Job, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX};
+
+    fn parse(text: &str) -> Result<Grant, UsageError> {
+        text.parse()
+    }
+
+    fn all(texts: &[&str]) -> Grants {
+        texts.iter().map(|text| parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_typed_has_one_canonical_text() {
+        for (text, canonical) in [
+            ("dir=/srv/levels:/levels", "dir=/srv/levels:/levels:ro"),
+            ("dir=/srv/levels:/levels:ro", "dir=/srv/levels:/levels:ro"),
+            ("dir=out:/out:rw", "dir=out:/out:rw"),
+            ("dir=./a b/ü:/a b/ü", "dir=./a b/ü:/a b/ü:ro"),
+            ("dir=..:/", "dir=..:/:ro"),
+            // The last colon before the access divides: HOST may have others.
+            ("dir=/at/12:30:/data", "dir=/at/12:30:/data:ro"),
+            ("dir=/a:/b:/c:rw", "dir=/a:/b:/c:rw"),
+            ("dir=/a:ro:/ro", "dir=/a:ro:/ro:ro"),
+            ("dir=a=b:/c=d", "dir=a=b:/c=d:ro"),
+            ("clock=real", "clock=real"),
+            ("random=real", "random=real"),
+        ] {
+            let grant = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(grant.to_string(), canonical, "{text}");
+            assert_eq!(parse(canonical), Ok(grant), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_told() {
+        let long = format!("dir=a:/{}", "x".repeat(GUEST_PATH_BYTES_MAX));
+        for (text, message) in [
+            ("", "grant ``: expected KIND=SPEC"),
+            ("dir", "grant `dir`: expected KIND=SPEC"),
+            ("dri=a:/b", "grant `dri=a:/b`: unknown kind `dri`; did you mean `dir`?"),
+            ("file=a", "grant `file=a`: unknown kind `file`"),
+            ("tcp-conect=a:1", "grant `tcp-conect=a:1`: unknown kind `tcp-conect`; did you mean `tcp-connect`?"),
+            ("tcp-connect=a:1", "this rollcage does not have grants of the kind `tcp-connect` yet"),
+            ("tcp-listen=a:1", "this rollcage does not have grants of the kind `tcp-listen` yet"),
+            ("udp=a:1", "this rollcage does not have grants of the kind `udp` yet"),
+            ("lease=gtp:1-2", "this rollcage does not have grants of the kind `lease` yet"),
+            ("service=x", "this rollcage does not have grants of the kind `service` yet"),
+            ("clock=fake", "grant `clock=fake`: expected `clock=real`"),
+            ("random=", "grant `random=`: expected `random=real`"),
+            ("dir=", "the path on the guest's side is missing"),
+            ("dir=/data", "the path on the guest's side is missing"),
+            ("dir=/data:ro", "the path on the guest's side is missing"),
+            ("dir=:/data", "the folder on the host's side is missing"),
+            ("dir=a:b", "expected an absolute path on the guest's side, got `b`"),
+            ("dir=a:", "expected an absolute path on the guest's side, got ``"),
+            ("dir=a:/b:wr", "expected `ro`, `rw` or an absolute path on the guest's side, got `wr`"),
+            ("dir=a:/b/", "without `.`, `..`, empty parts"),
+            ("dir=a://b", "without `.`, `..`, empty parts"),
+            ("dir=a:/b/../c", "without `.`, `..`, empty parts"),
+            ("dir=a:/.", "without `.`, `..`, empty parts"),
+            ("dir=a:/b\u{202e}c", "got `/b\\u{202e}c`"),
+            ("dir=a\u{1b}[2J:b", "grant `dir=a\\u{1b}[2J:b`: expected"),
+            ("dir=*:/data", "`*` in the host's path: wildcards are not expanded"),
+            ("dir=/data/lev?:/data", "`?` in the host's path"),
+            ("dir=/data/[ab]:/data", "`[` in the host's path"),
+            ("dir=/data:/data/*", "`*` in the guest's path"),
+            ("dir=/data/{env}:/data", "placeholders in the host's path are not supported"),
+            ("dir=/data:/data/{env}", "placeholders in the guest's path are not supported"),
+            ("dir=~:/data", "`~` is not expanded here"),
+            ("dir=~/a:/data", "`~` is not expanded here"),
+            (&long, "129 bytes of path on the guest's side; the limit is 128"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.message.starts_with("grant `") && error.message.contains(message), "{text:?}: {error}");
+            assert!(!error.message.contains(char::is_control), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_typed_grant_is_checked_as_a_text_is() {
+        for (host, guest) in [("a", "b"), ("a*", "/b"), ("a", "/b:c"), ("~", "/b"), ("a", "")] {
+            let grant = Grant::Dir { host: host.into(), guest: guest.to_owned(), access: Access::ReadOnly };
+            assert!(Grants::from_iter([grant]).check().is_err(), "{host}:{guest}");
+        }
+        use std::os::unix::ffi::OsStrExt;
+        let host = std::ffi::OsStr::from_bytes(b"a\xff").into();
+        let grant = Grant::Dir { host, guest: "/a".to_owned(), access: Access::ReadOnly };
+        assert!(Grants::from_iter([grant]).check().unwrap_err().message.contains("not UTF-8"));
+    }
+
+    #[test]
+    fn grants_fit_together() {
+        assert!(all(&["dir=a:/a", "dir=a:/b", "dir=c:/ab", "clock=real", "random=real"]).check().is_ok());
+        for (texts, message) in [
+            (&["clock=real", "random=real", "clock=real"][..], "grant `clock=real`: given twice"),
+            (
+                &["dir=x:/a", "dir=y:/a:rw"],
+                "grant `dir=y:/a:rw`: `/a` is the guest's name for another folder: `dir=x:/a:ro`",
+            ),
+            (&["dir=x:/a", "dir=x:/a"], "`/a` is the guest's name for another folder"),
+            (&["dir=x:/a", "dir=y:/a/b"], "`/a/b` lies inside the guest's name for another folder"),
+            (&["dir=x:/a/b", "dir=y:/a"], "`/a` contains the guest's name for another folder"),
+            (&["dir=x:/a/b", "dir=y:/"], "`/` contains the guest's name for another folder"),
+        ] {
+            let error = all(texts).check().unwrap_err();
+            assert!(error.message.contains(message), "{texts:?}: {error}");
+        }
+        let many = |count: usize| -> Grants { (0..count).map(|at| parse(&format!("dir=a:/{at}")).unwrap()).collect() };
+        assert!(many(DIRECTORIES_MAX).check().is_ok());
+        assert_eq!(many(17).check().unwrap_err().message, "grants: 17 directories; the limit is 16");
+    }
+
+    /// A config and directories at all their limits are one message.
+    #[test]
+    fn the_longest_grants_fit_a_message() {
+        let directory = GrantedDirectory { guest: "x".repeat(GUEST_PATH_BYTES_MAX), writable: true };
+        let granted = Granted { directories: vec![directory; DIRECTORIES_MAX], real_clock: true, real_random: true };
+        let job = Job::Env(EnvJob {
+            cage: crate::control::Cage::default(),
+            engine: crate::engine::EngineSettings { backend: crate::engine::Backend::Native, fuel: true },
+            interface: "x".repeat(64),
+            plugin_sha256: [255; 32],
+            config: "x".repeat(TEXT_BYTES_MAX),
+            memory_bytes: u64::MAX,
+            fuel_per_step: Some(u64::MAX),
+            clock_step: std::time::Duration::MAX,
+            granted,
+        });
+        assert!(postcard::to_stdvec(&job).unwrap().len() <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_file_says_the_same() {
+        let text =
+            "# all kinds\n[grant]\ndir = ['levels:/levels', '/out:/out:rw']\nclock = 'real'\nrandom = \"real\"\n";
+        let read = |file: &str| {
+            let grants = Grants::from_toml(text, file.as_ref()).unwrap();
+            grants.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let rest = ["dir=/out:/out:rw", "clock=real", "random=real"];
+        for (file, first) in [
+            ("/home/me/grants.toml", "dir=/home/me/levels:/levels:ro"),
+            ("here/grants.toml", "dir=here/levels:/levels:ro"),
+            ("grants.toml", "dir=levels:/levels:ro"),
+        ] {
+            assert_eq!(read(file), [&[first], &rest[..]].concat(), "{file}");
+        }
+        for text in ["", "[grant]\n", "[grant]\ndir = []\n"] {
+            assert!(Grants::from_toml(text, "f".as_ref()).unwrap().is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told() {
+        for (text, message) in [
+            ("[grant\n", "line 1, column 7: "),
+            ("[grant]\nclock = 'real'\nclock = 'real'\n", "line 3, column 1: duplicate key"),
+            ("[grants]\n", "unknown section `grants`; did you mean `grant`?"),
+            ("dir = ['a:/a']\n", "unknown section `dir`; the section is `grant`"),
+            ("grant = 1\n", "`grant`: expected a section, `[grant]`"),
+            ("[[grant]]\n", "`grant`: expected a section, `[grant]`"),
+            ("[[lease]]\nname = 'gtp'\n", "this rollcage does not have the section `lease` yet"),
+            ("[[service]]\n", "this rollcage does not have the section `service` yet"),
+            ("[config]\nport = 1\n", "this rollcage does not have the section `config` yet"),
+            ("[grant]\ntcp-connect = ['a:1']\n", "`tcp-connect`: this rollcage does not have grants of the kind"),
+            ("[grant]\ndirs = ['a:/a']\n", "`dirs`: unknown kind `dirs`; did you mean `dir`?"),
+            ("[grant]\n\"\\u001b\" = 1\n", "`\\u{1b}`: unknown kind `\\u{1b}`"),
+            ("[grant]\ndir = 'a:/a'\n", "`dir`: expected a list of texts like `HOST:GUEST`, got \"a:/a\""),
+            ("[grant]\ndir = [1]\n", "`dir`: expected a list of texts"),
+            ("[grant]\ndir = ['a']\n", "grant `dir=a`: expected HOST:GUEST"),
+            ("[grant]\ndir = ['{env}:/a']\n", "placeholders in the host's path are not supported"),
+            ("[grant]\ndir = ['a:/a', 'b:/a']\n", "`/a` is the guest's name for another folder"),
+            ("[grant]\nclock = true\n", "`clock`: expected \"real\", got true"),
+            ("[grant]\nclock = 'fake'\n", "grant `clock=fake`: expected `clock=real`"),
+        ] {
+            let error = Grants::from_toml(text, "g.toml".as_ref()).unwrap_err();
+            let stands = error.message.starts_with("grants file `g.toml`: ") && error.message.contains(message);
+            assert!(stands, "{text:?}: {error}");
+        }
+        let long = "#".repeat(GRANTS_FILE_BYTES_MAX + 1);
+        let error = Grants::from_toml(&long, "g.toml".as_ref()).unwrap_err();
+        assert_eq!(error.message, "grants file `g.toml`: 65537 bytes; at most 65536 are read");
+    }
+
+    fn want(kind: WantKind, example: &str, required: bool) -> Want {
+        Want { kind, example: example.to_owned(), reason: "it plays them".to_owned(), required }
+    }
+
+    #[test]
+    fn every_kind_has_a_row() {
+        for kind in [
+            WantKind::TcpConnect,
+            WantKind::TcpListen,
+            WantKind::Udp,
+            WantKind::Directory,
+            WantKind::RealClock,
+            WantKind::RealRandom,
+            WantKind::Lease,
+            WantKind::Service,
+        ] {
+            assert_eq!(kind_of(&want(kind, "", true)).want, kind);
+        }
+        // And each form is one that parses.
+        for form in KINDS.iter().filter_map(|kind| kind.form) {
+            assert!(parse(form.split('[').next().unwrap()).is_ok() || form.starts_with("dir=HOST:GUEST"), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_missing_want_names_the_flag_that_would_give_it() {
+        let levels = want(WantKind::Directory, "HOST:/levels", true);
+        let clock = want(WantKind::RealClock, "whatever", true);
+        let peer = want(WantKind::TcpConnect, "{host}:{port}", true);
+        let some = want(WantKind::RealRandom, "real", false);
+        for (granted, wants, message, hints) in [
+            (
+                &[][..],
+                vec![&levels, &some],
+                "plugin `x`: needs a directory, which is not granted (it plays them)",
+                &["`--grant dir=HOST:/levels` would give it"][..],
+            ),
+            (
+                &["random=real"],
+                vec![&levels, &clock],
+                "plugin `x`: needs a directory, which is not granted (it plays them); the real clock, which is not \
+                 granted (it plays them)",
+                &["`--grant dir=HOST:/levels` would give it", "`--grant clock=real` would give it"],
+            ),
+            (
+                &["dir=a:/b"],
+                vec![&levels, &peer],
+                "plugin `x`: needs a TCP connection, which this rollcage cannot grant yet (it plays them)",
+                &[],
+            ),
+        ] {
+            let wants: Vec<Want> = wants.into_iter().cloned().collect();
+            let error = all(granted).check_wants("x", &wants).unwrap_err();
+            assert_eq!(error.message, message, "{granted:?}");
+            assert_eq!(error.hints, hints, "{granted:?}");
+        }
+        // A directory of any name satisfies a want of one; nothing optional is missed.
+        assert!(all(&["dir=a:/other"]).check_wants("x", &[levels.clone(), some]).is_ok());
+        let error = Grants::new().check_wants("x", &vec![levels; 64]).unwrap_err();
+        assert!(error.message.ends_with("; and 60 more") && error.hints.len() == 4, "{error:?}");
+    }
+
+    /// A flag is made to be pasted into a shell, and an example is a stranger's.
+    #[test]
+    fn a_flag_does_nothing_else_in_a_shell() {
+        for (example, flag) in [
+            ("HOST:/levels", "--grant dir=HOST:/levels"),
+            ("dir=HOST:/levels:rw", "--grant dir=HOST:/levels:rw"),
+            ("", "--grant dir=HOST:GUEST"),
+            (" \n", "--grant dir=HOST:GUEST"),
+            ("a b:/c", "--grant 'dir=a b:/c'"),
+            ("$(rm -rf ~):/c", "--grant 'dir=$(rm -rf ~):/c'"),
+            ("a';id;':/c", "--grant 'dir=a'\\'';id;'\\'':/c'"),
+            ("a\n\u{1b}[2Jid:/c", "--grant 'dir=a\\u{a}\\u{1b}[2Jid:/c'"),
+        ] {
+            assert_eq!(want(WantKind::Directory, example, true).flag().unwrap(), flag);
+        }
+        let long = want(WantKind::Directory, &"x".repeat(100_000), true).flag().unwrap();
+        assert!(long.chars().count() < 200, "{long}");
+        assert_eq!(want(WantKind::RealClock, "$(id)", true).flag().unwrap(), "--grant clock=real");
+        assert_eq!(want(WantKind::Udp, "a:1", true).flag(), None);
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rollcage::{Cache, Plugin, VecEnv, cage};
+use rollcage::{Cache, Plugin, VecEnv, Walls, cage};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -37,6 +37,7 @@ impl Doctor {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let needed = |what, found| Finding { what, needed: true, found };
         let wanted = |what, found| Finding { what, needed: false, found };
+        let (walls, around) = walls();
         let findings = [
             needed("sealed memory", sealed_memory()),
             needed("pidfd", pidfd()),
@@ -45,11 +46,12 @@ impl Doctor {
             wanted("Landlock", landlock()),
             wanted("seccomp", seccomp()),
             wanted("user namespaces", user_namespaces()),
+            wanted("sandbox", around),
             wanted("cache", cache()),
             needed("worker", worker()),
             wanted("wasm target", wasm_target()),
         ];
-        say(&format!("{}walls around an env: {}\n", as_text(&findings), cage::walls().join(", ")))?;
+        say(&format!("{}{walls}", as_text(&findings)))?;
         let fit = findings.iter().all(|finding| finding.found.is_ok() || !finding.needed);
         Ok(if fit { Status::Complete } else { Status::Incomplete })
     }
@@ -99,8 +101,31 @@ fn futex_waitv() -> Result<String, String> {
     }
 }
 
+/// Really puts them up in a process: a line that lists them, and whether they are what `--require-sandbox` asks for.
+fn walls() -> (String, Result<String, String>) {
+    let standing = match rollcage::check_walls(None) {
+        Ok(standing) => standing,
+        Err(error) => return (String::new(), Err(format!("the walls cannot be tried: {error}"))),
+    };
+    let mut text = format!("walls around an env: {}\n", standing.walls);
+    for (wall, why) in &standing.missing {
+        text.push_str(&format!("missing: {wall}: {}\n", one_line(why)));
+    }
+    let whole = match standing.lacks(Walls::SANDBOX) {
+        None => Ok("whole: `--require-sandbox` is met".to_owned()),
+        Some((wall, why)) => {
+            Err(format!("the wall `{wall}` does not stand: {why}; run no plugin here that nobody vouches for"))
+        }
+    };
+    (text, whole)
+}
+
 fn landlock() -> Result<String, String> {
     match cage::landlock_abi() {
+        Some(version @ ..=5) => Err(format!(
+            "ABI {version}: files{} alone; Linux 6.12 or newer (ABI 6) keeps from sockets and signals too",
+            if version >= 4 { " and TCP" } else { "" }
+        )),
         Some(version) => Ok(format!("ABI {version}")),
         None => {
             Err("no part of this kernel, or switched off (boot option `lsm=`); Linux 5.13 or newer has it".to_owned())

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use indicatif::HumanCount;
 use rollcage::config::KeyRow;
 use rollcage::text::escape_line;
-use rollcage::{Error, OnFault, Prepared, RenderMode, Spec, Want};
+use rollcage::{Error, Grants, OnFault, Prepared, RenderMode, Spec, Want};
 use serde_json::{Value, json};
 
 use super::source::{Source, with_cache};
@@ -42,11 +42,16 @@ impl Inspect {
         for warning in prepared.warnings() {
             complain("warning", warning);
         }
+        let lacking = Grants::new().check_wants(prepared.plugin().name(), &prepared.description().wants).err();
         let spec = match builder.build() {
             Ok(envs) => Ok(envs.spec().clone()),
-            // A plugin may need a key that has no default, and this command is how one learns of it.
+            // This command is how one learns what a plugin needs; nothing is granted here.
+            Err(Error::Usage(error)) if lacking.as_ref() == Some(&error) => {
+                Err(Unknown { without: "a grant", why: error.message })
+            }
+            // A plugin may need a key that has no default.
             Err(error @ (Error::Usage(_) | Error::Fault(_))) if !self.source.has_config() => {
-                Err(one_line(&error.to_string()))
+                Err(Unknown { without: "a config", why: one_line(&error.to_string()) })
             }
             Err(error) => return Err(error.into()),
         };
@@ -55,7 +60,13 @@ impl Inspect {
     }
 }
 
-fn as_json(prepared: &Prepared, spec: &Result<Spec, String>) -> Value {
+/// Why spaces are not known: what `create` would need, and what it said.
+struct Unknown {
+    without: &'static str,
+    why: String,
+}
+
+fn as_json(prepared: &Prepared, spec: &Result<Spec, Unknown>) -> Value {
     let (plugin, description) = (prepared.plugin(), prepared.description());
     let known = spec.as_ref().ok();
     let field = |field: &rollcage::InfoField| json!({ "name": field.name, "space": field.space.to_description_json() });
@@ -77,7 +88,7 @@ fn as_json(prepared: &Prepared, spec: &Result<Spec, String>) -> Value {
         "info_fields": known.map(|spec| spec.info_fields.iter().map(field).collect::<Vec<_>>()),
         "max_episode_steps": known.and_then(|spec| spec.max_episode_steps),
         "reward_threshold": known.and_then(|spec| spec.reward_threshold),
-        "spaces_unknown": spec.as_ref().err(),
+        "spaces_unknown": spec.as_ref().err().map(|unknown| &unknown.why),
         "render_modes": description.render_modes,
         "render_fps": description.render_fps,
         "wants": description.wants,
@@ -86,7 +97,7 @@ fn as_json(prepared: &Prepared, spec: &Result<Spec, String>) -> Value {
     })
 }
 
-fn as_text(prepared: &Prepared, spec: &Result<Spec, String>, width: usize) -> String {
+fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> String {
     let (plugin, description) = (prepared.plugin(), prepared.description());
     let mut rows: Vec<(&str, String)> = Vec::new();
     match spec {
@@ -105,7 +116,7 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, String>, width: usize) -> St
                 rows.push(("solved at", format!("a mean return of {threshold}")));
             }
         }
-        Err(why) => rows.push(("spaces", format!("not known without a config: {why}"))),
+        Err(Unknown { without, why }) => rows.push(("spaces", format!("not known without {without}: {why}"))),
     }
     rows.push(("pictures", pictures(&description.render_modes, description.render_fps)));
     rows.extend(wants(&description.wants));
@@ -146,12 +157,18 @@ fn wants(wants: &[Want]) -> Vec<(&'static str, String)> {
         return vec![("wants", "nothing of the outside".to_owned())];
     }
     let row = |want: &Want| {
-        let kind =
-            serde_json::to_value(want.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
         let needed = if want.required { "needed" } else { "optional" };
-        format!("{kind}={} ({needed}): {}", escape_line(&want.example), escape_line(&want.reason))
+        match want.flag() {
+            Some(flag) => format!("{} ({needed}), by `{flag}`: {}", want.noun(), want.shown_reason()),
+            None => {
+                format!("{} ({needed}), which this rollcage cannot grant yet: {}", want.noun(), want.shown_reason())
+            }
+        }
     };
-    wants.iter().enumerate().map(|(index, want)| (if index == 0 { "wants" } else { "" }, row(want))).collect()
+    let mut rows: Vec<_> = wants.iter().map(|want| ("", row(want))).collect();
+    rows[0].0 = "wants";
+    rows.push(("", "nothing of this is granted by being asked for".to_owned()));
+    rows
 }
 
 /// The keys in columns; descriptions wrapped beside them where there is room, below them where there is none.

@@ -2,6 +2,7 @@
 //! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`).
 
 mod doctor;
+mod grants;
 mod inspect;
 mod list;
 mod play;

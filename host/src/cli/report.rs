@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::HumanCount;
 use rollcage::fault::FAULTS_KEPT_MAX;
 use rollcage::text::escape_line;
-use rollcage::{Fault, FaultKind, VecEnv, cage};
+use rollcage::{Fault, FaultKind, Grant, Grants, VecEnv};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ pub(super) struct Report {
     digest: String,
     digests: Vec<String>,
     walls: Vec<&'static str>,
-    grants: Vec<Value>,
+    grants: Grants,
     pub(super) incomplete: Option<String>,
 }
 
@@ -101,8 +101,8 @@ impl Report {
             faults_total: envs.faults().total(),
             digest: envs.digest().to_string(),
             digests: envs.digests().iter().map(ToString::to_string).collect(),
-            walls: cage::walls(),
-            grants: Vec::new(),
+            walls: envs.walls().names(),
+            grants: envs.grants().clone(),
             incomplete,
         }
     }
@@ -123,6 +123,9 @@ impl Report {
         }
         rows.push(("faults", self.faults_by_kind()));
         rows.push(("walls", self.walls.join(", ")));
+        if !self.grants.is_empty() {
+            rows.push(("grants", self.granted()));
+        }
         rows.push(("digest", self.digest.clone()));
         if let Some(why) = &self.incomplete {
             rows.push(("incomplete", one_line(why)));
@@ -133,6 +136,15 @@ impl Report {
             text.push_str(&format!("  {name:<12}{value}\n"));
         }
         text
+    }
+
+    /// A grant a line, with what it means for the next run.
+    fn granted(&self) -> String {
+        let line = |grant: &Grant| {
+            let remark = if grant.is_reproducible() { "what is in it is an input too" } else { "not reproducible" };
+            format!("{} ({remark})", escape_line(&grant.to_string()))
+        };
+        self.grants.iter().map(line).collect::<Vec<_>>().join(&format!("\n{:14}", ""))
     }
 
     /// How many faults of which kind, and the first one's message of each.
@@ -211,7 +223,7 @@ mod tests {
             digest: "ab".to_owned(),
             digests: vec!["cd".to_owned()],
             walls: vec!["wasm", "process"],
-            grants: Vec::new(),
+            grants: Grants::new(),
             incomplete: None,
         }
     }
@@ -261,6 +273,21 @@ cartpole, 8 envs, seed 7
   digest      ab
 ";
         assert_eq!(report().summary(), expected);
+    }
+
+    #[test]
+    fn grants_are_told_with_what_they_mean() {
+        let mut report = report();
+        report.grants = ["dir=/srv/a\u{1b}b:/levels", "clock=real"].iter().flat_map(|grant| grant.parse()).collect();
+        let expected = "  \
+  walls       wasm, process
+  grants      dir=/srv/a\\u{1b}b:/levels:ro (what is in it is an input too)
+              clock=real (not reproducible)
+  digest      ab
+";
+        assert!(report.summary().ends_with(expected), "{}", report.summary());
+        let value = serde_json::to_value(report).unwrap_or_default();
+        assert_eq!(value["grants"], serde_json::json!(["dir=/srv/a\u{1b}b:/levels:ro", "clock=real"]));
     }
 
     #[test]

@@ -17,11 +17,13 @@ use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::text::escape;
 use rollcage::{
-    Autoreset, Backend, Builder, Description, Error, Frame, Limits, OnFault, RenderMode, UsageError, VecEnv,
+    Autoreset, Backend, Builder, Description, Error, Frame, Limits, OnFault, RenderMode, UsageError, VecEnv, Wall,
+    Walls,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use super::grants::Granting;
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Report, Times};
@@ -46,6 +48,9 @@ const MEMORY_MIN: u64 = 64 << 10;
 pub(super) struct Run {
     #[command(flatten)]
     source: Source,
+
+    #[command(flatten)]
+    granting: Granting,
 
     /// How many envs
     #[arg(long, value_name = "N", default_value = "1", value_parser = RangedU64ValueParser::<usize>::new().range(1..=ENVS_MAX as u64))]
@@ -107,6 +112,19 @@ pub(super) struct Run {
         value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
     backend: Backend,
 
+    /// Refuse to run where a wall of the sandbox does not stand (the namespaces apart); `rollcage doctor` tells
+    #[arg(long)]
+    require_sandbox: bool,
+
+    /// `none` runs the plugin with the rights of whoever runs rollcage: for debugging code that is trusted
+    #[arg(long, value_name = "all|none", default_value = "all",
+        value_parser = PossibleValuesParser::new(["all", "none"]).map(|name| walls(&name)))]
+    walls: Walls,
+
+    /// For debugging, with `--walls none`: no timeouts, and what the envs print goes to stderr at once
+    #[arg(long, conflicts_with_all = ["logs", "step_timeout"])]
+    debug: bool,
+
     /// At the end, print to stderr what the envs printed
     #[arg(long)]
     logs: bool,
@@ -126,11 +144,12 @@ Examples:
   rollcage run frozenlake --config map_name=8x8 --config is_slippery=false
   rollcage run cartpole --steps 1000 --seed 7 --render last.png --json
   rollcage run blackjack --policy actions.jsonl --autoreset same-step
+  rollcage run ./maze.wasm --grant dir=./levels:/levels
 
 Exit status:
   0    every env played its share, whatever faults were met on the way
   1    not so: a restart budget is spent, or --on-fault raise or mask; the report says why
-  2    the command, the config, the actions or the plugin is wrong; nothing is printed to stdout
+  2    the command, config, a grant, actions or plugin is wrong; nothing is printed to stdout
   130  interrupted; the report says how far it came";
 
 impl Run {
@@ -140,9 +159,17 @@ impl Run {
         let picture = self.render.as_deref().map(Picture::at).transpose()?;
         let goal = self.goal();
         let seed = self.seed.unwrap_or_else(drawn_seed);
+        if self.debug && self.walls != Walls::NONE {
+            return Err(UsageError::new("`--debug` goes with `--walls none`: the walls end what a debugger does")
+                .hint("add `--walls none`, if the plugin is trusted")
+                .into());
+        }
         let builder = self.builder(seed)?;
 
         let mut progress = Progress::new(goal);
+        if self.walls == Walls::NONE {
+            progress.print(NO_SANDBOX);
+        }
         progress.begin("compiling, if this is the first time");
         let mut envs = builder.assemble()?;
         for warning in envs.prepared().warnings() {
@@ -161,6 +188,7 @@ impl Run {
         let (tally, ended) = match envs.start() {
             Err(error) => (Tally::default(), Err(error)),
             Ok(()) => {
+                progress.print(&about_walls(&envs, self.json));
                 let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
                 let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
                 let ended = play_on(&mut play, &mut times, &mut progress, started, &interrupt);
@@ -207,15 +235,42 @@ impl Run {
             .open()?
             .envs(self.envs)
             .seed(seed)
-            .limits(limits.call_timeouts(self.step_timeout))
+            .limits(if self.debug { limits.patient() } else { limits.call_timeouts(self.step_timeout) })
             .autoreset(self.autoreset)
             .on_fault(self.on_fault)
             .backend(self.backend);
+        builder = builder.walls(self.walls);
+        if self.require_sandbox {
+            builder = builder.require_walls(Walls::SANDBOX);
+        }
+        if self.debug {
+            builder = builder.debug();
+        }
         if let Some(steps) = self.max_episode_steps {
             builder = builder.max_episode_steps(steps);
         }
+        let builder = self.granting.give(builder)?;
         Ok(if self.no_cache { builder } else { with_cache(builder) })
     }
+}
+
+/// What `--walls none` means, before anything is started.
+const NO_SANDBOX: &str =
+    "warning: NO SANDBOX: a plugin that breaks out of wasm may read and change whatever you may (--walls none)\n";
+
+/// Which walls stand (with `--json` the object says that), and loudly which do not.
+fn about_walls(envs: &VecEnv, json: bool) -> String {
+    let standing = envs.walls();
+    let mut text = if json { String::new() } else { format!("walls: {standing}\n") };
+    for (wall, why) in envs.missing_walls() {
+        let all = if *wall == Wall::Namespaces { "; the other walls do not need it" } else { "" };
+        text.push_str(&format!("warning: the wall `{wall}` does not stand: {}{all}\n", one_line(why)));
+    }
+    text
+}
+
+fn walls(name: &str) -> Walls {
+    if name == "none" { Walls::NONE } else { Walls::ALL }
 }
 
 /// Resets, then steps until all shares are done, the actions end, or something ends the run.

@@ -3,7 +3,9 @@
 //! `cargo xtask test` builds the program and the fixtures first; here they are only found.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test helper that cannot go on fails its test")]
 
+pub mod attempts;
 pub mod lies;
+pub mod outcome;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -27,8 +29,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The component of a fixture of `tests/hostile/`, by its crate's name.
+/// The component of a fixture of `tests/hostile/`, by its crate's name, or a plugin that `tests/smith` crafted.
 pub fn fixture_path(name: &str) -> PathBuf {
+    let crafted = crafted_folder().join(format!("{name}.wasm"));
+    if crafted.exists() {
+        return crafted;
+    }
     // Of a program cargo keeps the name, of a library it writes underscores.
     let folder = target().join("guests/wasm32-wasip2/release");
     let program = folder.join(format!("{name}.wasm"));
@@ -36,6 +42,22 @@ pub fn fixture_path(name: &str) -> PathBuf {
     let path = if program.exists() { program } else { library };
     assert!(path.exists(), "{} is not built: run `cargo xtask test`", path.display());
     path
+}
+
+/// Where the plugins lie that `tests/smith` crafts.
+pub fn crafted_folder() -> PathBuf {
+    target().join("smith/crafted")
+}
+
+/// Has `tests/smith` make random plugins: `SEED.wasm` in the folder, for each seed.
+pub fn random_plugins(folder: &Path, seeds: std::ops::Range<u64>) {
+    let program = target().join("smith/release/rollcage-smith");
+    assert!(program.exists(), "{} is not built: run `cargo xtask test`", program.display());
+    let count = seeds.end - seeds.start;
+    let mut command = Command::new(program);
+    let output = command.arg("random").arg(folder).args([seeds.start, count].map(|number| number.to_string())).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A fixture as a plugin.
@@ -75,16 +97,22 @@ pub struct Ran {
     pub status: Option<i32>,
     /// Standard output.
     pub stdout: String,
-    /// Standard error.
+    /// Standard error, but for the line that says which walls stand.
     pub stderr: String,
+    /// That line, if a run got as far.
+    pub walls: Option<String>,
 }
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
+        let said = String::from_utf8(output.stderr).unwrap();
+        let (walls, others): (Vec<&str>, Vec<&str>) =
+            said.split_inclusive('\n').partition(|line| line.starts_with("walls: "));
         Ran {
             status: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            stderr: others.concat(),
+            walls: walls.first().map(|line| line.trim_end().to_owned()),
         }
     }
 }
@@ -137,6 +165,11 @@ pub fn gymnasium() -> PathBuf {
 pub struct Process(pub u32);
 
 impl Process {
+    /// This one.
+    pub fn own() -> Process {
+        Process(std::process::id())
+    }
+
     fn file(self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.0))
     }
@@ -211,7 +244,12 @@ pub fn alone(name: &str, body: impl FnOnce()) {
         return body();
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", name, "--nocapture"]).env(ALONE, name).stdin(Stdio::null()).output().unwrap();
+    let output = command
+        .args(["--exact", name, "--nocapture", "--include-ignored"])
+        .env(ALONE, name)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let said = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && text.contains("1 passed"), "{name}, alone: {said}");

@@ -15,6 +15,9 @@ pub enum Lie {
     ReadyBeforeHello,
     ExitsBeforeHello,
     HelloTwice,
+    SaysNoWalls,
+    ClaimsWalls,
+    LockedTwice,
     ExitsBeforeReady,
     AbortsBeforeReady,
     NeverReady,
@@ -86,12 +89,15 @@ pub enum Lie {
 
 impl Lie {
     /// Every one, in order.
-    pub const ALL: [Lie; 62] = [
+    pub const ALL: [Lie; 65] = [
         Lie::None,
         Lie::WrongBuild,
         Lie::ReadyBeforeHello,
         Lie::ExitsBeforeHello,
         Lie::HelloTwice,
+        Lie::SaysNoWalls,
+        Lie::ClaimsWalls,
+        Lie::LockedTwice,
         Lie::ExitsBeforeReady,
         Lie::AbortsBeforeReady,
         Lie::NeverReady,

@@ -13,7 +13,7 @@ use rollcage::control::{self, BUILD, FromWorker, GuestFault, Job, Received, Repl
 use rollcage::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Request, Status};
 use rollcage::slab::{ViewBytes, ViewLayout, Which, WorkerSlab};
 use rollcage::wait::{self, Spin};
-use rollcage::{FaultKind, InfoField, Space, Spec};
+use rollcage::{FaultKind, InfoField, Space, Spec, Standing, Walls};
 use rollcage_tests::lies::Lie;
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -93,7 +93,13 @@ fn start(control: BorrowedFd<'_>, slab: &WorkerSlab, lie: Lie) {
         Lie::ExitsBeforeHello => std::process::exit(0),
         _ => say(control, &hello),
     }
+    // The truth: its tests ask for no walls.
+    if lie != Lie::ReadyBeforeHello && lie != Lie::SaysNoWalls {
+        let walls = if lie == Lie::ClaimsWalls { Walls::ALL } else { Walls::NONE };
+        say(control, &FromWorker::Locked(Standing { walls, missing: Vec::new() }));
+    }
     match lie {
+        Lie::LockedTwice => say(control, &FromWorker::Locked(Standing { walls: Walls::NONE, missing: Vec::new() })),
         Lie::HelloTwice => say(control, &hello),
         Lie::ExitsBeforeReady => std::process::exit(3),
         Lie::AbortsBeforeReady => std::process::abort(),

@@ -2,6 +2,8 @@
 //! a fault returns under every policy and autoreset mode. The envs beside the faulty one never notice.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rollcage::child::LOG_BYTES_MAX;
@@ -73,6 +75,7 @@ struct RowLimits {
     step_timeout: Option<String>,
     start_timeout: Option<String>,
     close_timeout: Option<String>,
+    compile_timeout: Option<String>,
 }
 
 fn third() -> u32 {
@@ -113,8 +116,8 @@ fn typical(calls: &[Function]) -> Vec<Row> {
     rows
 }
 
-/// Guests made with `mischief`, which behave when told never to strike.
-const IMPS: [&str; 18] = [
+/// Guests made with `mischief`, and plugins crafted in its manner, which behave when told never to strike.
+const IMPS: [&str; 23] = [
     "trap",
     "panic",
     "loop",
@@ -133,6 +136,11 @@ const IMPS: [&str; 18] = [
     "extra-liar",
     "frame-liar",
     "escape",
+    "opens",
+    "sockets",
+    "honest",
+    "table-bomb",
+    "table-hoard",
 ];
 
 impl Row {
@@ -161,6 +169,9 @@ impl Row {
         }
         if let Some(timeout) = &self.limits.close_timeout {
             limits.close_timeout = time(timeout);
+        }
+        if let Some(timeout) = &self.limits.compile_timeout {
+            limits.compile_timeout = time(timeout);
         }
         limits
     }
@@ -202,17 +213,21 @@ impl Row {
 
     /// Compiling is not part of any deadline.
     fn warm_up(&self) {
+        // What cannot be described is never kept.
+        if self.call == Function::Describe {
+            return;
+        }
         let prepared = builder(fixture(&self.guest)).limits(self.limits()).prepare();
-        assert!(prepared.is_ok() || self.call == Function::Describe, "{}: {:?}", self.name(), prepared.err());
+        assert!(prepared.is_ok(), "{}: {:?}", self.name(), prepared.err());
     }
 
-    /// Actions for all three envs in step `number`.
+    /// Actions for all envs in step `number`.
     fn actions(&self, envs: &VecEnv, number: u32) -> Vec<u8> {
         let space = &envs.spec().action_space;
         let given = self.actions.as_ref().and_then(|actions| actions.get(number as usize));
         let mut action = vec![0; space.stride()];
         space.from_json(given.unwrap_or(&json!(0)), &mut action).unwrap();
-        action.repeat(3)
+        action.repeat(envs.len())
     }
 
     /// What is wrong with a fault, beside where it happened.
@@ -236,16 +251,16 @@ impl Row {
         Ok(())
     }
 
-    /// Makes the row's call of env 1, if it is one that `VecEnv` has beside steps and resets.
-    fn ask(&self, envs: &mut VecEnv) -> Result<(), Error> {
+    /// Makes the row's call of an env, if it is one that `VecEnv` has beside steps and resets.
+    fn ask(&self, envs: &mut VecEnv, env: usize) -> Result<(), Error> {
         let method = self.method.as_deref().unwrap_or("anything");
         let arguments = self.arguments.clone().unwrap_or_else(|| json!({}));
         match self.call {
-            Function::Render => envs.render(1, self.mode).map(drop),
-            Function::Call => envs.call(1, method, &arguments).map(drop),
-            Function::GetAttribute => envs.get_attribute(1, method).map(drop),
-            Function::SetAttribute => envs.set_attribute(1, method, &arguments),
-            Function::Reseed => envs.reseed(1, 7),
+            Function::Render => envs.render(env, self.mode).map(drop),
+            Function::Call => envs.call(env, method, &arguments).map(drop),
+            Function::GetAttribute => envs.get_attribute(env, method).map(drop),
+            Function::SetAttribute => envs.set_attribute(env, method, &arguments),
+            Function::Reseed => envs.reseed(env, 7),
             _ => panic!("{:?} is no call of its own", self.call),
         }
     }
@@ -332,7 +347,10 @@ fn every_guest_has_a_row_and_every_row_a_guest() {
     let mut named: HashSet<String> = rows().into_iter().map(|row| row.guest).collect();
     // The crate that the others share.
     named.insert("mischief".to_owned());
-    assert_eq!(members, named);
+    let crafted = std::fs::read_dir(rollcage_tests::crafted_folder()).unwrap().map(|entry| entry.unwrap().path());
+    let crafted: HashSet<String> = crafted.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    assert!(crafted.is_disjoint(&members), "one name for two");
+    assert_eq!(&members | &crafted, named);
     for row in rows() {
         let known = row.kind().is_some() || matches!(row.fault.as_str(), "none" | "error" | "usage");
         assert!(known, "{}", row.name());
@@ -509,7 +527,7 @@ fn rows_of_other_calls() {
         let mut envs = row.envs().build().map_err(text)?;
         envs.reset(None).map_err(text)?;
         let began = Instant::now();
-        let asked = row.ask(&mut envs);
+        let asked = row.ask(&mut envs, 1);
         within(row, began)?;
         match (row.fault.as_str(), asked) {
             ("none", asked) => asked.map_err(text)?,
@@ -544,6 +562,85 @@ fn rows_of_close() {
         equal("faults", envs.faults().total(), 0)?;
         equal("workers that live on", workers.iter().filter(|worker| worker.exists()).count(), 0)
     });
+}
+
+// ── Beside honest envs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Plays a row with one env of it alone; any error is the outcome.
+fn meet(row: &Row) -> Result<(), Error> {
+    let config = row.config.clone();
+    let builder = builder(fixture(&row.guest)).seed(101).limits(row.limits()).on_fault(OnFault::Raise);
+    let mut envs = builder.config_with(move |_| config.clone()).build()?;
+    let options = row.options.as_ref().filter(|_| row.call == Function::Reset);
+    envs.reset_some(&ResetSome { options, ..ResetSome::default() })?;
+    match row.call {
+        Function::Describe | Function::Create | Function::Reset => {}
+        Function::Step => {
+            for number in 0..=row.step {
+                let actions = row.actions(&envs, number);
+                envs.step(&actions)?;
+            }
+        }
+        Function::Close => envs.say_goodbye(),
+        _ => row.ask(&mut envs, 0)?,
+    }
+    Ok(())
+}
+
+#[test]
+fn seven_honest_envs_never_notice_any_of_the_guests() {
+    const HONEST: usize = 7;
+    let honest = || shipped("cartpole").envs(HONEST).seed(77).build().unwrap();
+    // Not all the same, and the same in every run.
+    let actions =
+        |step: usize| discrete(&std::array::from_fn::<i64, HONEST, _>(|env| ((step * 31 + env * 7) % 5 % 2) as i64));
+    let done = AtomicBool::new(false);
+    let (beside, steps) = std::thread::scope(|scope| {
+        let playing = scope.spawn(|| {
+            let mut envs = honest();
+            envs.reset(None).unwrap();
+            let mut steps = 0;
+            while !done.load(Relaxed) {
+                envs.step(&actions(steps)).unwrap();
+                steps += 1;
+                // Room for the guests on a small machine.
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            assert_eq!(envs.faults().total(), 0);
+            (envs.digests(), steps)
+        });
+        // Whatever becomes of the rows, the other thread is told.
+        let met = std::panic::catch_unwind(|| {
+            each(rows(), |row| {
+                let began = Instant::now();
+                let outcome = meet(row);
+                // Starting and compiling are in it.
+                let took = began.elapsed();
+                if took > row.deadline() + Duration::from_secs(60) {
+                    return Err(format!("it took {took:?}"));
+                }
+                match (row.kind(), outcome) {
+                    (Some(FaultKind::Compile), Err(Error::Usage(_))) => Ok(()),
+                    (Some(_), Err(Error::Fault(fault))) => row.check(&fault),
+                    (None, Err(Error::Usage(_))) if row.fault != "none" => Ok(()),
+                    (None, Ok(())) if row.fault == "none" => Ok(()),
+                    (Some(_), Ok(())) if row.call == Function::Close => Ok(()),
+                    (_, outcome) => Err(format!("another outcome: {outcome:?}")),
+                }
+            });
+        });
+        done.store(true, Relaxed);
+        let played = playing.join().unwrap();
+        met.unwrap();
+        played
+    });
+    assert!(steps > 1_000, "{steps}");
+    let mut alone = honest();
+    alone.reset(None).unwrap();
+    for step in 0..steps {
+        alone.step(&actions(step)).unwrap();
+    }
+    assert_eq!(beside, alone.digests());
 }
 
 // ── Every policy, every mode ────────────────────────────────────────────────────────────────────────────────────────
@@ -731,10 +828,10 @@ fn a_fault_in_a_call_is_reported_by_the_next_step_too() {
                 }
                 let before = envs.last().observation(1).to_vec();
                 // The call returns it under every policy, and again until a step has told it.
-                let fault = fault_of(row.ask(&mut envs).err().ok_or("it answered")?)?;
+                let fault = fault_of(row.ask(&mut envs, 1).err().ok_or("it answered")?)?;
                 row.check(&fault)?;
                 equal("place", (fault.env, fault.instance, fault.episode, fault.step), (1, 0, 0, 2))?;
-                equal("told again", fault_of(row.ask(&mut envs).err().ok_or("it answered")?)?, fault.clone())?;
+                equal("told again", fault_of(row.ask(&mut envs, 1).err().ok_or("it answered")?)?, fault.clone())?;
                 after_a_fault(&mut envs, policy, mode, &before, &actions, &mut seen, |later| {
                     equal("fault", later, &fault)
                 })?;

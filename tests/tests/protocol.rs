@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rollcage::control::{EnvError, FromWorker, GuestFault, Reply, ToWorker, decode};
 use rollcage::fault::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
 use rollcage::slab::{Command, HostSlab, INFO_EXTRA_BYTES_MAX, Request, ViewLayout, Which};
-use rollcage::{Autoreset, Builder, Description, Error, FaultKind, Limits, OnFault, RenderMode, Spec, VecEnv};
+use rollcage::{Autoreset, Builder, Description, Error, FaultKind, Limits, OnFault, RenderMode, Spec, VecEnv, Walls};
 use rollcage_tests::lies::{self, Lie};
 use rollcage_tests::{Process, builder, discrete, eventually, fixture};
 
@@ -204,6 +204,8 @@ fn liar(lie: Lie) -> Builder {
     builder(fixture("echo"))
         .envs(3)
         .worker(env!("CARGO_BIN_EXE_liar"))
+        // It puts up none, and the host would see that.
+        .walls(Walls::NONE)
         .limits(limits.call_timeouts(Duration::from_secs(1)))
         .config_with(move |index| lies::config(if index == 1 { lie } else { Lie::None }))
 }
@@ -223,6 +225,9 @@ fn lies_before_ready() {
         (Lie::ReadyBeforeHello, Usage("is of another rollcage build")),
         (Lie::ExitsBeforeHello, Usage("ended before it said hello")),
         (Lie::HelloTwice, Fault(Protocol, "starts with `hello`")),
+        (Lie::SaysNoWalls, Fault(Protocol, "did not say which walls stand")),
+        (Lie::ClaimsWalls, Fault(Protocol, "the kernel says of the worker `NoNewPrivs: 0`, where 1 is due")),
+        (Lie::LockedTwice, Fault(Protocol, "starts with `locked`")),
         (Lie::ExitsBeforeReady, Fault(Exited, "ended with status 3")),
         (Lie::AbortsBeforeReady, Fault(Signalled, "SIGABRT")),
         (Lie::NeverReady, Fault(StartTimeout, "not ready within 2 s")),

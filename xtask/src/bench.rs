@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: rollcage beside `SubprocVecEnv`, interleaved in one run, so that ratios mean something on a noisy
-//! machine. Prints a table in Markdown; asserts nothing.
+//! machine; and `bench walls`: rollcage behind its walls beside itself without. Prints tables in Markdown; asserts nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,25 +17,31 @@ const SECONDS: &str = "2";
 
 const ENVS: [usize; 3] = [1, 8, 32];
 
+/// How often each figure of the walls is measured, default and `--walls none` in turn.
+const WALL_ROUNDS: usize = 10;
+
+const WALL_ENVS: [usize; 4] = [1, 8, 32, 128];
+
 /// Measures and prints.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let peers = match arguments {
         [] => true,
         [flag] if flag == "--no-peers" => false,
-        _ => bail!("usage: cargo xtask bench [--no-peers]"),
+        [what] if what == "walls" => return walls(),
+        _ => bail!("usage: cargo xtask bench [--no-peers | walls]"),
     };
     run(&mut cargo(&["build", "--release", "--locked"]))?;
     let program = target()?.join("release/rollcage");
     let python = if peers { Some(venv()?) } else { None };
     // Fills the cache, so that no figure holds a compilation.
-    rollcage(&program, 1, 10)?;
+    rollcage(&program, 1, 10, &[])?;
 
     let mut rows = Vec::new();
     for envs in ENVS {
         let (mut ours, mut theirs, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             // As many steps as take about two seconds.
-            let result = rollcage(&program, envs, if envs == 1 { 400_000 } else { 200_000 })?;
+            let result = rollcage(&program, envs, if envs == 1 { 400_000 } else { 200_000 }, &[])?;
             ours.push(number(&result, "steps_per_second")?);
             starts.push(number(&result, "start_seconds")?);
             if let Some(python) = &python {
@@ -61,10 +67,44 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn rollcage(program: &Path, envs: usize, steps: usize) -> Result<Value> {
+/// What the walls cost: steps a second and start-up, beside a run with none of them.
+fn walls() -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--locked"]))?;
+    let program = target()?.join("release/rollcage");
+    rollcage(&program, 1, 10, &[])?;
+    println!(
+        "| envs | all walls, steps/s | none, steps/s | steps/s lost | start with / without, ms | more per env, ms |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|");
+    for envs in WALL_ENVS {
+        let (mut speeds, mut starts) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        for round in 0..WALL_ROUNDS {
+            // Who begins changes with the round: the second of a pair may find a warmer machine.
+            for which in [round % 2, 1 - round % 2] {
+                let walls: &[&str] = if which == 0 { &[] } else { &["--walls", "none"] };
+                let result = rollcage(&program, envs, if envs == 1 { 400_000 } else { 100_000 }, walls)?;
+                speeds[which].push(number(&result, "steps_per_second")?);
+                starts[which].push(number(&result, "start_seconds")? * 1e3);
+            }
+            eprintln!("bench: {envs} envs, round {} of {WALL_ROUNDS}", round + 1);
+        }
+        let [Some(with), Some(without)] = speeds.map(median) else { bail!("no figures") };
+        let [Some(start_with), Some(start_without)] = starts.map(median) else { bail!("no figures") };
+        #[expect(clippy::cast_precision_loss, reason = "128 envs at most")]
+        let each = (start_with - start_without) / envs as f64;
+        println!(
+            "| {envs} | {with:.0} | {without:.0} | {:.1} % | {start_with:.1} / {start_without:.1} | {each:.2} |",
+            (1.0 - with / without) * 100.0
+        );
+    }
+    Ok(())
+}
+
+fn rollcage(program: &Path, envs: usize, steps: usize, more: &[&str]) -> Result<Value> {
     let output = Command::new(program)
         .args(["run", "cartpole", "--seed", "7", "--json"])
         .args(["--envs", &envs.to_string(), "--steps", &steps.to_string()])
+        .args(more)
         .output()
         .with_context(|| program.display().to_string())?;
     if !output.status.success() {

@@ -12,10 +12,11 @@ const VERBS: &str = "\
 cargo xtask VERB
 
   test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
-  lint             rustfmt and clippy, over all three workspaces
-  long             soaks: random kills, the exhaustive model of the slab with more turns
+  lint             rustfmt and clippy, over all workspaces
+  long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns
   golden           rewrites golden files (help texts, digests), then tests
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
+  bench walls      what the walls cost, beside `--walls none`
 ";
 
 fn main() -> ExitCode {
@@ -95,12 +96,17 @@ fn model(environment: &[(&str, &str)]) -> Result<()> {
         .envs(environment.iter().copied()))
 }
 
-/// The program under test, and the guests that misbehave.
+/// The program under test, the guests that misbehave, and those that no compiler makes: from a workspace of its own, whose
+/// dependencies are parts of wasmtime's with other features.
 fn build_guests() -> Result<()> {
     run(&mut cargo(&["build", "--release", "--locked"]))?;
     run(cargo(&["build", "--release", "--locked", "--target", "wasm32-wasip2"])
         .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])
-        .arg(target()?.join("guests")))
+        .arg(target()?.join("guests")))?;
+    let smith = target()?.join("smith");
+    run(cargo(&["build", "--release", "--locked", "--manifest-path", "tests/smith/Cargo.toml", "--target-dir"])
+        .arg(&smith))?;
+    run(Command::new(smith.join("release/rollcage-smith")).arg("crafted").arg(smith.join("crafted")))
 }
 
 /// Unit and whole-system tests: by nextest where it is installed (a process per test, hung ones ended), else by cargo.
@@ -114,8 +120,8 @@ fn whole_system(filter: &[String], profile: &str) -> Result<()> {
 }
 
 fn lint() -> Result<()> {
-    for manifest in ["Cargo.toml", "guest-envs/Cargo.toml", "tests/hostile/Cargo.toml", "tests/model/Cargo.toml"] {
-        run(&mut cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]))?;
+    for folder in [".", "guest-envs", "tests/hostile", "tests/model", "tests/smith"] {
+        run(cargo(&["fmt", "--all", "--check", "--manifest-path"]).arg(Path::new(folder).join("Cargo.toml")))?;
     }
     let deny = ["--", "--deny", "warnings"];
     run(cargo(&["clippy", "--release", "--locked", "--workspace", "--all-targets"]).args(deny))?;
@@ -125,6 +131,9 @@ fn lint() -> Result<()> {
     run(cargo(&["clippy", "--release", "--locked", "--all-targets", "--manifest-path", "guest-envs/Cargo.toml"])
         .arg("--target-dir")
         .arg(guests)
+        .args(deny))?;
+    run(cargo(&["clippy", "--release", "--locked", "--manifest-path", "tests/smith/Cargo.toml", "--target-dir"])
+        .arg(target()?.join("smith"))
         .args(deny))?;
     run(cargo(&["clippy", "--release", "--locked", "--target", "wasm32-wasip2"])
         .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])

@@ -4,7 +4,7 @@
 //! Outside the walls every attempt succeeds, which shows that the attempt is a real one.
 #![expect(clippy::undocumented_unsafe_blocks, reason = "an intruder has no invariants: that is what is tested")]
 #![expect(missing_docs, reason = "the sentence of each attempt says it")]
-#![expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "registers")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "registers")]
 
 use std::ffi::CString;
 use std::io;

@@ -41,7 +41,7 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Inspect(inspect::Inspect),
     List(list::List),
     Doctor(doctor::Doctor),

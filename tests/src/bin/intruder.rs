@@ -13,7 +13,7 @@
 #![expect(clippy::unwrap_used, reason = "a host that cannot set the scene fails the test")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "how the deed ended is told")]
 #![expect(clippy::undocumented_unsafe_blocks, reason = "an intruder has no invariants: that is what is tested")]
-#![expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "registers")]
+#![expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "registers")]
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};

@@ -4,6 +4,7 @@
 //! compiled under other settings does not load. Everything that could make two runs differ is set here by name,
 //! also where it is the engine's default today. Knows nothing of plugins, files or processes.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use wasmtime::component::ResourceTable;
@@ -147,58 +148,82 @@ pub(crate) struct MemoryLimiter {
     memory_bytes_max: usize,
     memory_bytes: usize,
     table_elements: usize,
-    refused: bool,
+    refused: Option<Refused>,
+}
+
+/// Which limit of ours a growth would have gone beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The memory limit, in bytes.
+    Memory(usize),
+    /// [`TABLE_ELEMENTS_MAX`].
+    Table,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Memory(bytes) => write!(f, "beyond the memory limit of {bytes} bytes"),
+            Refused::Table => write!(f, "beyond the limit of {TABLE_ELEMENTS_MAX} table elements"),
+        }
+    }
 }
 
 impl MemoryLimiter {
     /// A limiter for a store that holds nothing yet. `memory_bytes_max` bounds all its memories together.
     pub(crate) fn new(memory_bytes_max: u64) -> MemoryLimiter {
         let memory_bytes_max = usize::try_from(memory_bytes_max).unwrap_or(usize::MAX);
-        MemoryLimiter { memory_bytes_max, memory_bytes: 0, table_elements: 0, refused: false }
+        MemoryLimiter { memory_bytes_max, memory_bytes: 0, table_elements: 0, refused: None }
     }
 
     /// Forgets refusals of the calls before.
     pub(crate) fn begin_call(&mut self) {
-        self.refused = false;
+        self.refused = None;
     }
 
-    /// Whether a growth beyond a limit of ours was refused since [`MemoryLimiter::begin_call`].
-    pub(crate) fn refused(&self) -> bool {
+    /// The limit beyond which a growth was refused since [`MemoryLimiter::begin_call`], the latest one.
+    pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }
 
-    /// The limit, in bytes.
-    pub(crate) fn memory_bytes_max(&self) -> usize {
-        self.memory_bytes_max
+    /// A growth beyond the memory limit.
+    fn refuse_memory(&mut self) {
+        self.refused = Some(Refused::Memory(self.memory_bytes_max));
     }
+}
 
-    /// Adds a growth to a total, unless the guest's own maximum or our limit is in the way.
-    fn grow(
-        &mut self,
-        total: fn(&mut Self) -> (&mut usize, usize),
-        from: usize,
-        to: usize,
-        own: Option<usize>,
-    ) -> bool {
-        if own.is_some_and(|own| to > own) {
-            return false;
-        }
-        let (sum, limit) = total(self);
-        let grown = sum.saturating_add(to.saturating_sub(from));
-        if grown > limit {
-            self.refused = true;
-            return false;
-        }
-        *sum = grown;
-        true
+/// In whose way a growth is.
+enum TooMuch {
+    /// The maximum that the guest declared: wasm's own -1.
+    Own,
+    /// A limit of ours.
+    Limit,
+}
+
+/// A total after a growth.
+fn grown(total: usize, from: usize, to: usize, own: Option<usize>, limit: usize) -> Result<usize, TooMuch> {
+    if own.is_some_and(|own| to > own) {
+        return Err(TooMuch::Own);
     }
+    let grown = total.saturating_add(to.saturating_sub(from));
+    if grown > limit { Err(TooMuch::Limit) } else { Ok(grown) }
 }
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         // A memory that declares no maximum has what 32 bits can address: beyond it is beyond every limit of ours too.
-        self.refused |= maximum.is_some_and(|maximum| desired > maximum && maximum >= ADDRESSABLE_BYTES);
-        Ok(self.grow(|l| (&mut l.memory_bytes, l.memory_bytes_max), current, desired, maximum))
+        if maximum.is_some_and(|maximum| desired > maximum && maximum >= ADDRESSABLE_BYTES) {
+            self.refuse_memory();
+        }
+        match grown(self.memory_bytes, current, desired, maximum, self.memory_bytes_max) {
+            Ok(bytes) => self.memory_bytes = bytes,
+            Err(TooMuch::Own) => return Ok(false),
+            Err(TooMuch::Limit) => {
+                self.refuse_memory();
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -207,12 +232,20 @@ impl ResourceLimiter for MemoryLimiter {
         }
         // The engine also comes here without asking first, for more than 32 bits can address: -1 as well, and beyond
         // every limit of ours too.
-        self.refused = true;
+        self.refuse_memory();
         Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grow(|l| (&mut l.table_elements, TABLE_ELEMENTS_MAX), current, desired, maximum))
+        match grown(self.table_elements, current, desired, maximum, TABLE_ELEMENTS_MAX) {
+            Ok(elements) => self.table_elements = elements,
+            Err(TooMuch::Own) => return Ok(false),
+            Err(TooMuch::Limit) => {
+                self.refused = Some(Refused::Table);
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -276,28 +309,28 @@ mod tests {
         let mut limiter = MemoryLimiter::new(10 * PAGE as u64);
         assert!(limiter.memory_growing(0, 6 * PAGE, None).expect("an answer"));
         assert!(limiter.memory_growing(0, 4 * PAGE, None).expect("an answer"));
-        assert!(!limiter.refused());
+        assert_eq!(limiter.refused(), None);
         assert!(!limiter.memory_growing(4 * PAGE, 5 * PAGE, None).expect("an answer"));
-        assert!(limiter.refused());
+        assert!(limiter.refused().is_some());
         limiter.begin_call();
-        assert!(!limiter.refused());
+        assert_eq!(limiter.refused(), None);
     }
 
     #[test]
     fn a_guests_own_maximum_is_not_a_refusal_of_ours() {
         let mut limiter = MemoryLimiter::new(10 * PAGE as u64);
         assert!(!limiter.memory_growing(0, 3 * PAGE, Some(2 * PAGE)).expect("an answer"));
-        assert!(!limiter.refused());
+        assert_eq!(limiter.refused(), None);
         assert!(limiter.memory_growing(0, 10 * PAGE, None).expect("an answer"));
         assert!(!limiter.memory_growing(PAGE, ADDRESSABLE_BYTES + PAGE, Some(ADDRESSABLE_BYTES)).expect("an answer"));
-        assert!(limiter.refused());
+        assert!(limiter.refused().is_some());
     }
 
     #[test]
     fn only_a_refusal_of_the_system_is_an_error() {
         let mut limiter = MemoryLimiter::new(PAGE as u64);
         assert!(limiter.memory_grow_failed(wasmtime::Error::msg("memory growth exceeds memory type's limits")).is_ok());
-        assert!(limiter.refused());
+        assert!(limiter.refused().is_some());
         let refused = limiter.memory_grow_failed(rustix::io::Errno::NOMEM.into()).expect_err("an error");
         assert!(is_memory_cap(&refused));
     }
@@ -307,6 +340,6 @@ mod tests {
         let mut limiter = MemoryLimiter::new(0);
         assert!(limiter.table_growing(0, TABLE_ELEMENTS_MAX, None).expect("an answer"));
         assert!(!limiter.table_growing(0, 1, None).expect("an answer"));
-        assert!(limiter.refused());
+        assert_eq!(limiter.refused(), Some(Refused::Table));
     }
 }

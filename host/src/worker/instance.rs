@@ -374,8 +374,8 @@ fn classify(error: &wasmtime::Error, limiter: &MemoryLimiter) -> GuestFault {
         (FaultKind::StackOverflow, cause)
     } else if is_memory_cap(error) {
         (FaultKind::Memory, cause)
-    } else if limiter.refused() {
-        (FaultKind::Memory, format!("beyond the memory limit of {} bytes: {cause}", limiter.memory_bytes_max()))
+    } else if let Some(limit) = limiter.refused() {
+        (FaultKind::Memory, format!("{limit}: {cause}"))
     } else {
         (FaultKind::Trap, cause)
     };

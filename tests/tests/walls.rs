@@ -134,7 +134,7 @@ fn every_attempt_fails_behind_the_walls_and_succeeds_outside() {
 
 /// The table of attempts, as `SECURITY.md` has it.
 fn attempts_in_markdown() -> String {
-    let mut text = "| attempt | seccomp alone | Landlock and the small walls alone |\n|---|---|---|\n".to_owned();
+    let mut text = "| attempt | seccomp, without Landlock | Landlock, without seccomp |\n|---|---|---|\n".to_owned();
     let word = |alone| if alone == Alone::Stops { "stops it" } else { "–" };
     for attempt in ATTEMPTS {
         let (seccomp, landlock) = (word(attempt.by_seccomp), word(attempt.by_landlock));

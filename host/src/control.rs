@@ -121,6 +121,18 @@ pub struct Granted {
     pub real_random: bool,
 }
 
+impl Granted {
+    /// Whether there is a directory to read.
+    pub fn reads(&self) -> bool {
+        !self.directories.is_empty()
+    }
+
+    /// Whether there is a directory to write to.
+    pub fn writes(&self) -> bool {
+        self.directories.iter().any(|directory| directory.writable)
+    }
+}
+
 /// A directory of the host's that a guest sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantedDirectory {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::cage::{Standing, Wall, Walls};
+use crate::cage::{Standing, Wall};
 use crate::child::{Child, Exit, Heard};
 use crate::control::{BUILD, Cage, FromWorker, Job};
 use crate::error::{Error, UsageError};
@@ -118,7 +118,17 @@ pub(crate) fn answer(
     program: &Path,
     cage: &Cage,
 ) -> Result<Result<FromWorker, NoAnswer>, Error> {
-    let mut introduction = Introduction::default();
+    listen(child, deadline, program, cage, &mut Introduction::default())
+}
+
+/// As [`answer`], for a caller who wants to know what the introduction said, answer or not.
+fn listen(
+    child: &Child,
+    deadline: Instant,
+    program: &Path,
+    cage: &Cage,
+    introduction: &mut Introduction,
+) -> Result<Result<FromWorker, NoAnswer>, Error> {
     loop {
         match child.listen(deadline.saturating_duration_since(Instant::now())) {
             Heard::Message(message) => match introduction.hear(message, program, cage)? {
@@ -147,31 +157,17 @@ pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
     let program = self::program(program)?;
     let cage = Cage::default();
     let child = worker(&program, "check", None, Log::Kept, &Job::Check(cage), &[])?;
-    let deadline = Instant::now() + PATIENCE;
     let mut introduction = Introduction::default();
-    loop {
-        match child.listen(deadline.saturating_duration_since(Instant::now())) {
-            Heard::Message(message) => {
-                let _ = introduction.hear(message, &program, &cage)?;
-            }
-            Heard::Dead(Exit::Code(0)) if introduction.standing().is_some() => {
-                return Ok(introduction
-                    .standing
-                    .take()
-                    .unwrap_or(Standing { walls: Walls::NONE, missing: Vec::new() }));
-            }
-            Heard::Dead(_) if !introduction.greeted() => return Err(not_a_worker(&program).into()),
-            Heard::Dead(exit) => {
-                let error = std::io::Error::other(format!("the worker {}", describe_exit(exit)));
-                return Err(Error::system("putting up the walls")(error));
-            }
-            Heard::Lie(lie) => return Err(Error::system("putting up the walls")(std::io::Error::other(lie))),
-            Heard::Nothing if Instant::now() >= deadline => {
-                return Err(Error::system("putting up the walls")(std::io::ErrorKind::TimedOut.into()));
-            }
-            Heard::Nothing => {}
-        }
-    }
+    let end = listen(&child, Instant::now() + PATIENCE, &program, &cage, &mut introduction)?;
+    let failed = match (end, introduction.standing) {
+        // It has nothing to answer, so an orderly end is all.
+        (Err(NoAnswer::Dead(Exit::Code(0))), Some(standing)) => return Ok(standing),
+        (Err(NoAnswer::Dead(exit)), _) => std::io::Error::other(format!("the worker {}", describe_exit(exit))),
+        (Err(NoAnswer::Lie(lie)), _) => std::io::Error::other(lie),
+        (Err(NoAnswer::Timeout), _) => std::io::ErrorKind::TimedOut.into(),
+        (Ok(_), _) => std::io::Error::other("the worker answered what nobody asked"),
+    };
+    Err(Error::system("putting up the walls")(failed))
 }
 
 /// What a process that ended before it said hello is.

@@ -160,6 +160,11 @@ pub fn gymnasium() -> PathBuf {
     python
 }
 
+/// Whether this program is root: it may look into a process that is not dumpable, and become another user.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// A process as `/proc` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process(pub u32);
@@ -280,6 +285,15 @@ impl Scratch {
         let folder = target().join(format!("tmp/{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
+        Scratch(folder)
+    }
+
+    /// One that every user of the machine can reach and change, outside of the target folder, which others may not enter.
+    pub fn for_every_user(name: &str) -> Scratch {
+        let folder = std::env::temp_dir().join(format!("rollcage-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         Scratch(folder)
     }
 

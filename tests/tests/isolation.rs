@@ -10,17 +10,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rollcage::{RenderMode, VecEnv};
-use rollcage_tests::{Process, Rollcage, alone, builder, discrete, eventually, fixture, fixture_path, shipped};
+use rollcage_tests::{
+    Process, Rollcage, alone, builder, discrete, eventually, fixture, fixture_path, is_root, shipped,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn workers(envs: &VecEnv) -> Vec<Process> {
     (0..envs.len()).map(|env| Process(envs.pid(env).unwrap())).collect()
-}
-
-/// Whether this program may look into a process that is not dumpable: a worker is none.
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 fn stat(process: Process, field: usize) -> i64 {

@@ -239,7 +239,7 @@ fn two_thousand_broken_plugins_end_in_a_value() {
 }
 
 #[test]
-#[ignore = "long: some minutes"]
+#[ignore = "long: some minutes; `cargo xtask long` runs it"]
 fn ten_thousand_broken_plugins_end_in_a_value() {
     break_plugins("ten_thousand_broken_plugins_end_in_a_value", 10_000);
 }

@@ -58,7 +58,7 @@ fn random_plugins_end_in_a_value_natively_and_by_pulley_alike() {
 }
 
 #[test]
-#[ignore = "long: some minutes"]
+#[ignore = "long: some minutes; `cargo xtask long` runs it"]
 fn two_thousand_random_plugins() {
     random("two_thousand_random_plugins", 2_000);
 }

@@ -16,47 +16,26 @@ use std::time::Duration;
 use rollcage::cage::seccomp::{Allow, Answer, Argument, Of, Purpose, TABLE};
 use rollcage::{Access, Error, Grant, OnFault, Plugin, VecEnv, Wall, Walls, cage};
 use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt};
-use rollcage_tests::{Process, Rollcage, builder, discrete, fixture, fixture_path, program, root, shipped};
+use rollcage_tests::{
+    Process, Rollcage, Scratch, builder, discrete, fixture, fixture_path, is_root, program, root, shipped,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Nobody's user id: as ordinary as a user can be.
 const NOBODY: u32 = 65534;
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// A folder for one test that every user can reach and nobody else uses; removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = std::env::temp_dir().join(format!("rollcage-walls-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
-        Folder(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The intruder, where every user can start it.
 struct Intruder {
     program: PathBuf,
-    folder: Folder,
+    folder: Scratch,
     scenes: AtomicUsize,
 }
 
 impl Intruder {
     fn new(name: &str) -> Intruder {
-        let folder = Folder::new(name);
-        let program = folder.0.join("intruder");
+        let folder = Scratch::for_every_user(&format!("walls-{name}"));
+        let program = folder.folder().join("intruder");
         std::fs::copy(env!("CARGO_BIN_EXE_intruder"), &program).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         Intruder { program, folder, scenes: AtomicUsize::new(0) }
@@ -64,7 +43,7 @@ impl Intruder {
 
     /// One deed, in a scene of its own: how it ended.
     fn does(&self, user: Option<u32>, column: &str, entry: &str, omitted: &str, deed: &str) -> String {
-        let scene = self.folder.0.join(self.scenes.fetch_add(1, Relaxed).to_string());
+        let scene = self.folder.folder().join(self.scenes.fetch_add(1, Relaxed).to_string());
         let mut command = Command::new(&self.program);
         command.args(["host", column, entry, omitted, deed]).arg(&scene).stdin(Stdio::null());
         if let Some(user) = user {
@@ -426,10 +405,10 @@ fn no_row_is_there_for_nothing() {
     for name in ["memory", "trap", "panic", "logs", "echo", "files", "probe"] {
         builder(fixture(name)).prepare().unwrap();
     }
-    let folder = Folder::new("gaps");
+    let folder = Scratch::for_every_user("walls-gaps");
     let intruder = Intruder::new("gaps-own");
     let gap = |row: &str| {
-        let program = folder.0.join(format!("gap-{row}"));
+        let program = folder.folder().join(format!("gap-{row}"));
         std::fs::copy(env!("CARGO_BIN_EXE_gap"), &program).unwrap();
         program
     };
@@ -443,7 +422,7 @@ fn no_row_is_there_for_nothing() {
         deeds.iter().map(|deed| first(intruder.does(None, "all", "pure", row, deed))).collect()
     };
     let whole = gap("all");
-    let (told, compiled, owned) = (story(&whole, &folder.0.join("all")), compile(&whole), own("-"));
+    let (told, compiled, owned) = (story(&whole, &folder.folder().join("all")), compile(&whole), own("-"));
     assert!(told.iter().filter(|line| line.contains("ok")).count() > 15, "{told:#?}");
     assert_eq!(compiled, "prepared");
 
@@ -458,7 +437,7 @@ fn no_row_is_there_for_nothing() {
         let number = row.to_string();
         let program = gap(&number);
         let needed = own(&number) != owned
-            || story(&program, &folder.0.join(format!("story-{row}"))) != told
+            || story(&program, &folder.folder().join(format!("story-{row}"))) != told
             || compile(&program) != compiled;
         if !needed {
             idle.lock().unwrap().push(format!("{row}: {} ({})", TABLE[*row].call, TABLE[*row].why));
@@ -555,12 +534,12 @@ fn an_ordinary_user_has_the_same_walls() {
     if !is_root() {
         return;
     }
-    let folder = Folder::new("user");
-    let copy = folder.0.join("rollcage");
+    let folder = Scratch::for_every_user("walls-user");
+    let copy = folder.folder().join("rollcage");
     std::fs::copy(program(), &copy).unwrap();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&copy);
-        command.args(arguments).env_clear().env("ROLLCAGE_CACHE", folder.0.join("cache")).stdin(Stdio::null());
+        command.args(arguments).env_clear().env("ROLLCAGE_CACHE", folder.folder().join("cache")).stdin(Stdio::null());
         command.uid(NOBODY).gid(NOBODY).output().unwrap()
     };
     let output =
@@ -639,8 +618,8 @@ fn walls_are_switched_off_loudly() {
 fn a_forbidden_call_is_told_as_what_it_is() {
     // A worker that lacks what a memory needs in order to grow, for a forbidden call that comes for certain.
     let row = TABLE.iter().position(|row| (row.of, row.call) == (Of::Env, "mprotect")).unwrap();
-    let folder = Folder::new("told");
-    let program = folder.0.join(format!("gap-{row}"));
+    let folder = Scratch::for_every_user("walls-told");
+    let program = folder.folder().join(format!("gap-{row}"));
     std::fs::copy(env!("CARGO_BIN_EXE_gap"), &program).unwrap();
     builder(fixture("memory")).prepare().unwrap();
     let error = builder(fixture("memory")).worker(&program).on_fault(OnFault::Raise).build().err().unwrap();

@@ -30,11 +30,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [what] if what == "walls" => return walls(),
         _ => bail!("usage: cargo xtask bench [--no-peers | walls]"),
     };
-    run(&mut cargo(&["build", "--release", "--locked"]))?;
-    let program = target()?.join("release/rollcage");
+    let program = ready()?;
     let python = if peers { Some(venv()?) } else { None };
-    // Fills the cache, so that no figure holds a compilation.
-    rollcage(&program, 1, 10, &[])?;
 
     let mut rows = Vec::new();
     for envs in ENVS {
@@ -67,11 +64,17 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What the walls cost: steps a second and start-up, beside a run with none of them.
-fn walls() -> Result<()> {
+/// The program, built; and its cache filled, so that no figure holds a compilation.
+fn ready() -> Result<PathBuf> {
     run(&mut cargo(&["build", "--release", "--locked"]))?;
     let program = target()?.join("release/rollcage");
     rollcage(&program, 1, 10, &[])?;
+    Ok(program)
+}
+
+/// What the walls cost: steps a second and start-up, beside a run with none of them.
+fn walls() -> Result<()> {
+    let program = ready()?;
     println!(
         "| envs | all walls, steps/s | none, steps/s | steps/s lost | start with / without, ms | more per env, ms |"
     );

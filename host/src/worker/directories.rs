@@ -56,10 +56,10 @@ const FILE_BYTES_MAX: u64 = 4 << 30;
 /// What a worker may use of the machine for the sake of the directories that its guest was granted.
 pub(super) fn allow(granted: &Granted, allowance: Allowance) -> Allowance {
     let mut allowance = allowance;
-    if !granted.directories.is_empty() {
+    if granted.reads() {
         allowance.descriptors = granted.directories.len() as u64 + FILES_OPEN_MAX;
     }
-    if granted.directories.iter().any(|directory| directory.writable) {
+    if granted.writes() {
         allowance.file_bytes = FILE_BYTES_MAX;
     }
     allowance

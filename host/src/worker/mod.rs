@@ -60,7 +60,7 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
     }
 }
 
-/// Puts up the walls up to filter one, and says which stand. False: one that was required does not, and the host ends
+/// Puts up the walls up to filter one, and says which stand. Nothing: one that was required does not, and the host ends
 /// this process; it must not go on.
 fn lock(control: &OwnedFd, plan: &Plan<'_>, cage: &Cage) -> io::Result<Option<Standing>> {
     let standing = process::lock(plan)?;
@@ -190,14 +190,13 @@ fn load_code(
     directories: &[Preopen],
     table: &'static [Allow],
 ) -> io::Result<Option<Result<load::Loaded, GuestFault>>> {
-    let granted = &job.granted.directories;
-    let (reads, writes) = (!granted.is_empty(), granted.iter().any(|directory| directory.writable));
+    let granted = &job.granted;
     let plan = Plan {
         walls: job.cage.walls,
-        allowance: directories::allow(&job.granted, Allowance::of_env(job.memory_bytes)),
+        allowance: directories::allow(granted, Allowance::of_env(job.memory_bytes)),
         directories: directories.iter().map(|given| (given.directory.as_fd(), given.writable)).collect(),
         table,
-        purpose: Purpose::Env { reads, writes, sleeps: job.granted.real_clock },
+        purpose: Purpose::Env { reads: granted.reads(), writes: granted.writes(), sleeps: granted.real_clock },
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());

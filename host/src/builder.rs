@@ -1,6 +1,7 @@
 //! What a [`VecEnv`] is made of, and the order in which it is made: grants, plugin, configs, then workers.
 //! Knows what a caller may say; starts nothing but the plugin's compile and describe processes.
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::autoreset::Autoreset;
 use crate::cache::Cache;
 use crate::cage::Walls;
 use crate::config::{self, CompleteConfig};
-use crate::control::Cage;
+use crate::control::{Cage, GrantedSockets};
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
@@ -48,6 +49,7 @@ pub struct Builder {
     debug: bool,
     grants: Grants,
     protected: Vec<Protected>,
+    connections: Vec<(usize, TcpStream)>,
 }
 
 impl Builder {
@@ -68,6 +70,7 @@ impl Builder {
             debug: false,
             grants: Grants::new(),
             protected: Vec::new(),
+            connections: Vec::new(),
         }
     }
 
@@ -189,6 +192,15 @@ impl Builder {
         self
     }
 
+    /// Hands an open TCP connection to one env: its next connect to that connection's peer gets this very connection,
+    /// whatever was said over it before. It needs no other grant. What the caller keeps of it (a clone) is the same
+    /// connection. A later instance of the env gets what an earlier one has not taken. See [`VecEnv::hand_over`].
+    #[must_use]
+    pub fn connection(mut self, env: usize, connection: TcpStream) -> Builder {
+        self.connections.push((env, connection));
+        self
+    }
+
     /// Names paths that no grant may reach, beside those that none ever may: the system's own, the cache folder of this
     /// builder, and, to be written to, the worker program. The library knows no home folder: whoever does names it here.
     #[must_use]
@@ -281,7 +293,15 @@ impl Builder {
                 _ => complete,
             });
         }
-        let Opened { grants, granted, directories } = opened;
+        let Opened { grants, mut granted, directories, mut rights } = opened;
+        if rights.is_something() || !self.connections.is_empty() {
+            rights.count_max = self.limits.sockets as usize;
+            granted.sockets = Some(GrantedSockets {
+                count_max: self.limits.sockets,
+                bytes_max: self.limits.socket_bytes,
+                listens: !rights.listen.is_empty(),
+            });
+        }
         grants.check_wants(prepared.plugin.name(), &prepared.description.wants)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let terms = Terms {
@@ -297,10 +317,15 @@ impl Builder {
             debug: self.debug,
             granted,
             directories,
+            rights,
         };
         let slots = (0u32..).zip(&configs).map(|(index, config)| {
             Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
         });
-        Ok(VecEnv::assembled(slots.collect(), terms, configs, grants, self.seed, self.envs < cores))
+        let mut envs = VecEnv::assembled(slots.collect(), terms, configs, grants, self.seed, self.envs < cores);
+        for (env, connection) in self.connections {
+            envs.hand_over(env, connection)?;
+        }
+        Ok(envs)
     }
 }

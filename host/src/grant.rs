@@ -7,12 +7,14 @@
 mod open;
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+pub use crate::cage::broker::{Host, Refused};
 use crate::config::{self, nearest, plain};
 use crate::control::DIRECTORIES_MAX;
 use crate::error::UsageError;
@@ -28,6 +30,13 @@ pub const GRANTS_FILE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a directory's path on the guest's side. All of [`DIRECTORIES_MAX`] travel in one control message beside a
 /// config of full length, so together they may take some 3 KiB. The host's path does not travel, and the kernel bounds it.
 pub const GUEST_PATH_BYTES_MAX: usize = 128;
+
+/// Grants of sockets. A UDP socket of a guest's is a descriptor for each of its peers, and all of them come with one
+/// message.
+pub const SOCKET_GRANTS_MAX: usize = 16;
+
+/// Bytes of a host's name: the DNS has no longer ones.
+const NAME_BYTES_MAX: usize = 253;
 
 /// Wants that a refusal names; of more, the number is told. A plugin may have 64, and they are a stranger's text.
 const WANTS_NAMED_MAX: usize = 4;
@@ -73,6 +82,23 @@ pub enum Grant {
     RealClock,
     /// `random=real`: the guest's randomness is the kernel's. What it does is not reproducible then.
     RealRandom,
+    /// `tcp-connect=HOST:PORT`: connections to one port of one host. What the env does is not reproducible then.
+    TcpConnect {
+        /// An address, or a name that is looked up once in a run.
+        host: Host,
+        /// Not 0.
+        port: u16,
+    },
+    /// `tcp-listen=ADDR:PORT`: a socket that listens there, and what connects to it.
+    TcpListen {
+        /// An address of this machine's, and a port that is not 0.
+        at: SocketAddr,
+    },
+    /// `udp=ADDR:PORT`: datagrams to and from one peer.
+    Udp {
+        /// The peer.
+        peer: SocketAddr,
+    },
 }
 
 /// A kind of grant: its word, what a plugin calls it in its wants, what it is, and how it is written if there is one.
@@ -88,9 +114,19 @@ const KINDS: [Kind; 8] = [
     Kind { name: "dir", want: WantKind::Directory, noun: "a directory", form: Some("dir=HOST:GUEST[:ro|:rw]") },
     Kind { name: "clock", want: WantKind::RealClock, noun: "the real clock", form: Some("clock=real") },
     Kind { name: "random", want: WantKind::RealRandom, noun: "real randomness", form: Some("random=real") },
-    Kind { name: "tcp-connect", want: WantKind::TcpConnect, noun: "a TCP connection", form: None },
-    Kind { name: "tcp-listen", want: WantKind::TcpListen, noun: "a listening TCP socket", form: None },
-    Kind { name: "udp", want: WantKind::Udp, noun: "a UDP peer", form: None },
+    Kind {
+        name: "tcp-connect",
+        want: WantKind::TcpConnect,
+        noun: "a TCP connection",
+        form: Some("tcp-connect=HOST:PORT"),
+    },
+    Kind {
+        name: "tcp-listen",
+        want: WantKind::TcpListen,
+        noun: "a listening TCP socket",
+        form: Some("tcp-listen=ADDR:PORT"),
+    },
+    Kind { name: "udp", want: WantKind::Udp, noun: "a UDP peer", form: Some("udp=ADDR:PORT") },
     Kind { name: "lease", want: WantKind::Lease, noun: "a leased port", form: None },
     Kind { name: "service", want: WantKind::Service, noun: "a process beside it", form: None },
 ];
@@ -144,6 +180,12 @@ impl FromStr for Grant {
                 let why = format!("expected `{kind}=real`");
                 return Err(refuse(text, why).hint(format!("without a grant the {kind} of an env is reproducible")));
             }
+            "tcp-connect" => {
+                let (host, port) = parse_host(text, spec)?;
+                Grant::TcpConnect { host, port }
+            }
+            "tcp-listen" => Grant::TcpListen { at: parse_address(text, spec)? },
+            "udp" => Grant::Udp { peer: parse_address(text, spec)? },
             _ => return Err(refuse(text, no_kind(kind)).hint(hint_of_forms())),
         };
         grant.check()?;
@@ -173,9 +215,74 @@ fn parse_dir(text: &str, spec: &str) -> Result<Grant, UsageError> {
     Ok(Grant::Dir { host: host.into(), guest: guest.to_owned(), access })
 }
 
+/// `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets.
+fn parse_host(text: &str, spec: &str) -> Result<(Host, u16), UsageError> {
+    let wrong =
+        |why: String| refuse(text, why).hint("for example `tcp-connect=127.0.0.1:3100`, or `tcp-connect=[::1]:80`");
+    let Some((host, port)) = spec.rsplit_once(':') else {
+        return Err(wrong("expected HOST:PORT; the port is missing".to_owned()));
+    };
+    if spec.contains(['{', '}']) {
+        return Err(wrong("this rollcage does not have placeholders in a grant yet".to_owned()));
+    }
+    let port = match port.parse::<u16>() {
+        Ok(port) if port > 0 => port,
+        _ => return Err(wrong(format!("expected a port from 1 to 65535, got `{}`", plain(port, SHOWN_MAX)))),
+    };
+    if let Some(literal) = host.strip_prefix('[') {
+        return match literal.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>) {
+            Some(Ok(address)) => Ok((Host::Address(IpAddr::V6(address)), port)),
+            _ => Err(wrong(format!("expected an IPv6 address in the brackets, got `{}`", plain(host, SHOWN_MAX)))),
+        };
+    }
+    if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {
+        return Ok((Host::Address(IpAddr::V4(address)), port));
+    }
+    let is_name = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    // Digits at the end would be an address to some resolver: 127.1, 0x7f000001.
+    let by_digits = host.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()));
+    if host.len() > NAME_BYTES_MAX || by_digits || !host.split('.').all(is_name) {
+        let host = plain(host, SHOWN_MAX);
+        return Err(wrong(format!("expected a name, an IPv4 address or an IPv6 address in brackets, got `{host}`")));
+    }
+    Ok((Host::Name(host.to_ascii_lowercase()), port))
+}
+
+/// `ADDR:PORT`, the same without names.
+fn parse_address(text: &str, spec: &str) -> Result<SocketAddr, UsageError> {
+    match parse_host(text, spec)? {
+        (Host::Address(address), port) => Ok(SocketAddr::new(address, port)),
+        (Host::Name(name), _) => Err(refuse(text, format!("expected an address, got the name `{name}`"))),
+    }
+}
+
+/// Whether an address can be a peer's; if not, why.
+fn check_peer(address: IpAddr) -> Result<(), String> {
+    if address.to_canonical() != address {
+        return Err(format!("`{address}` is an IPv4 address in disguise; write `{}`", address.to_canonical()));
+    }
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    match address {
+        _ if address.is_unspecified() => Err(format!("`{address}` is nobody's address: name the one that is meant")),
+        _ if address.is_multicast() || broadcast => Err(format!("`{address}` is many; one grant is one peer")),
+        _ => Ok(()),
+    }
+}
+
 impl Grant {
     /// What can be said of it without a look at what it leads to.
     fn check(&self) -> Result<(), UsageError> {
+        let peer = match self {
+            Grant::TcpConnect { host: Host::Address(address), .. } => check_peer(*address),
+            Grant::Udp { peer } => check_peer(peer.ip()),
+            Grant::TcpListen { at } if at.ip().is_multicast() || at.ip().to_canonical() != at.ip() => {
+                Err(format!("`{}` is no address to listen at", at.ip()))
+            }
+            _ => Ok(()),
+        };
+        peer.map_err(|why| refuse(&self.to_string(), why))?;
         let Grant::Dir { host, guest, .. } = self else { return Ok(()) };
         let wrong = |why: String| Err(refuse(&self.to_string(), why));
         let Some(host) = host.to_str() else {
@@ -221,11 +328,19 @@ impl Grant {
         matches!(self, Grant::Dir { .. })
     }
 
+    /// Whether it is one of a socket.
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self, Grant::TcpConnect { .. } | Grant::TcpListen { .. } | Grant::Udp { .. })
+    }
+
     fn want(&self) -> WantKind {
         match self {
             Grant::Dir { .. } => WantKind::Directory,
             Grant::RealClock => WantKind::RealClock,
             Grant::RealRandom => WantKind::RealRandom,
+            Grant::TcpConnect { .. } => WantKind::TcpConnect,
+            Grant::TcpListen { .. } => WantKind::TcpListen,
+            Grant::Udp { .. } => WantKind::Udp,
         }
     }
 }
@@ -246,6 +361,12 @@ impl fmt::Display for Grant {
             Grant::Dir { host, guest, access } => write!(out, "dir={}:{guest}:{access}", host.display()),
             Grant::RealClock => out.write_str("clock=real"),
             Grant::RealRandom => out.write_str("random=real"),
+            Grant::TcpConnect { host: Host::Name(name), port } => write!(out, "tcp-connect={name}:{port}"),
+            Grant::TcpConnect { host: Host::Address(address), port } => {
+                write!(out, "tcp-connect={}", SocketAddr::new(*address, *port))
+            }
+            Grant::TcpListen { at } => write!(out, "tcp-listen={at}"),
+            Grant::Udp { peer } => write!(out, "udp={peer}"),
         }
     }
 }
@@ -356,6 +477,10 @@ impl Grants {
         if directories > DIRECTORIES_MAX {
             return Err(UsageError::new(format!("grants: {directories} directories; the limit is {DIRECTORIES_MAX}")));
         }
+        let sockets = self.0.iter().filter(|grant| grant.is_socket()).count();
+        if sockets > SOCKET_GRANTS_MAX {
+            return Err(UsageError::new(format!("grants: {sockets} of sockets; the limit is {SOCKET_GRANTS_MAX}")));
+        }
         Ok(())
     }
 
@@ -452,6 +577,14 @@ fn of_key(kind: &str, value: &Value, folder: &Path) -> Result<Vec<Grant>, UsageE
             specs.iter().map(grant).collect()
         }
         ("dir", _) => Err(wrong("a list of texts like `HOST:GUEST`")),
+        ("tcp-connect" | "tcp-listen" | "udp", Value::Array(specs)) => {
+            let grant = |spec: &Value| {
+                let spec = spec.as_str().ok_or_else(|| wrong("a list of texts like `127.0.0.1:3100`"))?;
+                format!("{kind}={spec}").parse()
+            };
+            specs.iter().map(grant).collect()
+        }
+        ("tcp-connect" | "tcp-listen" | "udp", _) => Err(wrong("a list of texts like `127.0.0.1:3100`")),
         ("clock" | "random", Value::String(spec)) => Ok(vec![format!("{kind}={spec}").parse()?]),
         ("clock" | "random", _) => Err(wrong("\"real\"")),
         (kind, _) => {
@@ -479,6 +612,10 @@ impl Want {
                 format!("dir={}", plain(example.strip_prefix("dir=").unwrap_or(example), WANT_SHOWN_MAX))
             }
             WantKind::Directory => "dir=HOST:GUEST".to_owned(),
+            WantKind::TcpConnect | WantKind::TcpListen | WantKind::Udp if !example.is_empty() => {
+                let prefix = format!("{}=", kind.name);
+                format!("{prefix}{}", plain(example.strip_prefix(&prefix).unwrap_or(example), WANT_SHOWN_MAX))
+            }
             _ => form.to_owned(),
         };
         let plain = text.chars().all(|character| character.is_ascii_alphanumeric() || "=/._:+-,@%".contains(character));
@@ -528,6 +665,11 @@ mod tests {
             ("dir=a=b:/c=d", "dir=a=b:/c=d:ro"),
             ("clock=real", "clock=real"),
             ("random=real", "random=real"),
+            ("tcp-connect=Example.COM:80", "tcp-connect=example.com:80"),
+            ("tcp-connect=127.0.0.1:3100", "tcp-connect=127.0.0.1:3100"),
+            ("tcp-connect=[0:0::1]:80", "tcp-connect=[::1]:80"),
+            ("tcp-listen=0.0.0.0:8080", "tcp-listen=0.0.0.0:8080"),
+            ("udp=127.0.0.1:3200", "udp=127.0.0.1:3200"),
         ] {
             let grant = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(grant.to_string(), canonical, "{text}");
@@ -544,9 +686,23 @@ mod tests {
             ("dri=a:/b", "grant `dri=a:/b`: unknown kind `dri`; did you mean `dir`?"),
             ("file=a", "grant `file=a`: unknown kind `file`"),
             ("tcp-conect=a:1", "grant `tcp-conect=a:1`: unknown kind `tcp-conect`; did you mean `tcp-connect`?"),
-            ("tcp-connect=a:1", "this rollcage does not have grants of the kind `tcp-connect` yet"),
-            ("tcp-listen=a:1", "this rollcage does not have grants of the kind `tcp-listen` yet"),
-            ("udp=a:1", "this rollcage does not have grants of the kind `udp` yet"),
+            ("tcp-connect=a", "expected HOST:PORT; the port is missing"),
+            ("tcp-connect=a:", "expected a port from 1 to 65535, got ``"),
+            ("tcp-connect=a:0", "expected a port from 1 to 65535, got `0`"),
+            ("tcp-connect=a:65536", "expected a port from 1 to 65535, got `65536`"),
+            ("tcp-connect=a:{gtp}", "does not have placeholders in a grant yet"),
+            ("tcp-connect=:80", "expected a name, an IPv4 address or an IPv6 address in brackets, got ``"),
+            ("tcp-connect=::1:80", "expected a name, an IPv4 address or an IPv6 address in brackets, got `::1`"),
+            ("tcp-connect=127.1:80", "expected a name, an IPv4 address"),
+            ("tcp-connect=*.a:80", "expected a name, an IPv4 address"),
+            ("tcp-connect=[::1:80", "expected an IPv6 address in the brackets, got `[::1`"),
+            ("tcp-connect=[::ffff:127.0.0.1]:80", "an IPv4 address in disguise; write `127.0.0.1`"),
+            ("tcp-connect=0.0.0.0:80", "`0.0.0.0` is nobody's address"),
+            ("udp=[::]:80", "`::` is nobody's address"),
+            ("udp=255.255.255.255:80", "`255.255.255.255` is many"),
+            ("udp=a:1", "expected an address, got the name `a`"),
+            ("tcp-listen=a:1", "expected an address, got the name `a`"),
+            ("tcp-listen=224.0.0.1:1", "`224.0.0.1` is no address to listen at"),
             ("lease=gtp:1-2", "this rollcage does not have grants of the kind `lease` yet"),
             ("service=x", "this rollcage does not have grants of the kind `service` yet"),
             ("clock=fake", "grant `clock=fake`: expected `clock=real`"),
@@ -618,7 +774,12 @@ mod tests {
     #[test]
     fn the_longest_grants_fit_a_message() {
         let directory = GrantedDirectory { guest: "x".repeat(GUEST_PATH_BYTES_MAX), writable: true };
-        let granted = Granted { directories: vec![directory; DIRECTORIES_MAX], real_clock: true, real_random: true };
+        let granted = Granted {
+            directories: vec![directory; DIRECTORIES_MAX],
+            real_clock: true,
+            real_random: true,
+            sockets: None,
+        };
         let job = Job::Env(EnvJob {
             cage: crate::control::Cage::default(),
             engine: crate::engine::EngineSettings { backend: crate::engine::Backend::Native, fuel: true },
@@ -666,7 +827,8 @@ mod tests {
             ("[[lease]]\nname = 'gtp'\n", "this rollcage does not have the section `lease` yet"),
             ("[[service]]\n", "this rollcage does not have the section `service` yet"),
             ("[config]\nport = 1\n", "this rollcage does not have the section `config` yet"),
-            ("[grant]\ntcp-connect = ['a:1']\n", "`tcp-connect`: this rollcage does not have grants of the kind"),
+            ("[grant]\ntcp-connect = 'a:1'\n", "`tcp-connect`: expected a list of texts like `127.0.0.1:3100`"),
+            ("[grant]\nudp = ['a:1']\n", "expected an address, got the name `a`"),
             ("[grant]\ndirs = ['a:/a']\n", "`dirs`: unknown kind `dirs`; did you mean `dir`?"),
             ("[grant]\n\"\\u001b\" = 1\n", "`\\u{1b}`: unknown kind `\\u{1b}`"),
             ("[grant]\ndir = 'a:/a'\n", "`dir`: expected a list of texts like `HOST:GUEST`, got \"a:/a\""),
@@ -706,7 +868,8 @@ mod tests {
         }
         // And each form is one that parses.
         for form in KINDS.iter().filter_map(|kind| kind.form) {
-            assert!(parse(form.split('[').next().unwrap()).is_ok() || form.starts_with("dir=HOST:GUEST"), "{form}");
+            let text = form.split('[').next().unwrap().replace("PORT", "80").replace("ADDR", "10.0.0.1");
+            assert!(parse(&text).is_ok() || form.starts_with("dir=HOST:GUEST"), "{form}");
         }
     }
 
@@ -715,6 +878,7 @@ mod tests {
         let levels = want(WantKind::Directory, "HOST:/levels", true);
         let clock = want(WantKind::RealClock, "whatever", true);
         let peer = want(WantKind::TcpConnect, "{host}:{port}", true);
+        let port = want(WantKind::Lease, "gtp:6200-6299", true);
         let some = want(WantKind::RealRandom, "real", false);
         for (granted, wants, message, hints) in [
             (
@@ -733,7 +897,13 @@ mod tests {
             (
                 &["dir=a:/b"],
                 vec![&levels, &peer],
-                "plugin `x`: needs a TCP connection, which this rollcage cannot grant yet (it plays them)",
+                "plugin `x`: needs a TCP connection, which is not granted (it plays them)",
+                &["`--grant 'tcp-connect={host}:{port}'` would give it"],
+            ),
+            (
+                &["tcp-connect=a:1"],
+                vec![&port],
+                "plugin `x`: needs a leased port, which this rollcage cannot grant yet (it plays them)",
                 &[],
             ),
         ] {
@@ -766,6 +936,7 @@ mod tests {
         let long = want(WantKind::Directory, &"x".repeat(100_000), true).flag().unwrap();
         assert!(long.chars().count() < 200, "{long}");
         assert_eq!(want(WantKind::RealClock, "$(id)", true).flag().unwrap(), "--grant clock=real");
-        assert_eq!(want(WantKind::Udp, "a:1", true).flag(), None);
+        assert_eq!(want(WantKind::Udp, "10.0.0.1:1", true).flag().unwrap(), "--grant udp=10.0.0.1:1");
+        assert_eq!(want(WantKind::Service, "x", true).flag(), None);
     }
 }

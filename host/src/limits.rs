@@ -33,6 +33,11 @@ pub struct Limits {
     pub code_bytes: u64,
     /// Bytes of a plugin's file.
     pub plugin_bytes: u64,
+    /// Sockets that one env has open at once, of those that it was granted.
+    pub sockets: u32,
+    /// Bytes that one instance sends and receives over them, together. Counted by the worker: generous, against a guest
+    /// that fills a disk or a link somewhere else.
+    pub socket_bytes: u64,
     /// Restarts of one env after faults.
     pub restarts: Budget,
 }
@@ -52,6 +57,8 @@ impl Default for Limits {
             compile_bytes: 4 << 30,
             code_bytes: 1 << 30,
             plugin_bytes: 256 << 20,
+            sockets: 8,
+            socket_bytes: 1 << 40,
             restarts: Budget::default(),
         }
     }

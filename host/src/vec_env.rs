@@ -1,6 +1,7 @@
 //! On the path of a step: **vec_env** → slab → wait → worker/serve → worker/instance → slab.
 //! Knows what a caller may ask of many envs at once; knows nothing of bytes in slabs, processes or wasm.
 
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,7 @@ use crate::control::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::digest::{CallKind, Digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
-use crate::grant::Grants;
+use crate::grant::{Grants, Refused};
 use crate::plugin::{Plugin, Prepared};
 use crate::slab::ViewLayout;
 use crate::slot::{Progress, Shape, Slot, Terms};
@@ -404,6 +405,36 @@ impl VecEnv {
         Ok(())
     }
 
+    /// Hands an open TCP connection to an env: its next connect to that connection's peer gets this very connection. What the
+    /// caller keeps of it (a clone) is the same connection. An instance after a fault gets what the one before has not
+    /// taken.
+    ///
+    /// ```no_run
+    /// # fn hand(envs: &mut rollcage::VecEnv) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut connection = std::net::TcpStream::connect("127.0.0.1:3100")?;
+    /// std::io::Write::write_all(&mut connection, b"(log in)")?;
+    /// envs.hand_over(2, connection)?; // env 2 connects to 127.0.0.1:3100, and goes on with it
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: no such env; it was started without any grant of a socket, so that its worker cannot use one; or
+    /// the connection has no peer any more.
+    pub fn hand_over(&mut self, env: usize, connection: TcpStream) -> Result<(), Error> {
+        let index = self.existing(env)?;
+        if self.terms.granted.sockets.is_none() {
+            return Err(UsageError::new(format!("env {env} cannot use a connection: it was started without sockets"))
+                .hint("grant it one, or name its first connection by `Builder::connection`")
+                .into());
+        }
+        let wrong = |error| UsageError::new(format!("the connection for env {env} is not connected: {error}"));
+        let peer = connection.peer_addr().map_err(wrong)?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        self.slots[index].hand_over(peer, connection.into());
+        Ok(())
+    }
+
     /// Raised, this flag makes a waiting reset, step, `recv` or batch of steps return [`Error::Interrupted`] within 20 ms (a
     /// signal handler may raise it); `render`, calls and attributes wait for their answer or their timeout.
     /// It stays raised until the caller lowers it.
@@ -512,6 +543,11 @@ impl VecEnv {
     /// Whether an env's next step runs its action: false where it will reset, or is masked.
     pub fn takes_action(&self, env: usize) -> bool {
         self.slots.get(env).is_some_and(|slot| slot.takes_action(&self.terms))
+    }
+
+    /// What an env asked of the network and was not given: the first 32 different ones.
+    pub fn refused(&self, env: usize) -> Vec<Refused> {
+        self.slots.get(env).map(Slot::refused).unwrap_or_default()
     }
 
     /// The newest of what an env's guest printed, and how many bytes were dropped before it. Not escaped.

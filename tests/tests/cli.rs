@@ -475,7 +475,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 18] = [
+    const KEYS: [&str; 19] = [
         "plugin",
         "sha256",
         "envs",
@@ -493,6 +493,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "digests",
         "walls",
         "grants",
+        "refused",
         "incomplete",
     ];
     let trap = guest("trap");

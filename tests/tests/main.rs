@@ -17,6 +17,7 @@ mod mutations;
 mod protocol;
 mod smith;
 mod smoke;
+mod sockets;
 mod stale;
 mod walls;
 mod workspace;

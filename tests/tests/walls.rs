@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,8 @@ fn calls_in_markdown() -> String {
             Of::Reader => "env with a directory",
             Of::Writer => "env with a writable directory",
             Of::Sleeper => "env with `clock=real`",
+            Of::Talker => "env with a socket",
+            Of::Listener => "env with a socket that listens",
         };
         let denied = if row.answer == Answer::Denied { " (answered `EPERM`)" } else { "" };
         writeln!(text, "| {who} | `{}`{denied} | {} |", row.call, row.why).unwrap();
@@ -164,12 +167,12 @@ fn security_md_has_the_tables() {
 
 /// Where a row holds: how far the intruder enters to meet it.
 fn entry(of: Of) -> (&'static str, Purpose, bool) {
-    let granted = Purpose::Env { reads: true, writes: true, sleeps: true };
+    let granted = Purpose::Env { reads: true, writes: true, sleeps: true, talks: true, listens: true };
     match of {
         Of::Loading => ("loading", Purpose::PURE, true),
         Of::Compiler => ("compile", Purpose::Compile, true),
         Of::Every | Of::Env => ("pure", Purpose::PURE, false),
-        Of::Reader | Of::Writer | Of::Sleeper => ("granted", granted, false),
+        Of::Reader | Of::Writer | Of::Sleeper | Of::Talker | Of::Listener => ("granted", granted, false),
     }
 }
 
@@ -183,6 +186,7 @@ fn is_in_table(number: libc::c_long, registers: [u64; 6], purpose: Purpose, load
         row.arguments.iter().all(|argument| match *argument {
             Argument::Is(at, value) => registers[usize::from(at)] & 0xffff_ffff == value,
             Argument::Only(at, bits) => registers[usize::from(at)] & !bits == 0,
+            Argument::Above(at, value) => registers[usize::from(at)] & 0xffff_ffff > value,
         })
     })
 }
@@ -198,8 +202,11 @@ fn every_row_lets_through_what_it_says_and_no_more() {
         for argument in row.arguments {
             match *argument {
                 Argument::Is(at, value) | Argument::Only(at, value) => registers[usize::from(at)] = value,
+                Argument::Above(at, value) => registers[usize::from(at)] = value + 1,
             }
         }
+        // A time that cannot be read: without one it would wait for ever.
+        registers[2] |= u64::from(row.call == "ppoll");
         // A signal frame of nothing is a crash, and a crash is no SIGSYS.
         let end = intruder.does(None, "all", entry, "-", &call(row.number, registers));
         if end.starts_with("signal 31") {
@@ -208,6 +215,7 @@ fn every_row_lets_through_what_it_says_and_no_more() {
         for argument in row.arguments {
             let (at, changed) = match *argument {
                 Argument::Is(at, value) => (at, vec![value ^ 0x40, value ^ 0x8000_0000]),
+                Argument::Above(at, value) => (at, vec![value, 0, 1 << 32]),
                 Argument::Only(at, bits) => {
                     (at, vec![bits | 1 << (!bits).trailing_zeros(), bits | 1 << 40, bits | 1 << 63])
                 }
@@ -387,7 +395,50 @@ fn story(program: &Path, folder: &Path) -> Vec<String> {
         }
         Err(error) => tell("probe", fault_kind(&error)),
     }
+
+    // Each use of a socket, as a client of a server of this test's and as a server of a client's.
+    let (server, free) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), free_port());
+    let at = server.local_addr().unwrap();
+    let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = std::sync::Arc::clone(&ended);
+    let echo = std::thread::spawn(move || {
+        let (Ok((mut stream, _)), false) = (server.accept(), over.load(Relaxed)) else { return };
+        let mut heard = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut heard) {
+            // Not at once, so that the other side has to wait for it.
+            std::thread::sleep(Duration::from_millis(20));
+            let _ = stream.write_all(&heard[..count]);
+        }
+    });
+    let grants =
+        [format!("tcp-connect={at}"), format!("tcp-listen={free}")].map(|grant| grant.parse::<Grant>().unwrap());
+    match env(fixture("talker")).grants(grants.into_iter().collect()).build() {
+        Ok(mut envs) => {
+            for (method, arguments) in [
+                ("connect", json!({"to": at.to_string()})),
+                ("say", json!({"text": "hello"})),
+                ("end", json!({})),
+                ("listen", json!({"at": free.to_string()})),
+                ("accept", json!({})),
+            ] {
+                let client = (method == "accept").then(|| std::net::TcpStream::connect(free));
+                // It says nothing, so the env's side ends at once.
+                drop(client);
+                let end = envs.call(0, method, &arguments);
+                let how = end.map_or_else(|error| fault_kind(&error), |value| value["ok"].is_null().to_string());
+                tell(method, how);
+            }
+        }
+        Err(error) => tell("talker", fault_kind(&error)),
+    }
+    ended.store(true, Relaxed);
+    drop(std::net::TcpStream::connect(at));
+    echo.join().unwrap();
     lines
+}
+
+fn free_port() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// How a call failed, without what differs between two runs.
@@ -402,7 +453,7 @@ fn fault_kind(error: &Error) -> String {
 #[test]
 fn no_row_is_there_for_nothing() {
     // Whoever reads the code that is there must not compile: the gaps' workers load what the real program compiled.
-    for name in ["memory", "trap", "panic", "logs", "echo", "files", "probe"] {
+    for name in ["memory", "trap", "panic", "logs", "echo", "files", "probe", "talker"] {
         builder(fixture(name)).prepare().unwrap();
     }
     let folder = Scratch::for_every_user("walls-gaps");

@@ -45,6 +45,8 @@ pub enum Argument {
     Is(u8, u64),
     /// Argument number, bits: no other bit of the 64 is set.
     Only(u8, u64),
+    /// Argument number, value: a descriptor with a higher number.
+    Above(u8, u64),
 }
 
 /// Who has a row.
@@ -64,6 +66,10 @@ pub enum Of {
     Writer,
     /// An env's worker with `clock=real`.
     Sleeper,
+    /// An env's worker that may be given sockets.
+    Talker,
+    /// An env's worker that may be given one that listens.
+    Listener,
 }
 
 /// What a worker is for, as far as its filters are concerned.
@@ -79,12 +85,16 @@ pub enum Purpose {
         writes: bool,
         /// With `clock=real`.
         sleeps: bool,
+        /// With sockets to come.
+        talks: bool,
+        /// With one to come that listens.
+        listens: bool,
     },
 }
 
 impl Purpose {
     /// An env that was granted nothing.
-    pub const PURE: Purpose = Purpose::Env { reads: false, writes: false, sleeps: false };
+    pub const PURE: Purpose = Purpose::Env { reads: false, writes: false, sleeps: false, talks: false, listens: false };
 
     /// Whether a worker has a row, before its code is loaded (filter one) or after (filter two).
     pub fn has(self, of: Of, loading: bool) -> bool {
@@ -94,6 +104,8 @@ impl Purpose {
             (Purpose::Env { reads, .. }, Of::Reader) => reads,
             (Purpose::Env { writes, .. }, Of::Writer) => writes,
             (Purpose::Env { sleeps, .. }, Of::Sleeper) => sleeps,
+            (Purpose::Env { talks, .. }, Of::Talker) => talks,
+            (Purpose::Env { listens, .. }, Of::Listener) => listens,
             _ => false,
         }
     }
@@ -107,6 +119,9 @@ const CONTROL: u64 = super::process::CONTROL as u64;
 pub const PLUGIN: u64 = 4;
 /// The descriptor of the code that a compile process writes.
 pub const OUTPUT: u64 = 5;
+
+/// The descriptor of the broker's socket in an env's worker: the third that comes over the control socket.
+pub const BROKER: u64 = 6;
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const CODE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
@@ -125,6 +140,8 @@ const REMOVE_DIR: u64 = libc::AT_REMOVEDIR as u64;
 const GET_FLAGS: u64 = libc::F_GETFL as u64;
 const APPEND: u64 = libc::RWF_APPEND as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC as u64;
+const NOW: u64 = libc::MSG_DONTWAIT as u64;
+const NOW_QUIETLY: u64 = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
 
 macro_rules! allow {
     ($($of:ident $call:ident, $number:ident, [$($argument:expr),*], $answer:ident, $why:literal;)*) => {
@@ -139,7 +156,7 @@ macro_rules! allow {
     };
 }
 
-use Argument::{Is, Only};
+use Argument::{Above, Is, Only};
 
 /// Every row there is.
 #[rustfmt::skip]
@@ -158,7 +175,8 @@ pub const TABLE: &[Allow] = allow! {
     Every    brk,             SYS_brk,             [],                                       Done,   "small blocks";
     Env      mprotect,        SYS_mprotect,        [Only(2, READ_WRITE)],                    Done,   "a memory that grows";
     Every    getrandom,       SYS_getrandom,       [],                                       Done,   "the keys of hash maps; `random=real`";
-    Every    close,           SYS_close,           [],                                       Done,   "descriptors that are done with";
+    // Not the control socket: another descriptor would get its number, a UDP socket say, and `sendmsg` with it.
+    Every    close,           SYS_close,           [Above(0, CONTROL)],                      Done,   "descriptors that are done with";
     Every    exit_group,      SYS_exit_group,      [],                                       Done,   "ending";
     Every    rt_sigaction,    SYS_rt_sigaction,    [],                                       Done,   "trap handlers; taking them back when the worker itself crashes";
     Every    rt_sigreturn,    SYS_rt_sigreturn,    [],                                       Done,   "going on after a trap; ending by a crash";
@@ -203,6 +221,15 @@ pub const TABLE: &[Allow] = allow! {
     Writer   utimensat,       SYS_utimensat,       [Is(3, NO_FOLLOW)],                       Done,   "a name's times";
     // `clock=real`.
     Sleeper  clock_nanosleep, SYS_clock_nanosleep, [Is(0, MONOTONIC), Is(1, 0)],             Done,   "waiting in real time";
+    // Granted sockets, which the broker made and connected. No `socket`, `connect`, `bind`, `setsockopt`; and no destination:
+    // the pointer to one must be null, all 64 bits of it.
+    Talker   sendmsg,         SYS_sendmsg,         [Is(0, BROKER)],                          Done,   "asking the broker";
+    Talker   recvmsg,         SYS_recvmsg,         [Is(0, BROKER)],                          Done,   "its answers, and the sockets in them";
+    Talker   recvfrom,        SYS_recvfrom,        [Is(3, NOW), Only(4, 0)],                 Done,   "receiving";
+    Talker   sendto,          SYS_sendto,          [Is(3, NOW_QUIETLY), Only(4, 0)],         Done,   "sending";
+    Talker   ppoll,           SYS_ppoll,           [Is(3, 0)],                               Done,   "waiting for a socket";
+    Talker   shutdown,        SYS_shutdown,        [],                                       Done,   "ending one direction";
+    Listener accept4,         SYS_accept4,         [],                                       Done,   "accepting";
 };
 
 /// The filter that stands while code is loaded.
@@ -269,6 +296,7 @@ fn program(table: &[Allow], has: impl Fn(Of) -> bool) -> Result<BpfProgram, secc
 fn condition(argument: &Argument) -> Result<SeccompCondition, seccompiler::BackendError> {
     match *argument {
         Is(index, value) => SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value),
+        Above(index, value) => SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Gt, value),
         Only(index, bits) => SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(!bits), 0),
     }
 }
@@ -281,17 +309,18 @@ fn arch() -> Result<TargetArch, seccompiler::BackendError> {
 mod tests {
     use super::*;
 
+    const ALL: Purpose = Purpose::Env { reads: true, writes: true, sleeps: true, talks: true, listens: true };
+
     #[test]
     fn a_call_is_denied_at_most_where_nothing_allows_it() {
-        let all = Purpose::Env { reads: true, writes: true, sleeps: true };
         assert_eq!(denied(TABLE, Purpose::PURE, true), [libc::SYS_tgkill]);
-        assert_eq!(denied(TABLE, all, true), [libc::SYS_tgkill, libc::SYS_symlinkat]);
-        assert!(denied(TABLE, all, false).contains(&libc::SYS_openat));
+        assert_eq!(denied(TABLE, ALL, true), [libc::SYS_tgkill, libc::SYS_symlinkat]);
+        assert!(denied(TABLE, ALL, false).contains(&libc::SYS_openat));
     }
 
     #[test]
     fn programs_compile_for_every_purpose() {
-        for purpose in [Purpose::Compile, Purpose::PURE, Purpose::Env { reads: true, writes: true, sleeps: true }] {
+        for purpose in [Purpose::Compile, Purpose::PURE, ALL] {
             for loading in [true, false] {
                 let program = program(TABLE, |of| purpose.has(of, loading)).expect("a program");
                 assert!((50..700).contains(&program.len()), "{purpose:?}: {} instructions", program.len());

@@ -20,17 +20,19 @@ const PROGRAMS: [&str; 3] = [".cargo", ".local/bin", "bin"];
 
 #[derive(clap::Args)]
 pub(super) struct Granting {
-    /// Give every env something of the outside: dir=HOST:GUEST[:ro|:rw], clock=real, random=real; may be repeated
+    /// Give every env something of the outside, as dir=HOST:GUEST[:ro|:rw] or tcp-connect=HOST:PORT; may be repeated
     ///
     /// Without a grant an env has nothing: no files, no network, a clock and randomness that are the same in every run.
     /// `dir=./levels:/levels` lets it read the folder `levels`, under the name `/levels`; `:rw` lets it write as well.
+    /// `tcp-connect=127.0.0.1:3100` lets it connect there, and nowhere else. The others: `tcp-listen=ADDR:PORT`,
+    /// `udp=ADDR:PORT`, `clock=real`, `random=real`.
     /// What a plugin would use is shown by `rollcage inspect`, and not given by itself.
     #[arg(long, value_name = "KIND=SPEC")]
     grant: Vec<String>,
 
     /// A TOML file with grants; those of `--grant` are added to them
     ///
-    /// A section `[grant]` with `dir = ["levels:/levels"]`, `clock = "real"`, `random = "real"`. A relative folder begins
+    /// A section `[grant]` with `dir = ["levels:/levels"]`, `tcp-connect = ["127.0.0.1:3100"]`, `clock = "real"`. A relative folder begins
     /// at the file's own.
     #[arg(long, value_name = "FILE")]
     grants: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::HumanCount;
 use rollcage::fault::FAULTS_KEPT_MAX;
+use rollcage::grant::Refused;
 use rollcage::text::escape_line;
 use rollcage::{Fault, FaultKind, Grant, Grants, VecEnv};
 use serde::Serialize;
@@ -44,6 +45,7 @@ pub(super) struct Report {
     digests: Vec<String>,
     walls: Vec<&'static str>,
     grants: Grants,
+    refused: Vec<RefusedLine>,
     pub(super) incomplete: Option<String>,
 }
 
@@ -52,6 +54,14 @@ struct Figures {
     mean: f64,
     min: f64,
     max: f64,
+}
+
+/// Something that an env asked of the network and was not given.
+#[derive(Serialize)]
+struct RefusedLine {
+    env: usize,
+    what: String,
+    times: u64,
 }
 
 #[derive(Serialize)]
@@ -103,6 +113,11 @@ impl Report {
             digests: envs.digests().iter().map(ToString::to_string).collect(),
             walls: envs.walls().names(),
             grants: envs.grants().clone(),
+            refused: (0..envs.len())
+                .flat_map(|env| {
+                    envs.refused(env).into_iter().map(move |Refused { what, times }| RefusedLine { env, what, times })
+                })
+                .collect(),
             incomplete,
         }
     }
@@ -126,6 +141,9 @@ impl Report {
         if !self.grants.is_empty() {
             rows.push(("grants", self.granted()));
         }
+        if !self.refused.is_empty() {
+            rows.push(("refused", self.refusals()));
+        }
         rows.push(("digest", self.digest.clone()));
         if let Some(why) = &self.incomplete {
             rows.push(("incomplete", one_line(why)));
@@ -145,6 +163,27 @@ impl Report {
             format!("{} ({remark})", escape_line(&grant.to_string()))
         };
         self.grants.iter().map(line).collect::<Vec<_>>().join(&format!("\n{:14}", ""))
+    }
+
+    /// What envs asked of the network and did not get; alike for several envs, it is told once.
+    fn refusals(&self) -> String {
+        let mut whats: Vec<(&str, u64, usize)> = Vec::new();
+        for RefusedLine { what, times, .. } in &self.refused {
+            match whats.iter_mut().find(|(known, ..)| known == what) {
+                Some((_, all, envs)) => (*all, *envs) = (*all + times, *envs + 1),
+                None => whats.push((what, *times, 1)),
+            }
+        }
+        let more = whats.len().saturating_sub(REFUSED_SHOWN_MAX);
+        let line = |(what, times, envs): &(&str, u64, usize)| {
+            let of = if *envs == 1 { "1 env".to_owned() } else { format!("{envs} envs") };
+            format!("{} ({}x, {of})", escape_line(what), HumanCount(*times))
+        };
+        let mut lines: Vec<String> = whats.iter().take(REFUSED_SHOWN_MAX).map(line).collect();
+        if more > 0 {
+            lines.push(format!("{more} more, which --json lists"));
+        }
+        lines.join(&format!("\n{:14}", ""))
     }
 
     /// How many faults of which kind, and the first one's message of each.
@@ -171,6 +210,9 @@ impl Report {
         lines.join(&format!("\n{:14}", ""))
     }
 }
+
+/// Refusals that the summary lists; `--json` has all that were kept.
+const REFUSED_SHOWN_MAX: usize = 8;
 
 /// Characters of a fault's message in the summary; `--json` has it whole.
 const MESSAGE_SHOWN_MAX: usize = 160;
@@ -224,6 +266,7 @@ mod tests {
             digests: vec!["cd".to_owned()],
             walls: vec!["wasm", "process"],
             grants: Grants::new(),
+            refused: Vec::new(),
             incomplete: None,
         }
     }
@@ -250,6 +293,7 @@ mod tests {
             "digests",
             "walls",
             "grants",
+            "refused",
             "incomplete",
         ];
         assert_eq!(keys, expected);
@@ -288,6 +332,20 @@ cartpole, 8 envs, seed 7
         assert!(report.summary().ends_with(expected), "{}", report.summary());
         let value = serde_json::to_value(report).unwrap_or_default();
         assert_eq!(value["grants"], serde_json::json!(["dir=/srv/a\u{1b}b:/levels:ro", "clock=real"]));
+    }
+
+    #[test]
+    fn refusals_of_many_envs_are_told_once() {
+        let line = |env, what: &str| RefusedLine { env, what: what.to_owned(), times: 2 };
+        let mut report = report();
+        report.refused =
+            vec![line(0, "udp 10.0.0.1:53"), line(1, "udp 10.0.0.1:53"), line(1, "tcp-connect [::1]:\u{1b}")];
+        let expected = "  \
+  refused     udp 10.0.0.1:53 (4x, 2 envs)
+              tcp-connect [::1]:\\u{1b} (2x, 1 env)
+  digest      ab
+";
+        assert!(report.summary().ends_with(expected), "{}", report.summary());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Access, Grant, Grants, SHOWN_MAX, plain, refuse};
+use crate::cage::broker::Rights;
 use crate::control::{Granted, GrantedDirectory};
 use crate::error::UsageError;
 
@@ -80,6 +81,8 @@ pub(crate) struct Opened {
     pub(crate) granted: Granted,
     /// The directories, in the order of [`Granted::directories`].
     pub(crate) directories: Vec<OwnedFd>,
+    /// What the broker is told of them.
+    pub(crate) rights: Rights,
 }
 
 impl Grants {
@@ -92,6 +95,7 @@ impl Grants {
         let protected = resolved(protected);
         let (mut grants, mut opened) = (Vec::new(), Vec::new());
         let mut granted = Granted::default();
+        let mut rights = Rights::default();
         for grant in self {
             match grant {
                 Grant::Dir { host, guest, access } => {
@@ -100,6 +104,9 @@ impl Grants {
                 }
                 Grant::RealClock => granted.real_clock = true,
                 Grant::RealRandom => granted.real_random = true,
+                Grant::TcpConnect { host, port } => rights.connect.push((host.clone(), *port)),
+                Grant::TcpListen { at } => rights.listen.push(*at),
+                Grant::Udp { peer } => rights.udp.push(*peer),
             }
         }
         check_nesting(opened.iter().map(|(grant, _)| grant))?;
@@ -115,7 +122,8 @@ impl Grants {
         }
         grants.extend(granted.real_clock.then_some(Grant::RealClock));
         grants.extend(granted.real_random.then_some(Grant::RealRandom));
-        Ok(Opened { grants: Grants(grants), granted, directories })
+        grants.extend(self.iter().filter(|grant| grant.is_socket()).cloned());
+        Ok(Opened { grants: Grants(grants), granted, directories, rights })
     }
 }
 
@@ -307,7 +315,7 @@ mod tests {
             "dir=HERE/link/levels/..:/a",
             "dir=HERE/out/../kept:/b",
         ];
-        let Opened { grants, granted, directories } = folder.open(&texts, &[]).unwrap();
+        let Opened { grants, granted, directories, .. } = folder.open(&texts, &[]).unwrap();
         let expected =
             ["dir=HERE/data:/a:ro", "dir=HERE/kept:/b:ro", "dir=HERE/out:/z:rw", "clock=real", "random=real"];
         let reported: Vec<String> = grants.iter().map(ToString::to_string).collect();

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Strides, View};
+use crate::cage::broker::{self, Rights};
 use crate::child::{Exit, Heard};
 use crate::control::{EnvJob, FromWorker, Job};
 use crate::digest::InstanceDigest;
@@ -33,6 +34,17 @@ impl Slot {
             granted: terms.granted.clone(),
         });
         let mut descriptors = vec![slab_fd.as_fd(), terms.prepared.code.as_fd()];
+        let theirs = match terms.granted.sockets {
+            None => None,
+            Some(_) => {
+                let rights = Rights { handed: self.handed.clone(), ..terms.rights.clone() };
+                let seat = broker::seat(rights, self.refusals.clone());
+                let (seat, theirs) = seat.map_err(Error::system("starting the broker"))?;
+                self.seat = Some(seat);
+                Some(theirs)
+            }
+        };
+        descriptors.extend(theirs.as_ref().map(AsFd::as_fd));
         descriptors.extend(terms.directories.iter().map(AsFd::as_fd));
         let log = if terms.debug { Log::Through } else { Log::Kept };
         let title = format!("env {}", self.index);
@@ -190,6 +202,7 @@ impl Slot {
             child.wait_dead();
             self.log.append(&child.log());
         }
+        self.seat = None;
         if self.started {
             self.finished.push((self.instance, self.digest.digest()));
             self.digest = InstanceDigest::new();

@@ -9,11 +9,14 @@ mod ill;
 mod instance;
 mod turn;
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::autoreset::{Autoreset, Turn};
 use crate::batch::{Batch, Steps, Strides, View};
+use crate::cage::broker::{self, Refused, Rights};
 use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
 use crate::control::{Cage, Granted};
@@ -48,6 +51,8 @@ pub(crate) struct Terms {
     /// What of the outside every env has, and the descriptors of the directories in it, in order.
     pub(crate) granted: Granted,
     pub(crate) directories: Vec<std::os::fd::OwnedFd>,
+    /// What of the network every env may have.
+    pub(crate) rights: Rights,
     /// What the first worker's `create` returned; none before it.
     pub(crate) shape: Option<Shape>,
 }
@@ -128,6 +133,10 @@ pub(crate) struct Slot {
     base_seed: u64,
     phase: Phase,
     child: Option<Child>,
+    /// The worker's place at the broker's, if it may have sockets.
+    seat: Option<broker::Seat>,
+    refusals: broker::Refusals,
+    handed: broker::Handed,
     /// Which walls stand around its worker; of the one that ran last, if none runs.
     standing: Option<Standing>,
     /// The number of the instance that runs, or ran last.
@@ -172,6 +181,9 @@ impl Slot {
             base_seed,
             phase: Phase::Down,
             child: None,
+            seat: None,
+            refusals: broker::Refusals::default(),
+            handed: broker::Handed::default(),
             standing: None,
             instance: 0,
             started: false,
@@ -453,6 +465,16 @@ impl Slot {
             log.append(&child.log());
         }
         log
+    }
+
+    /// What it asked of the network and did not get, over all instances.
+    pub(crate) fn refused(&self) -> Vec<Refused> {
+        self.refusals.list()
+    }
+
+    /// An open connection for its next connect to that peer.
+    pub(crate) fn hand_over(&self, peer: SocketAddr, connection: OwnedFd) {
+        self.handed.add(peer, connection);
     }
 
     /// Kills the worker without waiting for its end.

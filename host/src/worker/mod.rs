@@ -6,6 +6,7 @@ mod directories;
 pub(crate) mod instance;
 mod load;
 mod serve;
+mod sockets;
 pub(crate) mod wasi;
 
 use std::io::{self, Read, Write};
@@ -15,7 +16,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::cage::Standing;
 use crate::cage::process::{self, Allowance, Plan};
-use crate::cage::seccomp::{Allow, OUTPUT, PLUGIN, Purpose};
+use crate::cage::seccomp::{Allow, BROKER, OUTPUT, PLUGIN, Purpose};
 use crate::control::{
     self, BUILD, Cage, CompileJob, EnvJob, FromWorker, Granted, GrantedDirectory, GuestFault, Job, Received,
 };
@@ -154,10 +155,10 @@ fn serve_env(
     job: &EnvJob,
     slab: OwnedFd,
     code: OwnedFd,
-    directories: Vec<OwnedFd>,
+    granted: Vec<OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    let outside = outside_of(&job.granted, directories)?;
+    let outside = outside_of(&job.granted, granted)?;
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
     let Some(loaded) = load_code(&control, job, code, &outside.directories, table)? else { return Ok(()) };
@@ -193,10 +194,16 @@ fn load_code(
     let granted = &job.granted;
     let plan = Plan {
         walls: job.cage.walls,
-        allowance: directories::allow(granted, Allowance::of_env(job.memory_bytes)),
+        allowance: sockets::allow(granted, directories::allow(granted, Allowance::of_env(job.memory_bytes))),
         directories: directories.iter().map(|given| (given.directory.as_fd(), given.writable)).collect(),
         table,
-        purpose: Purpose::Env { reads: granted.reads(), writes: granted.writes(), sleeps: granted.real_clock },
+        purpose: Purpose::Env {
+            reads: granted.reads(),
+            writes: granted.writes(),
+            sleeps: granted.real_clock,
+            talks: granted.sockets.is_some(),
+            listens: granted.sockets.is_some_and(|sockets| sockets.listens),
+        },
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
@@ -208,7 +215,17 @@ fn load_code(
 }
 
 /// What a job grants, with the descriptors that came for it.
-fn outside_of(granted: &Granted, directories: Vec<OwnedFd>) -> io::Result<Outside> {
+fn outside_of(granted: &Granted, descriptors: Vec<OwnedFd>) -> io::Result<Outside> {
+    let mut descriptors = descriptors.into_iter();
+    let sockets = match granted.sockets {
+        None => None,
+        Some(sockets) => Some((descriptors.next().ok_or_else(|| io::Error::other("no broker came"))?, sockets)),
+    };
+    // The filter knows it by its number.
+    if sockets.as_ref().is_some_and(|(broker, _)| broker.as_raw_fd() as u64 != BROKER) {
+        return Err(io::Error::other("an env was started with descriptors open"));
+    }
+    let directories: Vec<OwnedFd> = descriptors.collect();
     if directories.len() != granted.directories.len() {
         return Err(io::Error::other("a granted directory did not come"));
     }
@@ -221,6 +238,7 @@ fn outside_of(granted: &Granted, directories: Vec<OwnedFd>) -> io::Result<Outsid
         directories: granted.directories.iter().zip(directories).map(preopen).collect(),
         real_clock: granted.real_clock,
         real_random: granted.real_random,
+        sockets,
     })
 }
 

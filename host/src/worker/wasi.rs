@@ -5,10 +5,10 @@
 //! types; what *happens* in a call is here, and synchronous: the crate's own synchronous shims start a runtime with
 //! threads at the first blocking call and really sleep under a virtual clock, and a worker has one thread.
 //!
-//! Granted directories are `worker/directories`. A granted socket goes in place of the denials of [`sockets`], and the
-//! descriptors that a poll may then wait for into [`drive`].
+//! Granted directories are `worker/directories`, granted sockets `worker/sockets`.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,22 +19,23 @@ use bytes::Bytes;
 use rand::rngs::SysRng;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng, TryRng};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::thread::{ClockId, NanosleepRelativeResult};
 use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
 use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
-use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem::preopens, random, sockets, sync};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem::preopens, random, sync};
 use wasmtime_wasi::p2::pipe::ClosedInputStream;
-use wasmtime_wasi::p2::{Network, SocketError, SocketResult, TcpSocket, UdpSocket};
-use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView};
+use wasmtime_wasi::sockets::WasiSocketsCtx;
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::bindings::wasi::io as asynchronous;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, OutputStream, StreamError, StreamResult};
 
 use super::directories::{Directories, Preopen};
+use super::sockets::Sockets;
 use crate::cage::wasm::{MemoryLimiter, RANDOM_BYTES_MAX, WRITE_BYTES_MAX, resource_table};
+use crate::control::GrantedSockets;
 
 /// What the wall clock shows at the instance's start: 2000-01-01T00:00:00Z, in seconds since 1970.
 const WALL_CLOCK_START_SECONDS: u64 = 946_684_800;
@@ -55,6 +56,8 @@ pub(crate) struct Outside {
     pub(crate) real_clock: bool,
     /// The kernel's randomness in place of the seeded stream.
     pub(crate) real_random: bool,
+    /// The broker's socket, and how much of it there is.
+    pub(crate) sockets: Option<(OwnedFd, GrantedSockets)>,
 }
 
 /// The store's data: everything of one guest that is not wasm.
@@ -66,8 +69,9 @@ pub(crate) struct Guest {
     clock: Arc<Clock>,
     random: Random,
     log: SharedLog,
-    // As the crate makes it when nothing is granted: no address.
-    sockets: WasiSocketsCtx,
+    pub(super) sockets: Sockets,
+    // The crate's own, which `instance-network` wants a view of. As it is made when nothing is granted: no address.
+    pub(super) unused_sockets: WasiSocketsCtx,
 }
 
 /// A point of virtual time and of the random stream, to go back to. What is real has none.
@@ -92,14 +96,16 @@ struct RandomMark {
 impl Guest {
     /// A guest's world at the instance's start. `key` is the random stream's, see [`key_create`].
     pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], outside: Outside, log: Box<dyn Log>) -> Guest {
+        let clock = Arc::new(if outside.real_clock { Clock::real() } else { Clock::default() });
         Guest {
             limiter,
             table: resource_table(),
             directories: Directories::new(outside.directories),
-            clock: Arc::new(if outside.real_clock { Clock::real() } else { Clock::default() }),
+            sockets: Sockets::new(outside.sockets, &clock),
+            clock,
             random: if outside.real_random { Random::Kernel } else { Random::seeded(key) },
             log: Arc::new(Mutex::new(log)),
-            sockets: WasiSocketsCtx::default(),
+            unused_sockets: WasiSocketsCtx::default(),
         }
     }
 
@@ -168,17 +174,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     preopens::add_to_linker::<Guest, Own>(linker, own)?;
     sync::filesystem::types::add_to_linker::<Guest, Own>(linker, own)?;
 
-    // With sockets, what makes one is ours and denies; the methods are never reached.
-    fn crates(guest: &mut Guest) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: &mut guest.sockets, table: &mut guest.table }
-    }
-    sockets::tcp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
-    sync::sockets::udp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
-    sockets::ip_name_lookup::add_to_linker::<Guest, Own>(linker, own)?;
-    sockets::network::add_to_linker::<Guest, Own>(linker, &sockets::network::LinkOptions::default(), own)?;
-    sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
-    sync::sockets::tcp::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
-    sync::sockets::udp::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
+    super::sockets::link(linker)?;
     Ok(())
 }
 
@@ -196,10 +192,12 @@ const NEVER: u64 = u64::MAX;
 
 /// Time of one instance, in nanoseconds since its start.
 #[derive(Debug)]
-struct Clock {
+pub(super) struct Clock {
     time: Time,
     /// The earliest deadline that the wait in progress has met; [`NEVER`] if none.
     wanted: AtomicU64,
+    /// The descriptors that the wait in progress has met, and what of them is waited for.
+    descriptors: Mutex<Vec<(Arc<OwnedFd>, PollFlags)>>,
 }
 
 /// Atomics only because pollables must be `Send`.
@@ -217,14 +215,36 @@ enum Time {
 
 impl Default for Clock {
     fn default() -> Clock {
-        let time = Time::Virtual { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER) };
-        Clock { time, wanted: AtomicU64::new(NEVER) }
+        Clock::of(Time::Virtual { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER) })
     }
 }
 
 impl Clock {
     fn real() -> Clock {
-        Clock { time: Time::Real { start: Instant::now() }, wanted: AtomicU64::new(NEVER) }
+        Clock::of(Time::Real { start: Instant::now() })
+    }
+
+    fn of(time: Time) -> Clock {
+        Clock { time, wanted: AtomicU64::new(NEVER), descriptors: Mutex::default() }
+    }
+
+    /// The wait in progress is to end when this descriptor is ready too.
+    pub(super) fn wait_for(&self, descriptor: &Arc<OwnedFd>, events: PollFlags) {
+        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).push((Arc::clone(descriptor), events));
+    }
+
+    /// Waits in real time, until a descriptor is ready or the clock's distance to `due` has passed; a virtual clock goes
+    /// on by that distance then, and stands still else.
+    fn wait_for_descriptors(&self, descriptors: &[(Arc<OwnedFd>, PollFlags)], due: u64) -> wasmtime::Result<()> {
+        let mut fds: Vec<PollFd<'_>> = descriptors.iter().map(|(fd, events)| PollFd::new(&**fd, *events)).collect();
+        let distance = Duration::from_nanos(due.saturating_sub(self.now()));
+        let timeout: Option<Timespec> = if due == NEVER { None } else { Some(distance.try_into()?) };
+        match (rustix::event::poll(&mut fds, timeout.as_ref()), &self.time) {
+            (Ok(0), Time::Virtual { now, .. }) => now.store(due, Ordering::Relaxed),
+            (Ok(_) | Err(rustix::io::Errno::INTR), _) => {}
+            (Err(error), _) => return Err(wasmtime::Error::msg(format!("the system does not wait: {error}"))),
+        }
+        Ok(())
     }
 
     fn now(&self) -> u64 {
@@ -322,22 +342,25 @@ impl Pollable for Timer {
 
 /// Runs one of the crate's asynchronous functions to its end on this thread.
 ///
-/// What is not ready is a timer: the clock jumps to the earliest one that the future has asked about, or a real clock is
-/// waited for, which makes that one ready, so each round gets on. A wait that nothing ends is a trap. (Granted
-/// descriptors will be waited for here, in real time.)
+/// What is not ready is a timer or a descriptor. With timers alone the clock jumps to the earliest one that the future has
+/// asked about, or a real clock is waited for, which makes that one ready, so each round gets on. With a descriptor among
+/// them it is waited in real time, for the earliest timer's distance at most. A wait that nothing ends is a trap.
 fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     loop {
         clock.wanted.store(NEVER, Ordering::Relaxed);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        let output = future.as_mut().poll(&mut context);
+        let descriptors = std::mem::take(&mut *clock.descriptors.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Poll::Ready(output) = output {
             return Ok(output);
         }
-        match clock.wanted.load(Ordering::Relaxed) {
-            NEVER => {
+        match (clock.wanted.load(Ordering::Relaxed), descriptors.is_empty()) {
+            (NEVER, true) => {
                 return Err(wasmtime::Error::msg("the guest waits for nothing: no timer or stream ends this wait"));
             }
-            due => clock.wait_until(due)?,
+            (due, true) => clock.wait_until(due)?,
+            (due, false) => clock.wait_for_descriptors(&descriptors, due)?,
         }
     }
 }
@@ -777,69 +800,6 @@ impl cli::terminal_stdout::Host for Guest {
 impl cli::terminal_stderr::Host for Guest {
     fn get_terminal_stderr(&mut self) -> wasmtime::Result<Option<Resource<TerminalOutput>>> {
         Ok(None)
-    }
-}
-
-// Sockets: none.
-
-impl sockets::network::Host for Guest {
-    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<sockets::network::ErrorCode> {
-        error.downcast()
-    }
-
-    fn network_error_code(
-        &mut self,
-        _error: Resource<wasmtime::Error>,
-    ) -> wasmtime::Result<Option<sockets::network::ErrorCode>> {
-        // No stream of a guest's comes from a socket.
-        Ok(None)
-    }
-}
-
-impl sockets::network::HostNetwork for Guest {
-    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
-        self.table.delete(network)?;
-        Ok(())
-    }
-}
-
-impl sockets::tcp_create_socket::Host for Guest {
-    fn create_tcp_socket(&mut self, _family: sockets::network::IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        Err(sockets::network::ErrorCode::AccessDenied.into())
-    }
-}
-
-impl sync::sockets::udp_create_socket::Host for Guest {
-    fn create_udp_socket(&mut self, _family: sockets::network::IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
-        Err(sockets::network::ErrorCode::AccessDenied.into())
-    }
-}
-
-impl sockets::ip_name_lookup::Host for Guest {
-    fn resolve_addresses(
-        &mut self,
-        _network: Resource<Network>,
-        _name: String,
-    ) -> SocketResult<Resource<ResolveAddressStream>> {
-        Err(sockets::network::ErrorCode::AccessDenied.into())
-    }
-}
-
-impl sockets::ip_name_lookup::HostResolveAddressStream for Guest {
-    fn resolve_next_address(
-        &mut self,
-        _stream: Resource<ResolveAddressStream>,
-    ) -> SocketResult<Option<sockets::network::IpAddress>> {
-        Err(sockets::network::ErrorCode::AccessDenied.into())
-    }
-
-    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, stream)
-    }
-
-    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
     }
 }
 

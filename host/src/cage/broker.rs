@@ -1,0 +1,756 @@
+//! WALL 3: the broker. It alone resolves, connects and listens for guests, and hands over what it opened. A worker can do
+//! none of these.
+//!
+//! One thread for all envs of the host, a few more that wait for the system's resolver. Each worker has a socket pair of
+//! its own to it: who asks is known by the socket, what may be had by the table that the host filled ([`Rights`]). What a
+//! worker writes is a claim: a message that is none, or too many of them, ends the conversation, and with it that env's
+//! sockets to come. Knows addresses and descriptors; knows nothing of wasm.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use serde::Serialize;
+
+use crate::control::{self, FromBroker, OwnRefusal, Received, SocketOptions, SocketRefusal, ToBroker};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the system's resolver may take.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Threads that wait for the system's resolver, which cannot be told to give up.
+const RESOLVERS: usize = 4;
+
+/// Names that wait for one of them, of all envs together.
+const NAMES_WAITING_MAX: usize = 64;
+
+/// Addresses that are kept of one name: a browser tries fewer.
+const ADDRESSES_MAX: usize = 16;
+
+/// Requests of one env that are under way. A guest has at most one for each of its sockets, and lookups beside.
+const REQUESTS_MAX: usize = 64;
+
+/// Connections that wait to be accepted on one socket.
+const BACKLOG_MAX: u32 = 128;
+
+/// Different refusals that are remembered of one env; of more, the number.
+const REFUSALS_MAX: usize = 32;
+
+/// Characters of a name that a refusal shows.
+const NAME_SHOWN_MAX: usize = 100;
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Whom a guest may connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A name, looked up once in a run.
+    Name(String),
+}
+
+/// What one env may have of the network. The broker's own table: nothing in it comes from a worker.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rights {
+    /// TCP, to these.
+    pub(crate) connect: Vec<(Host, u16)>,
+    /// TCP, listening here.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// UDP, to and from these.
+    pub(crate) udp: Vec<SocketAddr>,
+    /// Sockets open at once.
+    pub(crate) count_max: usize,
+    /// What names are, for all envs of a run.
+    pub(crate) names: Names,
+    /// Open connections of the host's own, for the env's next connect to their peer.
+    pub(crate) handed: Handed,
+}
+
+/// Addresses of granted names: looked up once, and the same ever after, for every env of a run and all its instances. So a
+/// name cannot mean one thing when it is looked up and another when it is connected to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names(Arc<Mutex<HashMap<String, Vec<IpAddr>>>>);
+
+impl Names {
+    fn get(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn pin(&self, name: &str, addresses: &[IpAddr]) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.entry(name.to_owned()).or_insert_with(|| addresses.to_vec());
+    }
+}
+
+/// Open connections that a host gives to one env, by the peer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Handed(Arc<Mutex<VecDeque<(SocketAddr, OwnedFd)>>>);
+
+impl Handed {
+    /// Adds one.
+    pub(crate) fn add(&self, peer: SocketAddr, connection: OwnedFd) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((peer, connection));
+    }
+
+    fn take(&self, to: SocketAddr) -> Option<OwnedFd> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = all.iter().position(|(peer, _)| *peer == to)?;
+        all.remove(index).map(|(_, connection)| connection)
+    }
+}
+
+/// Something that an env asked for and did not get, and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// `tcp-connect 10.0.0.1:80`.
+    pub what: String,
+    /// How often.
+    pub times: u64,
+}
+
+/// What one env was refused: the first [`REFUSALS_MAX`] different ones, and how many others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusals(Arc<Mutex<Vec<Refused>>>);
+
+impl Refusals {
+    fn add(&self, what: String) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = if all.len() >= REFUSALS_MAX { "others".to_owned() } else { what };
+        match all.iter_mut().find(|refused| refused.what == what) {
+            Some(refused) => refused.times += 1,
+            None => all.push(Refused { what, times: 1 }),
+        }
+    }
+
+    /// All of them, the first first.
+    pub(crate) fn list(&self) -> Vec<Refused> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A worker's place at the broker's. Dropped, the broker forgets it; what had been handed over is the worker's.
+pub(crate) struct Seat {
+    number: u64,
+    broker: Arc<Broker>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.broker.order(Order::Leave(self.number));
+    }
+}
+
+/// Begins to answer a worker with these rights: the seat, and the worker's end of the pair.
+///
+/// # Errors
+/// The system's: no descriptors, no thread.
+pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, OwnedFd)> {
+    static BROKER: Mutex<Option<Arc<Broker>>> = Mutex::new(None);
+    let broker = {
+        let mut slot = BROKER.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(broker) if broker.host == std::process::id() => Arc::clone(broker),
+            // The first one; or this process is a fork of the one whose threads those are.
+            _ => Arc::clone(slot.insert(Arc::new(Broker::start()?))),
+        }
+    };
+    let (ours, theirs) = control::pair()?;
+    let number = {
+        let mut next = broker.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next += 1;
+        *next
+    };
+    broker.order(Order::Enter(number, Box::new(Guest { socket: ours, rights, refusals, open: Vec::new(), asking: 0 })));
+    Ok((Seat { number, broker }, theirs))
+}
+
+/// A handle of the broker's thread.
+struct Broker {
+    orders: Sender<Order>,
+    wake: Arc<OwnedFd>,
+    next: Mutex<u64>,
+    /// The process that it is a thread of.
+    host: u32,
+}
+
+enum Order {
+    Enter(u64, Box<Guest>),
+    Leave(u64),
+    /// From a resolver's thread.
+    Resolved(String, Result<Vec<IpAddr>, ()>),
+}
+
+impl Broker {
+    fn start() -> io::Result<Broker> {
+        // Not bounded by itself: an order is a start or an end of a worker, or an answer to one of the bounded lookups.
+        let (orders, taken) = unbounded();
+        let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let (lookups, asked) = bounded::<String>(NAMES_WAITING_MAX);
+        for number in 0..RESOLVERS {
+            let (asked, orders, wake) = (asked.clone(), orders.clone(), Arc::clone(&wake));
+            let thread = std::thread::Builder::new().name(format!("rollcage-name-{number}"));
+            thread.spawn(move || resolve_names(&asked, &orders, &wake))?;
+        }
+        let desk = Desk {
+            epoll,
+            wake: Arc::clone(&wake),
+            orders: taken,
+            lookups,
+            guests: HashMap::new(),
+            connecting: HashMap::new(),
+            looking: HashMap::new(),
+            waiting: Vec::new(),
+            next: 0,
+        };
+        std::thread::Builder::new().name("rollcage-broker".to_owned()).spawn(move || desk.run())?;
+        Ok(Broker { orders, wake, next: Mutex::new(0), host: std::process::id() })
+    }
+
+    fn order(&self, order: Order) {
+        // A broker that is gone answers nobody: its guests are refused.
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+/// A resolver's thread: the system's own lookup, as every program's.
+fn resolve_names(asked: &Receiver<String>, orders: &Sender<Order>, wake: &OwnedFd) {
+    while let Ok(name) = asked.recv() {
+        let found = (name.as_str(), 0u16).to_socket_addrs();
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in found.iter().flat_map(|found| found.clone()) {
+            let address = address.ip().to_canonical();
+            if is_somebody(address) && !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
+                addresses.push(address);
+            }
+        }
+        let answer = if found.is_ok() { Ok(addresses) } else { Err(()) };
+        if orders.send(Order::Resolved(name, answer)).is_err() {
+            return;
+        }
+        let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+    }
+}
+
+/// Whether a *name* may mean this address. Not an address that means this machine by accident (`0.0.0.0`), several
+/// machines, or what answers on the wire next to it: the metadata service of every cloud is link-local, and a name is
+/// somebody else's to change. Who wants one of these grants the address.
+fn is_somebody(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_link_local()),
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()),
+    }
+}
+
+/// One env as the broker keeps it.
+struct Guest {
+    socket: OwnedFd,
+    rights: Rights,
+    refusals: Refusals,
+    /// The numbers of the sockets that it has.
+    open: Vec<u32>,
+    /// Requests under way.
+    asking: usize,
+}
+
+/// A connection that is being made.
+struct Connecting {
+    guest: u64,
+    id: u32,
+    to: SocketAddr,
+    socket: OwnedFd,
+    deadline: Instant,
+}
+
+/// A request that waits for a name.
+struct Waiting {
+    guest: u64,
+    request: Request,
+    names: Vec<String>,
+    deadline: Instant,
+}
+
+enum Request {
+    Resolve { id: u32, name: String },
+    Connect { id: u32, to: SocketAddr, options: SocketOptions },
+}
+
+/// What an event is of: two bits below the number.
+const GUEST: u64 = 0;
+const CONNECTION: u64 = 1;
+const WAKE: u64 = u64::MAX;
+
+/// The thread's own state.
+struct Desk {
+    epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    orders: Receiver<Order>,
+    lookups: Sender<String>,
+    guests: HashMap<u64, Guest>,
+    connecting: HashMap<u64, Connecting>,
+    /// Names that a resolver has, and since when.
+    looking: HashMap<String, Instant>,
+    waiting: Vec<Waiting>,
+    /// The last number given to a connection or a handle.
+    next: u64,
+}
+
+impl Desk {
+    fn run(mut self) {
+        let mut events = Vec::with_capacity(64);
+        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+        loop {
+            events.clear();
+            let idle = self.connecting.is_empty() && self.waiting.is_empty();
+            let space = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, space, if idle { None } else { Some(&tick) }) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // The epoll descriptor is this thread's own: it cannot fail.
+                Err(_) => return,
+            }
+            for event in &events {
+                let data = event.data.u64();
+                match (data, data & 3) {
+                    (WAKE, _) => {
+                        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+                        self.take_orders();
+                    }
+                    (_, GUEST) => self.listen(data >> 2),
+                    _ => self.connected(data >> 2),
+                }
+            }
+            self.expire();
+        }
+    }
+
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Enter(number, guest) => {
+                    let data = epoll::EventData::new_u64(number << 2 | GUEST);
+                    if epoll::add(&self.epoll, &guest.socket, data, epoll::EventFlags::IN).is_ok() {
+                        self.guests.insert(number, *guest);
+                    }
+                }
+                Order::Leave(number) => self.forget(number),
+                Order::Resolved(name, found) => self.resolved(&name, found),
+            }
+        }
+    }
+
+    /// Closes a guest's socket: whatever it asks from now on fails.
+    fn forget(&mut self, number: u64) {
+        self.guests.remove(&number);
+        self.connecting.retain(|_, connecting| connecting.guest != number);
+        self.waiting.retain(|waiting| waiting.guest != number);
+    }
+
+    /// Takes what a worker asks.
+    fn listen(&mut self, number: u64) {
+        loop {
+            let Some(guest) = self.guests.get_mut(&number) else { return };
+            match control::receive::<ToBroker>(guest.socket.as_fd(), RecvFlags::DONTWAIT) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Message(message, descriptors)) if descriptors.is_empty() => {
+                    match message {
+                        ToBroker::Closed { handle } => {
+                            guest.open.retain(|open| *open != handle);
+                            continue;
+                        }
+                        ToBroker::Refused { what } => {
+                            let most = guest.rights.count_max;
+                            guest.refusals.add(match what {
+                                OwnRefusal::Udp(to) => format!("udp {to}"),
+                                OwnRefusal::TooMany => format!("more than {most} sockets at once"),
+                                OwnRefusal::Bytes(bytes) => format!("more than {bytes} bytes over its sockets"),
+                            });
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    guest.asking += 1;
+                    if guest.asking > REQUESTS_MAX {
+                        guest.refusals.add("more at once than a guest can ask: its sockets end here".to_owned());
+                        return self.forget(number);
+                    }
+                    self.answer(number, message);
+                }
+                Ok(Received::Garbage(_) | Received::Message(..)) => {
+                    guest.refusals.add("a request that is none: its sockets end here".to_owned());
+                    return self.forget(number);
+                }
+                Ok(Received::Closed) | Err(_) => return self.forget(number),
+            }
+        }
+    }
+
+    fn answer(&mut self, number: u64, message: ToBroker) {
+        match message {
+            ToBroker::Resolve { id, name } => self.try_request(number, Request::Resolve { id, name }),
+            ToBroker::Connect { id, to, options } => self.try_request(number, Request::Connect { id, to, options }),
+            ToBroker::Listen { id, at, backlog } => self.listen_for(number, id, at, backlog),
+            ToBroker::Udp { id, at } => self.open_udp(number, id, at),
+            // Taken before.
+            ToBroker::Closed { .. } | ToBroker::Refused { .. } => {}
+        }
+    }
+
+    /// Does what was asked, or has names looked up first.
+    fn try_request(&mut self, number: u64, request: Request) {
+        let Some(guest) = self.guests.get(&number) else { return };
+        let missing = guest.rights.names_missing(&request);
+        if missing.is_empty() {
+            return match request {
+                Request::Resolve { id, name } => self.tell_addresses(number, id, &name),
+                Request::Connect { id, to, options } => self.connect(number, id, to, options),
+            };
+        }
+        for name in &missing {
+            if self.looking.contains_key(name) {
+                continue;
+            }
+            match self.lookups.try_send(name.clone()) {
+                Ok(()) => {
+                    self.looking.insert(name.clone(), Instant::now());
+                }
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                    return self.refuse(number, request.id(), SocketRefusal::ResolverBusy, None);
+                }
+            }
+        }
+        let deadline = Instant::now() + RESOLVE_TIMEOUT;
+        self.waiting.push(Waiting { guest: number, request, names: missing, deadline });
+    }
+
+    /// A resolver's answer: whoever waited for it goes on.
+    fn resolved(&mut self, name: &str, found: Result<Vec<IpAddr>, ()>) {
+        self.looking.remove(name);
+        let (now, still): (Vec<Waiting>, Vec<Waiting>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.names.iter().any(|of| of == name));
+        self.waiting = still;
+        for mut waiting in now {
+            let Some(guest) = self.guests.get(&waiting.guest) else { continue };
+            match &found {
+                Ok(addresses) if !addresses.is_empty() => guest.rights.names.pin(name, addresses),
+                // Not remembered: it may be there the next time.
+                _ => {
+                    if let Request::Resolve { id, .. } = waiting.request {
+                        self.refuse(waiting.guest, id, SocketRefusal::NameUnresolvable, None);
+                        continue;
+                    }
+                }
+            }
+            waiting.names.retain(|of| of != name);
+            match (waiting.names.is_empty(), waiting.request) {
+                (false, request) => self.waiting.push(Waiting { request, ..waiting }),
+                (true, Request::Resolve { id, name }) => self.tell_addresses(waiting.guest, id, &name),
+                // With the names there are: one that has no address grants nothing.
+                (true, Request::Connect { id, to, options }) => self.connect(waiting.guest, id, to, options),
+            }
+        }
+    }
+
+    fn tell_addresses(&mut self, number: u64, id: u32, name: &str) {
+        let Some(guest) = self.guests.get(&number) else { return };
+        let lower = name.to_ascii_lowercase();
+        let granted = guest.rights.connect.iter().any(|(host, _)| *host == Host::Name(lower.clone()));
+        match guest.rights.names.get(&lower) {
+            Some(addresses) if granted => self.say(number, &FromBroker::Addresses { id, addresses }, &[]),
+            _ => {
+                let shown = crate::config::plain(name, NAME_SHOWN_MAX);
+                self.refuse(number, id, SocketRefusal::Denied, Some(format!("the addresses of `{shown}`")));
+            }
+        }
+    }
+
+    /// Connects, if it is granted.
+    fn connect(&mut self, number: u64, id: u32, to: SocketAddr, options: SocketOptions) {
+        let Some(guest) = self.guests.get(&number) else { return };
+        // Not what the guest's bytes say beside: a scope, a flow. And no IPv4 address in disguise, which the kernel would
+        // connect to as such.
+        let to = SocketAddr::new(to.ip(), to.port());
+        let disguised = to.ip().to_canonical() != to.ip();
+        if !disguised && let Some(connection) = guest.rights.handed.take(to) {
+            return self.hand_over(number, id, to, connection);
+        }
+        if disguised || !guest.rights.may_connect(to) {
+            return self.refuse(number, id, SocketRefusal::Denied, Some(format!("tcp-connect {to}")));
+        }
+        if !self.has_room(number) {
+            return self.too_many(number, id);
+        }
+        let socket = match begin_connect(to, options) {
+            Ok(socket) => socket,
+            Err(error) => return self.refuse(number, id, why(error), None),
+        };
+        self.next += 1;
+        let data = epoll::EventData::new_u64(self.next << 2 | CONNECTION);
+        if let Err(error) = epoll::add(&self.epoll, &socket, data, epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT)
+        {
+            return self.refuse(number, id, why(error), None);
+        }
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        self.connecting.insert(self.next, Connecting { guest: number, id, to, socket, deadline });
+    }
+
+    /// A connection is made, or is not.
+    fn connected(&mut self, number: u64) {
+        let Some(Connecting { guest, id, to, socket, .. }) = self.connecting.remove(&number) else { return };
+        let _ = epoll::delete(&self.epoll, &socket);
+        match sockopt::socket_error(&socket) {
+            Ok(Ok(())) => self.hand_over(guest, id, to, socket),
+            Ok(Err(error)) | Err(error) => self.refuse(guest, id, why(error), None),
+        }
+    }
+
+    /// Gives a connected socket to a guest.
+    fn hand_over(&mut self, number: u64, id: u32, to: SocketAddr, socket: OwnedFd) {
+        // A simulator's messages are small, and each is waited for.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let local = local_address(socket.as_fd());
+        self.give(number, id, local, vec![(to, socket)]);
+    }
+
+    fn listen_for(&mut self, number: u64, id: u32, at: SocketAddr, backlog: u32) {
+        let Some(guest) = self.guests.get(&number) else { return };
+        let at = SocketAddr::new(at.ip(), at.port());
+        if !guest.rights.listen.contains(&at) {
+            return self.refuse(number, id, SocketRefusal::Denied, Some(format!("tcp-listen {at}")));
+        }
+        if !self.has_room(number) {
+            return self.too_many(number, id);
+        }
+        let made = || -> rustix::io::Result<OwnedFd> {
+            let socket = new_socket(at, SocketType::STREAM)?;
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            if at.is_ipv6() {
+                sockopt::set_ipv6_v6only(&socket, true)?;
+            }
+            rustix::net::bind(&socket, &at)?;
+            rustix::net::listen(&socket, i32::try_from(backlog.clamp(1, BACKLOG_MAX)).unwrap_or(1))?;
+            Ok(socket)
+        };
+        match made() {
+            Ok(socket) => self.give(number, id, local_address(socket.as_fd()), vec![(at, socket)]),
+            Err(error) => self.refuse(number, id, why(error), None),
+        }
+    }
+
+    /// A connected socket for each granted peer of a family, all of one local port: the kernel gives a datagram to the
+    /// socket that is connected to its sender, and one from anybody else to nobody.
+    fn open_udp(&mut self, number: u64, id: u32, at: SocketAddr) {
+        let Some(guest) = self.guests.get(&number) else { return };
+        let peers: Vec<SocketAddr> =
+            guest.rights.udp.iter().copied().filter(|peer| peer.is_ipv4() == at.is_ipv4()).collect();
+        let local = SocketAddr::new(at.ip(), at.port());
+        if peers.is_empty() || local.port() != 0 || !(local.ip().is_unspecified() || local.ip().is_loopback()) {
+            return self.refuse(number, id, SocketRefusal::Denied, Some(format!("udp, bound to {local}")));
+        }
+        if guest.open.len() + peers.len() > guest.rights.count_max {
+            return self.too_many(number, id);
+        }
+        let mut sockets: Vec<(SocketAddr, OwnedFd)> = Vec::new();
+        let mut bound: Option<SocketAddr> = None;
+        for peer in peers {
+            let made = || -> rustix::io::Result<OwnedFd> {
+                let socket = new_socket(peer, SocketType::DGRAM)?;
+                sockopt::set_socket_reuseport(&socket, true)?;
+                rustix::net::bind(&socket, &bound.unwrap_or(local))?;
+                rustix::net::connect(&socket, &peer)?;
+                // What came between the two from anybody.
+                while rustix::net::recv(&socket, &mut [0u8; 1], RecvFlags::DONTWAIT).is_ok() {}
+                Ok(socket)
+            };
+            match made() {
+                Ok(socket) => {
+                    // The port is the kernel's choice the first time; the address stays the one asked for, since each
+                    // peer may be reached from another.
+                    bound = bound.or_else(|| Some(SocketAddr::new(local.ip(), local_address(socket.as_fd()).port())));
+                    sockets.push((peer, socket));
+                }
+                Err(error) => return self.refuse(number, id, why(error), None),
+            }
+        }
+        self.give(number, id, bound.unwrap_or(local), sockets);
+    }
+
+    fn has_room(&self, number: u64) -> bool {
+        let under_way = self.connecting.values().filter(|connecting| connecting.guest == number).count();
+        self.guests.get(&number).is_some_and(|guest| guest.open.len() + under_way < guest.rights.count_max)
+    }
+
+    fn too_many(&mut self, number: u64, id: u32) {
+        let most = self.guests.get(&number).map_or(0, |guest| guest.rights.count_max);
+        self.refuse(number, id, SocketRefusal::TooMany, Some(format!("more than {most} sockets at once")));
+    }
+
+    fn give(&mut self, number: u64, id: u32, local: SocketAddr, sockets: Vec<(SocketAddr, OwnedFd)>) {
+        let Some(guest) = self.guests.get_mut(&number) else { return };
+        let mut told = Vec::with_capacity(sockets.len());
+        for (peer, _) in &sockets {
+            self.next += 1;
+            let handle = u32::try_from(self.next & u64::from(u32::MAX)).unwrap_or(1).max(1);
+            guest.open.push(handle);
+            told.push((handle, *peer));
+        }
+        let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        self.say(number, &FromBroker::Given { id, local, sockets: told }, &descriptors);
+    }
+
+    /// Refuses; with `what`, the operator is told.
+    fn refuse(&mut self, number: u64, id: u32, why: SocketRefusal, what: Option<String>) {
+        if let (Some(guest), Some(what)) = (self.guests.get(&number), what) {
+            guest.refusals.add(what);
+        }
+        self.say(number, &FromBroker::Refused { id, why }, &[]);
+    }
+
+    /// Sends an answer. A worker that does not read its answers gets no more.
+    fn say(&mut self, number: u64, answer: &FromBroker, descriptors: &[BorrowedFd<'_>]) {
+        let Some(guest) = self.guests.get_mut(&number) else { return };
+        guest.asking = guest.asking.saturating_sub(1);
+        if control::send(guest.socket.as_fd(), answer, descriptors, SendFlags::DONTWAIT).is_err() {
+            self.forget(number);
+        }
+    }
+
+    /// Ends what has taken too long.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let late: Vec<u64> =
+            self.connecting.iter().filter(|(_, connecting)| connecting.deadline <= now).map(|(key, _)| *key).collect();
+        for key in late {
+            if let Some(connecting) = self.connecting.remove(&key) {
+                self.refuse(connecting.guest, connecting.id, SocketRefusal::Timeout, None);
+            }
+        }
+        while let Some(index) = self.waiting.iter().position(|waiting| waiting.deadline <= now) {
+            let waiting = self.waiting.swap_remove(index);
+            self.refuse(waiting.guest, waiting.request.id(), SocketRefusal::ResolverBusy, None);
+        }
+        // One that a resolver never comes back from may be asked for again.
+        self.looking.retain(|_, since| now.duration_since(*since) < 2 * RESOLVE_TIMEOUT);
+    }
+}
+
+impl Request {
+    fn id(&self) -> u32 {
+        match self {
+            Request::Resolve { id, .. } | Request::Connect { id, .. } => *id,
+        }
+    }
+}
+
+impl Rights {
+    /// Whether any socket was granted.
+    pub(crate) fn is_something(&self) -> bool {
+        !(self.connect.is_empty() && self.listen.is_empty() && self.udp.is_empty())
+    }
+
+    /// Granted names that must be known before a request can be judged.
+    fn names_missing(&self, request: &Request) -> Vec<String> {
+        let wanted: Vec<&String> = match request {
+            Request::Resolve { name, .. } => {
+                let lower = name.to_ascii_lowercase();
+                self.connect
+                    .iter()
+                    .filter_map(|(host, _)| match host {
+                        Host::Name(granted) if *granted == lower => Some(granted),
+                        _ => None,
+                    })
+                    .collect()
+            }
+            Request::Connect { to, .. } => {
+                if self.connect.contains(&(Host::Address(to.ip()), to.port())) {
+                    return Vec::new();
+                }
+                self.connect
+                    .iter()
+                    .filter_map(|(host, port)| match host {
+                        Host::Name(granted) if *port == to.port() => Some(granted),
+                        _ => None,
+                    })
+                    .collect()
+            }
+        };
+        let mut missing: Vec<String> =
+            wanted.into_iter().filter(|name| self.names.get(name).is_none()).cloned().collect();
+        missing.sort();
+        missing.dedup();
+        missing
+    }
+
+    /// Whether an address is one that was granted, or one that a granted name was found to be.
+    fn may_connect(&self, to: SocketAddr) -> bool {
+        !to.ip().is_unspecified()
+            && self.connect.iter().any(|(host, port)| {
+                *port == to.port()
+                    && match host {
+                        Host::Address(address) => *address == to.ip(),
+                        Host::Name(name) => self.names.get(name).is_some_and(|known| known.contains(&to.ip())),
+                    }
+            })
+    }
+}
+
+fn new_socket(of: SocketAddr, kind: SocketType) -> rustix::io::Result<OwnedFd> {
+    let family = if of.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+}
+
+fn begin_connect(to: SocketAddr, options: SocketOptions) -> rustix::io::Result<OwnedFd> {
+    let socket = new_socket(to, SocketType::STREAM)?;
+    sockopt::set_socket_keepalive(&socket, options.keep_alive)?;
+    let seconds = |value: u32| Duration::from_secs(u64::from(value.clamp(1, 32_767)));
+    if let Some(idle) = options.keep_alive_idle_s {
+        sockopt::set_tcp_keepidle(&socket, seconds(idle))?;
+    }
+    if let Some(interval) = options.keep_alive_interval_s {
+        sockopt::set_tcp_keepintvl(&socket, seconds(interval))?;
+    }
+    if let Some(count) = options.keep_alive_count {
+        sockopt::set_tcp_keepcnt(&socket, count.clamp(1, 127))?;
+    }
+    match options.hop_limit {
+        Some(hops) if to.is_ipv4() => sockopt::set_ip_ttl(&socket, u32::from(hops.max(1)))?,
+        Some(hops) => sockopt::set_ipv6_unicast_hops(&socket, Some(hops.max(1)))?,
+        None => {}
+    }
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+fn local_address(socket: BorrowedFd<'_>) -> SocketAddr {
+    let unknown = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+    rustix::net::getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok()).unwrap_or(unknown)
+}
+
+fn why(error: Errno) -> SocketRefusal {
+    match error {
+        Errno::CONNREFUSED => SocketRefusal::ConnectionRefused,
+        Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE => SocketRefusal::Reset,
+        Errno::TIMEDOUT => SocketRefusal::Timeout,
+        Errno::ADDRINUSE => SocketRefusal::InUse,
+        Errno::ADDRNOTAVAIL => SocketRefusal::NotBindable,
+        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN => SocketRefusal::Unreachable,
+        Errno::ACCESS | Errno::PERM => SocketRefusal::Denied,
+        Errno::MFILE | Errno::NFILE => SocketRefusal::TooMany,
+        _ => SocketRefusal::Unknown,
+    }
+}

@@ -1,0 +1,438 @@
+//! `wasi:sockets` over descriptors that the broker opened: the worker itself can neither make a socket nor connect one.
+//!
+//! Here: the conversation with the broker ([`Line`]), a descriptor that came from it ([`Socket`]), names. TCP and UDP have
+//! a file each. Without a grant there is no line, and whatever makes a socket or looks a name up is denied.
+//!
+//! The traits are the engine crate's; its handles stand for resources of ours, since its own socket types cannot be made
+//! of a descriptor that somebody else opened. A handle's number is looked up with our type, so a wrong one is a trap.
+
+mod tcp;
+mod udp;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{RecvFlags, SendFlags};
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::p2::bindings::sockets;
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress};
+use wasmtime_wasi::p2::bindings::sync;
+use wasmtime_wasi::p2::{Network, SocketError, SocketResult};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+
+use super::wasi::{Clock, Guest};
+use crate::cage::process::Allowance;
+use crate::control::{self, FromBroker, Granted, GrantedSockets, OwnRefusal, Received, SocketRefusal, ToBroker};
+
+/// Bytes of a name: the DNS has no longer ones.
+const NAME_BYTES_MAX: usize = 253;
+
+/// Bytes that one read or datagram brings at most.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Descriptors that are there for a moment beside those that a guest holds: what an answer of the broker's brings before it
+/// is looked at.
+const UNDER_WAY: u64 = 4;
+
+/// What a worker with sockets may have open, beside the rest.
+pub(super) fn allow(granted: &Granted, mut allowance: Allowance) -> Allowance {
+    if let Some(sockets) = granted.sockets {
+        allowance.descriptors += 1 + u64::from(sockets.count_max) + UNDER_WAY;
+    }
+    allowance
+}
+
+/// What a guest has of sockets.
+pub(crate) struct Sockets {
+    line: Option<Arc<Line>>,
+    /// Sockets of the guest's own reckoning: those that it made or accepted and has not dropped.
+    made: u32,
+}
+
+impl Sockets {
+    /// With the broker's socket, if there is a grant.
+    pub(super) fn new(granted: Option<(OwnedFd, GrantedSockets)>, clock: &Arc<Clock>) -> Sockets {
+        let line = granted.map(|(broker, granted)| {
+            let state = Mutex::new(LineState { bytes_left: granted.bytes_max, ..LineState::default() });
+            Arc::new(Line { broker: Arc::new(broker), granted, clock: Arc::clone(clock), state })
+        });
+        Sockets { line, made: 0 }
+    }
+
+    fn line(&self) -> SocketResult<Arc<Line>> {
+        self.line.clone().ok_or_else(|| ErrorCode::AccessDenied.into())
+    }
+
+    /// Counts one more, if there may be one.
+    fn make(&mut self) -> SocketResult<Arc<Line>> {
+        let line = self.line()?;
+        if self.made >= line.granted.count_max {
+            line.tell(&ToBroker::Refused { what: OwnRefusal::TooMany });
+            return Err(ErrorCode::NewSocketLimit.into());
+        }
+        self.made += 1;
+        Ok(line)
+    }
+
+    fn unmake(&mut self) {
+        self.made = self.made.saturating_sub(1);
+    }
+}
+
+/// The conversation with the broker. One request and one answer each, matched by a number of ours.
+struct Line {
+    broker: Arc<OwnedFd>,
+    granted: GrantedSockets,
+    clock: Arc<Clock>,
+    state: Mutex<LineState>,
+}
+
+#[derive(Default)]
+struct LineState {
+    next: u32,
+    answers: HashMap<u32, Answered>,
+    /// Requests whose answer nobody waits for any more.
+    abandoned: HashSet<u32>,
+    bytes_left: u64,
+    /// The broker is gone, or does not listen to this worker any more.
+    closed: bool,
+}
+
+/// An answer, and what came with it.
+enum Answered {
+    Addresses(Vec<IpAddr>),
+    Given { local: SocketAddr, sockets: Vec<(Arc<Socket>, SocketAddr)> },
+    Refused(ErrorCode),
+}
+
+impl Line {
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks; the number is what the answer is looked for by.
+    fn ask(&self, request: impl FnOnce(u32) -> ToBroker) -> u32 {
+        let id = {
+            let mut state = self.state();
+            state.next = state.next.wrapping_add(1);
+            state.next
+        };
+        self.tell(&request(id));
+        id
+    }
+
+    /// Says something that is not answered. A broker that is gone is seen when an answer does not come.
+    fn tell(&self, message: &ToBroker) {
+        if control::send(self.broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
+            self.state().closed = true;
+        }
+    }
+
+    /// Takes the answer to a request, if it is there.
+    fn take(self: &Arc<Line>, id: u32) -> Option<Answered> {
+        self.receive();
+        let mut state = self.state();
+        match state.answers.remove(&id) {
+            None if state.closed => Some(Answered::Refused(ErrorCode::AccessDenied)),
+            answer => answer,
+        }
+    }
+
+    /// Whether a request is answered; if not, the wait in progress waits for the broker too.
+    fn is_answered(self: &Arc<Line>, id: u32) -> bool {
+        self.receive();
+        let state = self.state();
+        let there = state.closed || state.answers.contains_key(&id);
+        if !there {
+            self.clock.wait_for(&self.broker, PollFlags::IN);
+        }
+        there
+    }
+
+    /// Nobody waits for this answer any more: what comes with it is closed.
+    fn abandon(&self, id: u32) {
+        let mut state = self.state();
+        if state.answers.remove(&id).is_none() {
+            state.abandoned.insert(id);
+        }
+    }
+
+    /// Takes what has come.
+    fn receive(self: &Arc<Line>) {
+        loop {
+            let (id, answered) = match control::receive::<FromBroker>(self.broker.as_fd(), RecvFlags::DONTWAIT) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Message(FromBroker::Addresses { id, addresses }, _)) => {
+                    (id, Answered::Addresses(addresses))
+                }
+                Ok(Received::Message(FromBroker::Given { id, local, sockets }, descriptors)) => {
+                    // Fewer descriptors than were sent: this process may not have more.
+                    let whole = sockets.len() == descriptors.len();
+                    let sockets = sockets.into_iter().zip(descriptors).map(|((handle, peer), descriptor)| {
+                        (Arc::new(Socket { descriptor: Arc::new(descriptor), handle, line: Arc::clone(self) }), peer)
+                    });
+                    let sockets = sockets.collect();
+                    let given = Answered::Given { local, sockets };
+                    (id, if whole { given } else { Answered::Refused(ErrorCode::NewSocketLimit) })
+                }
+                Ok(Received::Message(FromBroker::Refused { id, why }, _)) => (id, Answered::Refused(code(why))),
+                Ok(Received::Garbage(_) | Received::Closed) | Err(_) => {
+                    self.state().closed = true;
+                    return;
+                }
+            };
+            // Not under the lock: an answer that is dropped tells the broker of its sockets.
+            let unwanted = {
+                let mut state = self.state();
+                if state.abandoned.remove(&id) { Some(answered) } else { state.answers.insert(id, answered) }
+            };
+            drop(unwanted);
+        }
+    }
+
+    /// Counts bytes that were sent or received.
+    fn spend(&self, bytes: usize) {
+        let mut state = self.state();
+        state.bytes_left = state.bytes_left.saturating_sub(bytes as u64);
+    }
+
+    /// How many bytes may still be sent or received, of those that are asked for.
+    fn affords(&self, bytes: usize) -> Result<usize, ErrorCode> {
+        let left = self.state().bytes_left;
+        if left == 0 {
+            self.tell(&ToBroker::Refused { what: OwnRefusal::Bytes(self.granted.bytes_max) });
+            return Err(ErrorCode::ConnectionAborted);
+        }
+        Ok(bytes.min(usize::try_from(left).unwrap_or(usize::MAX)))
+    }
+}
+
+/// A descriptor that came from the broker, or was accepted on one that did.
+struct Socket {
+    descriptor: Arc<OwnedFd>,
+    /// The broker's number for it; 0: it was accepted here.
+    handle: u32,
+    line: Arc<Line>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.handle != 0 {
+            self.line.tell(&ToBroker::Closed { handle: self.handle });
+        }
+    }
+}
+
+impl Socket {
+    /// Whether it is ready for this; if not, the wait in progress waits for it too.
+    fn is_ready(&self, events: PollFlags) -> bool {
+        let there = self.looks_ready(events);
+        if !there {
+            self.line.clock.wait_for(&self.descriptor, events);
+        }
+        there
+    }
+
+    /// Whether it is ready for this now. An error or an end is ready for everything.
+    fn looks_ready(&self, events: PollFlags) -> bool {
+        let mut fds = [PollFd::new(&*self.descriptor, events)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Receives what is there, at most `size` bytes: none if there is nothing yet.
+    fn receive(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
+        let size = self.line.affords(size.min(READ_BYTES_MAX))?;
+        let mut bytes = vec![0; size];
+        match rustix::io::retry_on_intr(|| rustix::net::recv(&self.descriptor, &mut bytes[..], RecvFlags::DONTWAIT)) {
+            Ok((count, _)) => {
+                bytes.truncate(count);
+                self.line.spend(count);
+                Ok(Some(bytes))
+            }
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends what fits; 0 if nothing does yet.
+    fn send(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
+        let size = self.line.affords(bytes.len())?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::io::retry_on_intr(|| rustix::net::send(&self.descriptor, &bytes[..size], flags)) {
+            Ok(count) => {
+                self.line.spend(count);
+                Ok(count)
+            }
+            Err(rustix::io::Errno::AGAIN) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn code(why: SocketRefusal) -> ErrorCode {
+    match why {
+        SocketRefusal::Denied => ErrorCode::AccessDenied,
+        SocketRefusal::Invalid => ErrorCode::InvalidArgument,
+        SocketRefusal::Timeout => ErrorCode::Timeout,
+        SocketRefusal::TooMany => ErrorCode::NewSocketLimit,
+        SocketRefusal::InUse => ErrorCode::AddressInUse,
+        SocketRefusal::NotBindable => ErrorCode::AddressNotBindable,
+        SocketRefusal::Unreachable => ErrorCode::RemoteUnreachable,
+        SocketRefusal::ConnectionRefused => ErrorCode::ConnectionRefused,
+        SocketRefusal::Reset => ErrorCode::ConnectionReset,
+        SocketRefusal::NameUnresolvable => ErrorCode::NameUnresolvable,
+        SocketRefusal::ResolverBusy => ErrorCode::TemporaryResolverFailure,
+        SocketRefusal::Unknown => ErrorCode::Unknown,
+    }
+}
+
+/// Waits for what is ready when `is_there` says so.
+async fn until(mut is_there: impl FnMut() -> bool) {
+    std::future::poll_fn(|_| if is_there() { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// An error of a stream over a socket: `network-error-code` finds the code in it.
+#[derive(Debug, thiserror::Error)]
+#[error("the socket failed: {}", .0.name())]
+struct StreamFailure(ErrorCode);
+
+/// Links `wasi:sockets`.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    type Own = wasmtime::component::HasSelf<Guest>;
+    let own: fn(&mut Guest) -> &mut Guest = |guest| guest;
+    // A network is a name for what is asked of the broker: the crate's will do.
+    fn crates(guest: &mut Guest) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: &mut guest.unused_sockets, table: &mut guest.table }
+    }
+    sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
+    sockets::network::add_to_linker::<Guest, Own>(linker, &sockets::network::LinkOptions::default(), own)?;
+    sockets::ip_name_lookup::add_to_linker::<Guest, Own>(linker, own)?;
+    sockets::tcp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
+    sync::sockets::tcp::add_to_linker::<Guest, Own>(linker, own)?;
+    sync::sockets::udp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
+    sync::sockets::udp::add_to_linker::<Guest, Own>(linker, own)?;
+    Ok(())
+}
+
+impl sockets::network::Host for Guest {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        error.downcast()
+    }
+
+    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        let error = self.table.get(&error)?;
+        Ok(error.downcast_ref::<StreamFailure>().map(|StreamFailure(code)| *code))
+    }
+}
+
+impl sockets::network::HostNetwork for Guest {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        self.table.delete(network)?;
+        Ok(())
+    }
+}
+
+/// A lookup of a name.
+enum Lookup {
+    Asked { id: u32, line: Arc<Line> },
+    Known(VecDeque<IpAddr>),
+}
+
+#[async_trait]
+impl Pollable for Lookup {
+    async fn ready(&mut self) {
+        if let Lookup::Asked { id, line } = self {
+            until(|| line.is_answered(*id)).await;
+        }
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        if let Lookup::Asked { id, line } = self {
+            line.abandon(*id);
+        }
+    }
+}
+
+impl sockets::ip_name_lookup::Host for Guest {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> SocketResult<Resource<ResolveAddressStream>> {
+        let line = self.sockets.line()?;
+        self.table.get(&network)?;
+        let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+        let lookup = match literal.parse::<IpAddr>() {
+            // What is written as an address is one: nobody is asked.
+            Ok(address) => Lookup::Known([address].into()),
+            Err(_)
+                if name.is_empty()
+                    || name.len() > NAME_BYTES_MAX
+                    || !name.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                return Err(ErrorCode::InvalidArgument.into());
+            }
+            Err(_) => Lookup::Asked { id: line.ask(|id| ToBroker::Resolve { id, name }), line },
+        };
+        Ok(theirs(self.table.push(lookup)?))
+    }
+}
+
+impl sockets::ip_name_lookup::HostResolveAddressStream for Guest {
+    fn resolve_next_address(&mut self, stream: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
+        let lookup = self.table.get_mut(&ours::<Lookup, _>(&stream))?;
+        if let Lookup::Asked { id, line } = lookup {
+            *lookup = match line.take(*id) {
+                None => return Err(ErrorCode::WouldBlock.into()),
+                Some(Answered::Addresses(addresses)) => Lookup::Known(addresses.into()),
+                Some(Answered::Refused(code)) => return Err(code.into()),
+                Some(Answered::Given { .. }) => return Err(ErrorCode::Unknown.into()),
+            };
+        }
+        match lookup {
+            Lookup::Known(addresses) => Ok(addresses.pop_front().map(IpAddress::from)),
+            Lookup::Asked { .. } => Ok(None),
+        }
+    }
+
+    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, ours::<Lookup, _>(&stream))
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.table.delete(ours_owned::<Lookup, _>(&stream))?;
+        Ok(())
+    }
+}
+
+/// Our resource behind a handle of the crate's type.
+fn ours<T: 'static, U: 'static>(handle: &Resource<U>) -> Resource<T> {
+    Resource::new_borrow(handle.rep())
+}
+
+/// The same, to be deleted.
+fn ours_owned<T: 'static, U: 'static>(handle: &Resource<U>) -> Resource<T> {
+    Resource::new_own(handle.rep())
+}
+
+/// A handle of the crate's type for a resource of ours.
+fn theirs<T: 'static, U: 'static>(resource: Resource<T>) -> Resource<U> {
+    Resource::new_own(resource.rep())
+}
+
+/// Whether an address means somebody that can be connected to: not this machine by accident, not many, and no IPv4 address
+/// in disguise.
+fn is_peer(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip.to_canonical() == ip
+}

@@ -5,7 +5,7 @@
 //! the first instruction of a guest runs.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
@@ -31,11 +31,12 @@ pub struct Plan<'a> {
     pub purpose: Purpose,
 }
 
-/// Steps 1 and 2: nothing is inherited. Returns the control socket.
+/// Steps 1 and 2: nothing is inherited. Returns the control socket, which stays open until the process ends: the filter
+/// knows it by its number, and lets nobody close it.
 ///
 /// # Errors
 /// The system's, or the host is gone.
-pub fn begin() -> io::Result<OwnedFd> {
+pub fn begin() -> io::Result<BorrowedFd<'static>> {
     // 1. The worker dies with the host's watcher thread, even if that is killed by SIGKILL.
     die_with_the_host()?;
     // The control socket came as stdin, which is where std's `Command` can put it.
@@ -44,8 +45,6 @@ pub fn begin() -> io::Result<OwnedFd> {
     if unsafe { libc::dup3(0, CONTROL, libc::O_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as above; the number is open now, and this is its first and only owner.
-    let control = unsafe { OwnedFd::from_raw_fd(CONTROL) };
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
     // SAFETY: as above, for descriptor 0.
     if unsafe { libc::dup2(null.as_raw_fd(), 0) } < 0 {
@@ -72,8 +71,8 @@ pub fn begin() -> io::Result<OwnedFd> {
     // Inherited too: where the host stands, and the permissions it withholds.
     let _ = rustix::process::chdir("/");
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    host_is_there(control.as_fd())?;
-    Ok(control)
+    host_is_there(control())?;
+    Ok(control())
 }
 
 fn die_with_the_host() -> io::Result<()> {
@@ -157,7 +156,7 @@ impl Standing {
 
 /// The control socket, for a look.
 fn control() -> BorrowedFd<'static> {
-    // SAFETY: `begin` put the control socket there, and its owner keeps it until the process ends.
+    // SAFETY: `begin` put the control socket there, and nobody owns it: it is open until the process ends.
     unsafe { BorrowedFd::borrow_raw(CONTROL) }
 }
 

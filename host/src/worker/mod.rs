@@ -10,7 +10,7 @@ mod sockets;
 pub(crate) mod wasi;
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -31,6 +31,9 @@ const PANICKED: i32 = 70;
 /// Exit status when the host or the system was not as a worker must find them; the message is in the log.
 const UNSTARTED: i32 = 71;
 
+/// The control socket: open as long as the process is.
+type Control = BorrowedFd<'static>;
+
 /// Runs the job that the host has for this process, behind walls with these system calls. Never returns to `main`.
 pub(crate) fn run(table: &'static [Allow]) -> ! {
     let status = std::panic::catch_unwind(|| match work(table) {
@@ -45,8 +48,8 @@ pub(crate) fn run(table: &'static [Allow]) -> ! {
 
 fn work(table: &'static [Allow]) -> io::Result<()> {
     let control = process::begin()?;
-    say(&control, &FromWorker::Hello { build: BUILD.to_owned() })?;
-    let (job, descriptors) = match control::receive(control.as_fd(), RecvFlags::empty())? {
+    say(control, &FromWorker::Hello { build: BUILD.to_owned() })?;
+    let (job, descriptors) = match control::receive(control, RecvFlags::empty())? {
         Received::Message(job, descriptors) => (job, descriptors),
         Received::Closed => return Ok(()),
         other => return Err(io::Error::other(format!("no job came: {other:?}"))),
@@ -63,17 +66,17 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
 
 /// Puts up the walls up to filter one, and says which stand. Nothing: one that was required does not, and the host ends
 /// this process; it must not go on.
-fn lock(control: &OwnedFd, plan: &Plan<'_>, cage: &Cage) -> io::Result<Option<Standing>> {
+fn lock(control: Control, plan: &Plan<'_>, cage: &Cage) -> io::Result<Option<Standing>> {
     let standing = process::lock(plan)?;
     say(control, &FromWorker::Locked(standing.clone()))?;
     Ok(standing.lacks(cage.required).is_none().then_some(standing))
 }
 
 /// Mode check: the walls, and nothing behind them.
-fn check_walls(control: OwnedFd, cage: &Cage, table: &'static [Allow]) -> io::Result<()> {
+fn check_walls(control: Control, cage: &Cage, table: &'static [Allow]) -> io::Result<()> {
     let allowance = Allowance::of_env(0);
     let plan = Plan { walls: cage.walls, allowance, directories: Vec::new(), table, purpose: Purpose::PURE };
-    match lock(&control, &plan, cage)? {
+    match lock(control, &plan, cage)? {
         Some(standing) => process::seal(&plan, &standing),
         None => Ok(()),
     }
@@ -81,7 +84,7 @@ fn check_walls(control: OwnedFd, cage: &Cage, table: &'static [Allow]) -> io::Re
 
 /// Mode compile: a plugin's bytes in, code out. Nothing of the plugin is run.
 fn compile_plugin(
-    control: OwnedFd,
+    control: Control,
     job: &CompileJob,
     plugin: OwnedFd,
     output: OwnedFd,
@@ -103,7 +106,7 @@ fn compile_plugin(
         table,
         purpose: Purpose::Compile,
     };
-    if lock(&control, &plan, &job.cage)?.is_none() {
+    if lock(control, &plan, &job.cage)?.is_none() {
         return Ok(());
     }
     let mut wasm = vec![0; usize::try_from(job.plugin_bytes).map_err(io::Error::other)?];
@@ -115,12 +118,12 @@ fn compile_plugin(
         }
         Err(error) => FromWorker::NotCompiled(brief(error.to_string())),
     };
-    say(&control, &answer)
+    say(control, &answer)
 }
 
 /// Mode describe: loads the code and asks it who it is.
 fn describe_plugin(
-    control: OwnedFd,
+    control: Control,
     job: &EnvJob,
     slab: OwnedFd,
     code: OwnedFd,
@@ -128,7 +131,7 @@ fn describe_plugin(
 ) -> io::Result<()> {
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let Some(loaded) = load_code(&control, job, code, &[], table)? else { return Ok(()) };
+    let Some(loaded) = load_code(control, job, code, &[], table)? else { return Ok(()) };
     let description =
         loaded.and_then(|loaded| instance_of(job, &loaded, Outside::default())).and_then(|mut instance| {
             let mut description = instance.describe()?;
@@ -137,21 +140,21 @@ fn describe_plugin(
         });
     match description {
         Ok(bytes) if mapped.write_bulk(0, &bytes) => {
-            say(&control, &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) })?;
+            say(control, &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) })?;
         }
         Ok(_) => {
-            say(&control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?
+            say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?
         }
-        Err(fault) => say(&control, &FromWorker::Fault(fault))?,
+        Err(fault) => say(control, &FromWorker::Fault(fault))?,
     }
     // The host reads the slab, then ends this process.
-    let _ = control::receive::<control::ToWorker>(control.as_fd(), RecvFlags::empty());
+    let _ = control::receive::<control::ToWorker>(control, RecvFlags::empty());
     Ok(())
 }
 
 /// Mode env: one instance, then its turns until the end.
 fn serve_env(
-    control: OwnedFd,
+    control: Control,
     job: &EnvJob,
     slab: OwnedFd,
     code: OwnedFd,
@@ -161,23 +164,23 @@ fn serve_env(
     let outside = outside_of(&job.granted, granted)?;
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let Some(loaded) = load_code(&control, job, code, &outside.directories, table)? else { return Ok(()) };
+    let Some(loaded) = load_code(control, job, code, &outside.directories, table)? else { return Ok(()) };
     let mut instance = match loaded.and_then(|loaded| instance_of(job, &loaded, outside)) {
         Ok(instance) => instance,
-        Err(fault) => return say(&control, &FromWorker::Fault(fault)),
+        Err(fault) => return say(control, &FromWorker::Fault(fault)),
     };
     let spec = match instance.create(&job.config) {
         Ok(spec) => spec,
-        Err(CreateFailure::Config(errors)) => return say(&control, &FromWorker::ConfigRefused(errors)),
-        Err(CreateFailure::Fault(fault)) => return say(&control, &FromWorker::Fault(fault)),
+        Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),
+        Err(CreateFailure::Fault(fault)) => return say(control, &FromWorker::Fault(fault)),
     };
     let bytes = match spec.encode() {
         Ok(bytes) => bytes,
-        Err(what) => return say(&control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
+        Err(what) => return say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
     };
     let served = match serve::Served::new(mapped, control, instance, &spec) {
         Ok(served) => served,
-        Err((control, what)) => return say(&control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
+        Err(what) => return say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
     };
     served.run(&bytes)
 }
@@ -185,7 +188,7 @@ fn serve_env(
 /// Filter one, the code, filter two: afterwards the first instruction of the guest may run. Nothing: a required wall
 /// does not stand.
 fn load_code(
-    control: &OwnedFd,
+    control: Control,
     job: &EnvJob,
     code: OwnedFd,
     directories: &[Preopen],
@@ -263,6 +266,6 @@ fn brief(mut message: String) -> String {
     message
 }
 
-fn say(control: &impl AsFd, message: &FromWorker) -> io::Result<()> {
-    control::send(control.as_fd(), message, &[], SendFlags::empty())
+fn say(control: Control, message: &FromWorker) -> io::Result<()> {
+    control::send(control, message, &[], SendFlags::empty())
 }

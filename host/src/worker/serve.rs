@@ -4,13 +4,12 @@
 //! What it writes it has checked against the spec: a wrong length or value here would be a lie over there.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
 use super::instance::{CallError, Frame, Instance, Transition, View};
-use super::say;
+use super::{Control, say};
 use crate::cage::process;
 use crate::control::{self, EnvError, FromWorker, GuestFault, Received, Reply, ToWorker};
 use crate::fault::FaultKind;
@@ -26,7 +25,7 @@ const SLEEP: Duration = Duration::from_secs(1);
 /// An env at work: its instance and its slab.
 pub(super) struct Served {
     slab: WorkerSlab,
-    control: OwnedFd,
+    control: Control,
     instance: Instance,
     layout: ViewLayout,
     observation: Layout,
@@ -79,20 +78,13 @@ const NOTHING: Answer = Answer {
 };
 
 impl Served {
-    /// Computes what follows from the spec. A spec that does not fit the slab gives the control socket back, with the
-    /// limit that it breaks.
-    pub(super) fn new(
-        slab: WorkerSlab,
-        control: OwnedFd,
-        instance: Instance,
-        spec: &Spec,
-    ) -> Result<Served, (OwnedFd, String)> {
-        let layouts =
-            ViewLayout::of(spec).and_then(|layout| Ok((layout, crate::space::info_layout(&spec.info_fields)?)));
-        let (layout, info) = match layouts {
-            Ok(layouts) => layouts,
-            Err(what) => return Err((control, what)),
-        };
+    /// Computes what follows from the spec.
+    ///
+    /// # Errors
+    /// The limit of the slab that the spec breaks.
+    pub(super) fn new(slab: WorkerSlab, control: Control, instance: Instance, spec: &Spec) -> Result<Served, String> {
+        let layout = ViewLayout::of(spec)?;
+        let info = crate::space::info_layout(&spec.info_fields)?;
         Ok(Served {
             slab,
             control,
@@ -110,17 +102,17 @@ impl Served {
         if !self.slab.write_bulk(0, spec) {
             return Err(io::Error::other("the spec does not fit the bulk area"));
         }
-        say(&self.control, &FromWorker::Ready { bulk_len: u32::try_from(spec.len()).unwrap_or(u32::MAX) })?;
+        say(self.control, &FromWorker::Ready { bulk_len: u32::try_from(spec.len()).unwrap_or(u32::MAX) })?;
         loop {
             let request = self.wait_for_turn()?;
             match self.answer(&request) {
                 Ok(answer) => self.publish(&answer),
                 Err((answer, Unanswered::Refused(error))) => {
-                    say(&self.control, &FromWorker::Refused(error))?;
+                    say(self.control, &FromWorker::Refused(error))?;
                     self.publish(&Answer { status: Status::Refused, ..answer });
                 }
                 Err((answer, Unanswered::Fault(fault))) => {
-                    say(&self.control, &FromWorker::Fault(fault))?;
+                    say(self.control, &FromWorker::Fault(fault))?;
                     self.publish(&Answer { status: Status::Fault, ..answer });
                     return Ok(());
                 }
@@ -256,7 +248,7 @@ impl Served {
         if !self.slab.write_bulk(0, &bytes) {
             return Err(bad_answer(format!("an answer of {} bytes does not fit the slab", bytes.len())).into());
         }
-        say(&self.control, &FromWorker::Answered(reply)).map_err(|error| Unanswered::Host(error.to_string()))?;
+        say(self.control, &FromWorker::Answered(reply)).map_err(|error| Unanswered::Host(error.to_string()))?;
         Ok(Answer { extra_len: bytes.len(), ..NOTHING })
     }
 
@@ -271,7 +263,7 @@ impl Served {
     }
 
     fn receive(&self) -> Result<ToWorker, Unanswered> {
-        match control::receive(self.control.as_fd(), RecvFlags::empty()) {
+        match control::receive(self.control, RecvFlags::empty()) {
             Ok(Received::Message(message, _)) => Ok(message),
             other => Err(Unanswered::Host(format!("no message came with the turn: {other:?}"))),
         }

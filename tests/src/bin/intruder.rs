@@ -17,7 +17,7 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::ExitStatusExt;
@@ -178,10 +178,10 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
         Some(_) => process::begin().unwrap(),
         None => {
             assert!(unsafe { libc::dup2(0, CONTROL) } == CONTROL);
-            unsafe { OwnedFd::from_raw_fd(CONTROL) }
+            unsafe { BorrowedFd::borrow_raw(CONTROL) }
         }
     };
-    let Received::Message(true, descriptors) = control::receive(control.as_fd(), RecvFlags::empty()).unwrap() else {
+    let Received::Message(true, descriptors) = control::receive(control, RecvFlags::empty()).unwrap() else {
         panic!("no message")
     };
     let fds: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::cage::{Standing, Walls};
 use crate::engine::EngineSettings;
 use crate::fault::FaultKind;
+use crate::service::FromKeeper;
 use crate::spec::RenderMode;
 
 /// Bytes of one control message. Longer texts and frames use the slab's bulk area.
@@ -218,6 +219,8 @@ pub enum FromWorker {
     Fault(GuestFault),
     /// A frame, a call's result: the shape of what stands in the bulk area.
     Answered(Reply),
+    /// What a keeper says after its [`FromWorker::Hello`]; no worker does.
+    Keeper(FromKeeper),
 }
 
 /// The shape of an answer that stands in the bulk area.

@@ -44,19 +44,19 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// The operating system refused something the host itself needed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {answer}")]
     System {
         /// What the host tried to do.
         what: &'static str,
         /// The system's answer.
-        source: std::sync::Arc<std::io::Error>,
+        answer: std::sync::Arc<std::io::Error>,
     },
 }
 
 impl Error {
     /// Wraps an operating-system error with what was being done.
     pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-        move |source| Error::System { what, source: std::sync::Arc::new(source) }
+        move |answer| Error::System { what, answer: std::sync::Arc::new(answer) }
     }
 }
 

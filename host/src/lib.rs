@@ -8,6 +8,7 @@
 //! * The path of a step, to be opened in order: [`vec_env`], `slot`, [`slab`], [`wait`], `worker/serve`, `worker/instance`.
 //! * Processes: `watcher` (the one thread that starts them), [`child`], `start`, [`control`].
 //! * What of the outside envs are given: [`grant`].
+//! * Ports and processes beside envs: [`lease`], [`service`], `keeper` (the process that holds and ends them).
 //! * What is known of a plugin: [`plugin`], [`cache`], [`spec`], [`space`], [`config`].
 //! * What comes of it: [`batch`], [`fault`], [`digest`], [`autoreset`], [`limits`], [`error`], [`policy`].
 //! * The cage: [`cage`]. The worker's side, with every wasmtime crate, is behind the feature `worker`.
@@ -35,9 +36,13 @@ pub mod error;
 pub mod fault;
 pub mod grant;
 mod handshake;
+#[cfg(feature = "worker")]
+mod keeper;
+pub mod lease;
 pub mod limits;
 pub mod plugin;
 pub mod policy;
+pub mod service;
 #[cfg(feature = "shipped")]
 pub mod shipped;
 pub mod slab;
@@ -77,9 +82,12 @@ mod sync {
 /// The first argument of a worker process: the hidden mode of the `rollcage` program.
 pub const WORKER_ARGUMENT: &str = "__rollcage-worker";
 
+/// The first argument of a keeper process: the other hidden mode.
+pub const KEEPER_ARGUMENT: &str = "__rollcage-keeper";
+
 /// Makes this program its own worker program: to be called first thing in `main`.
 ///
-/// In a process that the host started as a worker it does the worker's job and never returns. Else it returns at once,
+/// In a process that the host started as a worker or keeper it does that one's job and never returns. Else it returns at once,
 /// and from then on [`VecEnv`] starts workers from this very program.
 #[cfg(feature = "worker")]
 pub fn worker_main() {
@@ -90,8 +98,10 @@ pub fn worker_main() {
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub fn worker_main_behind(table: &'static [cage::seccomp::Allow]) {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER_ARGUMENT) {
-        worker::run(table);
+    match std::env::args_os().nth(1) {
+        Some(mode) if mode == WORKER_ARGUMENT => worker::run(table),
+        Some(mode) if mode == KEEPER_ARGUMENT => keeper::run(),
+        _ => {}
     }
     start::THIS_PROGRAM_IS_A_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
 }

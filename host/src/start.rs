@@ -41,7 +41,7 @@ pub(crate) fn worker(
     job: &Job,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Child, Error> {
-    let spawn = Spawn { program: program.to_owned(), title: title.to_owned(), slab, log };
+    let spawn = Spawn { program: program.to_owned(), mode: crate::WORKER_ARGUMENT, title: title.to_owned(), slab, log };
     let child = watcher::spawn(spawn).map_err(Error::system("starting a worker process"))?;
     // A worker that is gone already says why in another way.
     let _ = child.send(job, descriptors);
@@ -77,11 +77,7 @@ impl Introduction {
         match message {
             FromWorker::Hello { build } if !self.greeted && build == BUILD => self.greeted = true,
             _ if !self.greeted => {
-                return Err(UsageError::new(format!(
-                    "worker program `{}` is of another rollcage build",
-                    program.display()
-                ))
-                .hint("build host and worker from one source tree"));
+                return Err(another_build(program));
             }
             FromWorker::Locked(standing) if self.standing.is_none() => {
                 if let Some((wall, why)) = standing.lacks(cage.required) {
@@ -168,6 +164,12 @@ pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
         (Ok(_), _) => std::io::Error::other("the worker answered what nobody asked"),
     };
     Err(Error::system("putting up the walls")(failed))
+}
+
+/// What a process is that says hello in other words.
+pub(crate) fn another_build(program: &Path) -> UsageError {
+    UsageError::new(format!("worker program `{}` is of another rollcage build", program.display()))
+        .hint("build host and worker from one source tree")
 }
 
 /// What a process that ended before it said hello is.

@@ -19,7 +19,6 @@ use rustix::event::{EventfdFlags, epoll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
-use crate::WORKER_ARGUMENT;
 use crate::child::{Child, Exit, LogTail, Shared};
 use crate::control::{self, FromWorker, Received, UNREAD_MESSAGES_MAX};
 use crate::slab::HostSlab;
@@ -35,6 +34,8 @@ const LOG_READ_BYTES: usize = 64 * 1024;
 pub(crate) struct Spawn {
     /// The program.
     pub(crate) program: PathBuf,
+    /// The hidden mode: a worker's, or a keeper's.
+    pub(crate) mode: &'static str,
     /// What it is for, as `ps` shows it: `env 3`.
     pub(crate) title: String,
     /// The slab it will be given.
@@ -157,7 +158,7 @@ impl Watch {
         // resets SIGPIPE and the signal mask; the worker sees to the rest. The control socket arrives as stdin.
         let child = Command::new(&spawn.program)
             .arg0("rollcage")
-            .arg(WORKER_ARGUMENT)
+            .arg(spawn.mode)
             .arg(&spawn.title)
             .env_clear()
             .process_group(0)

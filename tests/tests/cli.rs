@@ -247,6 +247,7 @@ fn help_is_what_it_was() {
         ("help_inspect", &["inspect", "--help"]),
         ("help_list", &["list", "--help"]),
         ("help_doctor", &["doctor", "--help"]),
+        ("help_lease", &["lease", "--help"]),
         ("version", &["--version"]),
     ] {
         let ran = run(arguments);

@@ -13,6 +13,7 @@ mod faults;
 mod grants;
 mod isolation;
 mod kills;
+mod leases;
 mod mutations;
 mod protocol;
 mod smith;

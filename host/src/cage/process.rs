@@ -6,6 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
@@ -39,6 +41,19 @@ pub struct Plan<'a> {
 pub fn begin() -> io::Result<BorrowedFd<'static>> {
     // 1. The worker dies with the host's watcher thread, even if that is killed by SIGKILL.
     die_with_the_host()?;
+    // 2. Whatever else the host left open or ignored over the exec.
+    let control = inherit_nothing()?;
+    // Inherited too: where the host stands, and the permissions it withholds.
+    let _ = rustix::process::chdir("/");
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    host_is_there(control)?;
+    Ok(control)
+}
+
+/// Leaves this process with its control socket, a stdin that is empty, stdout and stderr, and default signals. To be
+/// called first thing: nobody may own a descriptor yet. Returns the control socket, which nobody owns: it is open until the
+/// process ends.
+pub(crate) fn inherit_nothing() -> io::Result<BorrowedFd<'static>> {
     // The control socket came as stdin, which is where std's `Command` can put it.
     // SAFETY: dup3 on descriptors that nobody in this process owns yet: `main` has opened nothing. rustix's `dup2` wants
     // an owner for the new number, and there is none.
@@ -51,7 +66,6 @@ pub fn begin() -> io::Result<BorrowedFd<'static>> {
         return Err(io::Error::last_os_error());
     }
     drop(null);
-    // 2. Whatever else the host left open over the exec.
     // SAFETY: no descriptor from 4 up has an owner in this process. rustix has no `close_range`.
     if unsafe { libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) } < 0 {
         return Err(io::Error::last_os_error());
@@ -68,11 +82,26 @@ pub fn begin() -> io::Result<BorrowedFd<'static>> {
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
-    // Inherited too: where the host stands, and the permissions it withholds.
-    let _ = rustix::process::chdir("/");
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    host_is_there(control())?;
     Ok(control())
+}
+
+/// A write to a pipe that nobody reads is an error, and not the end of a keeper, which has to clean up.
+pub(crate) fn ignore_broken_pipes() {
+    // SAFETY: ignoring a signal runs no code of ours. rustix has no safe `signal`.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// What the command starts dies with the thread that starts it, even if that is killed by SIGKILL.
+pub(crate) fn die_with_this_process(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let before_exec = move || {
+        die_with_the_host()?;
+        // The parent may have died before.
+        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: between fork and exec only what is async-signal-safe may run: these are two system calls that allocate
+    // nothing and take no lock. Nothing of std's sets a death signal.
+    unsafe { command.pre_exec(before_exec) };
 }
 
 fn die_with_the_host() -> io::Result<()> {

@@ -1,9 +1,10 @@
 //! The command line: what was typed → a command; what went wrong → an exit code and a line or two on stderr.
-//! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`).
+//! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`, `lease`).
 
 mod doctor;
 mod grants;
 mod inspect;
+mod lease;
 mod list;
 mod play;
 mod progress;
@@ -45,19 +46,34 @@ enum Command {
     Inspect(inspect::Inspect),
     List(list::List),
     Doctor(doctor::Doctor),
+    Lease(lease::Lease),
 }
 
-/// How a command ended; the number is the exit code.
+/// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     /// Everything was done that was asked for.
-    Complete = 0,
+    Complete,
     /// It was begun and not finished; or rollcage or the system failed.
-    Incomplete = 1,
+    Incomplete,
     /// The command, the config or the plugin is wrong.
-    Usage = 2,
+    Usage,
     /// By SIGINT or SIGTERM; shells know 128 + 2.
-    Interrupted = 130,
+    Interrupted,
+    /// As the command that was run ended.
+    Command(u8),
+}
+
+impl Status {
+    fn code(self) -> u8 {
+        match self {
+            Status::Complete => 0,
+            Status::Incomplete => 1,
+            Status::Usage => 2,
+            Status::Interrupted => 130,
+            Status::Command(code) => code,
+        }
+    }
 }
 
 /// Runs the command line. `started` is when the program began.
@@ -73,7 +89,7 @@ pub(crate) fn main(started: Instant) -> ExitCode {
         Ok(cli) => obey(cli.command, started),
         Err(error) => refuse(&error),
     });
-    ExitCode::from(status.unwrap_or(Status::Incomplete) as u8)
+    ExitCode::from(status.unwrap_or(Status::Incomplete).code())
 }
 
 fn obey(command: Command, started: Instant) -> Status {
@@ -82,6 +98,7 @@ fn obey(command: Command, started: Instant) -> Status {
         Command::Inspect(inspect) => inspect.run(),
         Command::List(list) => list.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Lease(lease) => lease.run(),
     };
     done.unwrap_or_else(|error| {
         complain("error", &format!("{error:#}"));
@@ -226,9 +243,8 @@ mod tests {
         for (error, status, hints) in table {
             assert_eq!((status_of(&error), hints_of(&error).len()), (status, hints), "{error:#}");
         }
-        let codes =
-            [Status::Complete, Status::Incomplete, Status::Usage, Status::Interrupted].map(|status| status as u8);
-        assert_eq!(codes, [0, 1, 2, 130]);
+        let statuses = [Status::Complete, Status::Incomplete, Status::Usage, Status::Interrupted, Status::Command(7)];
+        assert_eq!(statuses.map(Status::code), [0, 1, 2, 130, 7]);
     }
 
     #[test]

@@ -353,7 +353,7 @@ impl Signals {
     fn listen() -> anyhow::Result<Signals> {
         let ends = Arc::new(AtomicBool::new(true));
         for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, Status::Interrupted as i32, Arc::clone(&ends))
+            flag::register_conditional_shutdown(signal, Status::Interrupted.code().into(), Arc::clone(&ends))
                 .context("listening for signals")?;
         }
         Ok(Signals { ends })

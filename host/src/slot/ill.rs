@@ -219,5 +219,6 @@ pub(super) fn name_of(message: &FromWorker) -> &'static str {
         FromWorker::Refused(_) => "`refused`",
         FromWorker::Fault(_) => "`fault`",
         FromWorker::Answered(_) => "`answered`",
+        FromWorker::Keeper(_) => "what a keeper says",
     }
 }

@@ -1,0 +1,257 @@
+//! The hidden mode of a keeper: it holds leased ports and runs services beside envs, and outlives its host for as long as
+//! it takes to clean up after it.
+//! Knows ports, processes and deadlines; knows nothing of envs, plugins or wasm.
+//!
+//! One thread, one poll. It inherits nothing but its control socket. That the host is gone is told by a pidfd alone: a
+//! host that forks leaves its end of the socket open in its children.
+
+mod ready;
+mod tree;
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{Pid, PidfdFlags, getpid, getppid, pidfd_open};
+
+use crate::cage::process;
+use crate::control::{self, BUILD, FromWorker, Received};
+use crate::lease::{self, LeaseSpec, Taken};
+use crate::service::{FromKeeper, Ready, Service, ServiceExit, ToKeeper};
+use tree::{Output, Running};
+
+/// Exit status when the host or the system was not as a keeper must find them; the message is in the log.
+const UNSTARTED: i32 = 71;
+
+/// How long the first message may take: it is sent before the keeper runs.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it looks around where nothing wakes it: at orphans of a service that have ended.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// How often it looks at what nothing tells of: ports that come free, servers that come up, trees that end.
+const SOON: Duration = Duration::from_millis(10);
+
+/// Runs the keeper to its end. Never returns to `main`.
+pub(crate) fn run() -> ! {
+    let status = match work() {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "keeper: {error}");
+            UNSTARTED
+        }
+    };
+    std::process::exit(status)
+}
+
+fn work() -> io::Result<()> {
+    let control = process::inherit_nothing()?;
+    process::ignore_broken_pipes();
+    let Some(mut keeper) = Keeper::begin(control)? else { return Ok(()) };
+    while let Some((order, descriptors)) = keeper.next_order() {
+        match order {
+            ToKeeper::Hold { leases, timeout } => keeper.hold(&leases, timeout),
+            ToKeeper::Serve { services } => keeper.serve(services, descriptors),
+            ToKeeper::Begin { .. } | ToKeeper::End => break,
+        }
+    }
+    keeper.asked = false;
+    keeper.end_tree();
+    // Only now may somebody else have the ports: nothing of the services is left to hold them.
+    drop(keeper.taken);
+    Ok(())
+}
+
+/// The keeper's own state.
+struct Keeper {
+    control: BorrowedFd<'static>,
+    host: OwnedFd,
+    host_pid: Pid,
+    orders: VecDeque<(ToKeeper, Vec<OwnedFd>)>,
+    /// The host is gone, has nothing more to say, or said that this is the end.
+    over: bool,
+    /// An end of a service is what the host asked for, and needs not be told.
+    asked: bool,
+    taken: Option<Taken>,
+    running: Vec<Running>,
+    outputs: Vec<Output>,
+}
+
+impl Keeper {
+    /// Says hello, and makes sure that its parent is the host that started it. Nothing: the host is gone already.
+    fn begin(control: BorrowedFd<'static>) -> io::Result<Option<Keeper>> {
+        rustix::process::set_child_subreaper(Some(getpid()))?;
+        let Some(host_pid) = getppid() else { return Ok(None) };
+        // The parent may have ended, and its id be another's, before this: then it is not the parent any more.
+        let Ok(host) = pidfd_open(host_pid, PidfdFlags::empty()) else { return Ok(None) };
+        if getppid() != Some(host_pid) {
+            return Ok(None);
+        }
+        let mut keeper = Keeper {
+            control,
+            host,
+            host_pid,
+            orders: VecDeque::new(),
+            over: false,
+            asked: false,
+            taken: None,
+            running: Vec::new(),
+            outputs: Vec::new(),
+        };
+        let hello = FromWorker::Hello { build: BUILD.to_owned() };
+        if control::send(keeper.control, &hello, &[], SendFlags::DONTWAIT).is_err() {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + BEGIN_TIMEOUT;
+        while keeper.orders.is_empty() && !keeper.over && Instant::now() < deadline {
+            keeper.turn(SOON);
+        }
+        // An orphan's parent is whoever adopts them: it is not who the message says.
+        Ok(match keeper.orders.pop_front() {
+            Some((ToKeeper::Begin { host }, _)) if i64::from(host) == i64::from(host_pid.as_raw_nonzero().get()) => {
+                Some(keeper)
+            }
+            _ => None,
+        })
+    }
+
+    /// Waits for an order; none when it is over.
+    fn next_order(&mut self) -> Option<(ToKeeper, Vec<OwnedFd>)> {
+        while !self.over {
+            if let Some(order) = self.orders.pop_front() {
+                return Some(order);
+            }
+            self.turn(IDLE);
+            self.tell_ends();
+        }
+        None
+    }
+
+    /// Takes ports in place of those it has; tries until the time is over.
+    fn hold(&mut self, leases: &[LeaseSpec], timeout: Duration) {
+        self.taken = None;
+        let deadline = Instant::now() + timeout;
+        while !self.over {
+            match lease::take(leases) {
+                Ok(Ok(taken)) => {
+                    self.say(FromKeeper::Held { ports: taken.firsts.clone() });
+                    self.taken = Some(taken);
+                    return;
+                }
+                Ok(Err(why)) if Instant::now() >= deadline => return self.say(FromKeeper::Exhausted(why)),
+                Ok(Err(_)) => self.turn(SOON),
+                Err(error) => return self.say(FromKeeper::Exhausted(error.to_string())),
+            }
+        }
+    }
+
+    /// Ends what runs, and starts these, each when the one before is ready.
+    fn serve(&mut self, services: Vec<Service>, descriptors: Vec<OwnedFd>) {
+        self.asked = true;
+        self.end_tree();
+        self.asked = false;
+        let mut descriptors = descriptors.into_iter();
+        for service in services {
+            if self.over {
+                return;
+            }
+            let name = service.name.clone();
+            if let Err(why) = self.start(service, &mut descriptors).and_then(|index| self.wait_ready(index)) {
+                self.asked = true;
+                self.end_tree();
+                self.asked = false;
+                self.say(FromKeeper::ServiceFailed { name, why });
+                return;
+            }
+        }
+        self.say(FromKeeper::Serving);
+        self.tell_ends();
+    }
+
+    /// Waits until a service that was just started is ready.
+    fn wait_ready(&mut self, index: usize) -> Result<(), String> {
+        let service = self.running[index].service.clone();
+        let began = Instant::now();
+        loop {
+            let (ready, what) = match &service.ready {
+                Ready::None => return Ok(()),
+                Ready::Delay(delay) => (began.elapsed() >= *delay, String::new()),
+                Ready::Tcp { ip, port } => {
+                    (ready::listens(*ip, *port), format!("nobody listens on port {port} of {ip}"))
+                }
+                Ready::Line(text) => (self.running[index].line_seen, format!("it has not printed `{text}`")),
+            };
+            if let Some(exit) = self.running[index].exit {
+                let how = match exit {
+                    ServiceExit::Code(code) => format!("ended with status {code}"),
+                    ServiceExit::Signal(signal) => format!("was killed by signal {signal}"),
+                };
+                return Err(format!("it {how} before it was ready"));
+            }
+            if ready {
+                return Ok(());
+            }
+            // A delay is its own deadline.
+            if began.elapsed() >= service.ready_timeout && !matches!(service.ready, Ready::Delay(_)) {
+                return Err(format!("not ready within {:?}: {what}", service.ready_timeout));
+            }
+            if self.over {
+                return Err("the host is gone".to_owned());
+            }
+            self.turn(SOON);
+        }
+    }
+
+    /// One look at everything: orders, the host, who asks for holders, what services print, what has ended.
+    fn turn(&mut self, time: Duration) {
+        let mut fds = Vec::new();
+        // A host that is gone is so for ever, and would wake every poll.
+        if !self.over {
+            fds.extend([PollFd::new(&self.host, PollFlags::IN), PollFd::from_borrowed_fd(self.control, PollFlags::IN)]);
+        }
+        let names = self.taken.iter().flat_map(Taken::descriptors);
+        fds.extend(names.map(|name| PollFd::from_borrowed_fd(name, PollFlags::IN)));
+        fds.extend(
+            self.running
+                .iter()
+                .filter(|running| running.exit.is_none())
+                .map(|running| PollFd::from_borrowed_fd(running.pidfd.as_fd(), PollFlags::IN)),
+        );
+        fds.extend(self.outputs.iter().map(|output| PollFd::from_borrowed_fd(output.pipe.as_fd(), PollFlags::IN)));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+        let polled = poll(&mut fds, Some(&timeout));
+        self.over = self.over || polled.is_ok() && !fds[0].revents().is_empty();
+        self.read_orders();
+        if let Some(taken) = &self.taken {
+            taken.answer_askers();
+        }
+        self.read_outputs();
+        self.reap();
+    }
+
+    fn read_orders(&mut self) {
+        while !self.over {
+            match control::receive(self.control, RecvFlags::DONTWAIT) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Message(ToKeeper::End, _)) => self.over = true,
+                // A host that orders without waiting for answers fills its memory, not this one's.
+                Ok(Received::Message(order, descriptors)) if self.orders.len() < control::UNREAD_MESSAGES_MAX => {
+                    self.orders.push_back((order, descriptors));
+                }
+                // Nobody is left who could say anything, or it is not understood.
+                _ => self.over = true,
+            }
+        }
+    }
+
+    /// Tells the host. It never waits: a host that does not read has its deadlines.
+    fn say(&mut self, message: FromKeeper) {
+        let message = FromWorker::Keeper(message);
+        if control::send(self.control, &message, &[], SendFlags::DONTWAIT).is_err() {
+            self.over = true;
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! A service's processes: how it is started, what it prints, and how it and everything that it started is ended.
+//!
+//! The keeper adopts orphans (`PR_SET_CHILD_SUBREAPER`), so all that a service ever started descends from the keeper,
+//! whatever session or group it went to.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, kill_process_group, pidfd_open, pidfd_send_signal, wait,
+};
+
+use super::{Keeper, SOON};
+use crate::cage::process;
+use crate::service::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
+
+/// Bytes of a line of output that stay together. A longer one is cut into lines.
+const LINE_BYTES_MAX: usize = 2048;
+
+/// Names tried for a private folder: one that is taken was left by a keeper of this id that was killed.
+const FOLDER_NAMES_MAX: u32 = 1000;
+
+/// Reads of 16 KiB that empty a pipe.
+const OUTPUT_READS: u32 = 4;
+
+/// Looks at the tree in one go: whatever forks while it is killed is met by the next.
+const LOOKS_MAX: u32 = 32;
+
+/// A service that was started, until the next ones are.
+pub(super) struct Running {
+    pub(super) service: Service,
+    pub(super) pidfd: OwnedFd,
+    /// How it ended, if it has.
+    pub(super) exit: Option<ServiceExit>,
+    /// A line that its readiness waits for was printed.
+    pub(super) line_seen: bool,
+    pid: Pid,
+    told: bool,
+    folder: Option<PathBuf>,
+}
+
+/// A pipe that a service prints to.
+pub(super) struct Output {
+    pub(super) pipe: OwnedFd,
+    service: usize,
+    line: Vec<u8>,
+}
+
+impl Keeper {
+    /// Starts a service; its place among those that run. An error is the user's to read.
+    pub(super) fn start(
+        &mut self,
+        service: Service,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Result<usize, String> {
+        let (program, arguments) = service.command.split_first().ok_or("its command is empty")?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(service.env.iter().map(|(name, value)| (name, value)));
+        let index = self.running.len();
+        let mut pipes = Vec::new();
+        match service.stdio {
+            ServiceStdio::Log => {
+                command.stdin(Stdio::null()).process_group(0);
+                for stream in [Command::stdout, Command::stderr] {
+                    let (ours, theirs) = io::pipe().map_err(|error| format!("a pipe: {error}"))?;
+                    stream(&mut command, Stdio::from(theirs));
+                    let pipe = OwnedFd::from(ours);
+                    rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK).map_err(|error| error.to_string())?;
+                    pipes.push(Output { pipe, service: index, line: Vec::new() });
+                }
+            }
+            ServiceStdio::Passed => {
+                for stream in [Command::stdin, Command::stdout, Command::stderr] {
+                    let passed = descriptors.next().ok_or("a descriptor for it did not come")?;
+                    stream(&mut command, Stdio::from(passed));
+                }
+                let group = getpgid(Some(self.host_pid)).map_err(|_| "the host is gone")?;
+                command.process_group(group.as_raw_nonzero().get());
+            }
+        }
+        process::die_with_this_process(&mut command);
+        let folder = match &service.workdir {
+            Workdir::Private { parent } => {
+                Some(private_folder(parent).map_err(|error| format!("a folder in {}: {error}", parent.display()))?)
+            }
+            Workdir::Path(_) | Workdir::Inherit => None,
+        };
+        if let (Workdir::Path(path), _) | (_, Some(path)) = (&service.workdir, &folder) {
+            command.current_dir(path);
+        }
+        let started = command.spawn().and_then(|child| {
+            let pid = Pid::from_child(&child);
+            Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
+        });
+        let (pid, pidfd) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                remove(folder.as_deref());
+                return Err(format!("{program}: {error}"));
+            }
+        };
+        self.outputs.extend(pipes);
+        self.running.push(Running { service, pidfd, exit: None, line_seen: false, pid, told: false, folder });
+        Ok(index)
+    }
+
+    /// Ends everything that descends from this process: SIGTERM, then SIGKILL when the time is over, again and again
+    /// until no child is left. Then removes what was made for it.
+    pub(super) fn end_tree(&mut self) {
+        let patience = self.running.iter().map(|running| running.service.stop_timeout).max().unwrap_or_default();
+        let kill_at = Instant::now() + patience;
+        if self.reap() {
+            let groups = self.running.iter().filter(|running| running.exit.is_none());
+            for running in groups.filter(|running| running.service.stdio == ServiceStdio::Log) {
+                // Its leader is not reaped yet, so the group's number is its own.
+                let _ = kill_process_group(running.pid, Signal::TERM);
+            }
+            strike(Signal::TERM, &mut HashSet::new());
+        }
+        let mut killed = HashSet::new();
+        while self.reap() {
+            if Instant::now() >= kill_at {
+                // Until a look finds nobody new: then those that were killed need a moment to go.
+                let mut looks = 0..LOOKS_MAX;
+                while looks.next().is_some() && strike(Signal::KILL, &mut killed) > 0 {}
+            }
+            self.turn(SOON);
+        }
+        // Nobody writes any more: at most what a pipe holds.
+        for _ in 0..OUTPUT_READS {
+            self.read_outputs();
+        }
+        self.outputs.clear();
+        self.tell_ends();
+        for running in self.running.drain(..) {
+            remove(running.folder.as_deref());
+        }
+    }
+
+    /// Takes every child that has ended. Returns whether there are others.
+    pub(super) fn reap(&mut self) -> bool {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    let Some(running) = self.running.iter_mut().find(|running| running.pid == pid) else { continue };
+                    running.exit = running.exit.or(match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => Some(ServiceExit::Code(code)),
+                        (None, Some(signal)) => Some(ServiceExit::Signal(signal)),
+                        (None, None) => None,
+                    });
+                }
+                Err(Errno::INTR) => {}
+                Ok(None) => return true,
+                // ECHILD is all it can say.
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Tells the host of each service that has ended, once.
+    pub(super) fn tell_ends(&mut self) {
+        let mut messages = Vec::new();
+        for running in &mut self.running {
+            if let (Some(exit), false) = (running.exit, running.told) {
+                running.told = true;
+                messages.push(FromKeeper::ServiceEnded { name: running.service.name.clone(), exit });
+            }
+        }
+        if !self.asked {
+            messages.into_iter().for_each(|message| self.say(message));
+        }
+    }
+
+    /// Moves what services printed to the log, a line at a time, with the service's name before it.
+    pub(super) fn read_outputs(&mut self) {
+        let mut buffer = [0; 16 * 1024];
+        let mut index = 0;
+        while let Some(output) = self.outputs.get_mut(index) {
+            let running = &mut self.running[output.service];
+            match rustix::io::read(&output.pipe, &mut buffer) {
+                Ok(count @ 1..) => {
+                    for byte in &buffer[..count] {
+                        if *byte != b'\n' {
+                            output.line.push(*byte);
+                        }
+                        if *byte == b'\n' || output.line.len() >= LINE_BYTES_MAX {
+                            running.keep(&std::mem::take(&mut output.line));
+                        }
+                    }
+                    index += 1;
+                }
+                Err(Errno::AGAIN | Errno::INTR) => index += 1,
+                Ok(_) | Err(_) => {
+                    if !output.line.is_empty() {
+                        running.keep(&output.line);
+                    }
+                    self.outputs.swap_remove(index);
+                }
+            }
+        }
+    }
+}
+
+impl Running {
+    /// A line that it printed: to the log, unless that is full.
+    fn keep(&mut self, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
+        if let Ready::Line(expected) = &self.service.ready {
+            self.line_seen |= text.contains(expected.as_str());
+        }
+        let line = format!("{}: {text}\n", self.service.name);
+        let stderr = io::stderr();
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A pipe that can be written to has room for PIPE_BUF bytes: the write does not wait. Nobody else writes to it.
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        if poll(&mut fds, Some(&now)) == Ok(1) && fds[0].revents() == PollFlags::OUT {
+            let _ = rustix::io::write(stderr.as_fd(), &line.as_bytes()[..line.len().min(4096)]);
+        }
+    }
+}
+
+/// A new folder that nobody else may enter.
+fn private_folder(parent: &Path) -> io::Result<PathBuf> {
+    for number in 0..FOLDER_NAMES_MAX {
+        let path = parent.join(format!("rollcage-{}-{number}", std::process::id()));
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map(|()| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn remove(folder: Option<&Path>) {
+    if let Some(folder) = folder
+        && let Err(error) = std::fs::remove_dir_all(folder)
+    {
+        let _ = writeln!(io::stderr(), "keeper: removing {}: {error}", folder.display());
+    }
+}
+
+/// Sends a signal to everything that descends from this process and was not met before. Returns how many there were.
+fn strike(signal: Signal, met: &mut HashSet<(Pid, Stat)>) -> usize {
+    let mut struck = 0;
+    for (pid, stat) in descendants() {
+        // An orphan has another parent than before, and may be met twice.
+        if !met.insert((pid, stat)) {
+            continue;
+        }
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        // Between the look and the pidfd its parent may have reaped it, and the number be another's now.
+        if stat_of(pid) == Some(stat) && pidfd_send_signal(&pidfd, signal).is_ok() {
+            struck += 1;
+        }
+    }
+    struck
+}
+
+/// What tells one process from another of the same number: its parent, and when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Stat {
+    parent: i32,
+    began: u64,
+}
+
+fn stat_of(pid: Pid) -> Option<Stat> {
+    let mut text = Vec::new();
+    std::fs::File::open(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?.read_to_end(&mut text).ok()?;
+    parse_stat(&String::from_utf8_lossy(&text))
+}
+
+/// The name is in brackets, and may hold any character: the last bracket ends it.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+    Some(Stat { parent: fields.get(1)?.parse().ok()?, began: fields.get(19)?.parse().ok()? })
+}
+
+/// Every process whose parent, or parent's parent, is this one.
+fn descendants() -> Vec<(Pid, Stat)> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?));
+    // Zombies too: of a process whose first thread has ended the others may run on.
+    let all: HashMap<i32, Stat> = pids.filter_map(|pid| Some((pid.as_raw_nonzero().get(), stat_of(pid)?))).collect();
+    let own = getpid().as_raw_nonzero().get();
+    let mut found = Vec::new();
+    let mut ours = HashSet::from([own]);
+    loop {
+        let next: Vec<i32> = all
+            .iter()
+            .filter(|(pid, stat)| ours.contains(&stat.parent) && !ours.contains(*pid))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if next.is_empty() {
+            return found;
+        }
+        ours.extend(&next);
+        found.extend(next.iter().filter_map(|pid| Some((Pid::from_raw(*pid)?, all[pid]))));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_pass_for_fields() {
+        let rest = "S 7 1 1 0 -1 4194304 100 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        let stat = Some(Stat { parent: 7, began: 12345 });
+        assert_eq!(parse_stat(&format!("42 (sleep) {rest}")), stat);
+        assert_eq!(parse_stat(&format!("42 (x) S 1 (y) {rest}")), stat);
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_through_their_parents() {
+        let mut child = Command::new("sh").args(["-c", "sleep 60 & wait"]).process_group(0).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let until = Instant::now() + Duration::from_secs(10);
+        let below =
+            |pid: Pid| descendants().iter().filter(|(_, stat)| stat.parent == pid.as_raw_nonzero().get()).count();
+        while below(pid) != 1 {
+            assert!(Instant::now() < until);
+            std::thread::sleep(SOON);
+        }
+        kill_process_group(pid, Signal::KILL).unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,151 @@
+//! Taking ports, in the process that holds them: the name first, then a look whether the port can be bound at all.
+
+use std::io;
+use std::mem::size_of;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::LeaseSpec;
+
+/// Ports that a message names; of more, the number is told.
+const NAMED_MAX: usize = 8;
+
+/// Leased ports. Dropping it lets them go.
+pub(crate) struct Taken {
+    names: Vec<UnixListener>,
+    /// The first port of each lease's block.
+    pub(crate) firsts: Vec<u16>,
+}
+
+/// Takes a block for each lease, or nothing at all. The outer error is the system's; the inner one says who holds what
+/// was asked for.
+pub(crate) fn take(leases: &[LeaseSpec]) -> io::Result<Result<Taken, String>> {
+    let mut taken = Taken { names: Vec::new(), firsts: Vec::new() };
+    for lease in leases {
+        let mut obstacles = Vec::new();
+        let found = lease.blocks().find_map(|first| match take_block(first, lease.count) {
+            Ok(Ok(names)) => Some(Ok((first, names))),
+            Ok(Err(obstacle)) => {
+                obstacles.push(obstacle);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        });
+        match found.transpose()? {
+            Some((first, names)) => {
+                taken.firsts.push(first);
+                taken.names.extend(names);
+            }
+            None => return Ok(Err(exhausted(lease, &obstacles))),
+        }
+    }
+    Ok(Ok(taken))
+}
+
+impl Taken {
+    /// Lets those go who asked who holds a port: a connection that nobody accepts stays in the queue, and a full queue
+    /// would hide the holder.
+    pub(crate) fn answer_askers(&self) {
+        for name in &self.names {
+            while name.accept().is_ok() {}
+        }
+    }
+
+    /// What to listen on for askers.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.names.iter().map(AsFd::as_fd)
+    }
+}
+
+/// A port, and why it cannot be had.
+type Obstacle = (u16, String);
+
+/// All of a block, or the first port that cannot be had. What was taken before it goes with this function.
+fn take_block(first: u16, count: u16) -> io::Result<Result<Vec<UnixListener>, Obstacle>> {
+    let mut names = Vec::new();
+    // The range's end was checked: no port of a block is past 65535.
+    for port in (0..count).map(|offset| first + offset) {
+        match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name_of(port))?) {
+            Ok(name) => {
+                name.set_nonblocking(true)?;
+                names.push(name);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(Err((port, holder(port)))),
+            Err(error) => return Err(error),
+        }
+        if let Err(error) = bindable(port) {
+            return Ok(Err((port, stranger(error))));
+        }
+    }
+    Ok(Ok(names))
+}
+
+fn name_of(port: u16) -> String {
+    format!("rollcage/lease/{port}")
+}
+
+/// Why a port that has no lease cannot be bound.
+fn stranger(error: Errno) -> String {
+    match error {
+        Errno::ADDRINUSE => "bound by somebody without a lease".to_owned(),
+        error => format!("cannot be bound ({error})"),
+    }
+}
+
+/// Whether the port can be bound. Not listened on: whoever connects in this moment must find nobody.
+fn bindable(port: u16) -> rustix::io::Result<()> {
+    for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // What servers do: connections of a server before it that are not forgotten yet are no obstacle.
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(address, port))?;
+    }
+    Ok(())
+}
+
+/// Who holds a port: the process that listens on its name.
+fn holder(port: u16) -> String {
+    match holder_pid(port) {
+        Ok(Some(pid)) => format!("by process {pid}"),
+        Ok(None) => "by a process of another PID namespace".to_owned(),
+        // Gone since, or too many ask at once.
+        Err(_) => "by a process that cannot be told".to_owned(),
+    }
+}
+
+fn holder_pid(port: u16) -> io::Result<Option<libc::pid_t>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name_of(port).as_bytes())?)?;
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    #[expect(clippy::cast_possible_truncation, reason = "twelve bytes")]
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the pointers are to values of the lengths that are told; the kernel writes no
+    // more. Not rustix's `socket_peercred`: its pid is never 0, and the kernel's is, for another PID namespace.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut len,
+        )
+    };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((credentials.pid > 0).then_some(credentials.pid))
+}
+
+fn exhausted(lease: &LeaseSpec, obstacles: &[Obstacle]) -> String {
+    let named: Vec<String> = obstacles.iter().take(NAMED_MAX).map(|(port, who)| format!("{port} {who}")).collect();
+    let more = obstacles.len() - named.len();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    let blocks = if lease.count == 1 { String::new() } else { format!(" (in blocks of {})", lease.count) };
+    format!("lease `{}`: ports {}-{}{blocks}: all held: {}{more}", lease.name, lease.lo, lease.hi, named.join(", "))
+}

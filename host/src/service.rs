@@ -1,0 +1,437 @@
+//! Leases and services as the host sees them: the keeper that holds ports and runs commands beside envs, what is said to
+//! it, and the placeholders of a command.
+//! Knows messages and deadlines; knows nothing of how a process tree is ended.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::child::{Child, Heard};
+use crate::config::plain;
+use crate::control::{BUILD, FromWorker};
+use crate::error::{Error, UsageError};
+use crate::lease::{LeaseSpec, check_together};
+use crate::start::{self, describe_exit, not_a_worker};
+use crate::wait::SLICE;
+use crate::watcher::{self, Log, Spawn};
+
+pub use crate::child::Exit;
+
+/// Services that one keeper runs together. Each may send one message unasked, and the mailbox holds twice as many.
+pub const SERVICES_MAX: usize = 8;
+
+/// How long a new keeper may take to say hello: an exec and some system calls, on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a keeper gets on top of the times it was given, before the host takes it for hung.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Characters of a text with placeholders that a message shows.
+const SHOWN_MAX: usize = 200;
+
+/// A command that runs beside envs, as a keeper is told of it: every placeholder replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What messages and the log call it.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its environment: these variables, and nothing else.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where it runs.
+    pub workdir: Workdir,
+    /// When it is ready.
+    pub ready: Ready,
+    /// How long it may take to be.
+    pub ready_timeout: Duration,
+    /// How long it may take to end after SIGTERM, before SIGKILL.
+    pub stop_timeout: Duration,
+    /// Where it reads and writes.
+    pub stdio: ServiceStdio,
+}
+
+/// The working directory of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Workdir {
+    /// An empty folder of its own in this one, for this user alone, removed afterwards.
+    Private {
+        /// The folder for temporary files.
+        parent: PathBuf,
+    },
+    /// This folder.
+    Path(PathBuf),
+    /// Where the host stood when it started the keeper.
+    Inherit,
+}
+
+/// When a service is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ready {
+    /// As soon as it runs.
+    None,
+    /// Somebody listens there. Looked up in the kernel's table, never by connecting: a server may take one client, and a
+    /// look would be it.
+    Tcp {
+        /// The address, or any address.
+        ip: IpAddr,
+        /// The port.
+        port: u16,
+    },
+    /// It has printed a line that contains this text.
+    Line(String),
+    /// This time has passed.
+    Delay(Duration),
+}
+
+/// Where a service reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceStdio {
+    /// Nothing to read; what it prints goes to the keeper's log, with its name before each line.
+    Log,
+    /// Three descriptors that come with the message. The service is in the host's process group, so that a terminal is
+    /// its own to read and Ctrl-C reaches it.
+    Passed,
+}
+
+/// What the host says to a keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ToKeeper {
+    /// The first message: whose keeper it is.
+    Begin { host: u32 },
+    /// To take a block for each lease, all or none, and to try again until the time is over.
+    /// Answered by [`FromKeeper::Held`] or [`FromKeeper::Exhausted`].
+    Hold { leases: Vec<LeaseSpec>, timeout: Duration },
+    /// To end what runs, then start these in order, each when the one before is ready. Descriptors: three for each that
+    /// is [`ServiceStdio::Passed`]. Answered by [`FromKeeper::Serving`] or [`FromKeeper::ServiceFailed`].
+    Serve { services: Vec<Service> },
+    /// To end everything, let the ports go, and end.
+    End,
+}
+
+/// What a keeper says to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromKeeper {
+    /// The first port of each lease's block, in order.
+    Held {
+        /// Ports.
+        ports: Vec<u16>,
+    },
+    /// Nothing was taken: who holds what was asked for.
+    Exhausted(String),
+    /// Every service is ready.
+    Serving,
+    /// A service did not come up, and none runs any more.
+    ServiceFailed {
+        /// Its name.
+        name: String,
+        /// What happened.
+        why: String,
+    },
+    /// A service has ended: unasked, or after the order to end everything. Said once for each.
+    ServiceEnded {
+        /// Its name.
+        name: String,
+        /// How.
+        exit: ServiceExit,
+    },
+}
+
+/// How a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceExit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// A keeper, owned: a process that holds leases and runs services until it is told to end, or until this process is gone.
+///
+/// Dropping it ends the services and everything they started, waits until that is done, and lets the ports go.
+pub struct Keeper {
+    /// None only while it is dropped.
+    child: Option<Child>,
+    /// The process that started it: a copy of this value in a fork is nobody's.
+    host: u32,
+    /// The stop timeouts of what it runs, together.
+    stop: Duration,
+}
+
+/// What a look at a keeper came to.
+#[derive(Debug)]
+pub enum Told {
+    /// It said this.
+    Message(FromKeeper),
+    /// It is gone, or is no keeper any more: its leases are free.
+    Gone(String),
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Keeper {
+    /// Starts one from the worker program (`None`: this program, if it is one) and waits for its hello.
+    ///
+    /// # Errors
+    /// No worker program, or one of another build; the system's.
+    pub fn start(program: Option<&Path>) -> Result<Keeper, Error> {
+        let program = start::program(program)?;
+        let host = std::process::id();
+        let title = format!("of {host}");
+        let spawn = Spawn { program: program.clone(), mode: crate::KEEPER_ARGUMENT, title, slab: None, log: Log::Kept };
+        let child = watcher::spawn(spawn).map_err(Error::system("starting a keeper"))?;
+        // One that is gone already shows below.
+        let _ = child.send(&ToKeeper::Begin { host }, &[]);
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match child.listen(deadline.saturating_duration_since(Instant::now())) {
+                Heard::Message(FromWorker::Hello { build }) if build == BUILD => break,
+                Heard::Message(_) | Heard::Lie(_) => return Err(start::another_build(&program).into()),
+                Heard::Dead(_) => return Err(not_a_worker(&program).into()),
+                Heard::Nothing if Instant::now() >= deadline => {
+                    return Err(Error::system("starting a keeper")(std::io::ErrorKind::TimedOut.into()));
+                }
+                Heard::Nothing => {}
+            }
+        }
+        Ok(Keeper { child: Some(child), host, stop: Duration::ZERO })
+    }
+
+    /// The keeper's process id: who holds the ports, as others see it.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::pid)
+    }
+
+    /// Takes a block for each lease, all or none; tries again until `timeout` is over. Returns the first port of each.
+    ///
+    /// # Errors
+    /// Leases that do not go together; who holds the ports; [`Error::Interrupted`].
+    pub fn hold(
+        &mut self,
+        leases: &[LeaseSpec],
+        timeout: Duration,
+        interrupt: Option<&AtomicBool>,
+    ) -> Result<Vec<u16>, Error> {
+        self.ask_hold(leases, timeout)?;
+        match self.answer(timeout + self.stop + GRACE, interrupt, "taking leases")? {
+            FromKeeper::Held { ports } if ports.len() == leases.len() => Ok(ports),
+            FromKeeper::Exhausted(why) => {
+                Err(Error::system("taking leases")(std::io::Error::new(std::io::ErrorKind::AddrInUse, why)))
+            }
+            other => Err(unasked("taking leases", &other)),
+        }
+    }
+
+    /// As [`hold`](Keeper::hold), without waiting for the answer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_hold(&mut self, leases: &[LeaseSpec], timeout: Duration) -> Result<(), Error> {
+        check_together(leases)?;
+        self.say("taking leases", &ToKeeper::Hold { leases: leases.to_vec(), timeout }, &[])
+    }
+
+    /// Ends what runs, then starts these services in order. `stdio` has three descriptors for each that is
+    /// [`ServiceStdio::Passed`]. The outer error is the system's; the inner one is the service that failed, and why.
+    ///
+    /// # Errors
+    /// Too many services, or too long a message; a keeper that is gone; [`Error::Interrupted`].
+    pub fn serve(
+        &mut self,
+        services: &[Service],
+        stdio: &[BorrowedFd<'_>],
+        interrupt: Option<&AtomicBool>,
+    ) -> Result<Result<(), (String, String)>, Error> {
+        let before = self.stop;
+        self.ask_serve(services, stdio)?;
+        let ready: Duration = services.iter().map(|service| service.ready_timeout).sum();
+        match self.answer(before + ready + self.stop + GRACE, interrupt, "starting services")? {
+            FromKeeper::Serving => Ok(Ok(())),
+            FromKeeper::ServiceFailed { name, why } => Ok(Err((name, why))),
+            other => Err(unasked("starting services", &other)),
+        }
+    }
+
+    /// As [`serve`](Keeper::serve), without waiting for the answer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_serve(&mut self, services: &[Service], stdio: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        if services.len() > SERVICES_MAX {
+            let count = services.len();
+            return Err(UsageError::new(format!("{count} services; at most {SERVICES_MAX} run together")).into());
+        }
+        self.say("starting services", &ToKeeper::Serve { services: services.to_vec() }, stdio)?;
+        self.stop = services.iter().map(|service| service.stop_timeout).sum();
+        Ok(())
+    }
+
+    /// Waits for what it says: at most `time`, and 20 ms.
+    pub fn listen(&self, time: Duration) -> Told {
+        let Some(child) = &self.child else { return Told::Nothing };
+        match child.listen(time) {
+            Heard::Message(FromWorker::Keeper(message)) => Told::Message(message),
+            Heard::Message(_) => Told::Gone("the keeper said what no keeper says".to_owned()),
+            Heard::Lie(lie) => Told::Gone(format!("the keeper was not understood: {lie}")),
+            Heard::Dead(exit) => Told::Gone(format!("the keeper {}", describe_exit(exit))),
+            Heard::Nothing => Told::Nothing,
+        }
+    }
+
+    /// Tells it to end everything. What is heard afterwards is how the services ended, then that it is gone.
+    pub fn ask_end(&self) {
+        if let Some(child) = &self.child {
+            let _ = child.send(&ToKeeper::End, &[]);
+        }
+    }
+
+    /// How long the end may take.
+    pub fn end_timeout(&self) -> Duration {
+        self.stop + GRACE
+    }
+
+    /// What it and its services printed: the newest 64 KiB, not escaped.
+    pub fn log(&self) -> String {
+        self.child.as_ref().map(|child| child.log().text()).unwrap_or_default()
+    }
+
+    fn say(&self, what: &'static str, message: &ToKeeper, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let Some(child) = &self.child else { return Ok(()) };
+        child.send(message, descriptors).map_err(Error::system(what))
+    }
+
+    /// The answer to a question. A service that ends meanwhile is not told: it shows as its failure.
+    fn answer(
+        &self,
+        timeout: Duration,
+        interrupt: Option<&AtomicBool>,
+        what: &'static str,
+    ) -> Result<FromKeeper, Error> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.listen(SLICE) {
+                Told::Message(FromKeeper::ServiceEnded { .. }) => {}
+                Told::Message(message) => return Ok(message),
+                Told::Gone(why) => return Err(Error::system(what)(std::io::Error::other(why))),
+                Told::Nothing if interrupt.is_some_and(|flag| flag.load(Relaxed)) => return Err(Error::Interrupted),
+                Told::Nothing if Instant::now() >= deadline => {
+                    return Err(Error::system(what)(std::io::ErrorKind::TimedOut.into()));
+                }
+                Told::Nothing => {}
+            }
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        if self.host != std::process::id() {
+            // A fork's copy: the keeper and its socket are the parent's.
+            std::mem::forget(child);
+            return;
+        }
+        let _ = child.send(&ToKeeper::End, &[]);
+        let deadline = Instant::now() + self.end_timeout();
+        while !child.is_dead() && Instant::now() < deadline {
+            if !matches!(child.listen(SLICE), Heard::Nothing | Heard::Message(_)) {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        // What is not gone by now is killed here; the services die with it.
+    }
+}
+
+fn unasked(what: &'static str, message: &FromKeeper) -> Error {
+    Error::system(what)(std::io::Error::other(format!("the keeper answered {message:?}")))
+}
+
+/// Replaces the placeholders of a text: `{NAME}` by what `lookup` has for `NAME`. `{{` and `}}` are braces.
+///
+/// ```
+/// let lookup = |name: &str| (name == "agent").then(|| "3100".to_owned());
+/// assert_eq!(rollcage::service::expand("{agent} {{}}", lookup, &["agent".to_owned()]).unwrap(), "3100 {}");
+/// ```
+///
+/// # Errors
+/// A name that `lookup` does not have, with the `known` ones in a hint; a brace alone.
+pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>, known: &[String]) -> Result<String, UsageError> {
+    let wrong = |why: String| {
+        let known: Vec<String> = known.iter().map(|name| format!("`{{{name}}}`")).collect();
+        let there = if known.is_empty() { String::new() } else { format!("there is {}; ", known.join(", ")) };
+        UsageError::new(format!("`{}`: {why}", plain(text, SHOWN_MAX)))
+            .hint(format!("{there}`{{{{` and `}}}}` are braces that mean nothing"))
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        out.push_str(&rest[..at]);
+        let (brace, after) = rest[at..].split_at(1);
+        if let Some(after) = after.strip_prefix(brace) {
+            out.push_str(brace);
+            rest = after;
+        } else if brace == "}" {
+            return Err(wrong("`}` without `{`".to_owned()));
+        } else {
+            let Some((name, after)) = after.split_once('}') else {
+                return Err(wrong("`{` without `}`".to_owned()));
+            };
+            let value = lookup(name);
+            out.push_str(&value.ok_or_else(|| wrong(format!("unknown placeholder `{{{}}}`", plain(name, SHOWN_MAX))))?);
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+
+    fn expanded(text: &str) -> Result<String, UsageError> {
+        let lookup = |name: &str| match name {
+            "a" => Some("1".to_owned()),
+            "a+1" => Some("2".to_owned()),
+            _ => None,
+        };
+        expand(text, lookup, &["a".to_owned(), "a+1".to_owned()])
+    }
+
+    #[test]
+    fn placeholders_are_replaced_and_braces_stay() {
+        for (text, out) in [
+            ("", ""),
+            ("plain ü", "plain ü"),
+            ("{a}", "1"),
+            ("127.0.0.1:{a},{a+1}", "127.0.0.1:1,2"),
+            ("{{a}}", "{a}"),
+            ("{{{a}}}", "{1}"),
+            ("{{\"port\": {a}}}", "{\"port\": 1}"),
+        ] {
+            assert_eq!(expanded(text).unwrap(), out, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_placeholder_is_told_with_the_right_ones() {
+        for (text, why) in [
+            ("{b}", "unknown placeholder `{b}`"),
+            ("{}", "unknown placeholder `{}`"),
+            ("{a+2}", "unknown placeholder `{a+2}`"),
+            ("{ a}", "unknown placeholder `{ a}`"),
+            ("{a", "`{` without `}`"),
+            ("a}", "`}` without `{`"),
+        ] {
+            let error = expanded(text).unwrap_err();
+            assert_eq!(error.message, format!("`{text}`: {why}"));
+            assert_eq!(error.hints, ["there is `{a}`, `{a+1}`; `{{` and `}}` are braces that mean nothing"]);
+        }
+    }
+}

@@ -21,7 +21,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use rollcage_sdk::prelude::*;
 use schemars::JsonSchema;
@@ -264,8 +264,10 @@ impl Environment for Go {
     }
 
     fn close(&mut self) {
-        // It would notice by itself that its one client has left; this way it ends in good order.
+        // GNU Go answers, and ends when the connection does. Who closes first keeps the port for a minute: that must not be
+        // GNU Go, or its successor could not listen there. Nobody is left to tell if either fails.
         let _ = self.gtp.ask("quit");
+        let _ = self.gtp.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -566,6 +568,10 @@ mod tests {
                 return None;
             }
             let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+            Some(Self::start_at(port))
+        }
+
+        fn start_at(port: u16) -> Self {
             let listen = format!("127.0.0.1:{port}");
             let mut command = Command::new(GNU_GO);
             command.args(["--mode", "gtp", "--level", "1", "--gtp-listen", &listen]).stdin(Stdio::null());
@@ -574,7 +580,7 @@ mod tests {
             let row = format!(": 0100007F:{port:04X} 00000000:0000 0A ");
             for _ in 0..500 {
                 if std::fs::read_to_string("/proc/net/tcp").expect("the table of sockets").contains(&row) {
-                    return Some(opponent);
+                    return opponent;
                 }
                 sleep(Duration::from_millis(10));
             }
@@ -849,6 +855,17 @@ mod tests {
         assert_eq!(*reward, -1.0, "who plays like that loses");
         drop(env);
         assert_eq!(opponent.end(), Some(0), "GNU Go ends when its client leaves");
+    }
+
+    #[test]
+    fn close_lets_gnu_go_end_and_another_listen() {
+        let Some(opponent) = Opponent::start() else { return };
+        let config = rollcage_sdk::serde_json::from_str(&opponent.config("")).expect("a config");
+        let mut env = Go::create(config).expect("GNU Go");
+        env.close();
+        let port = opponent.port;
+        assert_eq!(opponent.end(), Some(0), "while the env is still there");
+        drop(Opponent::start_at(port));
     }
 
     #[test]

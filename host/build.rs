@@ -12,7 +12,7 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-wasip2";
 
 /// What `rollcage` knows by name.
-const SHIPPED: &[&str] = &["blackjack", "cartpole", "frozenlake", "go"];
+const SHIPPED: &[&str] = &["blackjack", "cartpole", "frozenlake", "go", "mirror"];
 
 fn main() {
     let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));

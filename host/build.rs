@@ -12,7 +12,7 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-wasip2";
 
 /// What `rollcage` knows by name.
-const SHIPPED: &[&str] = &["blackjack", "cartpole", "frozenlake"];
+const SHIPPED: &[&str] = &["blackjack", "cartpole", "frozenlake", "go", "mirror", "short-kick"];
 
 fn main() {
     let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));
@@ -90,7 +90,8 @@ fn build_guests(root: &Path) {
     let rows: String = SHIPPED
         .iter()
         .map(|name| {
-            let from = built.join(format!("{name}.wasm"));
+            // cargo names a component as Rust names its crate.
+            let from = built.join(format!("{}.wasm", name.replace('-', "_")));
             let to = out.join(format!("{name}.wasm"));
             if let Err(error) = fs::copy(&from, &to) {
                 fail(&format!("{}: {error}", from.display()));

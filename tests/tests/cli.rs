@@ -462,7 +462,7 @@ fn list_names_what_ships() {
     let object = json(&["list"]);
     let names: Vec<&str> =
         object["plugins"].as_array().unwrap().iter().map(|row| row["plugin"].as_str().unwrap()).collect();
-    assert_eq!(names, ["blackjack", "cartpole", "frozenlake"]);
+    assert_eq!(names, ["blackjack", "cartpole", "frozenlake", "go", "mirror", "short-kick"]);
     for row in object["plugins"].as_array().unwrap() {
         assert_eq!(keys(row), ["plugin", "sha256", "version", "summary", "interface"]);
     }

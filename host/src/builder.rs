@@ -3,20 +3,20 @@
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::autoreset::Autoreset;
 use crate::cache::Cache;
 use crate::cage::Walls;
+use crate::cage::broker::Names;
 use crate::config::{self, CompleteConfig};
 use crate::control::{Cage, GrantedSockets};
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
-use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected};
+use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
 use crate::slot::{Slot, Terms};
@@ -50,6 +50,8 @@ pub struct Builder {
     grants: Grants,
     protected: Vec<Protected>,
     connections: Vec<(usize, TcpStream)>,
+    temporary: Option<PathBuf>,
+    recycle_after: Option<u64>,
 }
 
 impl Builder {
@@ -57,7 +59,7 @@ impl Builder {
         Builder {
             plugin,
             envs: 1,
-            config: Box::new(|_| Ok(Value::Object(serde_json::Map::new()))),
+            config: Box::new(|_| Ok(Value::Object(Map::new()))),
             seed: 0,
             limits: Limits::default(),
             autoreset: Autoreset::default(),
@@ -71,6 +73,8 @@ impl Builder {
             grants: Grants::new(),
             protected: Vec::new(),
             connections: Vec::new(),
+            temporary: None,
+            recycle_after: None,
         }
     }
 
@@ -188,7 +192,22 @@ impl Builder {
     /// As [`Builder::grant`], for many.
     #[must_use]
     pub fn grants(mut self, grants: Grants) -> Builder {
-        self.grants.extend(grants);
+        self.grants.append(grants);
+        self
+    }
+
+    /// Where private working directories of services are made; `/tmp` if not said.
+    #[must_use]
+    pub fn temporary(mut self, folder: impl Into<PathBuf>) -> Builder {
+        self.temporary = Some(folder.into());
+        self
+    }
+
+    /// Starts an env anew, with its services, when it has played this many episodes: simulators leak. It happens at the
+    /// reset after an episode's end, is no fault, and costs nothing of the restart budget. Never if not said.
+    #[must_use]
+    pub fn recycle_after(mut self, episodes: u64) -> Builder {
+        self.recycle_after = Some(episodes);
         self
     }
 
@@ -273,6 +292,9 @@ impl Builder {
         if self.max_episode_steps == Some(0) {
             return Err(UsageError::new("a time limit of 0 steps; an episode has at least one").into());
         }
+        if self.recycle_after == Some(0) {
+            return Err(UsageError::new("recycling after 0 episodes; an instance plays at least one").into());
+        }
         if let Some(wall) = self.cage.required.iter().find(|wall| !self.cage.walls.has(*wall)) {
             return Err(UsageError::new(format!("the wall `{wall}` is required and switched off at once")).into());
         }
@@ -284,25 +306,43 @@ impl Builder {
     }
 
     fn assemble_prepared(self, prepared: Prepared, program: PathBuf, opened: Opened) -> Result<VecEnv, Error> {
+        let Opened { grants, mut granted, directories, mut beside } = opened;
+        let wants = grants.check_wants(prepared.plugin.name(), &prepared.description.wants);
+        if let Some(folder) = self.temporary {
+            beside.temporary = folder;
+        }
+        let stand_in = beside.stand_in();
         let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
+        let mut templates: Vec<Option<Value>> = Vec::with_capacity(self.envs);
         for index in 0..self.envs {
-            let complete = prepared.schema.complete((self.config)(index)?, prepared.plugin.name())?;
+            let given = over(grants.config(), (self.config)(index)?);
+            // Checked with the first port of each range in its place; what it will be is known when it is taken.
+            let mut config = given.clone();
+            let injected = inject(&mut config, &stand_in)?;
+            let complete = match prepared.schema.complete(config, prepared.plugin.name()) {
+                Ok(complete) => complete,
+                // Where nothing was said of the config, what it lacks may be what a grants file would say.
+                Err(error) if given.as_object().is_some_and(Map::is_empty) => {
+                    return Err(wants.err().unwrap_or(error).into());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            templates.push(injected.then_some(given));
             // Equal texts are kept once.
             configs.push(match configs.last() {
                 Some(before) if before.canonical == complete.canonical => before.clone(),
                 _ => complete,
             });
         }
-        let Opened { grants, mut granted, directories, mut rights } = opened;
-        if rights.is_something() || !self.connections.is_empty() {
-            rights.count_max = self.limits.sockets as usize;
+        wants?;
+        let sockets = beside.rights_for(&Scene { ports: stand_in, ..Scene::default() })?;
+        if sockets.is_something() || !self.connections.is_empty() {
             granted.sockets = Some(GrantedSockets {
                 count_max: self.limits.sockets,
                 bytes_max: self.limits.socket_bytes,
-                listens: !rights.listen.is_empty(),
+                listens: !sockets.listen.is_empty(),
             });
         }
-        grants.check_wants(prepared.plugin.name(), &prepared.description.wants)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let terms = Terms {
             prepared,
@@ -317,12 +357,15 @@ impl Builder {
             debug: self.debug,
             granted,
             directories,
-            rights,
+            beside,
+            shared: Vec::new(),
+            names: Names::default(),
+            recycle_after: self.recycle_after,
         };
-        let slots = (0u32..).zip(&configs).map(|(index, config)| {
-            Slot::new(index, Arc::from(config.canonical.as_str()), self.seed + u64::from(index))
+        let slots = (0u32..).zip(configs.iter().zip(templates)).map(|(index, (config, template))| {
+            Slot::new(index, config.clone(), template, self.seed + u64::from(index))
         });
-        let mut envs = VecEnv::assembled(slots.collect(), terms, configs, grants, self.seed, self.envs < cores);
+        let mut envs = VecEnv::assembled(slots.collect(), terms, grants, self.seed, self.envs < cores);
         for (env, connection) in self.connections {
             envs.hand_over(env, connection)?;
         }

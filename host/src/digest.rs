@@ -105,6 +105,12 @@ impl InstanceDigest {
         self.block.extend([b'F', kind.number()]);
     }
 
+    /// The host ended the instance, as it was told to after so many episodes: its last event.
+    pub(crate) fn recycled(&mut self) {
+        self.begin();
+        self.block.push(b'E');
+    }
+
     /// The digest so far; a reset that nothing followed is not in it.
     pub(crate) fn digest(&self) -> Digest {
         let mut hasher = self.hasher.clone();

@@ -4,22 +4,26 @@
 //! to is looked at, opened, and refused with a reason where it would give away more than an env. A plugin's wants are
 //! compared with grants, and never become one. Reads no environment and no home folder: who calls knows them.
 
+mod beside;
 mod open;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use crate::cage::broker::{Host, Refused};
 use crate::config::{self, nearest, plain};
 use crate::control::DIRECTORIES_MAX;
 use crate::error::UsageError;
+use crate::lease::LeaseSpec;
 use crate::spec::{Want, WantKind};
 
+pub(crate) use beside::{Beside, Scene, inject, over};
+pub use beside::{Per, ReadySpec, ServiceSpec};
 pub(crate) use open::Opened;
 pub use open::{Extent, Protected};
 
@@ -86,19 +90,57 @@ pub enum Grant {
     TcpConnect {
         /// An address, or a name that is looked up once in a run.
         host: Host,
-        /// Not 0.
-        port: u16,
+        /// Its port, or one of a lease's.
+        port: Port,
     },
     /// `tcp-listen=ADDR:PORT`: a socket that listens there, and what connects to it.
     TcpListen {
-        /// An address of this machine's, and a port that is not 0.
-        at: SocketAddr,
+        /// An address of this machine's.
+        address: IpAddr,
+        /// The port, or one of a lease's.
+        port: Port,
     },
     /// `udp=ADDR:PORT`: datagrams to and from one peer.
     Udp {
-        /// The peer.
-        peer: SocketAddr,
+        /// The peer's address.
+        address: IpAddr,
+        /// The peer's port, or one of a lease's.
+        port: Port,
     },
+    /// `lease=NAME:LO-HI[:count=K][:stride=S]`: ports that nobody else who asks for a lease has. `:per=run` at the end: one
+    /// block for all envs of a run.
+    Lease {
+        /// Which.
+        spec: LeaseSpec,
+        /// Whose.
+        per: Per,
+    },
+    /// A process beside envs: in a file only.
+    Service(Box<ServiceSpec>),
+}
+
+/// A port of a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// This one, not 0.
+    Number(u16),
+    /// `{NAME}` or `{NAME+k}`: one of a lease's block.
+    Leased {
+        /// The lease's name.
+        lease: String,
+        /// How far from the block's first port.
+        offset: u16,
+    },
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Port::Number(number) => write!(out, "{number}"),
+            Port::Leased { lease, offset: 0 } => write!(out, "{{{lease}}}"),
+            Port::Leased { lease, offset } => write!(out, "{{{lease}+{offset}}}"),
+        }
+    }
 }
 
 /// A kind of grant: its word, what a plugin calls it in its wants, what it is, and how it is written if there is one.
@@ -109,7 +151,7 @@ struct Kind {
     form: Option<&'static str>,
 }
 
-/// Every kind that the grammar has; those without a form are known, and not in this version.
+/// Every kind; one without a form is described in a file only.
 const KINDS: [Kind; 8] = [
     Kind { name: "dir", want: WantKind::Directory, noun: "a directory", form: Some("dir=HOST:GUEST[:ro|:rw]") },
     Kind { name: "clock", want: WantKind::RealClock, noun: "the real clock", form: Some("clock=real") },
@@ -127,11 +169,11 @@ const KINDS: [Kind; 8] = [
         form: Some("tcp-listen=ADDR:PORT"),
     },
     Kind { name: "udp", want: WantKind::Udp, noun: "a UDP peer", form: Some("udp=ADDR:PORT") },
-    Kind { name: "lease", want: WantKind::Lease, noun: "a leased port", form: None },
+    Kind { name: "lease", want: WantKind::Lease, noun: "a leased port", form: Some("lease=NAME:LO-HI") },
     Kind { name: "service", want: WantKind::Service, noun: "a process beside it", form: None },
 ];
 
-/// Sections of a grants file; all but the first are known, and not in this version.
+/// Sections of a grants file.
 const SECTIONS: [&str; 4] = ["grant", "lease", "service", "config"];
 
 /// ``grant `…`: why``.
@@ -148,12 +190,12 @@ fn forms() -> String {
     }
 }
 
-/// What to say of a kind that is none, or none yet.
+/// What to say of a kind that is none, or none here.
 fn no_kind(name: &str) -> String {
     let names = KINDS.map(|kind| kind.name);
     let shown = plain(name, SHOWN_MAX);
     if names.contains(&name) {
-        return format!("this rollcage does not have grants of the kind `{shown}` yet");
+        return format!("`{shown}` has a section of its own, `[[{shown}]]`");
     }
     match nearest(name, &names) {
         Some(near) => format!("unknown kind `{shown}`; did you mean `{near}`?"),
@@ -184,8 +226,30 @@ impl FromStr for Grant {
                 let (host, port) = parse_host(text, spec)?;
                 Grant::TcpConnect { host, port }
             }
-            "tcp-listen" => Grant::TcpListen { at: parse_address(text, spec)? },
-            "udp" => Grant::Udp { peer: parse_address(text, spec)? },
+            "tcp-listen" => {
+                let (address, port) = parse_address(text, spec)?;
+                Grant::TcpListen { address, port }
+            }
+            "udp" => {
+                let (address, port) = parse_address(text, spec)?;
+                Grant::Udp { address, port }
+            }
+            "lease" => {
+                let (spec, per) = match spec.strip_suffix(":per=run") {
+                    Some(spec) => (spec, Per::Run),
+                    None => (spec, Per::Env),
+                };
+                let spec = spec.parse().map_err(|error: UsageError| {
+                    let why = error.message.split_once("`: ").map_or(error.message.as_str(), |(_, why)| why);
+                    UsageError { hints: error.hints, ..refuse(text, why) }
+                })?;
+                Grant::Lease { spec, per }
+            }
+            "service" => {
+                return Err(
+                    refuse(text, "a service is described in a file").hint("a section `[[service]]` of `--grants FILE`")
+                );
+            }
             _ => return Err(refuse(text, no_kind(kind)).hint(hint_of_forms())),
         };
         grant.check()?;
@@ -216,17 +280,22 @@ fn parse_dir(text: &str, spec: &str) -> Result<Grant, UsageError> {
 }
 
 /// `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets.
-fn parse_host(text: &str, spec: &str) -> Result<(Host, u16), UsageError> {
+fn parse_host(text: &str, spec: &str) -> Result<(Host, Port), UsageError> {
     let wrong =
         |why: String| refuse(text, why).hint("for example `tcp-connect=127.0.0.1:3100`, or `tcp-connect=[::1]:80`");
     let Some((host, port)) = spec.rsplit_once(':') else {
         return Err(wrong("expected HOST:PORT; the port is missing".to_owned()));
     };
-    if spec.contains(['{', '}']) {
-        return Err(wrong("this rollcage does not have placeholders in a grant yet".to_owned()));
-    }
-    let port = match port.parse::<u16>() {
-        Ok(port) if port > 0 => port,
+    let leased = port.strip_prefix('{').and_then(|port| port.strip_suffix('}'));
+    let port = match (leased, port.parse::<u16>()) {
+        (Some(leased), _) => {
+            let (lease, offset) = leased.split_once('+').unwrap_or((leased, "0"));
+            let offset = offset.parse::<u16>();
+            let offset = offset
+                .map_err(|_| wrong(format!("expected `{{NAME}}` or `{{NAME+1}}`, got `{}`", plain(port, SHOWN_MAX))))?;
+            Port::Leased { lease: lease.to_owned(), offset }
+        }
+        (None, Ok(port)) if port > 0 => Port::Number(port),
         _ => return Err(wrong(format!("expected a port from 1 to 65535, got `{}`", plain(port, SHOWN_MAX)))),
     };
     if let Some(literal) = host.strip_prefix('[') {
@@ -251,9 +320,9 @@ fn parse_host(text: &str, spec: &str) -> Result<(Host, u16), UsageError> {
 }
 
 /// `ADDR:PORT`, the same without names.
-fn parse_address(text: &str, spec: &str) -> Result<SocketAddr, UsageError> {
+fn parse_address(text: &str, spec: &str) -> Result<(IpAddr, Port), UsageError> {
     match parse_host(text, spec)? {
-        (Host::Address(address), port) => Ok(SocketAddr::new(address, port)),
+        (Host::Address(address), port) => Ok((address, port)),
         (Host::Name(name), _) => Err(refuse(text, format!("expected an address, got the name `{name}`"))),
     }
 }
@@ -276,9 +345,9 @@ impl Grant {
     fn check(&self) -> Result<(), UsageError> {
         let peer = match self {
             Grant::TcpConnect { host: Host::Address(address), .. } => check_peer(*address),
-            Grant::Udp { peer } => check_peer(peer.ip()),
-            Grant::TcpListen { at } if at.ip().is_multicast() || at.ip().to_canonical() != at.ip() => {
-                Err(format!("`{}` is no address to listen at", at.ip()))
+            Grant::Udp { address, .. } => check_peer(*address),
+            Grant::TcpListen { address, .. } if address.is_multicast() || address.to_canonical() != *address => {
+                Err(format!("`{address}` is no address to listen at"))
             }
             _ => Ok(()),
         };
@@ -325,7 +394,7 @@ impl Grant {
     /// Whether an env that has it can do something else the next time, with the same plugin, config, seed and actions.
     /// A directory's content is an input as the config is: it is not looked at here.
     pub fn is_reproducible(&self) -> bool {
-        matches!(self, Grant::Dir { .. })
+        matches!(self, Grant::Dir { .. } | Grant::Lease { .. })
     }
 
     /// Whether it is one of a socket.
@@ -341,6 +410,8 @@ impl Grant {
             Grant::TcpConnect { .. } => WantKind::TcpConnect,
             Grant::TcpListen { .. } => WantKind::TcpListen,
             Grant::Udp { .. } => WantKind::Udp,
+            Grant::Lease { .. } => WantKind::Lease,
+            Grant::Service(_) => WantKind::Service,
         }
     }
 }
@@ -363,10 +434,13 @@ impl fmt::Display for Grant {
             Grant::RealRandom => out.write_str("random=real"),
             Grant::TcpConnect { host: Host::Name(name), port } => write!(out, "tcp-connect={name}:{port}"),
             Grant::TcpConnect { host: Host::Address(address), port } => {
-                write!(out, "tcp-connect={}", SocketAddr::new(*address, *port))
+                write!(out, "tcp-connect={}", beside::shown(*address, port))
             }
-            Grant::TcpListen { at } => write!(out, "tcp-listen={at}"),
-            Grant::Udp { peer } => write!(out, "udp={peer}"),
+            Grant::TcpListen { address, port } => write!(out, "tcp-listen={}", beside::shown(*address, port)),
+            Grant::Udp { address, port } => write!(out, "udp={}", beside::shown(*address, port)),
+            Grant::Lease { spec, per: Per::Env } => write!(out, "lease={spec}"),
+            Grant::Lease { spec, per: Per::Run } => write!(out, "lease={spec}:per=run"),
+            Grant::Service(service) => write!(out, "service={}", service.name),
         }
     }
 }
@@ -379,9 +453,19 @@ impl Serialize for Grant {
 }
 
 /// All that is granted to the envs of a run: nothing, until something is added.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Grants(Vec<Grant>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grants {
+    each: Vec<Grant>,
+    /// What a file says of the config: beneath the run's own.
+    config: Map<String, Value>,
+}
+
+/// As the list of their texts.
+impl Serialize for Grants {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.each)
+    }
+}
 
 impl Grants {
     /// Nothing.
@@ -391,17 +475,28 @@ impl Grants {
 
     /// Adds one. Whether all of them fit together is found out by [`Grants::check`], or when envs are made of them.
     pub fn add(&mut self, grant: Grant) {
-        self.0.push(grant);
+        self.each.push(grant);
+    }
+
+    /// All of another, too.
+    pub fn append(&mut self, other: Grants) {
+        self.each.extend(other.each);
+        self.config.extend(other.config);
+    }
+
+    /// What a file says of the config, beneath the run's own: its section `[config]`.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
     }
 
     /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Grant> {
-        self.0.iter()
+        self.each.iter()
     }
 
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.each.is_empty() && self.config.is_empty()
     }
 
     /// Reads a grants file: TOML, with a section `[grant]`. A relative folder begins at the file's own.
@@ -434,10 +529,15 @@ impl Grants {
             match (section.as_str(), members) {
                 ("grant", Value::Object(members)) => {
                     for (kind, value) in members {
-                        grants.0.extend(of_key(kind, value, folder).map_err(within)?);
+                        grants.each.extend(of_key(kind, value, folder).map_err(within)?);
                     }
                 }
                 ("grant", _) => return Err(wrong("`grant`: expected a section, `[grant]`".to_owned())),
+                ("lease" | "service", members) => {
+                    grants.each.extend(beside::of_section(section, members, folder).map_err(within)?);
+                }
+                ("config", Value::Object(members)) => grants.config = members.clone(),
+                ("config", _) => return Err(wrong("`config`: expected a section, `[config]`".to_owned())),
                 (section, _) => return Err(wrong(no_section(section)).hint(hint_of_forms())),
             }
         }
@@ -451,9 +551,9 @@ impl Grants {
     /// # Errors
     /// The first that does not fit, and why.
     pub fn check(&self) -> Result<(), UsageError> {
-        for (index, grant) in self.0.iter().enumerate() {
+        for (index, grant) in self.each.iter().enumerate() {
             grant.check()?;
-            let before = self.0.get(..index).unwrap_or_default();
+            let before = self.each.get(..index).unwrap_or_default();
             let Grant::Dir { guest, .. } = grant else {
                 if before.contains(grant) {
                     return Err(refuse(&grant.to_string(), "given twice"));
@@ -473,15 +573,15 @@ impl Grants {
                 return Err(error.hint("give each folder a path of its own on the guest's side"));
             }
         }
-        let directories = self.0.iter().filter(|grant| matches!(grant, Grant::Dir { .. })).count();
+        let directories = self.each.iter().filter(|grant| matches!(grant, Grant::Dir { .. })).count();
         if directories > DIRECTORIES_MAX {
             return Err(UsageError::new(format!("grants: {directories} directories; the limit is {DIRECTORIES_MAX}")));
         }
-        let sockets = self.0.iter().filter(|grant| grant.is_socket()).count();
+        let sockets = self.each.iter().filter(|grant| grant.is_socket()).count();
         if sockets > SOCKET_GRANTS_MAX {
             return Err(UsageError::new(format!("grants: {sockets} of sockets; the limit is {SOCKET_GRANTS_MAX}")));
         }
-        Ok(())
+        self.beside().map(drop)
     }
 
     /// Whether everything is granted that a plugin cannot do without. Any grant of a want's kind satisfies it: which
@@ -490,7 +590,7 @@ impl Grants {
     /// # Errors
     /// What is not granted, with the plugin's reason and the flag that would give it.
     pub fn check_wants(&self, plugin: &str, wants: &[Want]) -> Result<(), UsageError> {
-        let given = |want: &Want| self.0.iter().any(|grant| grant.want() == want.kind);
+        let given = |want: &Want| self.each.iter().any(|grant| grant.want() == want.kind);
         let missing: Vec<&Want> = wants.iter().filter(|want| want.required && !given(want)).collect();
         if missing.is_empty() {
             return Ok(());
@@ -501,7 +601,7 @@ impl Grants {
             .map(|want| {
                 let state = match kind_of(want).form {
                     Some(_) => "which is not granted",
-                    None => "which this rollcage cannot grant yet",
+                    None => "which is not granted: a grants file describes one",
                 };
                 format!("{}, {state} ({})", kind_of(want).noun, want.shown_reason())
             })
@@ -519,13 +619,13 @@ impl Grants {
 
 impl Extend<Grant> for Grants {
     fn extend<T: IntoIterator<Item = Grant>>(&mut self, grants: T) {
-        self.0.extend(grants);
+        self.each.extend(grants);
     }
 }
 
 impl FromIterator<Grant> for Grants {
     fn from_iter<T: IntoIterator<Item = Grant>>(grants: T) -> Grants {
-        Grants(grants.into_iter().collect())
+        Grants { each: grants.into_iter().collect(), config: Map::new() }
     }
 }
 
@@ -534,7 +634,7 @@ impl IntoIterator for Grants {
     type IntoIter = std::vec::IntoIter<Grant>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.each.into_iter()
     }
 }
 
@@ -549,12 +649,9 @@ impl<'g> IntoIterator for &'g Grants {
 
 fn no_section(section: &str) -> String {
     let shown = plain(section, SHOWN_MAX);
-    if SECTIONS.contains(&section) {
-        return format!("this rollcage does not have the section `{shown}` yet");
-    }
     match nearest(section, &SECTIONS) {
         Some(near) => format!("unknown section `{shown}`; did you mean `{near}`?"),
-        None => format!("unknown section `{shown}`; the section is `grant`"),
+        None => format!("unknown section `{shown}`; sections are `grant`, `lease`, `service` and `config`"),
     }
 }
 
@@ -612,7 +709,7 @@ impl Want {
                 format!("dir={}", plain(example.strip_prefix("dir=").unwrap_or(example), WANT_SHOWN_MAX))
             }
             WantKind::Directory => "dir=HOST:GUEST".to_owned(),
-            WantKind::TcpConnect | WantKind::TcpListen | WantKind::Udp if !example.is_empty() => {
+            WantKind::TcpConnect | WantKind::TcpListen | WantKind::Udp | WantKind::Lease if !example.is_empty() => {
                 let prefix = format!("{}=", kind.name);
                 format!("{prefix}{}", plain(example.strip_prefix(&prefix).unwrap_or(example), WANT_SHOWN_MAX))
             }
@@ -670,6 +767,10 @@ mod tests {
             ("tcp-connect=[0:0::1]:80", "tcp-connect=[::1]:80"),
             ("tcp-listen=0.0.0.0:8080", "tcp-listen=0.0.0.0:8080"),
             ("udp=127.0.0.1:3200", "udp=127.0.0.1:3200"),
+            ("udp=127.0.0.1:{peer}", "udp=127.0.0.1:{peer}"),
+            ("tcp-connect=[::1]:{agent+1}", "tcp-connect=[::1]:{agent+1}"),
+            ("lease=agent:3100-3199:count=2", "lease=agent:3100-3199:count=2"),
+            ("lease=agent:3100-3199:per=run", "lease=agent:3100-3199:per=run"),
         ] {
             let grant = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(grant.to_string(), canonical, "{text}");
@@ -690,7 +791,7 @@ mod tests {
             ("tcp-connect=a:", "expected a port from 1 to 65535, got ``"),
             ("tcp-connect=a:0", "expected a port from 1 to 65535, got `0`"),
             ("tcp-connect=a:65536", "expected a port from 1 to 65535, got `65536`"),
-            ("tcp-connect=a:{gtp}", "does not have placeholders in a grant yet"),
+            ("tcp-connect=a:{gtp+x}", "expected `{NAME}` or `{NAME+1}`"),
             ("tcp-connect=:80", "expected a name, an IPv4 address or an IPv6 address in brackets, got ``"),
             ("tcp-connect=::1:80", "expected a name, an IPv4 address or an IPv6 address in brackets, got `::1`"),
             ("tcp-connect=127.1:80", "expected a name, an IPv4 address"),
@@ -703,8 +804,8 @@ mod tests {
             ("udp=a:1", "expected an address, got the name `a`"),
             ("tcp-listen=a:1", "expected an address, got the name `a`"),
             ("tcp-listen=224.0.0.1:1", "`224.0.0.1` is no address to listen at"),
-            ("lease=gtp:1-2", "this rollcage does not have grants of the kind `lease` yet"),
-            ("service=x", "this rollcage does not have grants of the kind `service` yet"),
+            ("lease=gtp:2-1", "grant `lease=gtp:2-1`: the range ends at 1"),
+            ("service=x", "a service is described in a file"),
             ("clock=fake", "grant `clock=fake`: expected `clock=real`"),
             ("random=", "grant `random=`: expected `random=real`"),
             ("dir=", "the path on the guest's side is missing"),
@@ -821,12 +922,12 @@ mod tests {
             ("[grant\n", "line 1, column 7: "),
             ("[grant]\nclock = 'real'\nclock = 'real'\n", "line 3, column 1: duplicate key"),
             ("[grants]\n", "unknown section `grants`; did you mean `grant`?"),
-            ("dir = ['a:/a']\n", "unknown section `dir`; the section is `grant`"),
+            ("dir = ['a:/a']\n", "unknown section `dir`; sections are `grant`, `lease`, `service` and `config`"),
             ("grant = 1\n", "`grant`: expected a section, `[grant]`"),
             ("[[grant]]\n", "`grant`: expected a section, `[grant]`"),
-            ("[[lease]]\nname = 'gtp'\n", "this rollcage does not have the section `lease` yet"),
-            ("[[service]]\n", "this rollcage does not have the section `service` yet"),
-            ("[config]\nport = 1\n", "this rollcage does not have the section `config` yet"),
+            ("[[lease]]\nname = 'gtp'\n", "`lease`: missing field `range`"),
+            ("[[service]]\n", "`service`: missing field `name`"),
+            ("[[config]]\nport = 1\n", "`config`: expected a section, `[config]`"),
             ("[grant]\ntcp-connect = 'a:1'\n", "`tcp-connect`: expected a list of texts like `127.0.0.1:3100`"),
             ("[grant]\nudp = ['a:1']\n", "expected an address, got the name `a`"),
             ("[grant]\ndirs = ['a:/a']\n", "`dirs`: unknown kind `dirs`; did you mean `dir`?"),
@@ -868,7 +969,13 @@ mod tests {
         }
         // And each form is one that parses.
         for form in KINDS.iter().filter_map(|kind| kind.form) {
-            let text = form.split('[').next().unwrap().replace("PORT", "80").replace("ADDR", "10.0.0.1");
+            let text = form
+                .split('[')
+                .next()
+                .unwrap()
+                .replace("PORT", "80")
+                .replace("ADDR", "10.0.0.1")
+                .replace("NAME:LO-HI", "a:1-2");
             assert!(parse(&text).is_ok() || form.starts_with("dir=HOST:GUEST"), "{form}");
         }
     }
@@ -903,8 +1010,8 @@ mod tests {
             (
                 &["tcp-connect=a:1"],
                 vec![&port],
-                "plugin `x`: needs a leased port, which this rollcage cannot grant yet (it plays them)",
-                &[],
+                "plugin `x`: needs a leased port, which is not granted (it plays them)",
+                &["`--grant lease=gtp:6200-6299` would give it"],
             ),
         ] {
             let wants: Vec<Want> = wants.into_iter().cloned().collect();

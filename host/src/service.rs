@@ -59,10 +59,10 @@ pub struct Service {
 /// The working directory of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Workdir {
-    /// An empty folder of its own in this one, for this user alone, removed afterwards.
+    /// An empty folder, made for this user alone and removed afterwards.
     Private {
-        /// The folder for temporary files.
-        parent: PathBuf,
+        /// Where it is made.
+        folder: PathBuf,
     },
     /// This folder.
     Path(PathBuf),
@@ -83,7 +83,7 @@ pub enum Ready {
         /// The port.
         port: u16,
     },
-    /// It has printed a line that contains this text.
+    /// It has printed a line that matches this regular expression.
     Line(String),
     /// This time has passed.
     Delay(Duration),
@@ -149,6 +149,15 @@ pub enum ServiceExit {
     Code(i32),
     /// By this signal.
     Signal(i32),
+}
+
+impl std::fmt::Display for ServiceExit {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServiceExit::Code(code) => write!(out, "ended with status {code}"),
+            ServiceExit::Signal(signal) => write!(out, "was killed by signal {signal}"),
+        }
+    }
 }
 
 /// A keeper, owned: a process that holds leases and runs services until it is told to end, or until this process is gone.

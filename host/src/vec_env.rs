@@ -18,9 +18,11 @@ use crate::digest::{CallKind, Digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::grant::{Grants, Refused};
+use crate::lease::LeaseSpec;
 use crate::plugin::{Plugin, Prepared};
+use crate::service::Keeper;
 use crate::slab::ViewLayout;
-use crate::slot::{Progress, Shape, Slot, Terms};
+use crate::slot::{self, Progress, Shape, Slot, Terms};
 use crate::spec::{RenderMode, Spec};
 use crate::wait::{self, SLICE, Spin};
 
@@ -60,7 +62,8 @@ pub struct VecEnv {
     interrupt: Arc<AtomicBool>,
     /// Which envs a call has named, to find one named twice.
     seen: Vec<bool>,
-    configs: Vec<CompleteConfig>,
+    /// What all envs share beside them.
+    keeper: Option<Keeper>,
     grants: Grants,
     seed: u64,
 }
@@ -83,14 +86,7 @@ impl VecEnv {
     }
 
     /// The builder's work, before any worker has started. `roomy`: there are more cores than workers.
-    pub(crate) fn assembled(
-        slots: Vec<Slot>,
-        terms: Terms,
-        configs: Vec<CompleteConfig>,
-        grants: Grants,
-        seed: u64,
-        roomy: bool,
-    ) -> VecEnv {
+    pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64, roomy: bool) -> VecEnv {
         VecEnv {
             batch: Batch::zeros(slots.len(), &ViewLayout::default()),
             faults: FaultLog::default(),
@@ -99,7 +95,7 @@ impl VecEnv {
             seen: Vec::new(),
             slots,
             terms,
-            configs,
+            keeper: None,
             grants,
             seed,
         }
@@ -119,6 +115,7 @@ impl VecEnv {
     }
 
     fn start_all(&mut self) -> Result<(), Error> {
+        self.keeper = slot::keep_the_run(&mut self.terms, self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
         }
@@ -462,6 +459,7 @@ impl VecEnv {
     fn end(&mut self) {
         self.slots.iter().for_each(Slot::kill);
         self.slots.iter_mut().for_each(Slot::close);
+        self.keeper = None;
     }
 
     // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
@@ -506,7 +504,29 @@ impl VecEnv {
 
     /// An env's config: valid, defaults filled in.
     pub fn config_of(&self, env: usize) -> Option<&CompleteConfig> {
-        self.configs.get(env)
+        self.slots.get(env).map(Slot::config)
+    }
+
+    /// An env's ports: each lease with the first port of its block; those of the run first. Empty before
+    /// [`VecEnv::start`].
+    pub fn ports(&self, env: usize) -> Vec<(LeaseSpec, u16)> {
+        let own = self.slots.get(env).map(Slot::ports).unwrap_or_default();
+        self.terms.shared.iter().chain(own).cloned().collect()
+    }
+
+    /// The process id of an env's keeper, the process that holds its ports and runs its services, if it has one.
+    pub fn keeper_pid(&self, env: usize) -> Option<u32> {
+        self.slots.get(env).and_then(Slot::keeper_pid)
+    }
+
+    /// The newest of what an env's services printed, each line with the service's name before it. Not escaped.
+    pub fn services_log(&self, env: usize) -> Option<String> {
+        self.slots.get(env).and_then(Slot::services_log)
+    }
+
+    /// The same of the services that all envs share.
+    pub fn run_services_log(&self) -> Option<String> {
+        self.keeper.as_ref().map(Keeper::log)
     }
 
     /// The grants in force, the same for every env: directories by the guest's names, then the rest. A directory's path

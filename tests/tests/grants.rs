@@ -58,7 +58,7 @@ fn wrong_grants_are_told() {
         &["--grant=dri=levels:/levels"],
         &["--grant=tcp-connect=localhost"],
         &["--grant=tcp-connect=[::ffff:127.0.0.1]:80"],
-        &["--grant=lease=agent:3100-3199"],
+        &["--grant=lease=agent:3199-3100"],
         &["--grant=clock=fake"],
         &["--grant=dir=levels"],
         &["--grant=dir=levels:levels"],

@@ -16,6 +16,7 @@ mod kills;
 mod leases;
 mod mutations;
 mod protocol;
+mod services;
 mod smith;
 mod smoke;
 mod sockets;

@@ -361,3 +361,86 @@ fn many_envs_talk_at_once() {
     drop(envs);
     eventually("the server has seen it", 10, || server.open.load(SeqCst) == 0);
 }
+
+/// Envs of a fixture with a config and grants.
+fn fixture_with(name: &str, config: &Value, grants: &[String], limits: Limits) -> VecEnv {
+    let grants = grants.iter().map(|grant| grant.parse::<Grant>().unwrap());
+    builder(fixture(name)).config(config).unwrap().limits(limits).grants(grants.collect()).build().unwrap()
+}
+
+/// Code that knows nothing of rollcage, every call of `std::net`: a step fails where one went wrong.
+#[test]
+fn a_guest_that_was_not_written_for_rollcage_works_unchanged() {
+    let (server, datagrams) = (echo(), udp_echo());
+    let limits = Limits::default().call_timeouts(Duration::from_secs(30));
+    for (protocol, address, grant) in [
+        ("tcp", server.at.to_string(), format!("tcp-connect={}", server.at)),
+        ("tcp", format!("localhost:{}", server.at.port()), format!("tcp-connect=localhost:{}", server.at.port())),
+        ("udp", datagrams.to_string(), format!("udp={datagrams}")),
+    ] {
+        let config = json!({"address": address, "protocol": protocol, "bytes": 5000, "strict": true});
+        // It polls with sleeps in between, which take no time on a virtual clock.
+        let grants = [grant.clone(), "clock=real".to_owned()];
+        let mut envs = fixture_with("plain-echo", &config, &grants, limits.clone());
+        envs.reset(None).unwrap();
+        for _ in 0..3 {
+            envs.step(&discrete(&[0])).unwrap();
+        }
+        let report = call(&mut envs, "report", json!({}));
+        assert_eq!(envs.faults().total(), 0, "{grant}: {report:#} {:?}", envs.faults().first());
+        assert!(report.as_object().unwrap().values().all(|end| end.get("ok").is_some()), "{grant}: {report:#}");
+    }
+}
+
+#[test]
+fn hostile_guests_get_nowhere_beside_what_was_granted() {
+    let server = echo();
+    let grant = [format!("tcp-connect={}", server.at), "udp=127.0.0.1:9".to_owned()];
+    let limits = Limits::default().call_timeouts(Duration::from_secs(20));
+    // Without what is written as an address: it is one, and nobody is asked.
+    let names = json!({"names": ["localhost", "example.com", "metadata.google.internal"]});
+    let mut envs = fixture_with("dial", &names, &grant, limits.clone());
+    envs.reset(None).unwrap();
+    for _ in 0..6 {
+        envs.step(&discrete(&[0])).unwrap();
+    }
+    assert_eq!(envs.faults().total(), 0, "{:?}", envs.faults().first());
+    assert_eq!(server.accepted.load(SeqCst), 0);
+
+    let config = json!({"address": server.at.to_string()});
+    let mut envs = fixture_with("dial-many", &config, &grant, limits);
+    envs.reset(None).unwrap();
+    for _ in 0..6 {
+        envs.step(&discrete(&[0])).unwrap();
+    }
+    let report = call(&mut envs, "report", json!({}));
+    assert_eq!(report["opened"], 8, "{report}");
+}
+
+#[test]
+fn guests_that_never_end_meet_their_deadline() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = silent.local_addr().unwrap();
+    let reader = udp_echo();
+    let limits = Limits::default().call_timeouts(Duration::from_millis(500));
+    for (name, config) in [
+        ("never-reads", json!({"address": at.to_string()})),
+        ("never-writes", json!({"address": at.to_string()})),
+        ("sends-for-ever", json!({"address": at.to_string(), "protocol": "tcp"})),
+        ("sends-for-ever", json!({"address": reader.to_string(), "protocol": "udp"})),
+    ] {
+        let grants = [format!("tcp-connect={at}"), format!("udp={reader}")];
+        let mut envs = fixture_with(name, &config, &grants, limits.clone());
+        envs.reset(None).unwrap();
+        let began = Instant::now();
+        for _ in 0..6 {
+            if envs.faults().total() > 0 {
+                break;
+            }
+            envs.step(&discrete(&[0])).unwrap();
+        }
+        let fault = envs.faults().first().first().unwrap_or_else(|| panic!("{name} {config}: no fault"));
+        assert_eq!(fault.kind, FaultKind::StepTimeout, "{name}: {}", fault.message);
+        assert!(began.elapsed() < Duration::from_secs(10), "{name}: {:?}", began.elapsed());
+    }
+}

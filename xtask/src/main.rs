@@ -76,6 +76,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 fn test(filter: &[String]) -> Result<()> {
+    install_gnugo();
     build_guests()?;
     if filter.is_empty() {
         let guests = target()?.join("guests-native");
@@ -86,6 +87,24 @@ fn test(filter: &[String]) -> Result<()> {
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
     }
     whole_system(filter, "default")
+}
+
+/// GNU Go, the opponent of the env `go`: from the system's packages, where that may be. Without it the games are skipped.
+fn install_gnugo() {
+    if Path::new("/usr/games/gnugo").exists() {
+        return;
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null());
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let install = ["install", "--yes", "--no-install-recommends", "gnugo"];
+    if !(apt(&install) || apt(&["update"]) && apt(&install)) {
+        eprintln!(
+            "xtask: GNU Go is not installed and could not be (apt-get install gnugo): the games of Go ARE SKIPPED"
+        );
+    }
 }
 
 /// The slab's handshake under loom: a workspace of its own, because loom's dependencies would switch features on in the

@@ -159,7 +159,11 @@ impl Report {
     /// A grant a line, with what it means for the next run.
     fn granted(&self) -> String {
         let line = |grant: &Grant| {
-            let remark = if grant.is_reproducible() { "what is in it is an input too" } else { "not reproducible" };
+            let remark = match grant {
+                Grant::Dir { .. } => "what is in it is an input too",
+                Grant::Lease { .. } => "the config has the port",
+                _ => "not reproducible",
+            };
             format!("{} ({remark})", escape_line(&grant.to_string()))
         };
         self.grants.iter().map(line).collect::<Vec<_>>().join(&format!("\n{:14}", ""))

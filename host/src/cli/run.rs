@@ -103,6 +103,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     fuel: Option<u64>,
 
+    /// Start an env anew, with its services, after so many episodes: simulators leak [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    recycle_after: Option<u64>,
+
     /// Draw env 0 as it stands at the end: FILE.png, or FILE.txt for an env that renders text
     #[arg(long, value_name = "FILE.png")]
     render: Option<PathBuf>,
@@ -249,7 +253,10 @@ impl Run {
         if let Some(steps) = self.max_episode_steps {
             builder = builder.max_episode_steps(steps);
         }
-        let builder = self.granting.give(builder)?;
+        if let Some(episodes) = self.recycle_after {
+            builder = builder.recycle_after(episodes);
+        }
+        let builder = self.granting.give(builder)?.temporary(std::env::temp_dir());
         Ok(if self.no_cache { builder } else { with_cache(builder) })
     }
 }
@@ -339,6 +346,12 @@ fn print_logs(envs: &VecEnv) {
         for line in log.text().lines() {
             text.push_str(&format!("[env {env}] {}\n", escape(line)));
         }
+        for line in envs.services_log(env).unwrap_or_default().lines() {
+            text.push_str(&format!("[env {env}] [service] {}\n", escape(line)));
+        }
+    }
+    for line in envs.run_services_log().unwrap_or_default().lines() {
+        text.push_str(&format!("[run] [service] {}\n", escape(line)));
     }
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Access, Grant, Grants, SHOWN_MAX, plain, refuse};
-use crate::cage::broker::Rights;
+use super::{Access, Beside, Grant, Grants, SHOWN_MAX, plain, refuse};
 use crate::control::{Granted, GrantedDirectory};
 use crate::error::UsageError;
 
@@ -81,8 +80,8 @@ pub(crate) struct Opened {
     pub(crate) granted: Granted,
     /// The directories, in the order of [`Granted::directories`].
     pub(crate) directories: Vec<OwnedFd>,
-    /// What the broker is told of them.
-    pub(crate) rights: Rights,
+    /// What is made of them for each env: sockets, ports, processes.
+    pub(crate) beside: Beside,
 }
 
 impl Grants {
@@ -95,7 +94,6 @@ impl Grants {
         let protected = resolved(protected);
         let (mut grants, mut opened) = (Vec::new(), Vec::new());
         let mut granted = Granted::default();
-        let mut rights = Rights::default();
         for grant in self {
             match grant {
                 Grant::Dir { host, guest, access } => {
@@ -104,9 +102,8 @@ impl Grants {
                 }
                 Grant::RealClock => granted.real_clock = true,
                 Grant::RealRandom => granted.real_random = true,
-                Grant::TcpConnect { host, port } => rights.connect.push((host.clone(), *port)),
-                Grant::TcpListen { at } => rights.listen.push(*at),
-                Grant::Udp { peer } => rights.udp.push(*peer),
+                // Sockets, ports and processes are made for each env: what they will be was checked.
+                _ => {}
             }
         }
         check_nesting(opened.iter().map(|(grant, _)| grant))?;
@@ -122,8 +119,10 @@ impl Grants {
         }
         grants.extend(granted.real_clock.then_some(Grant::RealClock));
         grants.extend(granted.real_random.then_some(Grant::RealRandom));
-        grants.extend(self.iter().filter(|grant| grant.is_socket()).cloned());
-        Ok(Opened { grants: Grants(grants), granted, directories, rights })
+        let made = |grant: &&Grant| grant.is_socket() || matches!(grant, Grant::Lease { .. } | Grant::Service(_));
+        grants.extend(self.iter().filter(made).cloned());
+        let grants = Grants { each: grants, config: self.config.clone() };
+        Ok(Opened { beside: self.beside()?, grants, granted, directories })
     }
 }
 

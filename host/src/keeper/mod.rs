@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, getpid, getppid, pidfd_open};
 use crate::cage::process;
 use crate::control::{self, BUILD, FromWorker, Received};
 use crate::lease::{self, LeaseSpec, Taken};
-use crate::service::{FromKeeper, Ready, Service, ServiceExit, ToKeeper};
+use crate::service::{FromKeeper, Ready, Service, ToKeeper};
 use tree::{Output, Running};
 
 /// Exit status when the host or the system was not as a keeper must find them; the message is in the log.
@@ -182,14 +182,12 @@ impl Keeper {
                 Ready::Tcp { ip, port } => {
                     (ready::listens(*ip, *port), format!("nobody listens on port {port} of {ip}"))
                 }
-                Ready::Line(text) => (self.running[index].line_seen, format!("it has not printed `{text}`")),
+                Ready::Line(text) => {
+                    (self.running[index].line_seen, format!("it has not printed a line like `{text}`"))
+                }
             };
             if let Some(exit) = self.running[index].exit {
-                let how = match exit {
-                    ServiceExit::Code(code) => format!("ended with status {code}"),
-                    ServiceExit::Signal(signal) => format!("was killed by signal {signal}"),
-                };
-                return Err(format!("it {how} before it was ready"));
+                return Err(format!("it {exit} before it was ready"));
             }
             if ready {
                 return Ok(());

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use regex::Regex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -24,9 +25,6 @@ use crate::service::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Work
 
 /// Bytes of a line of output that stay together. A longer one is cut into lines.
 const LINE_BYTES_MAX: usize = 2048;
-
-/// Names tried for a private folder: one that is taken was left by a keeper of this id that was killed.
-const FOLDER_NAMES_MAX: u32 = 1000;
 
 /// Reads of 16 KiB that empty a pipe.
 const OUTPUT_READS: u32 = 4;
@@ -42,6 +40,7 @@ pub(super) struct Running {
     pub(super) exit: Option<ServiceExit>,
     /// A line that its readiness waits for was printed.
     pub(super) line_seen: bool,
+    line: Option<Regex>,
     pid: Pid,
     told: bool,
     folder: Option<PathBuf>,
@@ -62,6 +61,10 @@ impl Keeper {
         descriptors: &mut impl Iterator<Item = OwnedFd>,
     ) -> Result<usize, String> {
         let (program, arguments) = service.command.split_first().ok_or("its command is empty")?;
+        let line = match &service.ready {
+            Ready::Line(line) => Some(Regex::new(line).map_err(|error| error.to_string())?),
+            _ => None,
+        };
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(service.env.iter().map(|(name, value)| (name, value)));
         let index = self.running.len();
@@ -88,8 +91,9 @@ impl Keeper {
         }
         process::die_with_this_process(&mut command);
         let folder = match &service.workdir {
-            Workdir::Private { parent } => {
-                Some(private_folder(parent).map_err(|error| format!("a folder in {}: {error}", parent.display()))?)
+            Workdir::Private { folder } => {
+                private_folder(folder).map_err(|error| format!("the folder {}: {error}", folder.display()))?;
+                Some(folder.clone())
             }
             Workdir::Path(_) | Workdir::Inherit => None,
         };
@@ -108,7 +112,7 @@ impl Keeper {
             }
         };
         self.outputs.extend(pipes);
-        self.running.push(Running { service, pidfd, exit: None, line_seen: false, pid, told: false, folder });
+        self.running.push(Running { service, pidfd, exit: None, line_seen: false, line, pid, told: false, folder });
         Ok(index)
     }
 
@@ -213,9 +217,7 @@ impl Running {
     /// A line that it printed: to the log, unless that is full.
     fn keep(&mut self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        if let Ready::Line(expected) = &self.service.ready {
-            self.line_seen |= text.contains(expected.as_str());
-        }
+        self.line_seen |= self.line.as_ref().is_some_and(|expected| expected.is_match(&text));
         let line = format!("{}: {text}\n", self.service.name);
         let stderr = io::stderr();
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -227,16 +229,17 @@ impl Running {
     }
 }
 
-/// A new folder that nobody else may enter.
-fn private_folder(parent: &Path) -> io::Result<PathBuf> {
-    for number in 0..FOLDER_NAMES_MAX {
-        let path = parent.join(format!("rollcage-{}-{number}", std::process::id()));
-        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return other.map(|()| path),
+/// A new folder that nobody else may enter. One of this name was left by a keeper that was killed, of a host with the same
+/// process id: it goes, if it is this user's to remove.
+fn private_folder(path: &Path) -> io::Result<()> {
+    let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_dir_all(path)?;
+            make()
         }
+        other => other,
     }
-    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 fn remove(folder: Option<&Path>) {

@@ -27,7 +27,7 @@ impl Slot {
         let index = self.index;
         let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
         // An instance that is still coming up after a fault is waited for.
-        while matches!(self.phase, Phase::Starting { .. }) {
+        while matches!(self.phase, Phase::Keeping { .. } | Phase::Starting { .. }) {
             self.op = Some(Op::Start);
             self.advance(wait::SLICE, Spin::None, terms, batch, faults);
             if let Some(error) = self.take_error() {

@@ -122,6 +122,10 @@ impl Slot {
         backtrace: Vec<String>,
         faults: &mut FaultLog,
     ) -> Fault {
+        self.hear_ended_services();
+        let message = std::mem::take(&mut self.ended_services)
+            .into_iter()
+            .fold(message, |message, ended| format!("{message} ({ended})"));
         let mut fault = self.bare_fault(kind, message);
         fault.backtrace = backtrace;
         if let Some(child) = &self.child {
@@ -158,6 +162,7 @@ impl Slot {
     /// The episode ends here, by itself or because the caller wants another.
     pub(super) fn end_episode(&mut self) {
         self.ended = true;
+        self.played += 1;
         self.episode += 1;
         self.step = 0;
         self.episode_return = 0.0;

@@ -19,15 +19,26 @@ use super::ill::{end_of, guest_fault, name_of};
 use super::{Phase, Slot, Terms};
 
 impl Slot {
-    /// Starts a worker for the next instance number.
+    /// Starts the next instance number: with ports and services of its own first, where it has some.
     pub(super) fn start_instance(&mut self, terms: &Terms) -> Result<(), Error> {
+        self.instance += u32::from(self.started);
+        self.started = true;
+        self.fresh = true;
+        self.ended = true;
+        self.played = 0;
+        self.digest = InstanceDigest::new();
+        if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms) }
+    }
+
+    /// Starts the worker of an instance.
+    pub(super) fn start_worker(&mut self, terms: &Terms) -> Result<(), Error> {
         let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
         let job = Job::Env(EnvJob {
             cage: terms.cage,
             engine: terms.prepared.engine,
             interface: terms.prepared.description.interface.clone(),
             plugin_sha256: terms.prepared.plugin.sha256(),
-            config: self.config.to_string(),
+            config: self.config.canonical.clone(),
             memory_bytes: terms.limits.memory_bytes,
             fuel_per_step: terms.limits.fuel_per_step,
             clock_step: terms.limits.clock_step,
@@ -37,7 +48,12 @@ impl Slot {
         let theirs = match terms.granted.sockets {
             None => None,
             Some(_) => {
-                let rights = Rights { handed: self.handed.clone(), ..terms.rights.clone() };
+                let rights = Rights {
+                    handed: self.handed.clone(),
+                    names: terms.names.clone(),
+                    count_max: terms.limits.sockets as usize,
+                    ..terms.beside.rights_for(&self.scene(terms))?
+                };
                 let seat = broker::seat(rights, self.refusals.clone());
                 let (seat, theirs) = seat.map_err(Error::system("starting the broker"))?;
                 self.seat = Some(seat);
@@ -50,11 +66,6 @@ impl Slot {
         let title = format!("env {}", self.index);
         let child = start::worker(&terms.program, &title, Some(slab), log, &job, &descriptors)?;
         self.child = Some(child);
-        self.instance += u32::from(self.started);
-        self.started = true;
-        self.fresh = true;
-        self.ended = true;
-        self.digest = InstanceDigest::new();
         self.phase = Phase::Starting {
             deadline: Instant::now() + terms.limits.start_timeout,
             introduction: Introduction::default(),
@@ -87,6 +98,14 @@ impl Slot {
         }
         if let Err(error) = self.start_instance(terms) {
             self.give_up(error);
+        }
+    }
+
+    /// Listens to whoever an instance that is starting waits for.
+    pub(super) fn hear(&mut self, patience: Duration, terms: &Terms) -> Started {
+        match self.phase {
+            Phase::Keeping { deadline } => self.hear_keeper(deadline, patience, terms),
+            _ => self.hear_start(patience, terms),
         }
     }
 
@@ -219,6 +238,8 @@ impl Slot {
 /// What listening to a starting worker brought.
 pub(super) enum Started {
     NotYet,
+    /// Ports and services are there, or another of them is waited for.
+    Kept,
     Ready,
     /// The caller's fault, not the env's.
     Refused(Error),

@@ -7,24 +7,30 @@
 mod converse;
 mod ill;
 mod instance;
+mod kept;
 mod turn;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::autoreset::{Autoreset, Turn};
 use crate::batch::{Batch, Steps, Strides, View};
-use crate::cage::broker::{self, Refused, Rights};
+use crate::cage::broker::{self, Names, Refused};
 use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
+use crate::config::CompleteConfig;
 use crate::control::{Cage, Granted};
 use crate::digest::{self, Digest, InstanceDigest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
+use crate::grant::Beside;
+use crate::lease::LeaseSpec;
 use crate::limits::Limits;
 use crate::plugin::Prepared;
+use crate::service::Keeper;
 use crate::slab::{Command, HostSlab, Request};
 use crate::space::Layout;
 use crate::spec::Spec;
@@ -32,6 +38,7 @@ use crate::start::Introduction;
 use crate::wait::{self, Spin};
 
 use instance::Started;
+pub(crate) use kept::keep_the_run;
 use turn::Look;
 
 /// What all envs of a `VecEnv` have in common.
@@ -51,8 +58,14 @@ pub(crate) struct Terms {
     /// What of the outside every env has, and the descriptors of the directories in it, in order.
     pub(crate) granted: Granted,
     pub(crate) directories: Vec<std::os::fd::OwnedFd>,
-    /// What of the network every env may have.
-    pub(crate) rights: Rights,
+    /// Ports, processes and sockets of each env, before it is known which.
+    pub(crate) beside: Beside,
+    /// Ports of the run, once its keeper holds them.
+    pub(crate) shared: Vec<(LeaseSpec, u16)>,
+    /// What granted names are.
+    pub(crate) names: Names,
+    /// After how many episodes an instance is ended at a reset.
+    pub(crate) recycle_after: Option<u64>,
     /// What the first worker's `create` returned; none before it.
     pub(crate) shape: Option<Shape>,
 }
@@ -75,6 +88,8 @@ impl Terms {
 enum Phase {
     /// No worker: killed and reaped.
     Down,
+    /// The keeper was asked for ports or services; no worker yet.
+    Keeping { deadline: Instant },
     /// Spawned; `Ready` has not come.
     Starting { deadline: Instant, introduction: Introduction },
     /// The last answer is accepted.
@@ -129,10 +144,22 @@ pub(crate) enum Progress {
 /// One env.
 pub(crate) struct Slot {
     index: u32,
-    config: Arc<str>,
+    config: CompleteConfig,
+    /// The config as it was given, if it has leases in it: their ports are put in when they are taken.
+    template: Option<Value>,
     base_seed: u64,
     phase: Phase,
     child: Option<Child>,
+    /// Holds the env's ports, and runs its services.
+    keeper: Option<Keeper>,
+    /// The env's ports.
+    ports: Vec<(LeaseSpec, u16)>,
+    /// Services of the running instance that have ended by themselves.
+    ended_services: Vec<String>,
+    /// Episodes that the running instance has played.
+    played: u64,
+    /// An instance was ended while an answer was entered: what is under way goes on with the next one.
+    recycled: bool,
     /// The worker's place at the broker's, if it may have sockets.
     seat: Option<broker::Seat>,
     refusals: broker::Refusals,
@@ -174,13 +201,19 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(index: u32, config: Arc<str>, base_seed: u64) -> Slot {
+    pub(crate) fn new(index: u32, config: CompleteConfig, template: Option<Value>, base_seed: u64) -> Slot {
         Slot {
             index,
             config,
+            template,
             base_seed,
             phase: Phase::Down,
             child: None,
+            keeper: None,
+            ports: Vec::new(),
+            ended_services: Vec::new(),
+            played: 0,
+            recycled: false,
             seat: None,
             refusals: broker::Refusals::default(),
             handed: broker::Handed::default(),
@@ -258,9 +291,12 @@ impl Slot {
             Turn::Step(command) => {
                 self.action.clear();
                 self.action.extend_from_slice(action);
-                self.op = Some(Op::Step(command));
+                // An instance that ends with its episode is not asked to reset in the same turn.
+                let last = self.played + 1 >= terms.recycle_after.unwrap_or(u64::MAX);
+                self.op = Some(Op::Step(if last { Command::Step } else { command }));
             }
             Turn::Reset | Turn::Refuse => {
+                self.recycle_if_due(terms);
                 self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
             }
         }
@@ -288,6 +324,7 @@ impl Slot {
             self.base_seed = seed;
         }
         let options = options.or_else(|| self.reset_options.take());
+        self.recycle_if_due(terms);
         self.op = Some(Op::Reset(ResetOp { seed, options, asked: false }));
         self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
     }
@@ -334,8 +371,9 @@ impl Slot {
         while let Some(op) = &self.op {
             match &self.phase {
                 Phase::Down => self.restart(terms, batch),
-                Phase::Starting { .. } => match self.hear_start(patience, terms) {
+                Phase::Keeping { .. } | Phase::Starting { .. } => match self.hear(patience, terms) {
                     Started::NotYet => return Progress::Waiting,
+                    Started::Kept => {}
                     Started::Ready => {
                         self.phase = Phase::Idle;
                         if matches!(self.op, Some(Op::Start)) {
@@ -454,7 +492,8 @@ impl Slot {
         if let Some(before) = self.before_added_reset {
             return before;
         }
-        let running = self.child.is_some().then(|| (self.instance, self.digest.digest()));
+        let running = !matches!(self.phase, Phase::Down);
+        let running = running.then(|| (self.instance, self.digest.digest()));
         digest::env_digest(self.finished.iter().copied().chain(running))
     }
 
@@ -477,10 +516,33 @@ impl Slot {
         self.handed.add(peer, connection);
     }
 
-    /// Kills the worker without waiting for its end.
+    /// The env's config: of the running instance, or as it was checked.
+    pub(crate) fn config(&self) -> &CompleteConfig {
+        &self.config
+    }
+
+    /// What its services printed.
+    pub(crate) fn services_log(&self) -> Option<String> {
+        self.keeper.as_ref().map(Keeper::log)
+    }
+
+    /// The process id of its keeper, if it has one.
+    pub(crate) fn keeper_pid(&self) -> Option<u32> {
+        self.keeper.as_ref().map(Keeper::pid)
+    }
+
+    /// Its ports.
+    pub(crate) fn ports(&self) -> &[(LeaseSpec, u16)] {
+        &self.ports
+    }
+
+    /// Kills the worker and tells its services to end, without waiting for either.
     pub(crate) fn kill(&self) {
         if let Some(child) = &self.child {
             child.kill();
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.ask_end();
         }
     }
 
@@ -489,6 +551,8 @@ impl Slot {
         if self.child.is_some() {
             self.stop();
         }
+        // Its services are ended and its ports free when this returns.
+        self.keeper = None;
         self.op = None;
     }
 }

@@ -162,6 +162,8 @@ impl Slot {
             Some(Op::Start) | None => Ok(()),
         };
         match accepted {
+            // Ended by a planned restart: its reset is the next instance's.
+            Ok(()) if std::mem::take(&mut self.recycled) => {}
             Ok(()) => self.op = None,
             Err(Rejected::Ill((kind, message, backtrace))) => {
                 self.phase = Phase::Busy(busy);
@@ -189,7 +191,7 @@ impl Slot {
             return Err(self.rejection(answer.status)?);
         }
         self.step_answered(&answer, busy, terms, batch)?;
-        if matches!(self.op, Some(Op::Reset(_))) {
+        if matches!(self.op, Some(Op::Reset(_))) && !self.recycled {
             self.accept_reset(answer, busy, terms, batch)?;
         }
         Ok(())
@@ -225,6 +227,16 @@ impl Slot {
                 self.reset_options = None;
             }
             self.op = Some(Op::Reset(ResetOp { seed: None, options: busy.options.clone(), asked: true }));
+        } else if self.ended
+            && terms.autoreset.resets_at_once()
+            && terms.recycle_after.is_some_and(|episodes| self.played >= episodes)
+        {
+            // The worker was not asked to reset: the next instance is, within the same call.
+            batch.keep_final(row);
+            self.before_added_reset = Some(self.digest());
+            self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
+            self.recycled = true;
+            self.recycle_if_due(terms);
         }
         Ok(())
     }

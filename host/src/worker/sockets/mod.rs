@@ -430,9 +430,9 @@ fn theirs<T: 'static, U: 'static>(resource: Resource<T>) -> Resource<U> {
     Resource::new_own(resource.rep())
 }
 
-/// Whether an address means somebody that can be connected to: not this machine by accident, not many, and no IPv4 address
-/// in disguise.
+/// Whether an address can be connected to at all: a port, not nobody's address, and no IPv4 address in disguise. Whether it
+/// may be is the broker's to say.
 fn is_peer(address: SocketAddr) -> bool {
     let ip = address.ip();
-    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip.to_canonical() == ip
+    address.port() != 0 && !ip.is_unspecified() && ip.to_canonical() == ip
 }

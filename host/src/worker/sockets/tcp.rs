@@ -29,6 +29,9 @@ const BACKLOG: u32 = 128;
 /// Bytes of the system's buffers, as a guest is told them: what it sets is advice that nobody takes.
 const BUFFER_BYTES: u64 = 64 * 1024;
 
+/// The system's hop limit.
+const HOPS: u8 = 64;
+
 /// How long a stream that is dropped waits for its last bytes to be taken.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -365,15 +368,20 @@ impl HostTcpSocket for Guest {
     }
 
     fn hop_limit(&mut self, socket: Resource<TcpSocket>) -> SocketResult<u8> {
-        Ok(self.tcp(&socket)?.options.hop_limit.unwrap_or(64))
+        Ok(self.tcp(&socket)?.options.hop_limit.unwrap_or(HOPS))
     }
 
     fn set_hop_limit(&mut self, socket: Resource<TcpSocket>, value: u8) -> SocketResult<()> {
-        if value == 0 {
-            return Err(ErrorCode::InvalidArgument.into());
+        let tcp = self.tcp(&socket)?;
+        match value {
+            0 => Err(ErrorCode::InvalidArgument.into()),
+            // What it is already: many programs set the default.
+            value if value == tcp.options.hop_limit.unwrap_or(HOPS) => Ok(()),
+            value => {
+                tcp.options()?.hop_limit = Some(value);
+                Ok(())
+            }
         }
-        self.tcp(&socket)?.options()?.hop_limit = Some(value);
-        Ok(())
     }
 
     fn receive_buffer_size(&mut self, socket: Resource<TcpSocket>) -> SocketResult<u64> {

@@ -1,0 +1,194 @@
+//! What stands beside an instance: its ports are taken and its services started before its worker is; and it is ended with
+//! them when it has played its episodes.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, UsageError};
+use crate::fault::FaultKind;
+use crate::grant::{Per, Scene, inject};
+use crate::lease::LeaseSpec;
+use crate::service::{FromKeeper, Keeper, Service, Told};
+
+use super::instance::Started;
+use super::{Phase, Slot, Terms};
+
+/// How long ports may take to come free.
+pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a keeper gets on top of the times it was given.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes of a service's log that an error shows.
+const LOG_SHOWN_BYTES: usize = 1024;
+
+impl Slot {
+    /// What placeholders stand for now.
+    pub(super) fn scene(&self, terms: &Terms) -> Scene {
+        let ports = terms.shared.iter().chain(&self.ports).cloned().collect();
+        Scene { ports, env: Some((self.index, self.instance)), seed: self.first_seed() }
+    }
+
+    /// Asks for ports, if there are none yet, or for services.
+    pub(super) fn begin_keeping(&mut self, terms: &Terms) -> Result<(), Error> {
+        self.ended_services.clear();
+        // One that was killed has let its ports go, and its services are gone with it.
+        while let Some(keeper) = &self.keeper {
+            match keeper.listen(Duration::ZERO) {
+                Told::Gone(_) => self.keeper = None,
+                Told::Message(_) => {}
+                Told::Nothing => return self.ask_services(terms),
+            }
+        }
+        let mut keeper = Keeper::start(Some(&terms.program))?;
+        self.ports.clear();
+        if terms.beside.leases.is_empty() {
+            self.keeper = Some(keeper);
+            return self.ask_services(terms);
+        }
+        keeper.ask_hold(&terms.beside.leases, LEASE_TIMEOUT)?;
+        self.phase = Phase::Keeping { deadline: Instant::now() + LEASE_TIMEOUT + GRACE };
+        self.keeper = Some(keeper);
+        Ok(())
+    }
+
+    /// Has the services of this instance started; if there are none, its worker.
+    fn ask_services(&mut self, terms: &Terms) -> Result<(), Error> {
+        let services = terms.beside.services_for(&self.scene(terms), Per::Env)?;
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        if services.is_empty() {
+            return self.start_worker(terms);
+        }
+        let patience = keeper.end_timeout() + services.iter().map(|service| service.ready_timeout).sum::<Duration>();
+        keeper.ask_serve(&services, &[])?;
+        self.phase = Phase::Keeping { deadline: Instant::now() + patience + GRACE };
+        Ok(())
+    }
+
+    /// Listens to the keeper of an instance that is starting.
+    pub(super) fn hear_keeper(&mut self, deadline: Instant, patience: Duration, terms: &Terms) -> Started {
+        let Some(keeper) = &self.keeper else { return Started::fault(FaultKind::Exited, "no keeper") };
+        let patience = patience.min(deadline.saturating_duration_since(Instant::now()));
+        let next = match keeper.listen(patience) {
+            Told::Message(FromKeeper::Held { ports }) if ports.len() == terms.beside.leases.len() => {
+                self.ports = terms.beside.leases.iter().cloned().zip(ports).collect();
+                self.put_ports_in(terms).and_then(|()| self.ask_services(terms))
+            }
+            Told::Message(FromKeeper::Serving) => self.start_worker(terms),
+            // Not of this instance.
+            Told::Message(FromKeeper::ServiceEnded { .. }) => Ok(()),
+            Told::Message(FromKeeper::Exhausted(why)) => Err(exhausted(why)),
+            Told::Message(FromKeeper::ServiceFailed { name, why }) => Err(service_failed(keeper, &name, &why)),
+            Told::Message(FromKeeper::Held { .. }) => Err(broken("it answered for other leases".to_owned())),
+            Told::Gone(why) => {
+                self.keeper = None;
+                return Started::fault(FaultKind::CreateFailed, &why);
+            }
+            Told::Nothing if Instant::now() >= deadline => Err(broken("it did not answer in time".to_owned())),
+            Told::Nothing => return Started::NotYet,
+        };
+        match next {
+            Ok(()) => Started::Kept,
+            // What cannot be had at the start is the operator's to see to; later it is what this instance met.
+            Err(error) if self.instance == 0 => Started::Refused(error),
+            Err(error) => Started::fault(FaultKind::CreateFailed, &error.to_string()),
+        }
+    }
+
+    /// Puts the ports into the config.
+    fn put_ports_in(&mut self, terms: &Terms) -> Result<(), Error> {
+        if let Some(template) = &self.template {
+            let mut config = template.clone();
+            inject(&mut config, &self.scene(terms).ports)?;
+            self.config = terms.prepared.schema.complete(config, terms.prepared.plugin.name())?;
+        }
+        Ok(())
+    }
+
+    /// Hears which services have ended by themselves, to be told with a fault.
+    pub(super) fn hear_ended_services(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        loop {
+            match keeper.listen(Duration::ZERO) {
+                Told::Message(FromKeeper::ServiceEnded { name, exit }) => {
+                    self.ended_services.push(format!("its service `{name}` {exit}"));
+                }
+                Told::Message(_) => {}
+                Told::Gone(why) => {
+                    self.ended_services.push(why);
+                    self.keeper = None;
+                    return;
+                }
+                Told::Nothing => return,
+            }
+        }
+    }
+
+    /// Ends an instance that has played its episodes and starts the next one, which what is under way goes on with.
+    pub(super) fn recycle_if_due(&mut self, terms: &Terms) {
+        let due = terms.recycle_after.is_some_and(|episodes| self.played >= episodes);
+        if !(due && self.ended && matches!(self.phase, Phase::Idle)) {
+            return;
+        }
+        self.digest.recycled();
+        let deadline = Instant::now() + terms.limits.close_timeout;
+        if self.begin_close(deadline) {
+            self.wait_closed(deadline);
+        }
+        self.stop();
+        if let Err(error) = self.start_instance(terms) {
+            self.give_up(error);
+        }
+    }
+}
+
+/// What all envs of a run share: takes its ports and starts its services. None: there are none.
+pub(crate) fn keep_the_run(
+    terms: &mut Terms,
+    seed: u64,
+    interrupt: &std::sync::atomic::AtomicBool,
+) -> Result<Option<Keeper>, Error> {
+    if !terms.beside.run_is_kept() {
+        return Ok(None);
+    }
+    let mut keeper = Keeper::start(Some(&terms.program))?;
+    let leases: Vec<LeaseSpec> = terms.beside.run_leases.clone();
+    if !leases.is_empty() {
+        let ports = keeper.hold(&leases, LEASE_TIMEOUT, Some(interrupt))?;
+        terms.shared = leases.into_iter().zip(ports).collect();
+    }
+    let scene = Scene { ports: terms.shared.clone(), env: None, seed };
+    let services: Vec<Service> = terms.beside.services_for(&scene, Per::Run)?;
+    if !services.is_empty()
+        && let Err((name, why)) = keeper.serve(&services, &[], Some(interrupt))?
+    {
+        return Err(service_failed(&keeper, &name, &why));
+    }
+    Ok(Some(keeper))
+}
+
+fn exhausted(why: String) -> Error {
+    Error::system("taking leases")(std::io::Error::new(std::io::ErrorKind::AddrInUse, why))
+}
+
+fn broken(why: String) -> Error {
+    Error::system("asking the keeper")(std::io::Error::other(why))
+}
+
+/// A service that does not come up: why, and the last that it printed.
+fn service_failed(keeper: &Keeper, name: &str, why: &str) -> Error {
+    let log = keeper.log();
+    let mut from = log.len().saturating_sub(LOG_SHOWN_BYTES);
+    while !log.is_char_boundary(from) {
+        from += 1;
+    }
+    let error = UsageError::new(format!("service `{name}`: {}", crate::text::escape_line(why)));
+    log[from..]
+        .lines()
+        .rev()
+        .take(5)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .fold(error, |error, line| error.hint(format!("it printed: {}", crate::text::escape_line(line))))
+        .into()
+}

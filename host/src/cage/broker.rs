@@ -754,3 +754,153 @@ fn why(error: Errno) -> SocketRefusal {
         _ => SocketRefusal::Unknown,
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A worker's side of the conversation.
+    struct Asker {
+        _seat: Seat,
+        socket: OwnedFd,
+        refusals: Refusals,
+    }
+
+    impl Asker {
+        fn with(rights: Rights) -> Asker {
+            let refusals = Refusals::default();
+            let (seat, socket) = seat(rights, refusals.clone()).unwrap();
+            Asker { _seat: seat, socket, refusals }
+        }
+
+        fn say(&self, message: &ToBroker) {
+            control::send(self.socket.as_fd(), message, &[], SendFlags::empty()).unwrap();
+        }
+
+        /// The next answer; none: the broker has hung up.
+        fn hear(&self) -> Option<(FromBroker, Vec<OwnedFd>)> {
+            match control::receive(self.socket.as_fd(), RecvFlags::empty()).unwrap() {
+                Received::Message(message, descriptors) => Some((message, descriptors)),
+                Received::Closed => None,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn connect(&self, to: SocketAddr) -> Option<(FromBroker, Vec<OwnedFd>)> {
+            self.say(&ToBroker::Connect { id: 7, to, options: SocketOptions::default() });
+            self.hear()
+        }
+    }
+
+    fn refused(answer: Option<(FromBroker, Vec<OwnedFd>)>) -> SocketRefusal {
+        match answer {
+            Some((FromBroker::Refused { id: 7, why }, descriptors)) if descriptors.is_empty() => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rights(connect: Vec<(Host, u16)>) -> Rights {
+        Rights { connect, count_max: 2, ..Rights::default() }
+    }
+
+    #[test]
+    fn rights_are_the_tables_and_numbers_the_brokers() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        let asker = Asker::with(rights(vec![(Host::Address(at.ip()), at.port())]));
+        for other in ["127.0.0.2", "0.0.0.0", "::1", "::ffff:127.0.0.1", "169.254.169.254"] {
+            let to = SocketAddr::new(other.parse().unwrap(), at.port());
+            assert_eq!(refused(asker.connect(to)), SocketRefusal::Denied, "{to}");
+        }
+        let mut handles = Vec::new();
+        let mut sockets = Vec::new();
+        for _ in 0..2 {
+            let Some((FromBroker::Given { id: 7, sockets: told, .. }, descriptors)) = asker.connect(at) else {
+                panic!()
+            };
+            assert_eq!((told.len(), descriptors.len(), told[0].1), (1, 1, at));
+            handles.push(told[0].0);
+            sockets.extend(descriptors);
+        }
+        assert_eq!(refused(asker.connect(at)), SocketRefusal::TooMany);
+        // Numbers that are nobody's free nothing.
+        let wild = handles[0].wrapping_add(1000);
+        asker.say(&ToBroker::Closed { handle: wild });
+        assert_eq!(refused(asker.connect(at)), SocketRefusal::TooMany);
+        asker.say(&ToBroker::Closed { handle: handles[0] });
+        assert!(matches!(asker.connect(at), Some((FromBroker::Given { .. }, _))));
+        assert!(
+            asker
+                .refusals
+                .list()
+                .iter()
+                .any(|refused| refused.what == "tcp-connect 169.254.169.254:".to_owned() + &at.port().to_string())
+        );
+    }
+
+    #[test]
+    fn who_lies_is_not_listened_to() {
+        let lies: [fn(&Asker); 3] = [
+            |asker| assert!(rustix::net::send(&asker.socket, &[0xff; 100], SendFlags::empty()).is_ok()),
+            |asker| {
+                let message = ToBroker::Closed { handle: 1 };
+                control::send(asker.socket.as_fd(), &message, &[asker.socket.as_fd()], SendFlags::empty()).unwrap();
+            },
+            |asker| {
+                // More than can be under way: the port is nobody's who answers.
+                let to = SocketAddr::new("192.0.2.1".parse().unwrap(), 9);
+                for id in 0..=u32::try_from(REQUESTS_MAX).unwrap() {
+                    let request = ToBroker::Connect { id, to, options: SocketOptions::default() };
+                    if control::send(asker.socket.as_fd(), &request, &[], SendFlags::empty()).is_err() {
+                        return;
+                    }
+                }
+            },
+        ];
+        for (number, lie) in lies.into_iter().enumerate() {
+            let asker = Asker::with(Rights {
+                count_max: 1000,
+                ..rights(vec![(Host::Address("192.0.2.1".parse().unwrap()), 9)])
+            });
+            lie(&asker);
+            // Whatever it was told before: the end comes.
+            while asker.hear().is_some() {}
+            assert!(
+                asker.refusals.list().iter().any(|refused| refused.what.ends_with("its sockets end here")),
+                "{number}"
+            );
+        }
+        // Others are answered as before.
+        let asker = Asker::with(rights(Vec::new()));
+        assert_eq!(refused(asker.connect("127.0.0.1:1".parse().unwrap())), SocketRefusal::Denied);
+    }
+
+    #[test]
+    fn a_name_means_for_a_whole_run_what_it_meant_at_first() {
+        let names = Names::default();
+        let granted = vec![(Host::Name("sim.example".to_owned()), 80)];
+        let rights = Rights { names: names.clone(), ..rights(granted) };
+        let request = Request::Resolve { id: 1, name: "Sim.Example".to_owned() };
+        assert_eq!(rights.names_missing(&request), ["sim.example"]);
+        let (first, second): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap());
+        names.pin("sim.example", &[first]);
+        // It resolves to something else the second time.
+        names.pin("sim.example", &[second]);
+        assert!(rights.names_missing(&request).is_empty());
+        assert!(rights.may_connect(SocketAddr::new(first, 80)));
+        assert!(!rights.may_connect(SocketAddr::new(second, 80)) && !rights.may_connect(SocketAddr::new(first, 81)));
+    }
+
+    #[test]
+    fn a_name_never_means_what_answers_on_the_wire_beside_us() {
+        for nobody in ["0.0.0.0", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            assert!(!is_somebody(nobody.parse().unwrap()), "{nobody}");
+        }
+        for somebody in ["127.0.0.1", "::1", "10.0.0.1", "192.0.2.1", "2001:db8::1"] {
+            assert!(is_somebody(somebody.parse().unwrap()), "{somebody}");
+        }
+    }
+}

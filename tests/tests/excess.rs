@@ -80,7 +80,8 @@ fn a_log_without_end_does_not_fill_the_host() {
             }
             let before = peak_kib();
             let fault = envs.step(&discrete(&[0])).unwrap().faults[0].clone().unwrap();
-            let grown = peak_kib() - before;
+            // The kernel's count is off by some pages, either way, until it sums up what each thread has counted.
+            let grown = peak_kib().saturating_sub(before);
             assert_eq!(fault.kind, FaultKind::StepTimeout);
             assert!(fault.log.len() <= LOG_BYTES_MAX);
             assert!(fault.log_dropped_bytes > 10_000_000, "{}", fault.log_dropped_bytes);

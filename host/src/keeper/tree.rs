@@ -15,9 +15,7 @@ use std::time::Instant;
 use regex::Regex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, kill_process_group, pidfd_open, pidfd_send_signal, wait,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, pidfd_open, pidfd_send_signal, wait};
 
 use super::{Keeper, SOON};
 use crate::cage::process;
@@ -122,11 +120,8 @@ impl Keeper {
         let patience = self.running.iter().map(|running| running.service.stop_timeout).max().unwrap_or_default();
         let kill_at = Instant::now() + patience;
         if self.reap() {
-            let groups = self.running.iter().filter(|running| running.exit.is_none());
-            for running in groups.filter(|running| running.service.stdio == ServiceStdio::Log) {
-                // Its leader is not reaped yet, so the group's number is its own.
-                let _ = kill_process_group(running.pid, Signal::TERM);
-            }
+            // Every member of its groups descends from here too: a signal to them as well would be a second one, which
+            // some programs take for impatience.
             strike(Signal::TERM, &mut HashSet::new());
         }
         let mut killed = HashSet::new();
@@ -251,24 +246,24 @@ fn remove(folder: Option<&Path>) {
 }
 
 /// Sends a signal to everything that descends from this process and was not met before. Returns how many there were.
-fn strike(signal: Signal, met: &mut HashSet<(Pid, Stat)>) -> usize {
+fn strike(signal: Signal, met: &mut HashSet<(Pid, u64)>) -> usize {
     let mut struck = 0;
     for (pid, stat) in descendants() {
-        // An orphan has another parent than before, and may be met twice.
-        if !met.insert((pid, stat)) {
+        if !met.insert((pid, stat.began)) {
             continue;
         }
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        // Between the look and the pidfd its parent may have reaped it, and the number be another's now.
-        if stat_of(pid) == Some(stat) && pidfd_send_signal(&pidfd, signal).is_ok() {
+        // Between the look and the pidfd its parent may have reaped it, and the number be another's now. Not so if its
+        // parent is another: that one was just struck.
+        if stat_of(pid).is_some_and(|now| now.began == stat.began) && pidfd_send_signal(&pidfd, signal).is_ok() {
             struck += 1;
         }
     }
     struck
 }
 
-/// What tells one process from another of the same number: its parent, and when it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What is known of a process: its parent, and when it began, which tells it from another of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     parent: i32,
     began: u64,
@@ -313,6 +308,8 @@ fn descendants() -> Vec<(Pid, Stat)> {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use std::time::Duration;
+
+    use rustix::process::kill_process_group;
 
     use super::*;
 

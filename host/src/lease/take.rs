@@ -123,8 +123,7 @@ fn holder_pid(port: u16) -> io::Result<Option<libc::pid_t>> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name_of(port).as_bytes())?)?;
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    #[expect(clippy::cast_possible_truncation, reason = "twelve bytes")]
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and the pointers are to values of the lengths that are told; the kernel writes no
     // more. Not rustix's `socket_peercred`: its pid is never 0, and the kernel's is, for another PID namespace.
     let got = unsafe {

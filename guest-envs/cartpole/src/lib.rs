@@ -11,9 +11,9 @@
 
 use std::f64::consts::PI;
 
+use rollcage_sdk::classic::{ResetBounds, single};
+use rollcage_sdk::draw::{corners, turned};
 use rollcage_sdk::prelude::*;
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 const GRAVITY: f64 = 9.8;
 const MASS_CART: f64 = 1.0;
@@ -31,27 +31,11 @@ const THETA_LIMIT: f64 = 12.0 * 2.0 * PI / 360.0;
 /// Metres at which the cart leaves its track.
 const X_LIMIT: f64 = 2.4;
 
-/// What can be configured.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Reward 0 for every step and -1 for the fall, as Sutton and Barto have it, instead of 1 for every step.
-    pub sutton_barto_reward: bool,
-}
-
-/// Reset options: the bounds between which the four numbers of the first state are drawn.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// The least.
-    pub low: f64,
-    /// The greatest.
-    pub high: f64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { low: -0.05, high: 0.05 }
+rollcage_sdk::config! {
+    /// What can be configured.
+    pub struct Config {
+        /// Reward 0 for every step and -1 for the fall, as Sutton and Barto have it, instead of 1 for every step.
+        pub sutton_barto_reward: bool = false,
     }
 }
 
@@ -65,7 +49,7 @@ pub struct CartPole {
 
 impl Environment for CartPole {
     type Config = Config;
-    type Options = Options;
+    type Options = ResetBounds;
     type ObservationSpace = BoxSpace<[f32; 4]>;
     type ActionSpace = Discrete;
     type InfoSpace = NoInfo;
@@ -88,13 +72,8 @@ impl Environment for CartPole {
             .reward_threshold(475.0)
     }
 
-    fn reset(&mut self, rng: &mut NumpyRng, Options { low, high }: Options) -> Result<View<Self>, EnvError> {
-        if low > high {
-            return Err(EnvError::invalid_options(format!("`low` ({low}) is greater than `high` ({high})")));
-        }
-        if !(high - low).is_finite() {
-            return Err(EnvError::invalid_options(format!("`low` ({low}) and `high` ({high}) are too far apart")));
-        }
+    fn reset(&mut self, rng: &mut NumpyRng, bounds: ResetBounds) -> Result<View<Self>, EnvError> {
+        let (low, high) = bounds.or(-0.05, 0.05)?;
         self.state = rng.uniform_array(low, high);
         Ok(View::new(self.observation()))
     }
@@ -121,18 +100,8 @@ impl Environment for CartPole {
         Ok(Step::new(self.observation(), reward).terminated(fallen))
     }
 
-    fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
-        Ok(self.picture().into_frame())
-    }
-}
-
-impl CartPole {
-    fn observation(&self) -> [f32; 4] {
-        self.state.map(single)
-    }
-
     /// 600 by 400 pixels: the track, the cart upon it, the pole and its axle.
-    fn picture(&self) -> Canvas {
+    fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         const SCALE: f64 = 600.0 / (X_LIMIT * 2.0);
         const TRACK: f64 = 300.0;
         const POLE_WIDTH: f64 = 10.0;
@@ -141,25 +110,19 @@ impl CartPole {
         let mut canvas = Canvas::new(600, 400, [255; 3]);
         let [x, _, theta, _] = self.state;
         let (cart, axle) = (x * SCALE + 300.0, TRACK - 7.5);
-        canvas.polygon(&rectangle(0.0, TRACK - 1.0, 600.0, TRACK), [0; 3]);
-        canvas.polygon(&rectangle(cart - 25.0, TRACK - 15.0, cart + 25.0, TRACK + 15.0), [0; 3]);
-        let upright = rectangle(-POLE_WIDTH / 2.0, POLE_WIDTH / 2.0 - POLE_LENGTH, POLE_WIDTH / 2.0, POLE_WIDTH / 2.0);
-        let leaning =
-            upright.map(|(x, y)| (cart + x * theta.cos() - y * theta.sin(), axle + x * theta.sin() + y * theta.cos()));
-        canvas.polygon(&leaning, [202, 152, 101]);
+        canvas.rectangle((0.0, TRACK - 1.0), (600.0, 1.0), [0; 3]);
+        canvas.rectangle((cart - 25.0, TRACK - 15.0), (50.0, 30.0), [0; 3]);
+        let upright = corners(-POLE_WIDTH / 2.0, POLE_WIDTH / 2.0 - POLE_LENGTH, POLE_WIDTH / 2.0, POLE_WIDTH / 2.0);
+        canvas.polygon(&turned(upright, theta, (cart, axle)), [202, 152, 101]);
         canvas.disc((cart, axle), POLE_WIDTH / 2.0, [129, 132, 203]);
-        canvas
+        Ok(canvas.into_frame())
     }
 }
 
-fn rectangle(left: f64, top: f64, right: f64, bottom: f64) -> [(f64, f64); 4] {
-    [(left, top), (right, top), (right, bottom), (left, bottom)]
-}
-
-/// What a policy sees of a number: 32 bits.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is meant, as numpy does it")]
-fn single(value: f64) -> f32 {
-    value as f32
+impl CartPole {
+    fn observation(&self) -> [f32; 4] {
+        self.state.map(single)
+    }
 }
 
 rollcage_sdk::export!(CartPole);

@@ -105,39 +105,50 @@ macro_rules! __export_component {
                     $crate::export::Slot::<$env>::describe(::std::env!("CARGO_PKG_VERSION"))
                 }
 
-                fn create(config: String) -> Result<raw::Spec, raw::CreateError> {
+                fn create(config: ::std::string::String) -> ::std::result::Result<raw::Spec, raw::CreateError> {
                     ENV.with(|env| env.create(&config))
                 }
 
-                fn reset(seed: Option<u64>, options: Option<String>) -> Result<raw::View, raw::EnvError> {
+                fn reset(
+                    seed: ::std::option::Option<u64>,
+                    options: ::std::option::Option<::std::string::String>,
+                ) -> ::std::result::Result<raw::View, raw::EnvError> {
                     ENV.with(|env| env.reset(seed, options.as_deref()))
                 }
 
-                fn step(action: Vec<u8>) -> Result<raw::Transition, raw::EnvError> {
+                fn step(action: ::std::vec::Vec<u8>) -> ::std::result::Result<raw::Transition, raw::EnvError> {
                     ENV.with(|env| env.step(&action))
                 }
 
-                fn step_many(actions: Vec<u8>, count: u32) -> raw::Transitions {
+                fn step_many(actions: ::std::vec::Vec<u8>, count: u32) -> raw::Transitions {
                     ENV.with(|env| env.step_many(&actions, count))
                 }
 
-                fn render(mode: raw::RenderMode) -> Result<raw::Frame, raw::EnvError> {
+                fn render(mode: raw::RenderMode) -> ::std::result::Result<raw::Frame, raw::EnvError> {
                     ENV.with(|env| env.render(mode))
                 }
 
-                fn reseed(seed: u64) -> Result<(), raw::EnvError> {
+                fn reseed(seed: u64) -> ::std::result::Result<(), raw::EnvError> {
                     ENV.with(|env| env.reseed(seed))
                 }
 
-                fn call(method: String, arguments: String) -> Result<String, raw::EnvError> {
+                fn call(
+                    method: ::std::string::String,
+                    arguments: ::std::string::String,
+                ) -> ::std::result::Result<::std::string::String, raw::EnvError> {
                     ENV.with(|env| env.call(&method, &arguments))
                 }
 
-                fn get_attribute(name: String) -> Result<String, raw::EnvError> {
+                fn get_attribute(
+                    name: ::std::string::String,
+                ) -> ::std::result::Result<::std::string::String, raw::EnvError> {
                     ENV.with(|env| env.get_attribute(&name))
                 }
 
-                fn set_attribute(name: String, value: String) -> Result<(), raw::EnvError> {
+                fn set_attribute(
+                    name: ::std::string::String,
+                    value: ::std::string::String,
+                ) -> ::std::result::Result<(), raw::EnvError> {
                     ENV.with(|env| env.set_attribute(&name, &value))
                 }
 

@@ -51,8 +51,13 @@
 //!
 //! # Layout
 //!
-//! [`space`] holds Gymnasium's spaces, [`rng`] numpy's generator, [`info`] what `info` may carry, [`draw`] a canvas for
-//! `render`, [`testing`] a way to play an env natively, [`raw`] the interface itself for who wants no help.
+//! [`space`] holds Gymnasium's spaces, [`rng`] numpy's generator, [`config!`] declares what can be configured, [`info`]
+//! what `info` may carry, [`draw`] is a canvas for `render`, [`classic`] what classic control shares, [`testing`] a way to
+//! play an env natively, [`raw`] the interface itself for who wants no help.
+
+// What `config!` writes names the crate as an author does; while rustdoc looks for examples, that is the built one.
+#[cfg(not(doctest))]
+extern crate self as rollcage_sdk;
 
 use std::fmt;
 
@@ -61,6 +66,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub mod classic;
+mod config;
 pub mod draw;
 mod element;
 pub mod error;
@@ -77,6 +84,8 @@ pub use error::{ConfigError, CreateError, EnvError};
 pub use info::{InfoFields, NoInfo};
 pub use raw::{Frame, Image, RenderMode, WantKind};
 pub use rng::NumpyRng;
+pub use schemars;
+pub use serde;
 pub use serde_json;
 pub use space::Space;
 
@@ -104,13 +113,13 @@ pub type Info<E> = <<E as Environment>::InfoSpace as InfoFields>::Value;
 /// or after an episode's end, and checks every action (and the action mask) before [`step`](Self::step) sees it. The host
 /// counts the time limit.
 pub trait Environment: Sized + 'static {
-    /// What can be configured: a struct that derives `serde::Deserialize` and `schemars::JsonSchema`, with
-    /// `#[serde(default, deny_unknown_fields)]`. Its doc comments, ranges and defaults are what `rollcage inspect` shows
+    /// What can be configured: [`NoConfig`], what [`config!`] declares, or a struct of the author's own that derives
+    /// `serde::Deserialize` and `schemars::JsonSchema`, with `#[serde(default, deny_unknown_fields)]`. Its doc comments, ranges and defaults are what `rollcage inspect` shows
     /// and what a config is checked against before [`create`](Self::create).
     type Config: DeserializeOwned + JsonSchema;
 
-    /// The options that [`reset`](Self::reset) understands, `Default` where none are given: [`NoOptions`], or a struct
-    /// that derives `serde::Deserialize` with `#[serde(default, deny_unknown_fields)]`.
+    /// The options that [`reset`](Self::reset) understands, `Default` where none are given: [`NoOptions`], what [`config!`]
+    /// declares, or a struct that derives `serde::Deserialize` with `#[serde(default, deny_unknown_fields)]`.
     type Options: DeserializeOwned + Default;
 
     /// The observation space's type.
@@ -166,8 +175,8 @@ pub trait Environment: Sized + 'static {
     /// [`EnvError::invalid_action`] leaves the env as it was.
     fn step(&mut self, rng: &mut NumpyRng, action: Action<Self>) -> Result<Step<Self>, EnvError>;
 
-    /// Which choices are open now, asked after every reset and step of an env whose spec is [`masked`](Spec::masked):
-    /// one `bool` per choice, for every Discrete leaf of the action space (n) and MultiDiscrete leaf (sum of nvec), in
+    /// Which choices are open now, asked after every reset and step of an env whose spec is [`masked`](Spec::masked) or
+    /// [`advised`](Spec::advised): one `bool` per choice, for every Discrete leaf of the action space (n) and MultiDiscrete leaf (sum of nvec), in
     /// order.
     fn action_mask(&self) -> Vec<bool> {
         Vec::new()
@@ -229,7 +238,7 @@ pub struct Spec<E: Environment> {
     pub(crate) observation_space: E::ObservationSpace,
     pub(crate) action_space: E::ActionSpace,
     pub(crate) info_space: E::InfoSpace,
-    pub(crate) masked: bool,
+    pub(crate) mask: ActionMask,
     pub(crate) max_episode_steps: Option<u32>,
     pub(crate) reward_threshold: Option<f64>,
 }
@@ -254,7 +263,7 @@ impl<E: Environment> Spec<E> {
             observation_space,
             action_space,
             info_space,
-            masked: false,
+            mask: ActionMask::None,
             max_episode_steps: None,
             reward_threshold: None,
         }
@@ -272,11 +281,29 @@ impl<E: Environment> Spec<E> {
         Self { reward_threshold: Some(threshold), ..self }
     }
 
-    /// Not every action is open in every state: [`Environment::action_mask`] says which.
+    /// Not every action is open in every state: [`Environment::action_mask`] says which, and the others are refused.
     #[must_use]
     pub fn masked(self) -> Self {
-        Self { masked: true, ..self }
+        Self { mask: ActionMask::Rule, ..self }
     }
+
+    /// Not every action is worth taking in every state: [`Environment::action_mask`] says which, for policies that look
+    /// at it, and the others are taken all the same.
+    #[must_use]
+    pub fn advised(self) -> Self {
+        Self { mask: ActionMask::Advice, ..self }
+    }
+}
+
+/// What [`Environment::action_mask`] means to an env.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ActionMask {
+    /// There is none.
+    None,
+    /// What it leaves out is taken all the same.
+    Advice,
+    /// What it leaves out is refused.
+    Rule,
 }
 
 /// What a reset yields: Gymnasium's `observation, info`.

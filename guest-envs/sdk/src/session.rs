@@ -13,7 +13,7 @@ use crate::info::tree_of;
 use crate::raw;
 use crate::space::{self, Mask, Writer};
 use crate::{Action, CreateError, EnvError, Environment, Frame, Info, InfoFields, NumpyRng, Observation, RenderMode};
-use crate::{Space, Spec, Step, View};
+use crate::{ActionMask, Space, Spec, Step, View};
 
 /// The most choices that an action mask may list. One byte each with every step: a space beyond this is not one to mask.
 const MASK_CHOICES_MAX: u64 = 1 << 20;
@@ -71,7 +71,7 @@ impl<E: Environment> Session<E> {
         let config = parse(config).map_err(|message| CreateError::config("", message))?;
         let env = E::create(config)?;
         let spec = env.spec();
-        let choices = if spec.masked { spec.action_space.choices() } else { 0 };
+        let choices = if spec.mask != ActionMask::None { spec.action_space.choices() } else { 0 };
         if choices > MASK_CHOICES_MAX {
             return Err(CreateError::failed(format!(
                 "an action mask of {choices} choices: {MASK_CHOICES_MAX} at most"
@@ -94,7 +94,7 @@ impl<E: Environment> Session<E> {
         raw::Spec {
             observation_space: tree_of(&self.spec.observation_space),
             action_space: tree_of(&self.spec.action_space),
-            action_masked: self.spec.masked,
+            action_masked: self.spec.mask != ActionMask::None,
             info_fields: self.spec.info_space.describe(),
             max_episode_steps: self.spec.max_episode_steps,
             reward_threshold: self.spec.reward_threshold,
@@ -133,7 +133,7 @@ impl<E: Environment> Session<E> {
         let Some(rng) = self.rng.as_mut().filter(|_| self.episode == Episode::Running) else {
             return Err(EnvError::NeedsReset);
         };
-        if self.spec.masked && !self.spec.action_space.allows(&action, &mut Mask(&self.mask)) {
+        if self.spec.mask == ActionMask::Rule && !self.spec.action_space.allows(&action, &mut Mask(&self.mask)) {
             return Err(EnvError::invalid_action("the action mask does not allow it"));
         }
         let step = self.env.step(rng, action)?;
@@ -254,7 +254,7 @@ impl<E: Environment> Session<E> {
     /// Asks which choices are open now.
     #[inline]
     fn update_mask(&mut self) -> Result<(), EnvError> {
-        if !self.spec.masked {
+        if self.spec.mask == ActionMask::None {
             return Ok(());
         }
         let mask = self.env.action_mask();
@@ -334,6 +334,55 @@ mod tests {
             let step = Step::new(self.0, f64::from(action)).terminated(self.0 >= 3);
             Ok(if self.0 == 2 { step.extra("two", true) } else { step })
         }
+    }
+
+    /// Two choices, of which the mask leaves the first open.
+    struct Choice<const ADVICE: bool>;
+
+    impl<const ADVICE: bool> Environment for Choice<ADVICE> {
+        type Config = NoConfig;
+        type Options = NoOptions;
+        type ObservationSpace = Discrete;
+        type ActionSpace = Discrete;
+        type InfoSpace = NoInfo;
+
+        const NAME: &'static str = "choice";
+        const SUMMARY: &'static str = "";
+
+        fn create(_config: NoConfig) -> Result<Self, CreateError> {
+            Ok(Self)
+        }
+
+        fn spec(&self) -> Spec<Self> {
+            let spec = Spec::new(Discrete::new(2), Discrete::new(2));
+            if ADVICE { spec.advised() } else { spec.masked() }
+        }
+
+        fn reset(&mut self, _rng: &mut NumpyRng, _options: NoOptions) -> Result<View<Self>, EnvError> {
+            Ok(View::new(0))
+        }
+
+        fn step(&mut self, _rng: &mut NumpyRng, action: i64) -> Result<Step<Self>, EnvError> {
+            Ok(Step::new(action, 0.0))
+        }
+
+        fn action_mask(&self) -> Vec<bool> {
+            vec![true, false]
+        }
+    }
+
+    #[test]
+    fn a_mask_is_a_rule_or_advice() {
+        let mut rule = Session::<Choice<false>>::create("{}").expect("a config");
+        rule.reset(Some(0), None).expect("a reset");
+        assert!(matches!(rule.step(1), Err(EnvError::InvalidAction(_))));
+        assert!(rule.step(0).is_ok());
+
+        let mut advice = Session::<Choice<true>>::create("{}").expect("a config");
+        advice.reset(Some(0), None).expect("a reset");
+        assert_eq!(advice.step(1).map(|step| step.observation), Ok(1));
+        assert_eq!(advice.mask(), [1, 0]);
+        assert!(advice.describe_spec().action_masked);
     }
 
     fn actions(of: &[u8]) -> Vec<u8> {

@@ -12,7 +12,19 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-wasip2";
 
 /// What `rollcage` knows by name.
-const SHIPPED: &[&str] = &["blackjack", "cartpole", "frozenlake", "go", "mirror", "short-kick"];
+const SHIPPED: &[&str] = &[
+    "acrobot",
+    "blackjack",
+    "cartpole",
+    "frozenlake",
+    "go",
+    "mirror",
+    "mountaincar",
+    "mountaincar-continuous",
+    "pendulum",
+    "pixels",
+    "short-kick",
+];
 
 fn main() {
     let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));

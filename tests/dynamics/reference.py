@@ -43,6 +43,16 @@ LAKE_10 = [
     "HFFFFFGFFF",
 ]
 
+NEAR_THE_FLAG = [
+    None,
+    {},
+    {"low": -1.2, "high": 0.6},
+    {"low": 0.3, "high": 0.44},
+    {"low": 0.5},
+    {"low": -1.15, "high": -1.1},
+    {"low": 0.7, "high": 0.9},
+]
+
 # name, id, plugin, config, keyword arguments, seeds, reset options
 RUNS = [
     ("cartpole", "CartPole-v1", "cartpole", {}, {}, [0, 7, 2**32 - 1, 2**32 + 5, 2**64 - 1], [None]),
@@ -55,6 +65,50 @@ RUNS = [
         {},
         [2, 99],
         [None, {}, {"low": -0.1, "high": 0.1}, {"low": 0.0}, {"high": 0.2}, {"low": 0.01, "high": 0.01}],
+    ),
+    ("mountaincar", "MountainCar-v0", "mountaincar", {}, {}, [0, 7, 2**32 + 1], [None]),
+    ("mountaincar-goal", "MountainCar-v0", "mountaincar", None, {"goal_velocity": 0.02}, [1], NEAR_THE_FLAG),
+    ("mountaincar-options", "MountainCar-v0", "mountaincar", {}, {}, [2, 5], NEAR_THE_FLAG),
+    ("mountaincar-continuous", "MountainCarContinuous-v0", "mountaincar-continuous", {}, {}, [0, 7, 2**63], [None]),
+    (
+        "mountaincar-continuous-goal",
+        "MountainCarContinuous-v0",
+        "mountaincar-continuous",
+        None,
+        {"goal_velocity": 0.02},
+        [1],
+        NEAR_THE_FLAG,
+    ),
+    (
+        "mountaincar-continuous-options",
+        "MountainCarContinuous-v0",
+        "mountaincar-continuous",
+        {},
+        {},
+        [2, 5],
+        NEAR_THE_FLAG,
+    ),
+    ("acrobot", "Acrobot-v1", "acrobot", {}, {}, [0, 7, 123, 2**40], [None]),
+    (
+        "acrobot-options",
+        "Acrobot-v1",
+        "acrobot",
+        {},
+        {},
+        [1, 2],
+        [None, {}, {"low": -1.0, "high": 1.0}, {"low": 3.0, "high": 3.1}, {"high": 0.5}, {"low": 0.1}],
+    ),
+    ("pendulum", "Pendulum-v1", "pendulum", {}, {}, [0, 7, 2**32 + 3], [None]),
+    ("pendulum-moon", "Pendulum-v1", "pendulum", None, {"g": 1.62}, [1], [None]),
+    ("pendulum-jupiter", "Pendulum-v1", "pendulum", None, {"g": 24.79}, [2], [None]),
+    (
+        "pendulum-options",
+        "Pendulum-v1",
+        "pendulum",
+        {},
+        {},
+        [3, 4],
+        [None, {}, {"x_init": 0.0, "y_init": 0.0}, {"x_init": 20.0}, {"y_init": 8.0}, {"x_init": 1.5, "y_init": 0.5}],
     ),
     ("frozenlake", "FrozenLake-v1", "frozenlake", {}, {}, [0, 7, 2**40 + 1], [None]),
     ("frozenlake-8x8", "FrozenLake8x8-v1", "frozenlake", {"map_name": "8x8"}, {}, [0, 11], [None]),
@@ -100,6 +154,15 @@ def plain(value):
     return value
 
 
+def draw(space, actions):
+    """An action: of a Box one in three is a bound, which is where clipping begins."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return actions.randrange(int(space.n))
+    bounds = zip(space.low.tolist(), space.high.tolist(), strict=True)
+    numbers = [actions.choice([low, high, 0.0]) if actions.random() < 1 / 3 else actions.uniform(low, high) for low, high in bounds]
+    return np.array(numbers, dtype=space.dtype)
+
+
 def write(row):
     """One line, in ASCII."""
     print(json.dumps(row, allow_nan=False))
@@ -134,11 +197,11 @@ def play(name, env_id, plugin, config, kwargs, seed, options, steps):
 
     reset(seed)
     for step in range(steps):
-        action = actions.randrange(int(env.action_space.n))
+        action = draw(env.action_space, actions)
         observation, reward, terminated, truncated, info = env.step(action)
         write(
             {
-                "action": action,
+                "action": plain(action),
                 "observation": plain(observation),
                 "reward": float(reward),
                 "terminated": bool(terminated),

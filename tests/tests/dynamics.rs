@@ -23,6 +23,30 @@ fn cartpole_is_gymnasiums() {
 }
 
 #[test]
+fn mountaincar_is_gymnasiums() {
+    let played = replay("mountaincar", 6);
+    assert!(played.terminated > 0 && played.truncated > 0 && played.options > 0, "{played:?}");
+}
+
+#[test]
+fn mountaincar_continuous_is_gymnasiums() {
+    let played = replay("mountaincar-continuous", 6);
+    assert!(played.terminated > 0 && played.truncated > 0 && played.options > 0, "{played:?}");
+}
+
+#[test]
+fn acrobot_is_gymnasiums() {
+    let played = replay("acrobot", 6);
+    assert!(played.terminated > 0 && played.truncated > 0 && played.options > 0, "{played:?}");
+}
+
+#[test]
+fn pendulum_is_gymnasiums() {
+    let played = replay("pendulum", 7);
+    assert!(played.truncated > 0 && played.options > 0, "{played:?}");
+}
+
+#[test]
 fn frozenlake_is_gymnasiums() {
     let played = replay("frozenlake", 12);
     assert!(played.terminated > 0 && played.truncated > 0 && played.pictures > played.steps, "{played:?}");
@@ -145,8 +169,10 @@ impl Run {
     }
 
     fn step(&mut self, row: &Value, played: &mut Played) {
-        let action = row["action"].as_i64().unwrap();
-        let batch = self.envs.step(&action.to_le_bytes()).unwrap();
+        let space = &self.envs.spec().action_space;
+        let mut action = vec![0; space.stride()];
+        space.from_json(&row["action"], &mut action).unwrap();
+        let batch = self.envs.step(&action).unwrap();
         let place = format!("{}, step {}: {row}", self.name, self.steps);
         let flags = (batch.terminated[0], batch.truncated[0]);
         assert_eq!(Some(batch.rewards[0]), row["reward"].as_f64(), "{place}");

@@ -1,6 +1,7 @@
 //! What the envs of classic control share: the bounds of a reset, an integrator, angles, and rounding as numpy does it.
 
-use crate::EnvError;
+use crate::draw::{Canvas, corners, turned};
+use crate::{EnvError, Frame};
 
 crate::config! {
     /// Reset options: the bounds between which the first state is drawn. What is not given is the env's own.
@@ -72,6 +73,49 @@ pub fn wrapped_angle(mut angle: f64) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is meant, as numpy does it")]
 pub fn single(value: f64) -> f32 {
     value as f32
+}
+
+/// The valley of both mountain cars, `sin(3x)` in shape: its ends and its flag, in metres.
+#[derive(Clone, Copy, Debug)]
+pub struct Valley {
+    /// The left end.
+    pub from: f64,
+    /// The right end.
+    pub to: f64,
+    /// Where the flag stands.
+    pub flag: f64,
+}
+
+impl Valley {
+    /// 600 by 400 pixels: the valley, the flag, and the car at `position`, upon its wheels.
+    #[must_use]
+    pub fn picture(&self, position: f64) -> Frame {
+        const WIDTH: f64 = 600.0;
+        const HEIGHT: f64 = 400.0;
+        const BLACK: [u8; 3] = [0; 3];
+        const PIECES: u32 = 100;
+
+        let scale = WIDTH / (self.to - self.from);
+        let ground = |x: f64| ((x - self.from) * scale, HEIGHT - ((3.0 * x).sin() * 0.45 + 0.55) * scale);
+        let mut canvas = Canvas::new(600, 400, [255; 3]);
+        let piece = (self.to - self.from) / f64::from(PIECES);
+        let line: Vec<_> = (0..=PIECES).map(|index| ground(self.from + f64::from(index) * piece)).collect();
+        canvas.line(&line, 1.5, BLACK);
+
+        let (x, y) = ground(self.flag);
+        canvas.line(&[(x, y), (x, y - 50.0)], 1.5, BLACK);
+        canvas.polygon(&[(x, y - 50.0), (x + 25.0, y - 45.0), (x, y - 40.0)], [204, 204, 0]);
+
+        // It leans with the slope, which is that of `sin(3x)`.
+        let lean = -(3.0 * position).cos();
+        let (x, y) = ground(position);
+        let at = (x, y - 10.0);
+        canvas.polygon(&turned(corners(-20.0, -20.0, 20.0, 0.0), lean, at), BLACK);
+        for wheel in turned([(-10.0, 0.0), (10.0, 0.0)], lean, at) {
+            canvas.disc(wheel, 8.0, [128; 3]);
+        }
+        canvas.into_frame()
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ NEAR_THE_FLAG = [
     {},
     {"low": -1.2, "high": 0.6},
     {"low": 0.3, "high": 0.44},
-    {"low": 0.5},
+    {"low": -0.45},
     {"low": -1.15, "high": -1.1},
     {"low": 0.7, "high": 0.9},
 ]
@@ -88,7 +88,7 @@ RUNS = [
         [2, 5],
         NEAR_THE_FLAG,
     ),
-    ("acrobot", "Acrobot-v1", "acrobot", {}, {}, [0, 7, 123, 2**40], [None]),
+    ("acrobot", "Acrobot-v1", "acrobot", {}, {}, [0, 7, 123, 2**40 + 1], [None]),
     (
         "acrobot-options",
         "Acrobot-v1",

@@ -110,6 +110,7 @@ struct Run {
     envs: VecEnv,
     observations: Values,
     infos: InfoLayout,
+    reward_tolerance: f64,
     steps: u64,
     left: u64,
     episode: EpisodeEnd,
@@ -126,6 +127,8 @@ impl Run {
         assert_eq!(spec.max_episode_steps.map(u64::from), header["max_episode_steps"].as_u64(), "{name}");
         assert_eq!(spec.reward_threshold, header["reward_threshold"].as_f64(), "{name}");
         Run {
+            // Pendulum alone pays by its angle, of which the sine in it leaves the last bit open.
+            reward_tolerance: if header["plugin"] == "pendulum" { TOLERANCE } else { 0.0 },
             observations: Values::of(&spec.observation_space),
             infos: info_layout(&spec.info_fields).unwrap(),
             steps: 0,
@@ -175,7 +178,8 @@ impl Run {
         let batch = self.envs.step(&action).unwrap();
         let place = format!("{}, step {}: {row}", self.name, self.steps);
         let flags = (batch.terminated[0], batch.truncated[0]);
-        assert_eq!(Some(batch.rewards[0]), row["reward"].as_f64(), "{place}");
+        let far = (batch.rewards[0] - row["reward"].as_f64().unwrap()).abs();
+        assert!(far <= self.reward_tolerance, "{place}: the reward is {}", batch.rewards[0]);
         assert_eq!(
             (Some(flags.0), Some(flags.1)),
             (row["terminated"].as_bool(), row["truncated"].as_bool()),

@@ -10,6 +10,7 @@ mod directories;
 mod dynamics;
 mod excess;
 mod faults;
+mod first_env;
 mod grants;
 mod isolation;
 mod kills;

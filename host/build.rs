@@ -16,6 +16,7 @@ const SHIPPED: &[&str] = &[
     "acrobot",
     "blackjack",
     "cartpole",
+    "cliffwalking",
     "frozenlake",
     "go",
     "mirror",
@@ -24,6 +25,7 @@ const SHIPPED: &[&str] = &[
     "pendulum",
     "pixels",
     "short-kick",
+    "taxi",
 ];
 
 fn main() {

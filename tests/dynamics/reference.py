@@ -134,6 +134,21 @@ RUNS = [
         [None, {}],
     ),
     ("frozenlake-desc-firm", "FrozenLake-v1", "frozenlake", None, {"desc": ["FSF", "FFF"], "is_slippery": False}, [1], [None]),
+    ("taxi", "Taxi-v4", "taxi", {}, {}, [0, 7, 2**32 + 9], [None, {}]),
+    ("taxi-rainy", "Taxi-v4", "taxi", None, {"is_rainy": True}, [1, 2], [None]),
+    ("taxi-fickle", "Taxi-v4", "taxi", None, {"fickle_passenger": True}, [3, 4], [None]),
+    ("taxi-capricious", "Taxi-v4", "taxi", None, {"fickle_passenger": True, "fickle_probability": 1.0}, [11], [None]),
+    (
+        "taxi-both",
+        "Taxi-v4",
+        "taxi",
+        None,
+        {"is_rainy": True, "fickle_passenger": True, "rainy_probability": 0.45, "fickle_probability": 0.9},
+        [5, 6],
+        [None],
+    ),
+    ("cliffwalking", "CliffWalking-v1", "cliffwalking", {}, {}, [0, 7, 2**50], [None, {}]),
+    ("cliffwalking-slippery", "CliffWalkingSlippery-v1", "cliffwalking", {"is_slippery": True}, {}, [1, 2], [None]),
     ("blackjack", "Blackjack-v1", "blackjack", {}, {}, [0, 7, 2**33], [None, {}]),
     ("blackjack-natural", "Blackjack-v1", "blackjack", None, {"natural": True, "sab": False}, [1, 2], [None]),
     ("blackjack-plain", "Blackjack-v1", "blackjack", None, {"sab": False}, [3], [None]),
@@ -170,7 +185,7 @@ def write(row):
 
 def play(name, env_id, plugin, config, kwargs, seed, options, steps):
     """One run: the header, then resets and steps."""
-    ansi = plugin == "frozenlake"
+    ansi = plugin in ("cliffwalking", "frozenlake", "taxi")
     env = gymnasium.make(env_id, **kwargs, **({"render_mode": "ansi"} if ansi else {}))
     write(
         {

@@ -53,6 +53,19 @@ fn frozenlake_is_gymnasiums() {
 }
 
 #[test]
+fn taxi_is_gymnasiums() {
+    let played = replay("taxi", 10);
+    assert!(played.terminated > 0 && played.truncated > 0 && played.options > 0, "{played:?}");
+    assert!(played.pictures > played.steps && played.masks > played.steps, "{played:?}");
+}
+
+#[test]
+fn cliffwalking_is_gymnasiums() {
+    let played = replay("cliffwalking", 5);
+    assert!(played.pictures > played.steps && played.options > 0, "{played:?}");
+}
+
+#[test]
 fn blackjack_is_gymnasiums() {
     let played = replay("blackjack", 7);
     assert!(played.terminated > 0 && played.options > 0, "{played:?}");
@@ -79,6 +92,7 @@ struct Played {
     truncated: u64,
     options: u64,
     pictures: u64,
+    masks: u64,
 }
 
 /// Plays every run of a plugin again.
@@ -151,7 +165,16 @@ impl Run {
             .check(batch.observation(0), &row["observation"])
             .unwrap_or_else(|what| panic!("{place}: {what}"));
         let info = info_of(&self.infos, batch.info(0), &batch.infos_extra[0]);
-        assert!(same_info(&info, &row["info"]), "{place}: info is {info:?}");
+        let mut expected = row["info"].clone();
+        // Gymnasium's mask is in info, ours is declared.
+        let mask = expected.as_object_mut().and_then(|info| info.remove("action_mask"));
+        assert_eq!(
+            Value::from(batch.action_mask(0)),
+            mask.clone().unwrap_or_else(|| Value::Array(Vec::new())),
+            "{place}"
+        );
+        played.masks += u64::from(mask.is_some());
+        assert!(same_info(&info, &expected), "{place}: info is {info:?}");
         if let Some(text) = row.get("ansi") {
             played.pictures += 1;
             let frame = self.envs.render(0, RenderMode::Ansi).unwrap();

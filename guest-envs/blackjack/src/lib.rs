@@ -8,9 +8,8 @@
 //! | 1      | hit   |   | the dealer's open card, 1 is an ace (Discrete 11) |
 //! |        |       |   | 1 if the player has an ace that counts 11 (Discrete 2) |
 
+use rollcage_sdk::draw::{Color, Point, text_width};
 use rollcage_sdk::prelude::*;
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 /// An ace is 1; jack, queen and king are 10.
 const DECK: [i64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10];
@@ -18,24 +17,17 @@ const DECK: [i64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10];
 const DEALER_STANDS: i64 = 17;
 /// Past this a hand is lost.
 const LIMIT: i64 = 21;
-/// Clubs, diamonds, hearts, spades.
-const SUITS: usize = 4;
-/// Jack, queen, king.
-const FACES: usize = 3;
+const SUITS: [Suit; 4] = [Suit::Clubs, Suit::Diamonds, Suit::Hearts, Suit::Spades];
+/// What a card of 10 shows that is drawn as a picture.
+const FACES: [&str; 3] = ["J", "Q", "K"];
 
-/// What can be configured.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Pay 1.5 for winning with an ace and a ten, as casinos do. Without effect while `sab` is set.
-    pub natural: bool,
-    /// Follow the book of Sutton and Barto: an ace and a ten win at once, unless the dealer has them too.
-    pub sab: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { natural: false, sab: true }
+rollcage_sdk::config! {
+    /// What can be configured.
+    pub struct Config {
+        /// Pay 1.5 for winning with an ace and a ten, as casinos do. Without effect while `sab` is set.
+        pub natural: bool = false,
+        /// Follow the book of Sutton and Barto: an ace and a ten win at once, unless the dealer has them too.
+        pub sab: bool = true,
     }
 }
 
@@ -45,6 +37,9 @@ pub struct Blackjack {
     config: Config,
     dealer: Hand,
     player: Hand,
+    /// What the dealer's open card shows, for the picture.
+    suit: Suit,
+    value: String,
 }
 
 impl Environment for Blackjack {
@@ -56,9 +51,11 @@ impl Environment for Blackjack {
 
     const NAME: &'static str = "blackjack";
     const SUMMARY: &'static str = "Come closer to 21 than the dealer without going over (Gymnasium's Blackjack-v1)";
+    const RENDER_MODES: &'static [RenderMode] = &[RenderMode::RgbArray];
+    const RENDER_FPS: u32 = 4;
 
     fn create(config: Config) -> Result<Self, CreateError> {
-        Ok(Self { config, dealer: Hand::default(), player: Hand::default() })
+        Ok(Self { config, dealer: Hand::default(), player: Hand::default(), suit: Suit::Clubs, value: String::new() })
     }
 
     fn spec(&self) -> Spec<Self> {
@@ -68,12 +65,12 @@ impl Environment for Blackjack {
     fn reset(&mut self, rng: &mut NumpyRng, _options: NoOptions) -> Result<View<Self>, EnvError> {
         self.dealer = Hand::deal(rng);
         self.player = Hand::deal(rng);
-        // Gymnasium draws here what its picture of the open card shows. Nothing else depends on it but the draws that
-        // follow, which would be others without.
-        rng.choice(SUITS);
-        if self.dealer.first == 10 {
-            rng.choice(FACES);
-        }
+        self.suit = SUITS[rng.choice(SUITS.len())];
+        self.value = match self.dealer.first {
+            1 => "A".to_owned(),
+            10 => FACES[rng.choice(FACES.len())].to_owned(),
+            value => value.to_string(),
+        };
         Ok(View::new(self.observation()))
     }
 
@@ -88,6 +85,37 @@ impl Environment for Blackjack {
             (self.settle(), true)
         };
         Ok(Step::new(self.observation(), reward).terminated(terminated))
+    }
+
+    /// 384 by 376 pixels: the dealer's open card and the hidden one, and the player's sum.
+    fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
+        const WIDTH: u32 = 384;
+        const TABLE: Color = [58, 122, 86];
+        const EDGE: Color = [44, 98, 68];
+        const CHALK: Color = [236, 240, 226];
+        const BACK: Color = [178, 74, 70];
+        const CARD: Point = (92.0, 130.0);
+
+        let mut canvas = Canvas::new(WIDTH, 376, TABLE);
+        canvas.rectangle((0.0, 206.0), (f64::from(WIDTH), 3.0), EDGE);
+        canvas.text("DEALER", (24.0, 24.0), 18.0, CHALK);
+        let (open, hidden) = ((86.0, 58.0), (206.0, 58.0));
+        canvas.rounded(open, CARD, 8.0, [255; 3]);
+        canvas.text(&self.value, (open.0 + 10.0, open.1 + 10.0), 22.0, self.suit.color());
+        self.suit.draw(&mut canvas, (open.0 + CARD.0 / 2.0, open.1 + 80.0), 26.0);
+        canvas.rounded(hidden, CARD, 8.0, [255; 3]);
+        canvas.rounded((hidden.0 + 6.0, hidden.1 + 6.0), (CARD.0 - 12.0, CARD.1 - 12.0), 5.0, BACK);
+        canvas.rounded((hidden.0 + 14.0, hidden.1 + 14.0), (CARD.0 - 28.0, CARD.1 - 28.0), 4.0, [204, 112, 104]);
+
+        canvas.text("PLAYER", (24.0, 226.0), 18.0, CHALK);
+        let middle = |text: &str, size: f64| (f64::from(WIDTH) - text_width(text, size)) / 2.0;
+        let sum = self.player.sum().to_string();
+        canvas.text(&sum, (middle(&sum, 56.0), 258.0), 56.0, CHALK);
+        if self.player.has_usable_ace() {
+            let ace = "usable ace";
+            canvas.text(ace, (middle(ace, 14.0), 336.0), 14.0, CHALK);
+        }
+        Ok(canvas.into_frame())
     }
 }
 
@@ -105,6 +133,52 @@ impl Blackjack {
             true if sab && !self.dealer.is_natural() => 1.0,
             true if !sab && natural && reward == 1.0 => 1.5,
             _ => reward,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suit {
+    Clubs,
+    Diamonds,
+    Hearts,
+    Spades,
+}
+
+impl Suit {
+    fn color(self) -> Color {
+        match self {
+            Self::Clubs | Self::Spades => [40, 42, 54],
+            Self::Diamonds | Self::Hearts => [196, 58, 58],
+        }
+    }
+
+    /// The sign, `size` pixels from its middle to its farthest point.
+    fn draw(self, canvas: &mut Canvas, (x, y): Point, size: f64) {
+        let color = self.color();
+        let at = |dx: f64, dy: f64| (x + dx * size, y + dy * size);
+        let stem = [at(0.0, 0.1), at(0.3, 1.0), at(-0.3, 1.0)];
+        match self {
+            Self::Clubs => {
+                for (dx, dy) in [(0.0, -0.5), (-0.45, 0.2), (0.45, 0.2)] {
+                    canvas.disc(at(dx, dy), 0.42 * size, color);
+                }
+                canvas.polygon(&stem, color);
+            }
+            Self::Diamonds => canvas.polygon(&[at(0.0, -1.0), at(0.7, 0.0), at(0.0, 1.0), at(-0.7, 0.0)], color),
+            Self::Hearts => {
+                for dx in [-0.4, 0.4] {
+                    canvas.disc(at(dx, -0.35), 0.45 * size, color);
+                }
+                canvas.polygon(&[at(-0.8, -0.15), at(0.0, -0.5), at(0.8, -0.15), at(0.0, 0.95)], color);
+            }
+            Self::Spades => {
+                for dx in [-0.4, 0.4] {
+                    canvas.disc(at(dx, 0.25), 0.45 * size, color);
+                }
+                canvas.polygon(&[at(-0.8, 0.05), at(0.0, -1.0), at(0.8, 0.05), at(0.0, 0.4)], color);
+                canvas.polygon(&stem, color);
+            }
         }
     }
 }
@@ -205,7 +279,8 @@ mod tests {
             (false, true, &[10, 8], &[10, 6, 10], 1.0),
         ] {
             let config = Config { natural: pays, sab };
-            let table = Blackjack { config, player: hand(player), dealer: hand(dealer) };
+            let mut table = Blackjack::create(config.clone()).expect("a config");
+            (table.player, table.dealer) = (hand(player), hand(dealer));
             assert_eq!(table.settle(), reward, "{config:?} {player:?} {dealer:?}");
         }
     }
@@ -224,5 +299,21 @@ mod tests {
         env.reset(Some(3), None).expect("a reset");
         assert!(env.step(0).expect("a step").terminated);
         assert_eq!(env.step(0).map(|step| step.reward), Err(EnvError::NeedsReset));
+    }
+
+    #[test]
+    fn the_picture_shows_what_was_drawn() {
+        let mut env = Native::<Blackjack>::new("{}").expect("the defaults");
+        let mut seen = Vec::new();
+        for seed in 0..40 {
+            env.reset(Some(seed), None).expect("a reset");
+            let Ok(Frame::Rgb(image)) = env.render(RenderMode::RgbArray) else { panic!("no picture") };
+            assert_eq!((image.width, image.height), (384, 376));
+            // Below its middle every sign has its colour.
+            assert_eq!(image.pixels[(146 * 384 + 132) * 3..][..3], env.env().suit.color());
+            seen.push((env.env().suit, env.env().value.clone()));
+        }
+        assert!(SUITS.iter().all(|suit| seen.iter().any(|(drawn, _)| drawn == suit)));
+        assert!(FACES.iter().all(|face| seen.iter().any(|(_, value)| value == face)));
     }
 }

@@ -9,9 +9,11 @@
 //! | 2      | right |   | info: `prob`, the probability of the |                  |
 //! | 3      | up    |   | transition that was taken            |                  |
 
+use rollcage_sdk::draw::Color;
 use rollcage_sdk::prelude::*;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use rollcage_sdk::schemars::JsonSchema;
+use rollcage_sdk::serde::{Deserialize, Serialize};
+use rollcage_sdk::toy_text::{Board, Chance, ChanceSpace, INK, colored, slip};
 
 const LEFT: i64 = 0;
 const DOWN: i64 = 1;
@@ -32,50 +34,32 @@ const MAP_8X8: [&str; 8] = [
     "FFFHFFFG",
 ];
 
-/// What can be configured.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// A map that comes with the env; `8x8` has 200 steps instead of 100. Without effect if `desc` is given.
-    pub map_name: Option<MapName>,
-    /// A map of your own, a text per row: S start, F frozen, H hole, G goal.
-    pub desc: Option<Vec<String>>,
-    /// Whether the ice may carry you to either side of where you meant to go.
-    pub is_slippery: bool,
-    /// On slippery ice, the probability of going where you meant to; the rest is shared by the two sides.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub success_rate: f64,
-    /// The rewards for reaching the goal, a hole, and ice.
-    pub reward_schedule: [f64; 3],
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            map_name: Some(MapName::Small),
-            desc: None,
-            is_slippery: true,
-            success_rate: 1.0 / 3.0,
-            reward_schedule: [1.0, 0.0, 0.0],
-        }
+rollcage_sdk::config! {
+    /// What can be configured.
+    pub struct Config {
+        /// A map that comes with the env; `8x8` has 200 steps instead of 100. Without effect if `desc` is given.
+        pub map_name: Option<MapName> = Some(MapName::Small),
+        /// A map of your own, a text per row: S start, F frozen, H hole, G goal.
+        pub desc: Option<Vec<String>> = None,
+        /// Whether the ice may carry you to either side of where you meant to go.
+        pub is_slippery: bool = true,
+        /// On slippery ice, the probability of going where you meant to; the rest is shared by the two sides.
+        #[schemars(range(min = 0.0, max = 1.0))]
+        pub success_rate: f64 = 1.0 / 3.0,
+        /// The rewards for reaching the goal, a hole, and ice.
+        pub reward_schedule: [f64; 3] = [1.0, 0.0, 0.0],
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(crate = "rollcage_sdk::serde")]
+#[schemars(crate = "rollcage_sdk::schemars")]
 #[expect(missing_docs, reason = "a doc comment here would turn the schema's list of names into a list of schemas")]
 pub enum MapName {
     #[serde(rename = "4x4")]
     Small,
     #[serde(rename = "8x8")]
     Large,
-}
-
-rollcage_sdk::info! {
-    /// What a step tells beside the observation.
-    pub struct Chance in ChanceSpace {
-        /// How probable the transition was; 1 after a reset.
-        prob: BoxSpace<f64>,
-    }
 }
 
 /// The env.
@@ -101,7 +85,7 @@ impl Environment for FrozenLake {
 
     const NAME: &'static str = "frozenlake";
     const SUMMARY: &'static str = "Cross a frozen lake without falling into a hole (Gymnasium's FrozenLake-v1)";
-    const RENDER_MODES: &'static [RenderMode] = &[RenderMode::Ansi];
+    const RENDER_MODES: &'static [RenderMode] = &[RenderMode::RgbArray, RenderMode::Ansi];
     const RENDER_FPS: u32 = 4;
 
     fn create(config: Config) -> Result<Self, CreateError> {
@@ -123,7 +107,7 @@ impl Environment for FrozenLake {
 
     fn spec(&self) -> Spec<Self> {
         let tiles = Discrete::new(i64::try_from(self.map.tiles.len()).expect("a map that fits memory"));
-        Spec::with_info(tiles, Discrete::new(ACTIONS), ChanceSpace { prob: BoxSpace::all(0.0, 1.0) })
+        Spec::with_info(tiles, Discrete::new(ACTIONS), ChanceSpace::default())
             .max_episode_steps(self.max_episode_steps)
             .reward_threshold(self.reward_threshold)
     }
@@ -132,11 +116,14 @@ impl Environment for FrozenLake {
         let tile = rng.categorical(&self.start);
         (self.row, self.column) = (tile / self.map.columns, tile % self.map.columns);
         self.last_action = None;
-        Ok(View::new(self.observation()).info(Chance { prob: Some(1.0) }))
+        Ok(View::new(self.observation()).info(Chance::of(1.0)))
     }
 
     fn step(&mut self, rng: &mut NumpyRng, action: i64) -> Result<Step<Self>, EnvError> {
-        let (direction, prob) = self.slip(rng, action);
+        let success = self.config.success_rate;
+        let aside = (1.0 - success) / 2.0;
+        let slips = self.config.is_slippery.then_some([aside, success, aside]);
+        let (direction, prob) = slip(rng, action, ACTIONS, slips);
         (self.row, self.column) = self.map.neighbour(self.row, self.column, direction);
         self.last_action = Some(action);
 
@@ -146,12 +133,23 @@ impl Environment for FrozenLake {
             b'H' => (hole, true),
             _ => (ice, false),
         };
-        Ok(Step::new(self.observation(), reward).terminated(terminated).info(Chance { prob: Some(prob) }))
+        Ok(Step::new(self.observation(), reward).terminated(terminated).info(Chance::of(prob)))
     }
 
-    fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
-        const HIGHLIGHT: &str = "\x1b[41m";
-        const PLAIN: &str = "\x1b[0m";
+    /// As text what Gymnasium prints; as a picture 64 pixels a tile, fewer for large maps: ice, holes, start, goal, who
+    /// crosses.
+    fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
+        Ok(if mode == RenderMode::Ansi { Frame::Text(self.text()) } else { self.picture() })
+    }
+}
+
+impl FrozenLake {
+    fn observation(&self) -> i64 {
+        i64::try_from(self.row * self.map.columns + self.column).expect("a map that fits memory")
+    }
+
+    fn text(&self) -> String {
+        const RED_GROUND: &str = "41";
         const ACTION_NAMES: [&str; 4] = ["Left", "Down", "Right", "Up"];
 
         let mut text = match self.last_action.and_then(|action| usize::try_from(action).ok()) {
@@ -162,35 +160,42 @@ impl Environment for FrozenLake {
             for (column, &tile) in tiles.iter().enumerate() {
                 let tile = char::from(tile);
                 match (row, column) == (self.row, self.column) {
-                    true => text.extend([HIGHLIGHT, tile.encode_utf8(&mut [0; 4]), PLAIN]),
+                    true => text.push_str(&colored(tile.encode_utf8(&mut [0; 4]), RED_GROUND)),
                     false => text.push(tile),
                 }
             }
             text.push('\n');
         }
-        Ok(Frame::Text(text))
-    }
-}
-
-impl FrozenLake {
-    fn observation(&self) -> i64 {
-        i64::try_from(self.row * self.map.columns + self.column).expect("a map that fits memory")
+        text
     }
 
-    /// Where the ice carries who means to go in direction `action`, and how probable that was.
-    fn slip(&self, rng: &mut NumpyRng, action: i64) -> (i64, f64) {
-        if !self.config.is_slippery {
-            // Nothing is left to chance, but a number is drawn all the same, as in Gymnasium.
-            rng.random();
-            return (action, 1.0);
+    fn picture(&self) -> Frame {
+        const ICE: Color = [201, 224, 243];
+        const EDGES: Color = [174, 202, 230];
+        const WATER: Color = [84, 132, 188];
+        const WAVES: Color = [124, 168, 214];
+
+        let rows = self.map.tiles.len() / self.map.columns;
+        let mut board = Board::new((rows, self.map.columns), 64, ICE, EDGES);
+        for place in (0..rows).flat_map(|row| (0..self.map.columns).map(move |column| (row, column))) {
+            match self.map.tile(place.0, place.1) {
+                b'H' => {
+                    board.tile(place, 0.12, WATER);
+                    for (x, y) in [(0.25, 0.4), (0.5, 0.68)] {
+                        let wave = [(x, y), (x + 0.22, y)].map(|within| board.at(place, within));
+                        board.canvas().line(&wave, 3.0, WAVES);
+                    }
+                }
+                b'S' => board.letter(place, "S", INK),
+                b'G' => {
+                    board.letter(place, "G", INK);
+                    board.flag(place);
+                }
+                _ => {}
+            }
         }
-        let success = self.config.success_rate;
-        let aside = (1.0 - success) / 2.0;
-        match rng.categorical(&[aside, success, aside]) {
-            0 => ((action + ACTIONS - 1) % ACTIONS, aside),
-            1 => (action, success),
-            _ => ((action + 1) % ACTIONS, aside),
-        }
+        board.figure((self.row, self.column));
+        board.into_frame()
     }
 }
 
@@ -311,6 +316,17 @@ mod tests {
         assert_eq!(text(&env), "\n\x1b[41mS\x1b[0mFFF\nFHFH\nFFFH\nHFFG\n");
         env.step(RIGHT).expect("a step");
         assert_eq!(text(&env), "  (Right)\nS\x1b[41mF\x1b[0mFF\nFHFH\nFFFH\nHFFG\n");
+    }
+
+    #[test]
+    fn the_picture_has_holes_and_somebody() {
+        let mut env = Native::<FrozenLake>::new("{}").expect("the defaults");
+        env.reset(Some(0), None).expect("a reset");
+        let Ok(Frame::Rgb(image)) = env.render(RenderMode::RgbArray) else { panic!("no picture") };
+        assert_eq!((image.width, image.height), (256, 256));
+        let pixel = |x: usize, y: usize| &image.pixels[(y * 256 + x) * 3..][..3];
+        assert_eq!(pixel(32, 22), [238, 205, 176], "a face at the start");
+        assert_eq!((pixel(96, 76), pixel(160, 32)), (&[84, 132, 188][..], &[201, 224, 243][..]), "water, ice");
     }
 
     #[test]

@@ -52,7 +52,8 @@
 //! # Layout
 //!
 //! [`space`] holds Gymnasium's spaces, [`rng`] numpy's generator, [`config!`] declares what can be configured, [`info`]
-//! what `info` may carry, [`draw`] is a canvas for `render`, [`classic`] what classic control shares, [`testing`] a way to
+//! what `info` may carry, [`draw`] is a canvas for `render`, [`classic`] what classic control shares,
+//! [`toy_text`] what grid worlds do, [`testing`] a way to
 //! play an env natively, [`raw`] the interface itself for who wants no help.
 
 // What `config!` writes names the crate as an author does; while rustdoc looks for examples, that is the built one.
@@ -79,6 +80,7 @@ pub mod rng;
 mod session;
 pub mod space;
 pub mod testing;
+pub mod toy_text;
 
 pub use error::{ConfigError, CreateError, EnvError};
 pub use info::{InfoFields, NoInfo};

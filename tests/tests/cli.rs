@@ -300,6 +300,7 @@ fn faults_are_told() {
 fn errors_are_plain() {
     let scratch = Scratch::new("cli-errors");
     scratch.file("core.wasm", b"\0asm\x01\0\0\0");
+    std::fs::copy(guest("escape"), scratch.folder().join("escape.wasm")).unwrap();
     scratch.file("empty.wasm", b"");
     scratch.file("text.wasm", b"(component)");
     scratch.file("cut.wasm", b"\0asm");
@@ -344,11 +345,11 @@ fn errors_are_plain() {
         &["run", "cartpole", "--seed=1", "--policy=nowhere.jsonl"],
         &["run", "cartpole", "--seed=1", "--policy=short.jsonl"],
         // Pictures.
-        &["run", "cartpole", "--render=a.gif"],
+        &["run", "cartpole", "--render=a.bmp"],
         &["run", "cartpole", "--render=nowhere/a.png"],
         &["run", "cartpole", "--render=a.txt"],
-        &["run", "frozenlake", "--render=a.png"],
-        &["run", "blackjack", "--render=a.png"],
+        &["run", "escape.wasm", "--render=a.gif"],
+        &["run", "mirror", "--render=a.png"],
         // Plugins.
         &["run", "cartpol"],
         &["run", "Frozen-Lake"],
@@ -462,7 +463,24 @@ fn list_names_what_ships() {
     let object = json(&["list"]);
     let names: Vec<&str> =
         object["plugins"].as_array().unwrap().iter().map(|row| row["plugin"].as_str().unwrap()).collect();
-    assert_eq!(names, ["blackjack", "cartpole", "frozenlake", "go", "mirror", "short-kick"]);
+    assert_eq!(
+        names,
+        [
+            "acrobot",
+            "blackjack",
+            "cartpole",
+            "cliffwalking",
+            "frozenlake",
+            "go",
+            "mirror",
+            "mountaincar",
+            "mountaincar-continuous",
+            "pendulum",
+            "pixels",
+            "short-kick",
+            "taxi"
+        ]
+    );
     for row in object["plugins"].as_array().unwrap() {
         assert_eq!(keys(row), ["plugin", "sha256", "version", "summary", "interface"]);
     }
@@ -476,7 +494,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 19] = [
+    const KEYS: [&str; 20] = [
         "plugin",
         "sha256",
         "envs",
@@ -495,6 +513,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "walls",
         "grants",
         "refused",
+        "picture",
         "incomplete",
     ];
     let trap = guest("trap");
@@ -561,7 +580,7 @@ fn the_object_has_the_keys_of_the_contract() {
 
 #[test]
 fn the_object_of_inspect_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 19] = [
+    const KEYS: [&str; 20] = [
         "plugin",
         "sha256",
         "bytes",
@@ -843,6 +862,83 @@ fn a_picture_is_a_png() {
         assert_eq!(bytes[24..26], [8, 2], "{plugin}");
         assert!(bytes.ends_with(b"\0\0\0\0IEND\xaeB`\x82"), "{plugin}");
     }
+}
+
+/// The delays of a GIF's frames, in hundredths of a second, and what is on the screen at last, as RGB.
+fn read_gif(path: &std::path::Path) -> (Vec<u16>, Vec<u8>) {
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::RGBA);
+    let mut decoder = options.read_info(std::fs::File::open(path).unwrap()).unwrap();
+    let width = usize::from(decoder.width());
+    let (mut delays, mut screen) = (Vec::new(), vec![0; width * usize::from(decoder.height()) * 3]);
+    while let Some(frame) = decoder.read_next_frame().unwrap() {
+        delays.push(frame.delay);
+        let [left, top, columns] = [frame.left, frame.top, frame.width].map(usize::from);
+        for (at, pixel) in frame.buffer.chunks_exact(4).enumerate() {
+            let to = ((at / columns + top) * width + at % columns + left) * 3;
+            screen[to..to + 3].copy_from_slice(&pixel[..3]);
+        }
+    }
+    (delays, screen)
+}
+
+#[test]
+fn a_gif_is_the_first_episode_of_env_0() {
+    let scratch = Scratch::new("cli-gif");
+    let path = scratch.folder().join("a.gif");
+    let shown = path.to_str().unwrap();
+    let length = json(&["run", "cartpole", "--seed=7", "--episodes=1"])["length"]["mean"].as_f64().unwrap();
+    let plain = json(&["run", "cartpole", "--seed=7", "--envs=2", "--episodes=5"]);
+    assert_eq!(plain["picture"], serde_json::Value::Null);
+    for (mode, frames) in [("next-step", length + 1.0), ("disabled", length + 1.0), ("same-step", length)] {
+        let drawn =
+            json(&["run", "cartpole", "--seed=7", "--envs=2", "--episodes=5", "--autoreset", mode, "--render", shown]);
+        assert_eq!(drawn["digest"], plain["digest"], "{mode}: pictures change nothing");
+        assert_eq!(drawn["picture"]["frames"].as_f64(), Some(frames), "{mode}: {}", drawn["picture"]);
+        assert_eq!((&drawn["picture"]["width"], &drawn["picture"]["height"]), (&600.into(), &400.into()));
+        let (delays, _) = read_gif(&path);
+        assert_eq!(Some(delays.len() as f64), drawn["picture"]["frames"].as_f64());
+        // 50 a second, and the last one stays for a second.
+        let (last, others) = delays.split_last().unwrap();
+        assert!(*last == 100 && others.iter().all(|delay| *delay == 2), "{mode}: {delays:?}");
+    }
+
+    // The last frame is the state in which the episode ends, pixel for pixel that of a PNG.
+    json(&["run", "taxi", "--seed=3", "--steps=20", "--render", shown]);
+    let png = scratch.folder().join("a.png");
+    json(&["run", "taxi", "--seed=3", "--steps=20", "--render", png.to_str().unwrap()]);
+    let mut reader =
+        png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&png).unwrap())).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    assert!(read_gif(&path).1 == pixels, "the GIF's last frame is not the PNG");
+}
+
+#[test]
+fn a_gif_ends_where_it_has_to() {
+    let scratch = Scratch::new("cli-gif-ends");
+    let path = scratch.folder().join("a.gif");
+    let run = |arguments: &[&str]| {
+        let more = ["--seed=1", "--json", "--render", path.to_str().unwrap()];
+        let ran = Rollcage::run([&["run"], arguments, &more].concat());
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+        (ran.status, report["picture"].clone(), report["incomplete"].clone())
+    };
+    let frames = |picture: &serde_json::Value| picture["frames"].as_u64();
+    // A thousand frames, however long the episode.
+    let (_, picture, _) = run(&["mountaincar", "--max-episode-steps=1200", "--episodes=1", "--policy=zeros"]);
+    assert_eq!((frames(&picture), read_gif(&path).0.len()), (Some(1000), 1000));
+    // No step: the first state.
+    assert_eq!(frames(&run(&["mountaincar", "--steps=0"]).1), Some(1));
+    assert_eq!(read_gif(&path).0, [100]);
+    // A fault: what there was before, and the run goes on.
+    let trap = guest("trap");
+    let (status, picture, incomplete) = run(&[&trap, "--steps=20"]);
+    assert_eq!((status, frames(&picture), incomplete), (Some(0), Some(4), serde_json::Value::Null));
+    // A picture that cannot be had: the run goes on, and says so at its end.
+    let (status, picture, incomplete) = run(&[&trap, "--steps=20", "--config=in_call=render"]);
+    assert_eq!((status, picture), (Some(1), serde_json::Value::Null));
+    assert!(incomplete.as_str().unwrap().contains("a.gif"), "{incomplete}");
 }
 
 #[test]

@@ -7,7 +7,19 @@ use serde_json::{Value, json};
 use rollcage_tests::{Rollcage, builder, fixture, fixture_path, root, shipped};
 
 const MODES: [Autoreset; 3] = [Autoreset::NextStep, Autoreset::SameStep, Autoreset::Disabled];
-const SHIPPED: [&str; 3] = ["cartpole", "frozenlake", "blackjack"];
+/// What ships and needs nobody to talk to.
+const SHIPPED: [&str; 10] = [
+    "cartpole",
+    "frozenlake",
+    "blackjack",
+    "acrobot",
+    "cliffwalking",
+    "mountaincar",
+    "mountaincar-continuous",
+    "pendulum",
+    "pixels",
+    "taxi",
+];
 
 // ── Computed a second time ──────────────────────────────────────────────────────────────────────────────────────────
 

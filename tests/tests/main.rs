@@ -8,6 +8,7 @@ mod config;
 mod digest;
 mod directories;
 mod dynamics;
+mod environments;
 mod excess;
 mod faults;
 mod first_env;

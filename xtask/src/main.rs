@@ -15,6 +15,7 @@ cargo xtask VERB
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns
   golden           rewrites golden files (help texts, digests), then tests
+  environments     measures what ships, and writes docs/environments.md
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
   bench walls      what the walls cost, beside `--walls none`
 ";
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "lint" => lint(),
         "long" => long(),
         "golden" => golden(),
+        "environments" => environments(),
         "bench" => bench::bench(&rest),
         _ => {
             print!("{VERBS}");
@@ -87,6 +89,13 @@ fn test(filter: &[String]) -> Result<()> {
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
     }
     whole_system(filter, "default")
+}
+
+/// The page of what ships: written by the test that compares it.
+fn environments() -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--locked"]))?;
+    let test = ["test", "--release", "--locked", "--package", "rollcage-tests", "--test", "main"];
+    run(cargo(&test).args(["--", "environments_md_is_what_ships"]).env("ROLLCAGE_UPDATE", "1"))
 }
 
 /// GNU Go, the opponent of the env `go`: from the system's packages, where that may be. Without it the games are skipped.

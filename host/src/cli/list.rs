@@ -35,10 +35,11 @@ impl List {
             };
             say_json(&json!({ "plugins": plugins.iter().map(line).collect::<Vec<_>>() }))?;
         } else {
+            let width = plugins.iter().map(|prepared| prepared.plugin().name().len()).max().unwrap_or(0);
             let mut text = String::new();
             for prepared in &plugins {
                 let summary = escape_line(&prepared.description().summary);
-                text.push_str(&format!("{:<14}{summary}\n", prepared.plugin().name()));
+                text.push_str(&format!("{:<width$}  {summary}\n", prepared.plugin().name()));
             }
             say(&text)?;
         }

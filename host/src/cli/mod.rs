@@ -6,6 +6,7 @@ mod grants;
 mod inspect;
 mod lease;
 mod list;
+mod picture;
 mod play;
 mod progress;
 mod report;

@@ -122,6 +122,15 @@ impl<'e> Play<'e> {
         self.envs
     }
 
+    pub(super) fn envs_mut(&mut self) -> &mut VecEnv {
+        self.envs
+    }
+
+    /// Whether an action of this env was part of the last step.
+    pub(super) fn acted(&self, env: usize) -> bool {
+        self.acting[env]
+    }
+
     /// The first reset of every env, also of those that are to take no step.
     pub(super) fn reset(&mut self) -> Result<(), Error> {
         self.envs.reset(None)?;
@@ -164,6 +173,7 @@ impl<'e> Play<'e> {
 
     /// Asks the policy for those envs alone whose action counts: one that only resets draws nothing.
     fn choose(&mut self) -> Result<(), Error> {
+        self.acting.fill(false);
         for (position, &env) in self.playing.iter().enumerate() {
             self.acting[env] = self.envs.takes_action(env);
             if self.acting[env] {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::one_line;
+use super::picture::Drawn;
 use super::play::{Spread, Tally};
 
 /// When a run was where.
@@ -46,6 +47,7 @@ pub(super) struct Report {
     walls: Vec<&'static str>,
     grants: Grants,
     refused: Vec<RefusedLine>,
+    picture: Option<Drawn>,
     pub(super) incomplete: Option<String>,
 }
 
@@ -91,7 +93,13 @@ impl From<&Fault> for FaultLine {
 impl Report {
     /// Everything that is known at the end of a run, or of an attempt.
     #[expect(clippy::cast_precision_loss, reason = "nobody takes 2^53 steps")]
-    pub(super) fn new(envs: &VecEnv, tally: &Tally, times: Times, incomplete: Option<String>) -> Report {
+    pub(super) fn new(
+        envs: &VecEnv,
+        tally: &Tally,
+        times: Times,
+        picture: Option<Drawn>,
+        incomplete: Option<String>,
+    ) -> Report {
         let plugin = envs.prepared().plugin();
         let figures = |spread: &Spread| spread.figures().map(|(mean, min, max)| Figures { mean, min, max });
         let seconds = times.playing.as_secs_f64();
@@ -118,6 +126,7 @@ impl Report {
                     envs.refused(env).into_iter().map(move |Refused { what, times }| RefusedLine { env, what, times })
                 })
                 .collect(),
+            picture,
             incomplete,
         }
     }
@@ -143,6 +152,9 @@ impl Report {
         }
         if !self.refused.is_empty() {
             rows.push(("refused", self.refusals()));
+        }
+        if let Some(picture) = &self.picture {
+            rows.push(("picture", escape_line(&picture.line()).to_string()));
         }
         rows.push(("digest", self.digest.clone()));
         if let Some(why) = &self.incomplete {
@@ -271,6 +283,7 @@ mod tests {
             walls: vec!["wasm", "process"],
             grants: Grants::new(),
             refused: Vec::new(),
+            picture: None,
             incomplete: None,
         }
     }
@@ -298,6 +311,7 @@ mod tests {
             "walls",
             "grants",
             "refused",
+            "picture",
             "incomplete",
         ];
         assert_eq!(keys, expected);

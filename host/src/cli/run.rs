@@ -1,10 +1,9 @@
 //! `rollcage run`: plays episodes and reports.
 
 use std::collections::hash_map::RandomState;
-use std::fs::File;
 use std::hash::BuildHasher;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,14 +15,12 @@ use indicatif::HumanCount;
 use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::text::escape;
-use rollcage::{
-    Autoreset, Backend, Builder, Description, Error, Frame, Limits, OnFault, RenderMode, UsageError, VecEnv, Wall,
-    Walls,
-};
+use rollcage::{Autoreset, Backend, Builder, Error, Limits, OnFault, UsageError, VecEnv, Wall, Walls};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::grants::Granting;
+use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Report, Times};
@@ -107,8 +104,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     recycle_after: Option<u64>,
 
-    /// Draw env 0 as it stands at the end: FILE.png, or FILE.txt for an env that renders text
-    #[arg(long, value_name = "FILE.png")]
+    /// Draw env 0: its first episode as FILE.gif, or as it stands at the end as FILE.png, or FILE.txt for text
+    ///
+    /// A GIF plays at the env's own rate and has at most 1,000 frames. With `--autoreset same-step` the state in which
+    /// the episode ends is not in it: the env has begun its next one by then.
+    #[arg(long, value_name = "FILE.gif|.png|.txt")]
     render: Option<PathBuf>,
 
     /// Compile to the machine's code, or interpret: slower, the same answers
@@ -189,13 +189,17 @@ impl Run {
         let interrupt = signals.hand_over(envs.interrupt_flag())?;
 
         let mut times = Times::default();
+        let mut recorder = picture.as_ref().and_then(|picture| {
+            let description = envs.prepared().description();
+            picture.recorder(description, self.autoreset)
+        });
         let (tally, ended) = match envs.start() {
             Err(error) => (Tally::default(), Err(error)),
             Ok(()) => {
                 progress.print(&about_walls(&envs, self.json));
                 let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
                 let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
-                let ended = play_on(&mut play, &mut times, &mut progress, started, &interrupt);
+                let ended = play_on(&mut play, recorder.as_mut(), &mut times, &mut progress, started, &interrupt);
                 let (tally, masked) = (play.tally, std::mem::take(&mut play.masked));
                 (tally, ended.map(|()| why_masked(&envs, &masked)))
             }
@@ -205,16 +209,19 @@ impl Run {
         let (mut status, mut incomplete) = verdict(ended)?;
 
         // What is under way after an interrupt is not waited for.
-        if status != Status::Interrupted {
-            if let Some(picture) = &picture
-                && let Err(error) = picture.draw(&mut envs)
-            {
-                status = Status::Incomplete;
+        let stands = status != Status::Interrupted;
+        let mut drawn = None;
+        match draw(picture.as_ref(), recorder, stands.then_some(&mut envs)) {
+            Ok(picture) => drawn = picture,
+            Err(error) => {
+                status = if stands { Status::Incomplete } else { status };
                 incomplete.get_or_insert(format!("{error:#}"));
             }
+        }
+        if stands {
             envs.say_goodbye();
         }
-        let report = Report::new(&envs, &tally, times, incomplete);
+        let report = Report::new(&envs, &tally, times, drawn, incomplete);
         if self.logs {
             print_logs(&envs);
         }
@@ -261,6 +268,19 @@ impl Run {
     }
 }
 
+/// The picture that was asked for: the rest of a recording, or env 0 as it stands, if it still does.
+fn draw(
+    picture: Option<&Picture<'_>>,
+    recorder: Option<Recorder>,
+    envs: Option<&mut VecEnv>,
+) -> anyhow::Result<Option<Drawn>> {
+    match (picture, recorder, envs) {
+        (_, Some(recorder), _) => recorder.finish(),
+        (Some(picture), None, Some(envs)) => picture.draw(envs).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// What `--walls none` means, before anything is started.
 const NO_SANDBOX: &str =
     "warning: NO SANDBOX: a plugin that breaks out of wasm may read and change whatever you may (--walls none)\n";
@@ -283,6 +303,7 @@ fn walls(name: &str) -> Walls {
 /// Resets, then steps until all shares are done, the actions end, or something ends the run.
 fn play_on(
     play: &mut Play<'_>,
+    mut recorder: Option<&mut Recorder>,
     times: &mut Times,
     progress: &mut Progress,
     started: Instant,
@@ -291,13 +312,21 @@ fn play_on(
     play.reset()?;
     let first = Instant::now();
     times.start = Some(first.duration_since(started));
+    if let Some(recorder) = &mut recorder {
+        recorder.after_reset(play.envs_mut());
+    }
     let ended = loop {
         // A call that needs not wait does not look at it.
         if interrupt.load(Relaxed) {
             break Err(Error::Interrupted);
         }
         match play.turn() {
-            Ok(true) => progress.step(&play.tally, play.envs().faults()),
+            Ok(true) => {
+                if let Some(recorder) = recorder.as_mut().filter(|_| play.acted(0)) {
+                    recorder.after_step(play.envs_mut());
+                }
+                progress.step(&play.tally, play.envs().faults());
+            }
             Ok(false) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -383,91 +412,6 @@ impl Signals {
         }
         Ok(interrupt)
     }
-}
-
-/// Where `--render` draws to, and how.
-struct Picture<'a> {
-    path: &'a Path,
-    mode: RenderMode,
-}
-
-impl Picture<'_> {
-    fn at(path: &Path) -> Result<Picture<'_>, UsageError> {
-        let shown = path.display();
-        let mode = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("png") => RenderMode::RgbArray,
-            Some("txt") => RenderMode::Ansi,
-            _ => return Err(UsageError::new(format!("picture `{shown}`: expected a name that ends in .png or .txt"))),
-        };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            return Err(UsageError::new(format!("picture `{shown}`: no such folder `{}`", folder.display())));
-        }
-        Ok(Picture { path, mode })
-    }
-
-    /// Whether the plugin draws such pictures; found out before it runs.
-    fn check(&self, description: &Description) -> Result<(), UsageError> {
-        let modes = &description.render_modes;
-        if modes.contains(&self.mode) {
-            return Ok(());
-        }
-        let (name, shown) = (&description.name, self.path.display());
-        let error = UsageError::new(match self.mode {
-            RenderMode::RgbArray => format!("picture `{shown}`: plugin `{name}` does not draw pixels"),
-            RenderMode::Ansi => format!("picture `{shown}`: plugin `{name}` does not draw text"),
-        });
-        Err(match modes.first() {
-            Some(RenderMode::Ansi) => error.hint("it draws text: name a file that ends in .txt"),
-            Some(RenderMode::RgbArray) => error.hint("it draws pixels: name a file that ends in .png"),
-            None => error.hint("it draws nothing: leave `--render` out"),
-        })
-    }
-
-    fn draw(&self, envs: &mut VecEnv) -> anyhow::Result<()> {
-        let shown = self.path.display();
-        let frame = envs.render(0, self.mode).with_context(|| format!("picture `{shown}`"))?;
-        let written = File::create(self.path).and_then(|file| match frame {
-            Frame::Rgb { width, height, pixels } => write_png(file, width, height, &pixels),
-            Frame::Text(text) => (&file).write_all(keep_colours(&text).as_bytes()),
-        });
-        written.with_context(|| format!("picture `{shown}`"))
-    }
-}
-
-fn write_png(file: File, width: u32, height: u32, pixels: &[u8]) -> io::Result<()> {
-    let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(())
-}
-
-/// Escapes a picture of text but for colours (`ESC [ numbers m`), which are what such pictures are made of and do
-/// nothing else to a terminal.
-fn keep_colours(text: &str) -> String {
-    let mut out = String::new();
-    let mut pieces = text.split("\u{1b}[");
-    let mut coloured = false;
-    out.push_str(&escape(pieces.next().unwrap_or_default()));
-    for piece in pieces {
-        let end = piece.find(|char: char| !char.is_ascii_digit() && char != ';').unwrap_or(piece.len());
-        let is_colour = piece[end..].starts_with('m');
-        if is_colour {
-            coloured = !matches!(&piece[..end], "" | "0");
-        }
-        out.push_str(if is_colour { "\u{1b}[" } else { "\\u{1b}[" });
-        out.push_str(&escape(piece));
-    }
-    if coloured {
-        out.push_str("\u{1b}[0m");
-    }
-    if !out.is_empty() && !out.ends_with('\n') {
-        out.push('\n');
-    }
-    out
 }
 
 /// `250ms`, `10s`.
@@ -569,46 +513,6 @@ mod tests {
             ("much", None),
         ] {
             assert_eq!(bytes(text).ok(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_picture_is_of_what_the_plugin_draws() {
-        let mut description = Description {
-            name: "cartpole".to_owned(),
-            version: "0.1.0".to_owned(),
-            summary: String::new(),
-            config_schema: String::new(),
-            render_modes: vec![RenderMode::RgbArray],
-            render_fps: 50,
-            wants: Vec::new(),
-            interface: "0.1.0".to_owned(),
-        };
-        assert!(Picture::at(Path::new("a.png")).unwrap().check(&description).is_ok());
-        let error = Picture::at(Path::new("a.txt")).unwrap().check(&description).unwrap_err();
-        assert_eq!(error.message, "picture `a.txt`: plugin `cartpole` does not draw text");
-        assert_eq!(error.hints, ["it draws pixels: name a file that ends in .png"]);
-        description.render_modes.clear();
-        let error = Picture::at(Path::new("a.png")).unwrap().check(&description).unwrap_err();
-        assert_eq!(error.hints, ["it draws nothing: leave `--render` out"]);
-        for (path, message) in [
-            ("a.gif", "picture `a.gif`: expected a name that ends in .png or .txt"),
-            ("/nowhere/a.png", "picture `/nowhere/a.png`: no such folder `/nowhere`"),
-        ] {
-            assert_eq!(Picture::at(Path::new(path)).err().unwrap().message, message);
-        }
-    }
-
-    #[test]
-    fn a_text_picture_keeps_its_colours_and_nothing_else() {
-        for (text, expected) in [
-            ("SF\nFG\n", "SF\nFG\n"),
-            ("S\u{1b}[41mF\u{1b}[0m", "S\u{1b}[41mF\u{1b}[0m\n"),
-            ("S\u{1b}[1;31mF", "S\u{1b}[1;31mF\u{1b}[0m\n"),
-            ("\u{1b}[2J\u{1b}]0;x\u{7}", "\\u{1b}[2J\\u{1b}]0;x\\u{7}\n"),
-            ("", ""),
-        ] {
-            assert_eq!(keep_colours(text), expected, "{text:?}");
         }
     }
 

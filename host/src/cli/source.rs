@@ -72,7 +72,7 @@ pub(super) fn open_plugin(given: &OsString) -> Result<Plugin, UsageError> {
     let what = if is_path { "no such file" } else { "neither a shipped plugin nor a file" };
     let error = UsageError::new(format!("plugin `{shown}`: {what}"));
     let stem = path.file_stem().unwrap_or(given).to_string_lossy();
-    let ship = format!("rollcage ships {}; anything else is the path of a .wasm file", listed(&names));
+    let ship = "`rollcage list` names what ships; anything else is the path of a .wasm file";
     Err(match nearest(&stem, &names) {
         Some(name) => error.hint(format!("did you mean `{name}`? {ship}")),
         None => error.hint(ship),
@@ -83,10 +83,6 @@ fn nearest<'n>(given: &str, names: &[&'n str]) -> Option<&'n str> {
     let given = given.to_lowercase();
     let scored = names.iter().map(|name| (strsim::jaro_winkler(&given, name), *name));
     scored.filter(|(score, _)| *score >= ALIKE).max_by(|one, two| one.0.total_cmp(&two.0)).map(|(_, name)| name)
-}
-
-fn listed(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn read_config(path: &Path) -> Result<Value, UsageError> {
@@ -150,7 +146,7 @@ mod tests {
         assert_eq!(error.message, "plugin `./nowhere/cartpol.wasm`: no such file");
         let error = open_plugin(&"pong".into()).err().unwrap();
         assert_eq!(error.message, "plugin `pong`: neither a shipped plugin nor a file");
-        assert!(error.hints[0].starts_with("rollcage ships `"), "{:?}", error.hints);
+        assert!(error.hints[0].starts_with("`rollcage list` names"), "{:?}", error.hints);
     }
 
     #[test]

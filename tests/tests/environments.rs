@@ -33,8 +33,8 @@ const UNDER_THE_TABLE: &str = "
 * *KiB*: the component, before it is compiled.
 * *start*: one more env, from its process's start to the answer of its first reset, behind all walls, its code in the
   cache; the median of 15.
-* *ns a step*: what one more step costs the worker, checks included: batches of up to 200 random actions, less what a
-  batch of one action takes, which is mostly the turn there and back.
+* *ns a step*: what one more step of a batch costs, the worker's part and the host's, which checks and hashes the answer:
+  batches of up to 200 random actions, less what a batch of one action takes, which is mostly the turn there and back.
 * Both times were measured on one machine with two cores, and are good to compare rows. A dash: it needs somebody to talk
   to. For all of this and more of any plugin: `rollcage inspect NAME`.
 ";

@@ -87,7 +87,7 @@ impl Environment for Pixels {
 
     fn spec(&self) -> Spec<Self> {
         let counts = Discrete::new(self.balls + 1);
-        let score = ScoreSpace { caught: counts.clone(), missed: counts };
+        let score = ScoreSpace { caught: counts, missed: counts };
         Spec::with_info(BoxSpace::all(0, 255), Discrete::new(3), score).max_episode_steps(1000)
     }
 

@@ -204,16 +204,18 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes what is left. None: there was no picture, because the first reset met a fault.
-    pub(super) fn finish(self) -> anyhow::Result<Option<Drawn>> {
+    /// Writes what is left.
+    pub(super) fn finish(self) -> anyhow::Result<Drawn> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let Some(gif) = self.gif else { return Ok(None) };
+        let Some(gif) = self.gif else {
+            anyhow::bail!("picture `{}`: env 0 had no state to draw", self.path.display());
+        };
         let (width, height, frames) = (Some(gif.width.into()), Some(gif.height.into()), gif.frames());
         gif.finish().with_context(|| format!("picture `{}`", self.path.display()))?;
         let frames_per_second = Some(self.clock.rate());
-        Ok(Some(Drawn { width, height, frames, frames_per_second, ..Drawn::at(&self.path) }))
+        Ok(Drawn { width, height, frames, frames_per_second, ..Drawn::at(&self.path) })
     }
 }
 

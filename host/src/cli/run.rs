@@ -275,7 +275,7 @@ fn draw(
     envs: Option<&mut VecEnv>,
 ) -> anyhow::Result<Option<Drawn>> {
     match (picture, recorder, envs) {
-        (_, Some(recorder), _) => recorder.finish(),
+        (_, Some(recorder), _) => recorder.finish().map(Some),
         (Some(picture), None, Some(envs)) => picture.draw(envs).map(Some),
         _ => Ok(None),
     }

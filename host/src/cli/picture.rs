@@ -158,9 +158,8 @@ impl Recorder {
 
     /// After the first reset of every env.
     pub(super) fn after_reset(&mut self, envs: &mut VecEnv) {
-        if envs.last().faults[0].is_some() || envs.last().masked[0] {
-            self.done = true;
-        }
+        // A reset that met faults and was tried again is one like any other.
+        self.done |= envs.last().masked[0];
         self.take(envs);
     }
 

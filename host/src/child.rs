@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -95,8 +95,26 @@ pub(crate) struct Shared {
 
 /// A worker, owned. Dropping it kills the process and waits until it is reaped.
 pub(crate) struct Child {
+    /// Of which fork of this program it is.
+    pub(crate) forks: u32,
     pub(crate) shared: Arc<Shared>,
     pub(crate) messages: Receiver<FromWorker>,
+}
+
+/// How often this process has been made by a fork since the first look: what was made under another number is the parent's.
+/// One load, since it stands on the path of a step; the process id would be a system call.
+pub(crate) fn forks() -> u32 {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    static COUNTED: Once = Once::new();
+    extern "C" fn in_the_child() {
+        FORKS.fetch_add(1, Relaxed);
+    }
+    COUNTED.call_once(|| {
+        // SAFETY: the handler is a function of this program that adds to an atomic, and so may run between `fork` and whatever
+        // the child does next. No safe crate registers one. Without memory for it no fork is noticed.
+        unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
+    });
+    FORKS.load(Relaxed)
 }
 
 /// What waiting for a message came to.
@@ -211,6 +229,10 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if self.forks != forks() {
+            // A fork's copy: the process is the parent's.
+            return;
+        }
         self.kill();
         self.wait_dead();
     }

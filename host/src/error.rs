@@ -13,12 +13,14 @@ pub struct UsageError {
     pub message: String,
     /// What to do about it, a line each.
     pub hints: Vec<String>,
+    /// An env has no such method, attribute or render mode: what callers that look for one want to tell apart.
+    pub unsupported: bool,
 }
 
 impl UsageError {
     /// An error without a hint.
     pub fn new(message: impl Into<String>) -> UsageError {
-        UsageError { message: message.into(), hints: Vec::new() }
+        UsageError { message: message.into(), hints: Vec::new(), unsupported: false }
     }
 
     /// Adds a line that says what to do.

@@ -8,6 +8,8 @@ mod beside;
 mod open;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -499,7 +501,20 @@ impl Grants {
         self.each.is_empty() && self.config.is_empty()
     }
 
-    /// Reads a grants file: TOML, with a section `[grant]`. A relative folder begins at the file's own.
+    /// [`Grants::from_toml`] of a file.
+    ///
+    /// # Errors
+    /// As there; or the file cannot be read.
+    pub fn from_file(file: &Path) -> Result<Grants, UsageError> {
+        let refuse = |error: std::io::Error| UsageError::new(format!("grants file `{}`: {error}", file.display()));
+        let mut text = String::new();
+        // One byte more than is allowed: the parser then says what the limit is.
+        let mut bytes = File::open(file).map_err(refuse)?.take(GRANTS_FILE_BYTES_MAX as u64 + 1);
+        bytes.read_to_string(&mut text).map_err(refuse)?;
+        Grants::from_toml(&text, file)
+    }
+
+    /// Reads the text of a grants file: TOML, with a section `[grant]`. A relative folder begins at the file's own.
     ///
     /// ```
     /// use rollcage::grant::Grants;
@@ -521,7 +536,7 @@ impl Grants {
         if text.len() > GRANTS_FILE_BYTES_MAX {
             return Err(wrong(format!("{} bytes; at most {GRANTS_FILE_BYTES_MAX} are read", text.len())));
         }
-        let within = |error: UsageError| UsageError { message: wrong(error.message).message, hints: error.hints };
+        let within = |error: UsageError| UsageError { message: wrong(error.message).message, ..error };
         let value = config::toml(text).map_err(|why| wrong(plain(&why, SHOWN_MAX)))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let mut grants = Grants::new();

@@ -2,6 +2,8 @@
 //! the hidden worker mode compiles them, a second one loads the result and asks it to describe itself.
 
 use std::borrow::Cow;
+#[cfg(feature = "shipped")]
+use std::ffi::OsStr;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -64,6 +66,32 @@ impl Plugin {
         Some(Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)))
     }
 
+    /// A plugin that ships with rollcage, by name; else a file, by its path.
+    ///
+    /// # Errors
+    /// Neither; the nearest name is a hint. As [`Plugin::from_file`].
+    #[cfg(feature = "shipped")]
+    pub fn open(given: &OsStr) -> Result<Plugin, UsageError> {
+        if let Some(plugin) = given.to_str().and_then(Plugin::shipped) {
+            return Ok(plugin);
+        }
+        let path = Path::new(given);
+        let shown = path.display();
+        let is_path = path.extension().is_some_and(|extension| extension == "wasm") || path.components().count() > 1;
+        if path.exists() {
+            return Plugin::from_file(path);
+        }
+        let what = if is_path { "no such file" } else { "neither a shipped plugin nor a file" };
+        let error = UsageError::new(format!("plugin `{shown}`: {what}"));
+        let names: Vec<&str> = crate::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
+        let stem = path.file_stem().unwrap_or(given).to_string_lossy();
+        let ship = "`rollcage list` names what ships; anything else is the path of a .wasm file";
+        Err(match nearest(&stem, &names) {
+            Some(name) => error.hint(format!("did you mean `{name}`? {ship}")),
+            None => error.hint(ship),
+        })
+    }
+
     fn new(name: String, bytes: Cow<'static, [u8]>) -> Plugin {
         let sha256 = Sha256::digest(&bytes).into();
         Plugin { name, bytes, sha256 }
@@ -88,6 +116,18 @@ impl Plugin {
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
+}
+
+/// How alike a name must be to a shipped one to be taken for a slip (Jaro-Winkler; 1 is the same).
+#[cfg(feature = "shipped")]
+const ALIKE: f64 = 0.8;
+
+/// The name that was probably meant.
+#[cfg(feature = "shipped")]
+fn nearest<'n>(given: &str, names: &[&'n str]) -> Option<&'n str> {
+    let given = given.to_lowercase();
+    let scored = names.iter().map(|name| (strsim::jaro_winkler(&given, name), *name));
+    scored.filter(|(score, _)| *score >= ALIKE).max_by(|one, two| one.0.total_cmp(&two.0)).map(|(_, name)| name)
 }
 
 /// A plugin that is compiled and has described itself: ready to start envs of.
@@ -344,4 +384,33 @@ fn read_all(fd: &OwnedFd) -> std::io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(all(test, feature = "shipped"))]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised() {
+        let names = ["blackjack", "cartpole", "frozenlake"];
+        for (given, expected) in [
+            ("cartpol", Some("cartpole")),
+            ("CartPole", Some("cartpole")),
+            ("frozen-lake", Some("frozenlake")),
+            ("pong", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(given, &names), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_there() {
+        let error = Plugin::open("./nowhere/cartpol.wasm".as_ref()).err().unwrap();
+        assert_eq!(error.message, "plugin `./nowhere/cartpol.wasm`: no such file");
+        let error = Plugin::open("pong".as_ref()).err().unwrap();
+        assert_eq!(error.message, "plugin `pong`: neither a shipped plugin nor a file");
+        assert!(error.hints[0].starts_with("`rollcage list` names"), "{:?}", error.hints);
+    }
 }

@@ -318,6 +318,14 @@ impl Mapping {
         }
     }
 
+    /// Leaves the mapping out of processes that this one forks: a slab is gone with its env, whoever forked meanwhile.
+    fn keep_from_forks(&self) -> io::Result<()> {
+        // SAFETY: the mapping is whole and this value's own; the advice changes nothing in this process. In a forked one nobody
+        // reads it: `VecEnv` refuses there.
+        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), SLAB_BYTES, rustix::mm::Advice::LinuxDontFork)? };
+        Ok(())
+    }
+
     fn request(&self) -> &RequestWords {
         // SAFETY: within the mapping, aligned, valid for any bytes, and made of atomics only.
         unsafe { self.base.add(REQUEST_AT).cast().as_ref() }
@@ -395,6 +403,7 @@ impl HostSlab {
         rustix::fs::ftruncate(&fd, SLAB_BYTES as u64)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         let map = Mapping::new(fd.as_fd(), None)?;
+        map.keep_from_forks()?;
         Ok((HostSlab { map, turn: AtomicU32::new(0) }, fd))
     }
 

@@ -12,9 +12,10 @@ use serde_json::Value;
 use crate::batch::{Batch, Steps, Strides};
 use crate::builder::Builder;
 use crate::cage::{Wall, Walls};
+use crate::child;
 use crate::config::CompleteConfig;
 use crate::control::{Reply, TEXT_BYTES_MAX, ToWorker};
-use crate::digest::{CallKind, Digest, run_digest};
+use crate::digest::{Digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::grant::{Grants, Refused};
@@ -60,6 +61,10 @@ pub struct VecEnv {
     faults: FaultLog,
     spin: Spin,
     interrupt: Arc<AtomicBool>,
+    /// The caller's own look at what may have come up while a call waits.
+    ask: Option<Box<dyn FnMut() -> bool + Send>>,
+    /// Of which fork of this program it is.
+    forks: u32,
     /// Which envs a call has named, to find one named twice.
     seen: Vec<bool>,
     /// What all envs share beside them.
@@ -92,6 +97,8 @@ impl VecEnv {
             faults: FaultLog::default(),
             spin: if roomy { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) },
             interrupt: Arc::new(AtomicBool::new(false)),
+            ask: None,
+            forks: child::forks(),
             seen: Vec::new(),
             slots,
             terms,
@@ -189,10 +196,31 @@ impl VecEnv {
     /// [`OnFault::Raise`](crate::OnFault::Raise), or a spent budget. [`Error::Interrupted`]. In the last three, every other env's answer
     /// is in [`VecEnv::last`].
     pub fn step(&mut self, actions: &[u8]) -> Result<&Batch, Error> {
+        self.step_async(actions)?;
+        self.step_wait()
+    }
+
+    /// The first half of [`VecEnv::step`]: every env begins its step, and nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`VecEnv::step`], for what was wrong before any env was stepped.
+    pub fn step_async(&mut self, actions: &[u8]) -> Result<(), Error> {
         self.settle()?;
         self.check_actions(actions, 0..self.slots.len())?;
         self.publish(actions, 0..self.slots.len());
-        self.collect_all()?;
+        Ok(())
+    }
+
+    /// The second half of [`VecEnv::step`]: waits for every env. After [`Error::Interrupted`] it may be called again.
+    ///
+    /// # Errors
+    /// As [`VecEnv::step`], for what comes of the step.
+    pub fn step_wait(&mut self) -> Result<&Batch, Error> {
+        self.check_started()?;
+        for index in 0..self.slots.len() {
+            self.finish(index)?;
+        }
+        first(self.slots.iter_mut().filter_map(Slot::take_error))?;
         Ok(&self.batch)
     }
 
@@ -202,6 +230,7 @@ impl VecEnv {
     /// # Errors
     /// As [`VecEnv::step`]; and [`Error::Usage`] for an index twice or out of range.
     pub fn step_some(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<&Batch, Error> {
+        self.check_started()?;
         self.settle()?;
         self.check_ids(env_ids)?;
         self.check_actions(actions, env_ids.iter().copied())?;
@@ -221,6 +250,7 @@ impl VecEnv {
     /// # Errors
     /// [`Error::Usage`]: as [`VecEnv::step`]; an index twice, out of range, or of an env in flight. Nothing was sent then.
     pub fn send(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<(), Error> {
+        self.check_started()?;
         self.check_ids(env_ids)?;
         if let Some(index) = env_ids.iter().find(|&&index| self.slots[index].in_flight) {
             return Err(UsageError::new(format!("env {index} is in flight"))
@@ -249,12 +279,13 @@ impl VecEnv {
     /// # Errors
     /// As [`VecEnv::step`], when an env that is returned has one; the others stay ready for the next `recv`.
     pub fn recv(&mut self, min_ready: usize, timeout: Option<Duration>) -> Result<(Vec<usize>, Batch), Error> {
+        self.check_started()?;
         let flying: Vec<usize> = (0..self.slots.len()).filter(|&index| self.slots[index].in_flight).collect();
         let wanted = min_ready.min(flying.len());
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut ready = self.ready(&flying);
         while ready.len() < wanted && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            if self.interrupt.load(Relaxed) {
+            if interrupted(&self.interrupt, &mut self.ask) {
                 return Err(Error::Interrupted);
             }
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -353,9 +384,8 @@ impl VecEnv {
     /// As [`VecEnv::render`]; arguments of more than 60 KiB are refused.
     pub fn call(&mut self, env: usize, method: &str, arguments: &Value) -> Result<Value, Error> {
         let arguments = bounded(arguments.to_string(), "arguments")?;
-        let message = ToWorker::Call { method: bounded(method.to_owned(), "a method")?, arguments: arguments.clone() };
+        let message = ToWorker::Call { method: bounded(method.to_owned(), "a method")?, arguments };
         let (_, result) = self.converse(env, &message)?;
-        self.slots[env].digest_call(CallKind::Call, method, arguments.as_bytes(), &result);
         json(env, &result)
     }
 
@@ -374,10 +404,8 @@ impl VecEnv {
     /// As [`VecEnv::call`].
     pub fn set_attribute(&mut self, env: usize, name: &str, value: &Value) -> Result<(), Error> {
         let value = bounded(value.to_string(), "a value")?;
-        let message = ToWorker::SetAttribute { name: bounded(name.to_owned(), "a name")?, value: value.clone() };
-        self.converse(env, &message)?;
-        self.slots[env].digest_call(CallKind::SetAttribute, name, value.as_bytes(), b"");
-        Ok(())
+        let message = ToWorker::SetAttribute { name: bounded(name.to_owned(), "a name")?, value };
+        self.converse(env, &message).map(|_| ())
     }
 
     /// Gives an env new random streams for what is still to come; its state stays.
@@ -385,9 +413,7 @@ impl VecEnv {
     /// # Errors
     /// As [`VecEnv::call`].
     pub fn reseed(&mut self, env: usize, seed: u64) -> Result<(), Error> {
-        self.converse(env, &ToWorker::Reseed(seed))?;
-        self.slots[env].digest_call(CallKind::Reseed, "", &seed.to_le_bytes(), b"");
-        Ok(())
+        self.converse(env, &ToWorker::Reseed(seed)).map(|_| ())
     }
 
     /// Options for an env's next reset, an automatic one too: a JSON object, or none. An explicit reset's own options
@@ -432,11 +458,22 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Raised, this flag makes a waiting reset, step, `recv` or batch of steps return [`Error::Interrupted`] within 20 ms (a
-    /// signal handler may raise it); `render`, calls and attributes wait for their answer or their timeout.
-    /// It stays raised until the caller lowers it.
+    /// Raised, this flag makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may raise it). It
+    /// stays raised until the caller lowers it.
     pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.interrupt)
+    }
+
+    /// Asked every 20 ms while a call waits, and when a signal has come in its thread: at true it returns
+    /// [`Error::Interrupted`]. For hosts whose signals are handled by somebody who must be asked, like Python's.
+    pub fn interrupt_when(&mut self, ask: impl FnMut() -> bool + Send + 'static) {
+        self.ask = Some(Box::new(ask));
+    }
+
+    /// Whether this is a fork's copy: its envs are the parent's, every call but the looks at what is known is a usage error,
+    /// and dropping it ends nothing.
+    pub fn is_forked(&self) -> bool {
+        self.forks != child::forks()
     }
 
     /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`](crate::Limits::close_timeout) for all together, then the workers are
@@ -447,6 +484,9 @@ impl VecEnv {
 
     /// As [`VecEnv::close`], keeping logs, digests and faults readable.
     pub fn say_goodbye(&mut self) {
+        if self.is_forked() {
+            return;
+        }
         let deadline = Instant::now() + self.terms.limits.close_timeout;
         let closing: Vec<bool> = self.slots.iter_mut().map(|slot| slot.begin_close(deadline)).collect();
         for (slot, _) in self.slots.iter().zip(closing).filter(|(_, closing)| *closing) {
@@ -457,6 +497,11 @@ impl VecEnv {
 
     /// All are told to end before any is waited for.
     fn end(&mut self) {
+        if self.is_forked() {
+            // The processes are the parent's, and the thread that would tell of their ends is not in this process.
+            std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
+            return;
+        }
         self.slots.iter().for_each(Slot::kill);
         self.slots.iter_mut().for_each(Slot::close);
         self.keeper = None;
@@ -601,6 +646,7 @@ impl VecEnv {
     /// Finishes what an interrupted or abandoned call left under way: that answer belongs to that call's action, and is
     /// returned by no other. An error of its is told now, before anything new is begun.
     fn settle(&mut self) -> Result<(), Error> {
+        self.check_started()?;
         for index in 0..self.slots.len() {
             self.finish(index)?;
             self.slots[index].in_flight = false;
@@ -612,6 +658,10 @@ impl VecEnv {
     }
 
     fn check_started(&self) -> Result<(), UsageError> {
+        if self.is_forked() {
+            return Err(UsageError::new("these envs belong to the process that this one was forked from")
+                .hint("make envs of its own in the forked process; those of its parent go on there"));
+        }
         match self.terms.shape {
             Some(_) => Ok(()),
             None => Err(UsageError::new("the envs are not started").hint("call `start` after `assemble`")),
@@ -674,19 +724,12 @@ impl VecEnv {
         first(ids.iter().filter_map(|&index| self.slots[index].take_error()))
     }
 
-    fn collect_all(&mut self) -> Result<(), Error> {
-        for index in 0..self.slots.len() {
-            self.finish(index)?;
-        }
-        first(self.slots.iter_mut().filter_map(Slot::take_error))
-    }
-
     /// Waits until nothing is under way in one env. Ends: every wait in it has a deadline.
     fn finish(&mut self, index: usize) -> Result<(), Error> {
         let slot = &mut self.slots[index];
         while slot.is_busy() {
             let progress = slot.advance(SLICE, self.spin, &self.terms, &mut self.batch, &mut self.faults);
-            if progress == Progress::Waiting && self.interrupt.load(Relaxed) {
+            if progress == Progress::Waiting && interrupted(&self.interrupt, &mut self.ask) {
                 return Err(Error::Interrupted);
             }
         }
@@ -724,7 +767,8 @@ impl VecEnv {
                 .into());
         }
         self.finish(index)?;
-        self.slots[index].converse(message, &self.terms, &mut self.batch, &mut self.faults)
+        let VecEnv { slots, terms, batch, faults, interrupt, ask, .. } = self;
+        slots[index].converse(message, &mut || interrupted(interrupt, ask), terms, batch, faults)
     }
 }
 
@@ -748,6 +792,11 @@ pub enum Frame {
     },
     /// Text. Not escaped.
     Text(String),
+}
+
+/// Whether a call that waits is to return.
+fn interrupted(flag: &AtomicBool, ask: &mut Option<Box<dyn FnMut() -> bool + Send>>) -> bool {
+    flag.load(Relaxed) || ask.as_mut().is_some_and(|ask| ask())
 }
 
 /// The first error of a call. The others are taken too: an error is that of the call that met it, and no later one's.

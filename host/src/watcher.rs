@@ -198,7 +198,7 @@ impl Watch {
             }
         }
         self.workers.insert(number, Watched { shared: Arc::clone(&shared), mailbox, log });
-        Ok(Child { shared, messages })
+        Ok(Child { forks: crate::child::forks(), shared, messages })
     }
 
     /// Moves what a worker said into its mailbox. A worker that lies is not listened to any further.

@@ -1,22 +1,12 @@
 //! What envs are given of the outside: `--grant`, `--grants`; and what of the user's own no grant may reach.
 //! Reads what the library does not: arguments, the file, the home folder.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rollcage::grant::{Access, Extent, GRANTS_FILE_BYTES_MAX, Grants, Protected};
+use rollcage::grant::{Access, Extent, Grants, Protected};
 use rollcage::{Builder, UsageError};
 
 use super::source::cache_folder;
-
-/// Folders in the home folder that no grant may reach: keys, passwords, and what programs are set up by. The best known
-/// ones, against slips; not everything that somebody may keep in a home folder.
-const SECRETS: [&str; 9] =
-    [".aws", ".azure", ".config", ".docker", ".gnupg", ".kube", ".local/share/keyrings", ".password-store", ".ssh"];
-
-/// Folders in the home folder that no grant may write to: programs that the user runs by name.
-const PROGRAMS: [&str; 3] = [".cargo", ".local/bin", "bin"];
 
 #[derive(clap::Args)]
 pub(super) struct Granting {
@@ -42,7 +32,7 @@ impl Granting {
     /// Adds the grants to a builder. What they lead to is looked at when it makes envs.
     pub(super) fn give(&self, builder: Builder) -> Result<Builder, UsageError> {
         let mut grants = match &self.grants {
-            Some(file) => read(file)?,
+            Some(file) => Grants::from_file(file)?,
             None => Grants::new(),
         };
         for text in &self.grant {
@@ -53,20 +43,10 @@ impl Granting {
     }
 
     fn protected(&self) -> Vec<Protected> {
-        let mut all = Vec::new();
+        let mut all = etcetera::home_dir().map(|home| Protected::of_home(&home)).unwrap_or_default();
         let mut protect = |path: PathBuf, what: &str, extent, from| {
             all.push(Protected { path, what: what.to_owned(), extent, from });
         };
-        if let Ok(home) = etcetera::home_dir() {
-            let all_of_it = "all that is yours, keys and settings included";
-            protect(home.clone(), all_of_it, Extent::Itself, Access::ReadOnly);
-            for folder in SECRETS {
-                protect(home.join(folder), "keys, passwords and settings of yours", Extent::Whole, Access::ReadOnly);
-            }
-            for folder in PROGRAMS {
-                protect(home.join(folder), "programs that you run", Extent::Whole, Access::ReadWrite);
-            }
-        }
         if let Some(cache) = cache_folder() {
             // Also where this run does not use it: the next one will.
             let what = "the cache of compiled plugins: code that workers run";
@@ -77,13 +57,4 @@ impl Granting {
         }
         all
     }
-}
-
-fn read(file: &Path) -> Result<Grants, UsageError> {
-    let refuse = |error: std::io::Error| UsageError::new(format!("grants file `{}`: {error}", file.display()));
-    let mut text = String::new();
-    // One byte more than is allowed: the parser then says what the limit is.
-    let mut bytes = File::open(file).map_err(refuse)?.take(GRANTS_FILE_BYTES_MAX as u64 + 1);
-    bytes.read_to_string(&mut text).map_err(refuse)?;
-    Grants::from_toml(&text, file)
 }

@@ -8,13 +8,10 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use rollcage::config::{self, CONFIG_FILE_BYTES_MAX};
-use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv, shipped};
+use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
 use serde_json::{Map, Value};
 
 use super::complain;
-
-/// How alike a name must be to a shipped one to be taken for a slip (Jaro-Winkler; 1 is the same).
-const ALIKE: f64 = 0.8;
 
 #[derive(clap::Args)]
 pub(super) struct Source {
@@ -36,7 +33,7 @@ pub(super) struct Source {
 impl Source {
     /// Opens the plugin and reads the config. Nothing is compiled yet.
     pub(super) fn open(&self) -> Result<Builder, UsageError> {
-        VecEnv::builder(open_plugin(&self.plugin)?).config(&self.config()?)
+        VecEnv::builder(Plugin::open(&self.plugin)?).config(&self.config()?)
     }
 
     /// Whether a config was given at all.
@@ -55,34 +52,6 @@ impl Source {
         }
         Ok(config)
     }
-}
-
-/// A plugin that ships with rollcage, by name; else a file.
-pub(super) fn open_plugin(given: &OsString) -> Result<Plugin, UsageError> {
-    if let Some(plugin) = given.to_str().and_then(Plugin::shipped) {
-        return Ok(plugin);
-    }
-    let path = Path::new(given);
-    let names: Vec<&str> = shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
-    let shown = path.display();
-    let is_path = path.extension().is_some_and(|extension| extension == "wasm") || path.components().count() > 1;
-    if path.exists() {
-        return Plugin::from_file(path);
-    }
-    let what = if is_path { "no such file" } else { "neither a shipped plugin nor a file" };
-    let error = UsageError::new(format!("plugin `{shown}`: {what}"));
-    let stem = path.file_stem().unwrap_or(given).to_string_lossy();
-    let ship = "`rollcage list` names what ships; anything else is the path of a .wasm file";
-    Err(match nearest(&stem, &names) {
-        Some(name) => error.hint(format!("did you mean `{name}`? {ship}")),
-        None => error.hint(ship),
-    })
-}
-
-fn nearest<'n>(given: &str, names: &[&'n str]) -> Option<&'n str> {
-    let given = given.to_lowercase();
-    let scored = names.iter().map(|name| (strsim::jaro_winkler(&given, name), *name));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|one, two| one.0.total_cmp(&two.0)).map(|(_, name)| name)
 }
 
 fn read_config(path: &Path) -> Result<Value, UsageError> {
@@ -125,29 +94,6 @@ pub(super) fn with_cache(builder: Builder) -> Builder {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_slip_is_recognised() {
-        let names = ["blackjack", "cartpole", "frozenlake"];
-        for (given, expected) in [
-            ("cartpol", Some("cartpole")),
-            ("CartPole", Some("cartpole")),
-            ("frozen-lake", Some("frozenlake")),
-            ("pong", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(given, &names), expected, "{given}");
-        }
-    }
-
-    #[test]
-    fn a_plugin_that_is_not_there() {
-        let error = open_plugin(&"./nowhere/cartpol.wasm".into()).err().unwrap();
-        assert_eq!(error.message, "plugin `./nowhere/cartpol.wasm`: no such file");
-        let error = open_plugin(&"pong".into()).err().unwrap();
-        assert_eq!(error.message, "plugin `pong`: neither a shipped plugin nor a file");
-        assert!(error.hints[0].starts_with("`rollcage list` names"), "{:?}", error.hints);
-    }
 
     #[test]
     fn assignments_come_after_the_file() {

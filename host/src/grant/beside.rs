@@ -323,10 +323,8 @@ impl ServiceSpec {
             path => PathBuf::from(path),
         };
         let known = scene.known(true);
-        let of = |error: UsageError| UsageError {
-            message: format!("service `{}`: {}", self.name, error.message),
-            hints: error.hints,
-        };
+        let of =
+            |error: UsageError| UsageError { message: format!("service `{}`: {}", self.name, error.message), ..error };
         let text = |text: &str| expand(text, |name| scene.lookup(name, Some(&folder)), &known).map_err(of);
         let ReadySpec { tcp, line, delay, timeout } = &self.ready;
         let ready = match (tcp, line, delay) {
@@ -386,7 +384,7 @@ pub(crate) fn inject(config: &mut Value, ports: &[(LeaseSpec, u16)]) -> Result<b
                         let error = no_lease(placeholder, ports);
                         let path = plain(path, SHOWN_MAX);
                         let message = format!("config `{path}`: {}", error.message);
-                        return Err(UsageError { message, hints: error.hints });
+                        return Err(UsageError { message, ..error });
                     };
                     *value = Value::from(port);
                     return Ok(true);

@@ -36,6 +36,30 @@ pub struct Protected {
     pub from: Access,
 }
 
+/// Folders in the home folder that no grant may reach: keys, passwords, and what programs are set up by. The best known
+/// ones, against slips; not everything that somebody may keep in a home folder.
+const SECRETS: [&str; 9] =
+    [".aws", ".azure", ".config", ".docker", ".gnupg", ".kube", ".local/share/keyrings", ".password-store", ".ssh"];
+
+/// Folders in the home folder that no grant may write to: programs that the user runs by name.
+const PROGRAMS: [&str; 3] = [".cargo", ".local/bin", "bin"];
+
+impl Protected {
+    /// What of a home folder no grant may reach: itself as a whole, where keys and settings are kept in it, and, to be written
+    /// to, the programs in it.
+    pub fn of_home(home: &Path) -> Vec<Protected> {
+        let protect = |path: PathBuf, what: &str, extent, from| Protected { path, what: what.to_owned(), extent, from };
+        let all_of_it = "all that is yours, keys and settings included";
+        let itself = protect(home.to_owned(), all_of_it, Extent::Itself, Access::ReadOnly);
+        let secret = |folder| {
+            let what = "keys, passwords and settings of yours";
+            protect(home.join(folder), what, Extent::Whole, Access::ReadOnly)
+        };
+        let program = |folder| protect(home.join(folder), "programs that you run", Extent::Whole, Access::ReadWrite);
+        [itself].into_iter().chain(SECRETS.map(secret)).chain(PROGRAMS.map(program)).collect()
+    }
+}
+
 /// Folders of every Linux system that are nobody's data. A grant of one is a slip, or hands an env a way to act outside
 /// of its cage. Short on purpose: it names what is the system's by its very place, and does not try to know where on
 /// this machine a secret lies.

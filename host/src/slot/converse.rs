@@ -15,15 +15,16 @@ use super::turn::Look;
 use super::{Busy, Op, Phase, Slot, Terms};
 
 impl Slot {
-    /// Sends a message and waits for its answer from the bulk area. The env must not be busy.
+    /// Sends a message and waits for its answer from the bulk area. The env must not be busy. An answer that
+    /// `interrupted` did not wait for is entered into the digest when it comes, and given to nobody.
     pub(crate) fn converse(
         &mut self,
         message: &ToWorker,
+        interrupted: &mut dyn FnMut() -> bool,
         terms: &Terms,
         batch: &mut Batch,
         faults: &mut FaultLog,
     ) -> Result<(Reply, Vec<u8>), Error> {
-        let bytes_max = if matches!(message, ToWorker::Render(_)) { BULK_BYTES_MAX } else { JSON_BYTES_MAX };
         let index = self.index;
         let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
         // An instance that is still coming up after a fault is waited for.
@@ -47,16 +48,22 @@ impl Slot {
             Err(fault) => fault,
             Ok(()) => loop {
                 match self.look(wait::SLICE, Spin::None, terms) {
+                    Look::Working if interrupted() => {
+                        self.op = Some(Op::Converse(message.clone()));
+                        return Err(Error::Interrupted);
+                    }
                     Look::Working => {}
                     Look::Fault(kind, message, backtrace) => break (kind, message, backtrace),
-                    Look::Answer(answer) => match self.reply(&answer, bytes_max) {
+                    Look::Answer(answer) => match self.reply(&answer, message) {
                         Ok(Ok(reply)) => {
                             self.phase = Phase::Idle;
                             return Ok(reply);
                         }
                         Ok(Err(refused)) => {
                             self.phase = Phase::Idle;
-                            return Err(usage(&crate::text::escape_line(&refused.to_string())).into());
+                            let mut error = usage(&crate::text::escape_line(&refused.to_string()));
+                            error.unsupported = matches!(refused, EnvError::Unsupported(_));
+                            return Err(error.into());
                         }
                         Err(fault) => break fault,
                     },
@@ -83,12 +90,14 @@ impl Slot {
         Ok(())
     }
 
-    /// The answer to a message: its shape from the control socket, its bytes from the bulk area.
+    /// The answer to a message: its shape from the control socket, its bytes from the bulk area. What changes the env is
+    /// entered into the digest.
     pub(super) fn reply(
         &mut self,
         answer: &Answer,
-        bytes_max: usize,
+        message: &ToWorker,
     ) -> Result<Result<(Reply, Vec<u8>), EnvError>, Ill> {
+        let bytes_max = if matches!(message, ToWorker::Render(_)) { BULK_BYTES_MAX } else { JSON_BYTES_MAX };
         match (answer.status, self.explanation()?) {
             (Status::Ok, FromWorker::Answered(reply)) => {
                 if answer.extra_len > bytes_max {
@@ -105,6 +114,7 @@ impl Slot {
                     Reply::Text => std::str::from_utf8(&bytes).is_ok(),
                 };
                 if fits {
+                    self.digest_said(message, &bytes);
                     Ok(Ok((reply, bytes)))
                 } else {
                     Err(lied(Lie(format!("{} bytes that are no {reply:?}", bytes.len()))))
@@ -116,8 +126,18 @@ impl Slot {
         }
     }
 
-    /// Enters a call that answered into the digest.
-    pub(crate) fn digest_call(&mut self, kind: CallKind, name: &str, arguments: &[u8], result: &[u8]) {
+    /// Enters what was answered into the digest, if it can have changed the env.
+    fn digest_said(&mut self, message: &ToWorker, result: &[u8]) {
+        let seed_bytes;
+        let (kind, name, arguments, result): (_, _, &[u8], &[u8]) = match message {
+            ToWorker::Call { method, arguments } => (CallKind::Call, method.as_str(), arguments.as_bytes(), result),
+            ToWorker::SetAttribute { name, value } => (CallKind::SetAttribute, name.as_str(), value.as_bytes(), b""),
+            ToWorker::Reseed(seed) => {
+                seed_bytes = seed.to_le_bytes();
+                (CallKind::Reseed, "", &seed_bytes, b"")
+            }
+            ToWorker::Render(_) | ToWorker::GetAttribute(_) | ToWorker::ResetOptions(_) | ToWorker::Close => return,
+        };
         self.before_added_reset = None;
         self.digest.call(kind, name, arguments, result);
     }

@@ -49,6 +49,8 @@ impl Slot {
                 // A batch of steps never goes on with a reset.
                 self.op = None;
             }
+            // Nobody waits for the answer: the next step reports it.
+            Some(Op::Converse(_)) => self.pending = Some(fault),
             op @ (Some(Op::Reset(_) | Op::Start) | None) => {
                 self.op = op;
                 self.reset_met_fault(fault, terms, batch);

@@ -22,7 +22,7 @@ use crate::cage::broker::{self, Names, Refused};
 use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
 use crate::config::CompleteConfig;
-use crate::control::{Cage, Granted};
+use crate::control::{Cage, Granted, ToWorker};
 use crate::digest::{self, Digest, InstanceDigest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
@@ -124,6 +124,8 @@ enum Op {
     Step(Command),
     StepMany(u32),
     Reset(ResetOp),
+    /// An answer is on its way that its caller did not wait for.
+    Converse(ToWorker),
 }
 
 #[derive(Clone, Debug)]

@@ -21,8 +21,8 @@ impl Slot {
     pub(super) fn publish(&mut self, op: Op, terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let left = self.steps_left(terms);
         let (command, count, timeout) = match &op {
-            // Nothing to ask: it is ready.
-            Op::Start => {
+            // Nothing to ask: it is ready, or was asked already.
+            Op::Start | Op::Converse(_) => {
                 self.op = None;
                 return;
             }
@@ -159,6 +159,8 @@ impl Slot {
             Some(Op::Step(_)) => self.accept_step(answer, &busy, terms, batch),
             Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms, batch),
             Some(Op::Reset(_)) => self.accept_reset(answer, &busy, terms, batch),
+            // Refused or answered: it is nobody's.
+            Some(Op::Converse(message)) => self.reply(&answer, &message).map(|_| ()).map_err(Rejected::from),
             Some(Op::Start) | None => Ok(()),
         };
         match accepted {

@@ -1,0 +1,60 @@
+"""Reinforcement-learning environments that nobody vouches for, each in a WebAssembly sandbox in a process of its own.
+
+::
+
+    import rollcage
+
+    envs = rollcage.make_vec("cartpole", num_envs=8, seed=7)
+    observations, infos = envs.reset()
+    observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
+    envs.close()
+
+`make_vec` gives Gymnasium's `VectorEnv`, `Env` its `Env`, `rollcage.sb3.make_vec_env` Stable-Baselines3's `VecEnv`. After
+``import rollcage`` also ``gymnasium.make_vec("rollcage/CartPole-v1", num_envs=8)``.
+"""
+
+from rollcage import errors
+from rollcage._arguments import Limits
+from rollcage._rollcage import shipped
+from rollcage.errors import (
+    ClosedError,
+    Fault,
+    FaultError,
+    FaultLimitError,
+    FaultTimeoutError,
+    ForkedError,
+    GuestError,
+    HostError,
+    RollcageError,
+    UnsupportedError,
+    UsageError,
+    WorkerError,
+)
+from rollcage.registration import register
+from rollcage.single import Env
+from rollcage.vector import VectorEnv, make_vec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClosedError",
+    "Env",
+    "Fault",
+    "FaultError",
+    "FaultLimitError",
+    "FaultTimeoutError",
+    "ForkedError",
+    "GuestError",
+    "HostError",
+    "Limits",
+    "RollcageError",
+    "UnsupportedError",
+    "UsageError",
+    "VectorEnv",
+    "WorkerError",
+    "errors",
+    "make_vec",
+    "shipped",
+]
+
+register()

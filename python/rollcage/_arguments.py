@@ -1,0 +1,256 @@
+"""What callers say of envs, checked and completed: configs and grants in every form, limits, seeds, folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import operator
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from rollcage import _program
+from rollcage.errors import UsageError
+
+#: One config: a mapping, a dataclass's instance or a pydantic model.
+Config = Any
+#: One config for all envs, one for each, or a function of the env's index.
+Configs = Union[Config, Sequence[Config], Callable[[int], Config], None]
+#: Grants as ``rollcage run --grant`` takes them, or the path of a grants file.
+GrantsLike = Union[Sequence[str], str, "os.PathLike[str]", None]
+
+#: Seeds and the numbers after them must fit into an unsigned 64-bit integer.
+SEED_MAX = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the envs and of the host's patience. What is None is the host's own.
+
+    Attributes
+    ----------
+    start_timeout, reset_timeout, step_timeout, call_timeout : float
+        Seconds until a worker must be ready (30), have reset, stepped, rendered or answered a call (10 each).
+    close_timeout : float
+        Seconds for all envs together to say goodbye (2).
+    compile_timeout : float
+        Seconds for compiling the plugin (120).
+    memory_bytes : int
+        Bytes of linear memory of one env (256 MiB).
+    fuel_per_step : int
+        Fuel of one step, counted only if given: a deterministic bound, the same on every machine.
+    sockets : int
+        Sockets that one env has open at once, of those that it was granted (8).
+    restarts_in_window, restarts_window, restarts_in_all : int, float, int
+        How often one env is started anew after faults: so many in so many seconds (10 in 60), so many in all (100).
+    """
+
+    start_timeout: float | None = None
+    reset_timeout: float | None = None
+    step_timeout: float | None = None
+    call_timeout: float | None = None
+    close_timeout: float | None = None
+    compile_timeout: float | None = None
+    memory_bytes: int | None = None
+    fuel_per_step: int | None = None
+    sockets: int | None = None
+    restarts_in_window: int | None = None
+    restarts_window: float | None = None
+    restarts_in_all: int | None = None
+
+
+def limits(given: Limits | Mapping[str, Any] | None) -> Limits:
+    """Limits from an instance or a mapping.
+
+    Raises
+    ------
+    UsageError
+        A name that is no limit's.
+    """
+    if given is None:
+        return Limits()
+    if isinstance(given, Limits):
+        return given
+    names = [field.name for field in dataclasses.fields(Limits)]
+    for name in given:
+        if name not in names:
+            raise UsageError(f"limits: no limit is called {name!r}", [f"there are {', '.join(names)}"])
+    return Limits(**given)
+
+
+def count(what: str, given: Any, least: int = 0, most: int = 2**32 - 1) -> int:
+    """A whole number within bounds.
+
+    Raises
+    ------
+    TypeError
+        No whole number.
+    UsageError
+        Out of bounds.
+    """
+    try:
+        number = operator.index(given)
+    except TypeError:
+        raise TypeError(f"{what}: a whole number is expected, got {given!r}") from None
+    if not least <= number <= most:
+        raise UsageError(f"{what}: {number}; from {least} to {most} is possible")
+    return number
+
+
+def seed(given: int | None) -> int:
+    """A seed, or one that is drawn."""
+    return secrets.randbits(32) if given is None else count("seed", given, 0, SEED_MAX)
+
+
+def seeds(given: int | Sequence[int | None] | None, envs: int) -> list[int | None] | None:
+    """Seeds of a reset, as Gymnasium has them: an int is that of env 0, and each next env has one more."""
+    if given is None:
+        return None
+    if isinstance(given, (Sequence, np.ndarray)):
+        if len(given) != envs:
+            raise UsageError(f"seed: {len(given)} seeds for {envs} envs")
+        return [None if seed is None else count("seed", seed, 0, SEED_MAX) for seed in given]
+    first = count("seed", given, 0, SEED_MAX - envs + 1)
+    return list(range(first, first + envs))
+
+
+def to_json(value: Any) -> str:
+    """JSON of anything that a config, options or arguments are made of.
+
+    Raises
+    ------
+    UsageError
+        A value that JSON does not have.
+    """
+    try:
+        return json.dumps(value, default=_jsonable, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"not JSON: {error}") from None
+
+
+def _jsonable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):  # pydantic, which is not imported for this
+        return value.model_dump(mode="json")
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+
+
+def configs(given: Configs, envs: int) -> list[str]:
+    """Configs as JSON objects: one for all envs, or one for each."""
+    if given is None:
+        return ["{}"]
+    if isinstance(given, (list, tuple)):
+        if len(given) != envs:
+            raise UsageError(f"config: a list of {len(given)} for {envs} envs")
+        return [_config(one, f"config of env {env}") for env, one in enumerate(given)]
+    if callable(given) and not isinstance(given, Mapping) and not hasattr(given, "model_dump"):
+        return [_config(given(env), f"config of env {env}") for env in range(envs)]
+    return [_config(given, "config")]
+
+
+def _config(given: Config, what: str) -> str:
+    try:
+        text = to_json({} if given is None else given)
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None
+    if not text.startswith("{"):
+        raise TypeError(f"{what}: a dict, a dataclass or a pydantic model is expected, got {given!r}")
+    return text
+
+
+def cache_folder() -> Path | None:
+    """Where compiled plugins are kept, as the command line has it: ``ROLLCAGE_CACHE``, else in the user's own cache."""
+    named = os.environ.get("ROLLCAGE_CACHE")
+    if named:
+        return Path(named)
+    folder = os.environ.get("XDG_CACHE_HOME")
+    if folder and os.path.isabs(folder):
+        return Path(folder) / "rollcage"
+    home = os.path.expanduser("~")
+    return Path(home) / ".cache" / "rollcage" if os.path.isabs(home) else None
+
+
+def autoreset(given: AutoresetMode | str) -> AutoresetMode:
+    """A mode of Gymnasium's: ``next-step``, ``same-step`` or ``disabled``, in any of its spellings."""
+    if isinstance(given, AutoresetMode):
+        return given
+    for mode in AutoresetMode:
+        if given.lower().replace("_", "-") in (mode.value.lower(), mode.name.lower().replace("_", "-")):
+            return mode
+    raise UsageError(f"autoreset_mode: {given!r}; next-step, same-step and disabled are possible")
+
+
+_MODES = {
+    AutoresetMode.NEXT_STEP: "next-step",
+    AutoresetMode.SAME_STEP: "same-step",
+    AutoresetMode.DISABLED: "disabled",
+}
+
+
+def native(
+    plugin: str | os.PathLike[str],
+    num_envs: int,
+    *,
+    config: Configs,
+    seed: int,
+    grants: GrantsLike,
+    limits: Limits,
+    autoreset_mode: AutoresetMode,
+    max_episode_steps: int | None,
+    on_fault: str,
+    backend: str,
+    require_sandbox: bool,
+    debug: bool,
+    recycle_after: int | None,
+) -> dict[str, Any]:
+    """What the extension makes envs of."""
+    if callable(plugin):
+        raise TypeError(
+            "a plugin is the name of one that ships or the path of a .wasm file, and no function that makes a Python env: "
+            "an env is compiled to WebAssembly (docs/first-env.md)"
+        )
+    many = count("num_envs", num_envs, 1, 4096)
+    file = grants if isinstance(grants, (str, os.PathLike)) else None
+    home = os.path.expanduser("~")
+    cache = cache_folder()
+    return {
+        "plugin": os.fspath(plugin),
+        "num_envs": many,
+        "configs": configs(config, many),
+        "seed": count("seed", seed, 0, SEED_MAX - many + 1),
+        "grants": [] if grants is None or file is not None else [str(grant) for grant in grants],
+        "grants_file": None if file is None else os.fspath(file),
+        "home": home if os.path.isabs(home) else None,
+        "limits": limits,
+        "autoreset_mode": _MODES[autoreset_mode],
+        "max_episode_steps": None
+        if max_episode_steps is None
+        else count("max_episode_steps", max_episode_steps, 1),
+        "on_fault": on_fault,
+        "backend": backend,
+        "worker": str(_program.path()),
+        "cache": None if cache is None else str(cache),
+        "require_sandbox": bool(require_sandbox),
+        "debug": bool(debug),
+        "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
+    }

@@ -1,0 +1,35 @@
+"""The `rollcage` program that is inside the package: workers are started from it, and it is the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from rollcage.errors import UsageError
+
+#: Where the build puts it.
+PACKAGED = Path(__file__).parent / "_program" / "rollcage"
+
+
+def path() -> Path:
+    """The program: what ``ROLLCAGE_PROGRAM`` names, else the packaged one.
+
+    Raises
+    ------
+    UsageError
+        It is not there.
+    """
+    named = os.environ.get("ROLLCAGE_PROGRAM")
+    program = Path(named) if named else PACKAGED
+    if not program.is_file():
+        hint = "install the package anew, or name a program of the same build by ROLLCAGE_PROGRAM"
+        raise UsageError(f"the rollcage program is not at {program}", [hint])
+    return program
+
+
+def main() -> NoReturn:
+    """The console script: becomes the program."""
+    program = str(path())
+    os.execv(program, ["rollcage", *sys.argv[1:]])

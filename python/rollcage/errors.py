@@ -1,0 +1,177 @@
+"""What can go wrong, by who must act: whoever called (`UsageError`), or nobody here, because an env did it (`FaultError`).
+
+::
+
+    RollcageError
+    ├── UsageError (ValueError)             something was said that cannot be done; nothing was changed
+    │   ├── UnsupportedError (AttributeError)  an env has no such method, attribute or render mode
+    │   ├── ClosedError                     the envs are closed
+    │   └── ForkedError                     the envs are those of the process that this one was forked from
+    ├── HostError (OSError)                 the operating system refused something that the host needs
+    └── FaultError (RuntimeError)           an env's fault, with everything that is known of it in `.fault`
+        ├── FaultTimeoutError               it did not answer in time
+        ├── FaultLimitError                 it used up its memory, fuel or stack
+        ├── WorkerError                     its process ended, was killed, or broke the protocol
+        └── GuestError                      the env failed by itself: a trap, an error of its own, a bad answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gymnasium.error import ClosedEnvironmentError
+
+__all__ = [
+    "ClosedError",
+    "Fault",
+    "FaultError",
+    "FaultLimitError",
+    "FaultTimeoutError",
+    "ForkedError",
+    "GuestError",
+    "HostError",
+    "RollcageError",
+    "UnsupportedError",
+    "UsageError",
+    "WorkerError",
+]
+
+
+class RollcageError(Exception):
+    """Everything that rollcage raises, but for wrong types of arguments (`TypeError`)."""
+
+
+class UsageError(RollcageError, ValueError):
+    """Something was said that cannot be done: what, and what to do instead. Nothing was changed.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong: the path, what was given, what is allowed.
+    hints : sequence of str
+        What to do about it.
+    """
+
+    hints: tuple[str, ...]
+
+    def __init__(self, message: str, hints: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *(f"hint: {hint}" for hint in hints)]))
+        self.hints = tuple(hints)
+
+
+class UnsupportedError(UsageError, AttributeError):
+    """An env has no such method, attribute or render mode."""
+
+
+class ClosedError(UsageError, ClosedEnvironmentError):
+    """The envs are closed."""
+
+
+class ForkedError(UsageError):
+    """The envs are those of the process that this one was forked from, and go on there."""
+
+
+class HostError(RollcageError, OSError):
+    """The operating system refused something that the host needs."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of an env: which env, when, what and why.
+
+    Attributes
+    ----------
+    env : int
+        The env's index.
+    instance : int
+        Which start of the env it was: 0, then one more with every restart.
+    episode : int
+        The episode of the env, from 0.
+    step : int
+        The step of the episode that did not answer, from 0; in a reset or a start 0.
+    kind : str
+        One of ``trap``, ``fuel``, ``memory``, ``stack_overflow``, ``start_timeout``, ``reset_timeout``,
+        ``step_timeout``, ``exited``, ``signalled``, ``protocol``, ``guest_failed``, ``guest_restart``,
+        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``.
+    message : str
+        What happened. A stranger's words may be in it.
+    log : str
+        The newest of what the env printed, at most 64 KiB.
+    log_dropped_bytes : int
+        Bytes of log that were dropped before it.
+    backtrace : list of str
+        Frames of the env's own functions, innermost first; of a trap.
+    """
+
+    env: int
+    instance: int
+    episode: int
+    step: int
+    kind: str
+    message: str
+    log: str = field(default="", repr=False)
+    log_dropped_bytes: int = field(default=0, repr=False)
+    backtrace: list[str] = field(default_factory=list, repr=False)
+
+    def __str__(self) -> str:
+        where = f"env {self.env} (instance {self.instance}), episode {self.episode}, step {self.step}"
+        return f"{where}: {self.kind}: {self.message}"
+
+
+class FaultError(RollcageError, RuntimeError):
+    """An env's fault that the policy (`on_fault`) does not absorb.
+
+    Attributes
+    ----------
+    fault : Fault
+        Everything that is known of it.
+    """
+
+    fault: Fault
+
+    def __init__(self, fault: Fault) -> None:
+        text = "".join(f"\n  at {frame}" for frame in fault.backtrace[:8])
+        log = fault.log.strip().splitlines()[-8:]
+        if log:
+            text += "\nthe last lines it printed:" + "".join(f"\n  {line!a}" for line in log)
+        super().__init__(f"{fault}{text}")
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[type[FaultError], tuple[Fault]]:
+        return type(self), (self.fault,)
+
+
+class FaultTimeoutError(FaultError):
+    """An env did not answer in time. Its worker was killed."""
+
+
+class FaultLimitError(FaultError):
+    """An env used up its memory, fuel or stack."""
+
+
+class WorkerError(FaultError):
+    """An env's process ended, was killed from outside, or broke the protocol."""
+
+
+class GuestError(FaultError):
+    """An env failed by itself: a trap, an error of its own, an answer that is not of its spaces."""
+
+
+_CLASSES: dict[str, type[FaultError]] = {
+    "start_timeout": FaultTimeoutError,
+    "reset_timeout": FaultTimeoutError,
+    "step_timeout": FaultTimeoutError,
+    "call_timeout": FaultTimeoutError,
+    "fuel": FaultLimitError,
+    "memory": FaultLimitError,
+    "stack_overflow": FaultLimitError,
+    "exited": WorkerError,
+    "signalled": WorkerError,
+    "protocol": WorkerError,
+}
+
+
+def fault_error(fault: Fault) -> FaultError:
+    """The exception for a fault, by its kind."""
+    return _CLASSES.get(fault.kind, GuestError)(fault)

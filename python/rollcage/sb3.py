@@ -1,0 +1,309 @@
+"""Stable-Baselines3's `VecEnv` over rollcage: a drop-in for `SubprocVecEnv`.
+
+::
+
+    from stable_baselines3 import PPO
+    from rollcage.sb3 import make_vec_env
+
+    model = PPO("MlpPolicy", make_vec_env("cartpole", n_envs=8, seed=7))
+    model.learn(total_timesteps=100_000)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import base_vec_env
+
+from rollcage import _arguments as arguments
+from rollcage import _rollcage as native
+from rollcage._infos import UNUSUAL
+from rollcage.errors import UnsupportedError, UsageError
+from rollcage.vector import VectorEnv
+
+__all__ = ["VecEnv", "make_vec_env"]
+
+Indices = base_vec_env.VecEnvIndices
+Stepped = tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict[str, Any]]]
+
+
+class VecEnv(base_vec_env.VecEnv):
+    """Envs of one plugin, each in a sandboxed process of its own, as Stable-Baselines3's `VecEnv`.
+
+    Where `SubprocVecEnv` takes functions that make Python envs, this takes a plugin and a config. Everything else is as
+    there: an episode's end is followed by the next episode's first observation, ``info["terminal_observation"]`` has the last
+    one, ``info["TimeLimit.truncated"]`` says whether it was cut off, and ``info["episode"]`` (``r``, ``l``, ``t``) is what
+    `Monitor` would put there. A fault is an episode that was cut off, with ``info["fault"]`` and ``info["fault_message"]``.
+
+    Parameters
+    ----------
+    plugin : str or path
+        The name of a plugin that ships, or the path of a ``.wasm`` file.
+    n_envs : int
+        How many envs.
+    seed : int, optional
+        The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said.
+    render_mode : str, optional
+        ``rgb_array`` if not said and the env has it.
+    **kwargs
+        As of `rollcage.VectorEnv`: ``config``, ``grants``, ``limits``, ``max_episode_steps``, ``on_fault``,
+        ``require_sandbox`` and others.
+
+    Raises
+    ------
+    UsageError
+        The plugin cannot be run, or an argument is wrong: nothing has started.
+    """
+
+    def __init__(
+        self,
+        plugin: str | os.PathLike[str],
+        n_envs: int = 1,
+        *,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if _are_functions(plugin):
+            raise TypeError(
+                "rollcage.sb3.VecEnv makes envs of a plugin, and was given functions that make Python envs (as vec_env_cls= of "
+                "Stable-Baselines3's make_vec_env does): use rollcage.sb3.make_vec_env(plugin, n_envs) in its place, with the "
+                "name of a plugin that ships or the path of a .wasm file"
+            )
+        for name in ("autoreset_mode", "episode_statistics", "num_envs", "copy"):
+            if name in kwargs:
+                raise TypeError(f"{name}: Stable-Baselines3 has it its own way")
+        self.envs = VectorEnv(plugin, n_envs, seed=seed, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
+        modes = self.envs.metadata["render_modes"]
+        if render_mode is None and "rgb_array" in modes:
+            render_mode = "rgb_array"
+        elif render_mode is not None and render_mode not in modes:
+            self.envs.close()
+            raise UsageError(f"render_mode: {self.envs.plugin} does not have {render_mode!r}; it has {', '.join(modes)}")
+        self.envs.render_mode = render_mode
+        self._native = self.envs._native
+        self._read = self.envs._observations.read
+        self._write = self.envs._actions.write
+        self._infos = self.envs._infos
+        self._made = time.time()
+        super().__init__(self.envs.num_envs, self.envs.single_observation_space, self.envs.single_action_space)
+        self.metadata = {**self.envs.metadata, "render_modes": modes}
+
+    # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def reset(self) -> Any:
+        """Resets every env, with the seeds and options that were set since the last one.
+
+        Returns
+        -------
+        batched observations
+            For a Box of shape *s* an array of shape (n_envs, *s*); for a Dict a dict and for a Tuple a tuple of such.
+        """
+        seeds: list[int | None] | None = list(self._seeds)
+        if all(seed is None for seed in self._seeds):
+            seeds = None
+        options = self._options
+        if all(one == options[0] for one in options):
+            text = arguments.to_json(options[0]) if options[0] else None
+            observations, _, _, _, events = self._native.reset(None, seeds, text)
+        else:
+            for env, one in enumerate(options):
+                self.envs.set_reset_options(env, one or None)
+            observations, _, _, _, events = self._native.reset(None, seeds, None)
+        self.reset_infos = self._each(events)
+        self._reset_seeds()
+        self._reset_options()
+        return self._read(observations)
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step of every env: `actions` has one for each, an array of shape (n_envs, …) or a list."""
+        self._native.step_async(self._write(actions))
+
+    def step_wait(self) -> Stepped:
+        """Waits for the step that was begun.
+
+        Returns
+        -------
+        observations : batched observations
+        rewards : ndarray of float32, shape (n_envs,)
+        dones : ndarray of bool, shape (n_envs,)
+        infos : list of dict
+            One for each env.
+
+        Raises
+        ------
+        FaultError
+            An env's fault, with ``on_fault="raise"`` or when its budget of restarts is spent.
+        """
+        return self._stepped(self._native.step_wait())
+
+    def step(self, actions: Any) -> Stepped:
+        """Steps every env: see `step_async` and `step_wait`."""
+        return self._stepped(self._native.step(self._write(actions)))
+
+    def _stepped(self, row: native.Row) -> Stepped:
+        observations, rewards, terminated, truncated, events = row
+        if not events and not self._infos.always:
+            infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
+            return self._read(observations), rewards.astype(np.float32), terminated, infos
+        dones = terminated | truncated
+        infos = self._each(events)
+        if events & native.FINAL:
+            self._ended(infos, events)
+        for info, cut_off in zip(infos, (truncated & ~terminated).tolist(), strict=True):
+            info["TimeLimit.truncated"] = cut_off
+        return self._read(observations), rewards.astype(np.float32), dones, infos
+
+    def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
+        """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
+        which, data, _ = self._native.finals()
+        last = self._infos.final_each(self.num_envs, events) if self._infos.always or events & UNUSUAL else None
+        batch = self._read(data)
+        for env in np.flatnonzero(which).tolist():
+            self.reset_infos[env] = infos[env]
+            infos[env] = {} if last is None else last[env]
+            infos[env]["terminal_observation"] = self.envs._observations.node.item(batch, env)
+        if events & native.EPISODE:
+            elapsed = round(time.time() - self._made, 6)
+            for env, total, length in self._native.episodes():
+                infos[env]["episode"] = {"r": round(total, 6), "l": length, "t": elapsed}
+
+    def _each(self, events: int) -> list[dict[str, Any]]:
+        if self._infos.always or events & UNUSUAL:
+            return self._infos.each(self.num_envs, events)
+        return [{} for _ in range(self.num_envs)]
+
+    # ── Methods and attributes ──────────────────────────────────────────────────────────────────────────────────────
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method of some envs: see `rollcage.VectorEnv.call`. Those of Gymnasium's wrappers work as well."""
+        envs = self._targets(indices)
+        if method_name == "get_wrapper_attr":
+            return [self.envs.get_env_attr(env, *method_args) for env in envs]
+        if method_name == "has_wrapper_attr":
+            return [self._has(env, *method_args) for env in envs]
+        if method_name == "set_wrapper_attr":
+            for env in envs:
+                self.envs.set_env_attr(env, *method_args)
+            return [True for _ in envs]
+        if method_name == "action_masks":
+            return list(self.envs.action_masks()[envs])
+        return [self.envs.call_env(env, method_name, *method_args, **method_kwargs) for env in envs]
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether every env has an attribute; of ``action_masks``, whether it has masks."""
+        if attr_name == "action_masks":
+            return self.envs.action_masked
+        return all(self._has(env, attr_name) for env in range(self.num_envs))
+
+    def _has(self, env: int, name: str) -> bool:
+        try:
+            self.envs.get_env_attr(env, name)
+        except UnsupportedError:
+            return False
+        return True
+
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+        """An attribute of some envs: see `rollcage.VectorEnv.get_attr`."""
+        if attr_name == "reset_infos":
+            return [self.reset_infos[env] for env in self._targets(indices)]
+        return [self.envs.get_env_attr(env, attr_name) for env in self._targets(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
+        """Sets an attribute of some envs, to one value for all: see `rollcage.VectorEnv.set_attr`."""
+        for env in self._targets(indices):
+            self.envs.set_env_attr(env, attr_name, value)
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None) -> list[bool]:
+        """Whether envs do what a wrapper does: True for `Monitor`, whose ``info["episode"]`` is always there."""
+        wrapped = isinstance(wrapper_class, type) and issubclass(wrapper_class, Monitor)
+        return [wrapped for _ in self._targets(indices)]
+
+    def _targets(self, indices: Indices) -> list[int]:
+        targets = [indices] if isinstance(indices, (int, np.integer)) else self._get_indices(indices)
+        return [range(self.num_envs)[env] for env in targets]
+
+    # ── Pictures, seeds, the end ────────────────────────────────────────────────────────────────────────────────────
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        """A picture of each env: uint8, shape (height, width, 3)."""
+        if self.render_mode != "rgb_array":
+            warnings.warn(f"the render mode is {self.render_mode}: there are no pictures", stacklevel=2)
+            return [None for _ in range(self.num_envs)]
+        return [self.envs.render_env(env) for env in range(self.num_envs)]
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seeds of the next reset: env *i* gets ``seed + i``. Drawn if not said."""
+        first = arguments.count("seed", arguments.seed(seed), 0, arguments.SEED_MAX - self.num_envs + 1)
+        self._seeds = [first + env for env in range(self.num_envs)]
+        return self._seeds
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Options of the next reset: one dict for all envs, or a list with one for each."""
+        if isinstance(options, list) and len(options) != self.num_envs:
+            raise UsageError(f"set_options: {len(options)} options for {self.num_envs} envs")
+        super().set_options(deepcopy(options))
+
+    def close(self) -> None:
+        """Ends every env and its worker. May be called again."""
+        self.envs.close()
+
+    def __repr__(self) -> str:
+        return f"rollcage.sb3.VecEnv({self.envs.plugin}, n_envs={self.num_envs})"
+
+    def __reduce__(self) -> Any:
+        return self.envs.__reduce__()
+
+
+def _are_functions(given: Any) -> bool:
+    """Whether these are functions that make envs, as `SubprocVecEnv` is given."""
+    if isinstance(given, (str, os.PathLike)):
+        return False
+    return callable(given) or isinstance(given, Iterable)
+
+
+def make_vec_env(
+    plugin: str | os.PathLike[str],
+    n_envs: int = 1,
+    seed: int | None = None,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> VecEnv:
+    """Makes envs of a plugin: in the place of Stable-Baselines3's function of this name.
+
+    Parameters
+    ----------
+    plugin : str or path
+        The name of a plugin that ships, or the path of a ``.wasm`` file.
+    n_envs : int
+        How many envs.
+    seed : int, optional
+        The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said.
+    env_kwargs : mapping, optional
+        The config by its name there; ``render_mode`` in it is taken out.
+    **kwargs
+        As of `VecEnv`.
+    """
+    if _are_functions(plugin):
+        return VecEnv(plugin, n_envs)
+    if env_kwargs is not None:
+        if "config" in kwargs:
+            raise TypeError("make_vec_env: env_kwargs and config are the same thing; give one of them")
+        config = dict(env_kwargs)
+        if "render_mode" in config:
+            kwargs.setdefault("render_mode", config.pop("render_mode"))
+        kwargs["config"] = config
+    return VecEnv(plugin, n_envs, seed=seed, **kwargs)

@@ -1,0 +1,104 @@
+"""Gymnasium's `Env` over rollcage: one env, for `gymnasium.make`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from rollcage import _rollcage as native
+from rollcage._infos import UNUSUAL
+from rollcage.errors import UsageError
+from rollcage.vector import VectorEnv
+
+__all__ = ["Env"]
+
+
+class Env(gymnasium.Env[Any, Any]):
+    """One env of a plugin, in a sandboxed process of its own, as Gymnasium's `Env`.
+
+    Parameters
+    ----------
+    plugin : str or path
+        The name of a plugin that ships, or the path of a ``.wasm`` file.
+    render_mode : str, optional
+        ``rgb_array`` or ``ansi``, where the env has it.
+    **kwargs
+        As of `rollcage.VectorEnv`, but for ``num_envs``, ``autoreset_mode`` and ``episode_statistics``.
+    """
+
+    def __init__(self, plugin: str | os.PathLike[str], *, render_mode: str | None = None, **kwargs: Any) -> None:
+        for name in ("num_envs", "autoreset_mode", "episode_statistics", "copy"):
+            if name in kwargs:
+                raise TypeError(f"{name} is for many envs: see rollcage.make_vec")
+        self.envs = VectorEnv(
+            plugin, 1, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED, **kwargs
+        )
+        self.observation_space = self.envs.single_observation_space
+        self.action_space = self.envs.single_action_space
+        self.metadata = {key: value for key, value in self.envs.metadata.items() if key != "autoreset_mode"}
+        self.render_mode = render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode. See `gymnasium.Env.reset`."""
+        super().reset(seed=seed)
+        if options and "reset_mask" in options:
+            raise UsageError("options['reset_mask'] is for many envs: see rollcage.make_vec")
+        observations, _ = self.envs.reset(seed=seed, options=options)
+        return self._observation(observations), self._info(native.RESET)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Takes a step. A fault truncates the episode and is in the info. See `gymnasium.Env.step`."""
+        envs = self.envs
+        row = envs._native.step(envs._actions.write(self._batched(action)))
+        observations, rewards, terminations, truncations, events = row
+        info = self._info(events)
+        observation = self._observation(envs._observe(observations))
+        return observation, float(rewards[0]), bool(terminations[0]), bool(truncations[0]), info
+
+    def render(self) -> Any:
+        """A picture, in `render_mode`."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render: no render_mode was given; pass render_mode='rgb_array' to gymnasium.make")
+            return None
+        return self.envs.render_env(0)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of the author's own. See `rollcage.VectorEnv.call`."""
+        return self.envs.call_env(0, name, *args, **kwargs)
+
+    def action_masks(self) -> Any:
+        """Which choices there are now: int8, 1 where possible, shape (choices,)."""
+        return self.envs.action_masks()[0]
+
+    def close(self) -> None:
+        """Ends the env and its worker."""
+        self.envs.close()
+
+    def _batched(self, action: Any) -> Any:
+        space = self.action_space
+        if isinstance(space, gymnasium.spaces.Dict):
+            return {key: self._one(part) for key, part in action.items()}
+        if isinstance(space, gymnasium.spaces.Tuple):
+            return tuple(self._one(part) for part in action)
+        return self._one(action)
+
+    def _one(self, value: Any) -> Any:
+        """A batch of one."""
+        if isinstance(value, dict):
+            return {key: self._one(part) for key, part in value.items()}
+        if isinstance(value, tuple):
+            return tuple(self._one(part) for part in value)
+        return (value,) if isinstance(value, str) else np.asarray(value)[np.newaxis]
+
+    def _observation(self, batch: Any) -> Any:
+        return self.envs._observations.node.item(batch, 0)
+
+    def _info(self, events: int) -> dict[str, Any]:
+        infos = self.envs._infos
+        return infos.each(1, events)[0] if infos.always or events & UNUSUAL else {}

@@ -1,0 +1,554 @@
+"""Gymnasium's `VectorEnv` over rollcage: `make_vec`.
+
+The path of a step: actions to bytes (`_spaces`), the host (`_rollcage`, without the GIL), bytes to arrays (`_spaces`), and
+what of infos there is (`_infos`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from rollcage import _arguments as arguments
+from rollcage import _rollcage as native
+from rollcage._arguments import Configs, GrantsLike, Limits
+from rollcage._infos import UNUSUAL, Infos, add
+from rollcage._spaces import Bytes, Values
+from rollcage.errors import Fault, UnsupportedError, UsageError
+
+__all__ = ["VectorEnv", "make_vec"]
+
+Reals = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Stepped = tuple[Any, Reals, Flags, Flags, dict[str, Any]]
+
+#: Reset options, of one env.
+Options = Mapping[str, Any]
+
+
+class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
+    """Envs of one plugin, each a wasm instance in a sandboxed process of its own, as Gymnasium's `VectorEnv`.
+
+    One thread at a time uses it; it may be made in one and used in another. Without `close` its workers end when it is
+    garbage collected, or with this process, however that ends.
+
+    Parameters
+    ----------
+    plugin : str or path
+        The name of a plugin that ships (`rollcage.shipped()`), or the path of a ``.wasm`` file.
+    num_envs : int
+        How many envs, from 1 to 4096.
+    config : mapping, dataclass or pydantic model; or a list of them, or a function of the env's index
+        The config: validated before anything starts, defaults filled in. A list has one for each env.
+    seed : int, optional
+        The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said; see `initial_seed`.
+    grants : list of str, or path
+        What of the outside every env is given, as ``rollcage run --grant`` takes it (``"dir=./levels:/levels"``); or the path of
+        a grants file. Nothing if not said.
+    limits : Limits or mapping, optional
+        Timeouts in seconds, memory in bytes, restarts.
+    autoreset_mode : AutoresetMode or str
+        What follows an episode's end: ``next-step`` (Gymnasium's default), ``same-step`` or ``disabled``.
+    max_episode_steps : int, optional
+        A time limit in steps in place of the env's own.
+    on_fault : {"restart", "raise", "mask"}
+        What a fault of an env leads to: its episode is truncated and it is started anew; the call raises a `FaultError` after
+        every other env has answered (`last` returns those answers); or the env is not stepped until it is reset.
+    render_mode : str, optional
+        ``rgb_array`` or ``ansi``, where the env has it.
+    episode_statistics : bool
+        Put ``episode`` (``r`` return, ``l`` length, ``t`` seconds) into the infos of steps that end one. Off, since
+        `gymnasium.wrappers.vector.RecordEpisodeStatistics` refuses a key that is there.
+    copy : bool
+        Give a new array of observations with each call. Else, if the observations are a Box, each call gives the same array,
+        a view of the host's memory that the next call overwrites: see Notes.
+    require_sandbox : bool
+        Refuse to start where a wall of the sandbox does not stand. Else that is a warning.
+    backend : {"native", "pulley"}
+        Whether guest code is compiled or interpreted.
+    recycle_after : int, optional
+        Start an env anew, with its services, after so many episodes.
+    debug : bool
+        What envs print goes to stderr at once.
+
+    Raises
+    ------
+    UsageError
+        The plugin cannot be run, or an argument is wrong: nothing has started.
+    FaultError
+        An env cannot be started. No process is left.
+
+    Notes
+    -----
+    The view that ``copy=False`` gives lives as long as it is used, `close` notwithstanding, and `torch.from_numpy` and DLPack
+    take it. The bytes of a Box are an env's unchecked claim, copied or not: any number can stand there, NaN included,
+    whatever ``low`` and ``high`` say. Values of all other spaces are checked.
+    """
+
+    single_observation_space: gymnasium.Space[Any]
+    single_action_space: gymnasium.Space[Any]
+
+    def __init__(
+        self,
+        plugin: str | os.PathLike[str],
+        num_envs: int = 1,
+        *,
+        config: Configs = None,
+        seed: int | None = None,
+        grants: GrantsLike = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        on_fault: str = "restart",
+        render_mode: str | None = None,
+        episode_statistics: bool = False,
+        copy: bool = True,
+        require_sandbox: bool = False,
+        backend: str = "native",
+        recycle_after: int | None = None,
+        debug: bool = False,
+    ) -> None:
+        self.closed = True  # until it is made: `close` may be called on what never was
+        mode = arguments.autoreset(autoreset_mode)
+        self.initial_seed = arguments.seed(seed)
+        given = arguments.native(
+            plugin,
+            num_envs,
+            config=config,
+            seed=self.initial_seed,
+            grants=grants,
+            limits=arguments.limits(limits),
+            autoreset_mode=mode,
+            max_episode_steps=max_episode_steps,
+            on_fault=on_fault,
+            backend=backend,
+            require_sandbox=require_sandbox,
+            debug=debug,
+            recycle_after=recycle_after,
+        )
+        self._native = native.Envs(given, copy)
+        self.closed = False
+        known = self._native.known()
+        self.num_envs = given["num_envs"]
+        self.plugin: str = known["name"]
+        self.max_episode_steps: int | None = known["max_episode_steps"]
+        self.reward_threshold: float | None = known["reward_threshold"]
+        self.sha256: str = known["sha256"]
+        self._observations = Values(known["observation_space"], self.num_envs)
+        self._actions = Values(known["action_space"], self.num_envs)
+        self.single_observation_space = self._observations.space
+        self.single_action_space = self._actions.space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.metadata = {
+            "render_modes": known["render_modes"],
+            "render_fps": known["render_fps"] or 30,
+            "autoreset_mode": mode,
+        }
+        if render_mode is not None and render_mode not in known["render_modes"]:
+            self.close()
+            modes = ", ".join(known["render_modes"]) or "none"
+            raise UsageError(f"render_mode: {self.plugin} does not have {render_mode!r}; it has {modes}")
+        self.render_mode = render_mode
+        self.autoreset_mode = mode
+        self.action_masked: bool = known["action_masked"]
+        self._infos = Infos(self._native, known)
+        self._statistics = episode_statistics
+        self._begun = np.full(self.num_envs, time.perf_counter())
+        # Views of one Box; everything else is copied, as it has to be put together.
+        self._view = None
+        if not copy and self._observations.is_box:
+            self._view = self._observations.read(self._native.observations(), contiguous=False)
+        elif not copy:
+            copies = "copy=False: only observations of a Box can be views; these are copied"
+            warnings.warn(copies, stacklevel=2)
+            self._copied = self._native.observations()
+        for warning in known["warnings"]:
+            warnings.warn(warning, stacklevel=2)
+        for wall, why in known["missing_walls"]:
+            warnings.warn(f"the sandbox is not whole: the wall `{wall}` does not stand: {why}", stacklevel=2)
+
+    # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def reset(  # type: ignore[override]
+        self, *, seed: int | Sequence[int | None] | None = None, options: Options | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets all envs, or those of ``options["reset_mask"]``.
+
+        Parameters
+        ----------
+        seed : int, list of int or None, optional
+            An int is env 0's seed, and env *i* gets ``seed + i``; a list has one for each, where None goes on with the env's
+            generators. The first reset without a seed uses the one that the envs were made with.
+        options : mapping, optional
+            The env's reset options. ``reset_mask`` in it, an array of bool of shape (num_envs,), is taken out: only those envs
+            are reset, and the rows of the others stay as they are.
+
+        Returns
+        -------
+        observations : batched observations
+            As `observation_space`; for a Box of shape *s* an array of shape (num_envs, *s*).
+        infos : dict
+            Each key an array of shape (num_envs, …), and ``_key`` says whose rows count.
+
+        Raises
+        ------
+        UsageError
+            Seeds, mask or options are wrong, or the env refuses the options.
+        FaultError
+            An env cannot be brought up within its budget of restarts.
+        """
+        options = dict(options) if options else {}
+        mask = self._reset_mask(options.pop("reset_mask", None))
+        text = arguments.to_json(options) if options else None
+        row = self._native.reset(
+            None if mask is None else mask.tolist(), arguments.seeds(seed, self.num_envs), text
+        )
+        if self._statistics:
+            self._begun[slice(None) if mask is None else mask] = time.perf_counter()
+        observations, _, _, _, events = row
+        infos = self._infos.vector(self.num_envs, events, mask) if self._infos.always or events & UNUSUAL else {}
+        return self._observe(observations), infos
+
+    def step(self, actions: Any) -> Stepped:
+        """Steps every env.
+
+        Parameters
+        ----------
+        actions : batched actions
+            As `action_space`: for a Discrete an integer array of shape (num_envs,), for a Box of shape *s* an array of shape
+            (num_envs, *s*).
+
+        Returns
+        -------
+        observations : batched observations
+        rewards : ndarray of float64, shape (num_envs,)
+        terminations, truncations : ndarray of bool, shape (num_envs,)
+            A fault truncates an episode.
+        infos : dict
+            ``fault`` and ``fault_message`` where an env met a fault; ``masked`` where it is not stepped after one;
+            ``action_mask`` (int8, shape (num_envs, choices)) if the env has masks; in same-step mode ``final_obs`` and
+            ``final_info``; ``episode`` if asked for; and the env's own.
+
+        Raises
+        ------
+        UsageError
+            An action is not in the space (no env was stepped), or the env refuses it; with autoreset disabled, an episode is
+            over.
+        FaultError
+            An env's fault, with ``on_fault="raise"`` or when its budget of restarts is spent; `last` has the other answers.
+        """
+        return self._stepped(self._native.step(self._actions.write(actions)))
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step of every env, without waiting. See `step`."""
+        self._native.step_async(self._actions.write(actions))
+
+    def step_wait(self) -> Stepped:
+        """Waits for the step that `step_async` began. After an interruption it may be called again. See `step`."""
+        return self._stepped(self._native.step_wait())
+
+    def last(self) -> Stepped:
+        """What the last call gave: after an error of one env, the answers of the others."""
+        return self._stepped(self._native.last())
+
+    def send(self, actions: Any, env_ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
+        """Begins a step of some envs, without waiting: `recv` returns the answers.
+
+        Parameters
+        ----------
+        actions : batched actions
+            One for each entry of `env_ids`, in order.
+        env_ids : sequence of int
+            Which envs; none twice, and none whose answer has not been received yet.
+        """
+        ids = [arguments.count("env_ids", env, 0, self.num_envs - 1) for env in env_ids]
+        self._native.send(self._actions.write(actions, len(ids)), ids)
+
+    def recv(self, min_ready: int = 1, timeout: float | None = None) -> Stepped:
+        """Waits until some of the envs that were sent actions have answered, and returns those that have.
+
+        Parameters
+        ----------
+        min_ready : int
+            How many to wait for; all of those in flight, if they are fewer.
+        timeout : float, optional
+            Seconds. Who has not answered by then stays in flight: its answer belongs to its action, and a later `recv` has it.
+
+        Returns
+        -------
+        observations, rewards, terminations, truncations, infos
+            As of `step`, with a row for each env that has answered, which are ``infos["env_id"]`` (int64, ascending).
+        """
+        ids, row = self._native.recv(arguments.count("min_ready", min_ready), timeout)
+        env_ids = np.array(ids, np.int64)
+        stepped = self._stepped(row, env_ids)
+        stepped[4]["env_id"], stepped[4]["_env_id"] = env_ids, np.ones(len(env_ids), np.bool_)
+        return stepped
+
+    def _stepped(self, row: native.Row, ids: npt.NDArray[np.int64] | None = None) -> Stepped:
+        observations, rewards, terminations, truncations, events = row
+        infos: dict[str, Any] = {}
+        if self._infos.always or events & UNUSUAL:
+            infos = self._infos.vector(len(rewards), events, None)
+            if events & native.FINAL:
+                self._final(infos, len(rewards), events)
+        if self._statistics:
+            self._episodes(infos, len(rewards), events, ids)
+        return self._observe(observations, ids is not None), rewards, terminations, truncations, infos
+
+    def _observe(self, data: Bytes | None, received: bool = False) -> Any:
+        if data is not None:
+            return self._observations.read(data)
+        if self._view is not None:
+            return self._view
+        return self._observations.read(self._copied.copy())
+
+    def _final(self, infos: dict[str, Any], rows: int, events: int) -> None:
+        which, data, final = self._infos.final(rows, events)
+        batch = self._observations.read(data)
+        column = np.full(rows, None, dtype=object)
+        for row in np.flatnonzero(which):
+            column[row] = self._observations.node.item(batch, row)
+        infos["final_obs"], infos["_final_obs"] = column, which.copy()
+        infos["final_info"], infos["_final_info"] = final, which.copy()
+
+    def _episodes(
+        self, infos: dict[str, Any], rows: int, events: int, ids: npt.NDArray[np.int64] | None
+    ) -> None:
+        now = time.perf_counter()
+        begun = self._begun if ids is None else self._begun[ids]
+        if events & native.EPISODE:
+            ended = self._native.episodes()
+            for row, total, length in ended:
+                add(infos, {"episode": {"r": total, "l": length, "t": round(now - begun[row], 6)}}, row, rows)
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                begun[[row for row, _, _ in ended]] = now
+        if events & native.RESET:
+            begun[self._native.was_reset()] = now
+        if ids is not None:
+            self._begun[ids] = begun
+
+    def _reset_mask(self, mask: Any) -> Flags | None:
+        if mask is None:
+            return None
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise TypeError(f"options['reset_mask']: an array of bool is expected, got {kind}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise UsageError(
+                f"options['reset_mask']: shape ({self.num_envs},) and at least one True are expected, got {mask!r}"
+            )
+        return mask
+
+    # ── What else an env can do ─────────────────────────────────────────────────────────────────────────────────────
+
+    def render(self) -> tuple[Any, ...]:
+        """A picture of each env, in `render_mode`.
+
+        Returns
+        -------
+        tuple of ndarray of uint8, shape (height, width, 3); or of str
+            One for each env; rows from the top, R G B.
+        """
+        if self.render_mode is None:
+            raise UsageError("render: no render_mode was given", ["pass render_mode='rgb_array' to make_vec"])
+        return tuple(self.render_env(env) for env in range(self.num_envs))
+
+    def render_env(self, env: int) -> Any:
+        """A picture of one env, in `render_mode`, or as pixels without one."""
+        frame = self._native.render(env, self.render_mode or "rgb_array")
+        if isinstance(frame, str):
+            return frame
+        height, width, pixels = frame
+        return pixels.reshape(height, width, 3)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of each env; the name of an attribute gives its value.
+
+        Parameters
+        ----------
+        name : str
+            A method or attribute of the author's own, or one of `render`, `action_masks`, `render_mode`, `metadata`,
+            `observation_space`, `action_space` and `spec`, which the host knows.
+        *args, **kwargs
+            Values that JSON has. The env gets an object: the keyword arguments, and the others as its list ``args``, if there
+            are any.
+
+        Returns
+        -------
+        tuple
+            What each env answered, one for each.
+
+        Raises
+        ------
+        UnsupportedError
+            There is no such method or attribute (an `AttributeError` too).
+        """
+        return tuple(self.call_env(env, name, *args, **kwargs) for env in range(self.num_envs))
+
+    def call_env(self, env: int, name: str, *args: Any, **kwargs: Any) -> Any:
+        """`call` of one env."""
+        known = self._known_to_host(env, name)
+        if known is not None:
+            return known[0]
+        given = {"args": list(args), **kwargs} if args else kwargs
+        try:
+            return json.loads(self._native.call(env, name, arguments.to_json(given)))
+        except UnsupportedError as no_method:
+            if given:
+                raise
+            try:
+                return json.loads(self._native.get_attribute(env, name))
+            except UnsupportedError:
+                raise no_method from None
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of each env.
+
+        Raises
+        ------
+        UnsupportedError
+            There is no such attribute (an `AttributeError` too).
+        """
+        return tuple(self.get_env_attr(env, name) for env in range(self.num_envs))
+
+    def get_env_attr(self, env: int, name: str) -> Any:
+        """`get_attr` of one env."""
+        known = self._known_to_host(env, name)
+        return known[0] if known is not None else json.loads(self._native.get_attribute(env, name))
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of each env: a list or tuple has one value for each, anything else is for all.
+
+        Raises
+        ------
+        UnsupportedError
+            There is no such attribute, or it does not take the value.
+        """
+        if not isinstance(values, (list, tuple)):
+            values = [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise UsageError(f"set_attr: {len(values)} values for {self.num_envs} envs")
+        for env, value in enumerate(values):
+            self.set_env_attr(env, name, value)
+
+    def set_env_attr(self, env: int, name: str, value: Any) -> None:
+        """`set_attr` of one env."""
+        self._native.set_attribute(env, name, arguments.to_json(value))
+
+    def set_reset_options(self, env: int, options: Options | None) -> None:
+        """Options for an env's next reset, an automatic one too. Used once; options of an explicit reset go before them."""
+        text = None if options is None else arguments.to_json(dict(options))
+        self._native.set_reset_options(arguments.count("env", env, 0, self.num_envs - 1), text)
+
+    def reseed(self, env: int, seed: int) -> None:
+        """Gives an env new random streams for what is still to come; its state stays."""
+        env = arguments.count("env", env, 0, self.num_envs - 1)
+        self._native.reseed(env, arguments.count("seed", seed, 0, arguments.SEED_MAX))
+
+    def action_masks(self) -> npt.NDArray[np.int8]:
+        """Which choices each env has now: int8, 1 where possible, shape (num_envs, choices)."""
+        if not self.action_masked:
+            raise UnsupportedError(f"{self.plugin} has no action masks")
+        return self._infos.masks()
+
+    def _known_to_host(self, env: int, name: str) -> tuple[Any] | None:
+        if name == "render":
+            return (self.render_env(env),)
+        if name == "action_masks" and self.action_masked:
+            return (self.action_masks()[env],)
+        if name in ("render_mode", "metadata", "spec"):
+            return (getattr(self, name),)
+        if name in ("observation_space", "action_space"):
+            return (getattr(self, f"single_{name}"),)
+        return None
+
+    # ── What is known ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def configs(self) -> list[dict[str, Any]]:
+        """The config of each env, defaults filled in."""
+        return [cast("dict[str, Any]", json.loads(text)) for text in self._native.configs()]
+
+    @property
+    def pids(self) -> list[int | None]:
+        """The process id of each env's worker; None where none runs."""
+        return self._native.pids()
+
+    @property
+    def instances(self) -> list[int]:
+        """How often each env was started anew."""
+        return self._native.instances()
+
+    @property
+    def digest(self) -> str:
+        """The digest of the run so far (`docs/digest.md`), 64 hex digits."""
+        return self._native.digests()[0]
+
+    @property
+    def digests(self) -> list[str]:
+        """The digest of each env so far."""
+        return self._native.digests()[1]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults so far, the first thousand."""
+        return self._native.fault_log()[1]
+
+    def log(self, env: int) -> str:
+        """The newest of what an env printed, at most 64 KiB. A stranger's words."""
+        return self._native.log(arguments.count("env", env, 0, self.num_envs - 1))
+
+    # ── The end ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def close(self, **kwargs: Any) -> None:
+        """Ends every env and its worker. May be called again; from another thread it ends the call that is under way."""
+        if not self.closed:
+            self.closed = True
+            self._native.close()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Nothing more than `close`."""
+
+    def __enter__(self) -> VectorEnv:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.plugin}, num_envs={self.num_envs})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} cannot be pickled: its envs are running processes. Make another from the same plugin, config and seed"
+        )
+
+
+def make_vec(plugin: str | os.PathLike[str], num_envs: int = 1, **kwargs: Any) -> VectorEnv:
+    """Makes envs of a plugin: Gymnasium's `VectorEnv`. The arguments are those of `VectorEnv`.
+
+    Examples
+    --------
+    >>> import rollcage
+    >>> envs = rollcage.make_vec("cartpole", num_envs=3, seed=7)
+    >>> observations, infos = envs.reset()
+    >>> observations.shape, observations.dtype
+    ((3, 4), dtype('float32'))
+    >>> observations, rewards, terminations, truncations, infos = envs.step([0, 1, 1])
+    >>> rewards
+    array([1., 1., 1.])
+    >>> envs.close()
+    """
+    return VectorEnv(plugin, num_envs, **kwargs)

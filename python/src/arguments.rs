@@ -1,0 +1,142 @@
+//! What Python says of envs, and the builder it becomes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use rollcage::grant::Protected;
+use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, UsageError, VecEnv, Walls};
+use serde_json::Value;
+
+/// All that `rollcage.make_vec` was told: a dict with these keys, checked and completed by `rollcage._arguments`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Arguments {
+    /// A shipped plugin's name, or a path.
+    plugin: PathBuf,
+    num_envs: usize,
+    /// JSON objects: one for all, or one for each.
+    configs: Vec<String>,
+    seed: u64,
+    /// As `--grant` has them.
+    grants: Vec<String>,
+    grants_file: Option<PathBuf>,
+    /// The user's own folder, most of which no grant may reach.
+    home: Option<PathBuf>,
+    limits: Given,
+    autoreset_mode: String,
+    max_episode_steps: Option<u32>,
+    on_fault: String,
+    backend: String,
+    /// The `rollcage` program.
+    worker: PathBuf,
+    cache: Option<PathBuf>,
+    require_sandbox: bool,
+    debug: bool,
+    recycle_after: Option<u64>,
+}
+
+/// `rollcage.Limits`: what is not said is the host's own.
+#[derive(FromPyObject)]
+struct Given {
+    start_timeout: Option<f64>,
+    reset_timeout: Option<f64>,
+    step_timeout: Option<f64>,
+    call_timeout: Option<f64>,
+    close_timeout: Option<f64>,
+    compile_timeout: Option<f64>,
+    memory_bytes: Option<u64>,
+    fuel_per_step: Option<u64>,
+    sockets: Option<u32>,
+    restarts_in_window: Option<u32>,
+    restarts_window: Option<f64>,
+    restarts_in_all: Option<u32>,
+}
+
+impl Arguments {
+    /// The builder; nothing is compiled or started yet.
+    pub(crate) fn builder(self) -> Result<Builder, Error> {
+        let plugin = Plugin::open(self.plugin.as_os_str())?;
+        let configs = self.configs.iter().map(|text| parse(text)).collect::<Result<Vec<Value>, _>>()?;
+        if configs.len() != 1 && configs.len() != self.num_envs {
+            return Err(UsageError::new(format!("{} configs for {} envs", configs.len(), self.num_envs)).into());
+        }
+        let mut grants = match &self.grants_file {
+            Some(file) => Grants::from_file(file)?,
+            None => Grants::new(),
+        };
+        for text in &self.grants {
+            grants.add(text.parse()?);
+        }
+        grants.check()?;
+        let mut builder = VecEnv::builder(plugin)
+            .envs(self.num_envs)
+            .config_with(move |env| configs[if configs.len() == 1 { 0 } else { env }].clone())
+            .seed(self.seed)
+            .limits(self.limits.limits()?)
+            .autoreset(choice("autoreset_mode", &self.autoreset_mode)?)
+            .on_fault(choice::<OnFault>("on_fault", &self.on_fault)?)
+            .backend(choice::<Backend>("backend", &self.backend)?)
+            .worker(self.worker)
+            .grants(grants)
+            .protect(self.home.as_deref().map(Protected::of_home).unwrap_or_default());
+        if let Some(folder) = &self.cache {
+            builder = builder.cache(Cache::open(folder)?);
+        }
+        if let Some(steps) = self.max_episode_steps {
+            builder = builder.max_episode_steps(steps);
+        }
+        if let Some(episodes) = self.recycle_after {
+            builder = builder.recycle_after(episodes);
+        }
+        if self.require_sandbox {
+            builder = builder.require_walls(Walls::SANDBOX);
+        }
+        Ok(if self.debug { builder.debug() } else { builder })
+    }
+}
+
+impl Given {
+    fn limits(&self) -> Result<Limits, UsageError> {
+        let mut limits = Limits::default();
+        for (name, given, limit) in [
+            ("start_timeout", self.start_timeout, &mut limits.start_timeout),
+            ("reset_timeout", self.reset_timeout, &mut limits.reset_timeout),
+            ("step_timeout", self.step_timeout, &mut limits.step_timeout),
+            ("call_timeout", self.call_timeout, &mut limits.call_timeout),
+            ("close_timeout", self.close_timeout, &mut limits.close_timeout),
+            ("compile_timeout", self.compile_timeout, &mut limits.compile_timeout),
+            ("restarts_window", self.restarts_window, &mut limits.restarts.window),
+        ] {
+            if let Some(seconds) = given {
+                *limit = patience(name, seconds)?;
+            }
+        }
+        limits.memory_bytes = self.memory_bytes.unwrap_or(limits.memory_bytes);
+        limits.fuel_per_step = self.fuel_per_step;
+        limits.sockets = self.sockets.unwrap_or(limits.sockets);
+        limits.restarts.in_window = self.restarts_in_window.unwrap_or(limits.restarts.in_window);
+        limits.restarts.in_all = self.restarts_in_all.unwrap_or(limits.restarts.in_all);
+        Ok(limits)
+    }
+}
+
+/// Seconds that a clock can add.
+fn patience(name: &str, seconds: f64) -> Result<Duration, UsageError> {
+    /// A year.
+    const MOST: f64 = 365.0 * 24.0 * 3600.0;
+    if seconds > 0.0 && seconds <= MOST {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    Err(UsageError::new(format!("limits `{name}`: {seconds} seconds; more than 0 and at most a year is possible")))
+}
+
+/// One of the words that a type of the host is written by.
+fn choice<T: serde::de::DeserializeOwned>(what: &str, given: &str) -> Result<T, UsageError> {
+    serde_json::from_value(Value::from(given)).map_err(|error| UsageError::new(format!("{what}: {error}")))
+}
+
+/// A JSON text of the package's own making.
+pub(crate) fn parse(text: &str) -> Result<Value, UsageError> {
+    serde_json::from_str(text).map_err(|error| UsageError::new(format!("not JSON: {error}")))
+}

@@ -1,0 +1,461 @@
+//! On the path of a step, between Python and `rollcage::VecEnv`: the GIL is let go while it waits, and signals of Python's are
+//! looked at every 20 ms. Knows batches; knows nothing of Gymnasium.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use rollcage::{Batch, Error, Frame, ResetSome, UsageError, VecEnv};
+
+use crate::arguments::{Arguments, parse};
+use crate::errors::{exception, fault_object, usage_error};
+use crate::{spaces, views};
+
+/// What is in a batch beside its plain columns, as bits: a step in which nothing of it happened asks no more.
+pub(crate) mod events {
+    /// A row has a final observation.
+    pub(crate) const FINAL: u32 = 1;
+    /// A row reports a fault.
+    pub(crate) const FAULT: u32 = 2;
+    /// An env is masked.
+    pub(crate) const MASKED: u32 = 4;
+    /// A row has an info that was not declared.
+    pub(crate) const EXTRA: u32 = 8;
+    /// An episode ended by itself or by its time limit.
+    pub(crate) const EPISODE: u32 = 16;
+    /// A row is a reset.
+    pub(crate) const RESET: u32 = 32;
+}
+
+/// What one call gives: observations (none where the caller has a view), rewards, terminated, truncated, events.
+type Row<'py> = (
+    Option<Bound<'py, PyArray1<u8>>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<bool>>,
+    Bound<'py, PyArray1<bool>>,
+    u32,
+);
+
+/// Final observations and infos of the rows that have them, and which those are.
+type Finals<'py> = (Bound<'py, PyArray1<bool>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>);
+
+/// The envs of one `VectorEnv`. One thread at a time.
+#[pyclass(frozen, module = "rollcage._rollcage")]
+pub(crate) struct Envs {
+    state: Mutex<State>,
+    /// Whose call is under way: a signal's handler may run inside one.
+    user: Mutex<Option<ThreadId>>,
+    /// To be closed by whoever is at it.
+    closing: AtomicBool,
+    closed: AtomicBool,
+    /// Makes a waiting call return.
+    interrupt: Arc<AtomicBool>,
+    /// What a signal's handler raised while a call waited.
+    raised: Arc<Mutex<Option<PyErr>>>,
+}
+
+struct State {
+    envs: VecEnv,
+    actions: Vec<u8>,
+    /// What `recv` returned last; the columns are asked of it until the next call.
+    received: Option<Batch>,
+    /// Whether each call gives a copy of the observations.
+    copies: bool,
+}
+
+impl State {
+    fn batch(&self) -> &Batch {
+        self.received.as_ref().unwrap_or(self.envs.last())
+    }
+}
+
+#[pymethods]
+impl Envs {
+    /// Compiles, checks and starts. `copies`: each call gives a copy of the observations.
+    #[new]
+    fn new(py: Python<'_>, arguments: Arguments, copies: bool) -> PyResult<Envs> {
+        let raised: Arc<Mutex<Option<PyErr>>> = Arc::default();
+        let keep = Arc::clone(&raised);
+        let started = py.detach(|| {
+            let mut envs = arguments.builder()?.assemble()?;
+            envs.interrupt_when(move || signalled(&keep));
+            envs.start()?;
+            Ok::<VecEnv, Error>(envs)
+        });
+        let envs = started.map_err(|error| error_of(py, &error, &raised))?;
+        let interrupt = envs.interrupt_flag();
+        let state = State { envs, actions: Vec::new(), received: None, copies };
+        Ok(Envs {
+            state: Mutex::new(state),
+            user: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            interrupt,
+            raised,
+        })
+    }
+
+    // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Resets the envs of `mask` (all without one), each from its seed if it has one.
+    #[pyo3(signature = (mask, seeds, options))]
+    fn reset<'py>(
+        &self,
+        py: Python<'py>,
+        mask: Option<Vec<bool>>,
+        seeds: Option<Vec<Option<u64>>>,
+        options: Option<&str>,
+    ) -> PyResult<Row<'py>> {
+        let options = options.map(parse).transpose().map_err(|error| exception(py, &error.into()))?;
+        self.work(py, |state| {
+            let reset = ResetSome { mask: mask.as_deref(), seeds: seeds.as_deref(), options: options.as_ref() };
+            state.envs.reset_some(&reset).map(|_| ())
+        })?;
+        self.row(py)
+    }
+
+    /// Steps every env: one action of the space's stride for each.
+    fn step<'py>(&self, py: Python<'py>, actions: PyReadonlyArray1<'py, u8>) -> PyResult<Row<'py>> {
+        self.with_actions(py, actions, |envs, actions| envs.step(actions).map(|_| ()))?;
+        self.row(py)
+    }
+
+    /// Begins a step of every env.
+    fn step_async(&self, py: Python<'_>, actions: PyReadonlyArray1<'_, u8>) -> PyResult<()> {
+        self.with_actions(py, actions, VecEnv::step_async)
+    }
+
+    /// Waits for the step that was begun.
+    fn step_wait<'py>(&self, py: Python<'py>) -> PyResult<Row<'py>> {
+        self.work(py, |state| state.envs.step_wait().map(|_| ()))?;
+        self.row(py)
+    }
+
+    /// Begins a step of some envs.
+    fn send(&self, py: Python<'_>, actions: PyReadonlyArray1<'_, u8>, env_ids: Vec<usize>) -> PyResult<()> {
+        self.with_actions(py, actions, |envs, actions| envs.send(actions, &env_ids))
+    }
+
+    /// The envs that have answered, once there are `min_ready` or the seconds are over.
+    fn recv<'py>(&self, py: Python<'py>, min_ready: usize, timeout: Option<f64>) -> PyResult<(Vec<usize>, Row<'py>)> {
+        /// Longer than anybody waits, and within what a clock can add.
+        const LONGEST: f64 = 1e9;
+        let timeout = timeout.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)));
+        let ids = self.work(py, |state| {
+            let (ids, batch) = state.envs.recv(min_ready, timeout)?;
+            state.received = Some(batch);
+            Ok(ids)
+        })?;
+        Ok((ids, self.row(py)?))
+    }
+
+    // ── What the last call gave, beside its row ─────────────────────────────────────────────────────────────────
+
+    /// The row of the last call again: after an error of one env, the answers of the others.
+    fn last<'py>(&self, py: Python<'py>) -> PyResult<Row<'py>> {
+        self.row(py)
+    }
+
+    /// Observations of the last reset or step, over the host's own memory: overwritten by the next.
+    fn observations<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        let state = slf.get().state(slf.py())?;
+        Ok(views::observations(slf, &state.envs.last().observations))
+    }
+
+    /// Action masks: bytes, a row each.
+    fn action_masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        Ok(PyArray1::from_slice(py, &self.state(py)?.batch().action_masks))
+    }
+
+    /// Declared infos: bytes of their layout, a row each.
+    fn infos<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        Ok(PyArray1::from_slice(py, &self.state(py)?.batch().infos))
+    }
+
+    /// What was not declared, as JSON; empty where there is nothing.
+    fn extras(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.state(py)?.batch().infos_extra.clone())
+    }
+
+    /// Which rows ended an episode and are reset already, and what they ended with.
+    fn finals<'py>(&self, py: Python<'py>) -> PyResult<Finals<'py>> {
+        let state = self.state(py)?;
+        let batch = state.batch();
+        Ok((
+            PyArray1::from_slice(py, &batch.has_final),
+            PyArray1::from_slice(py, &batch.final_observations),
+            PyArray1::from_slice(py, &batch.final_infos),
+        ))
+    }
+
+    /// As `extras`, of the final infos.
+    fn final_extras(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.state(py)?.batch().final_infos_extra.clone())
+    }
+
+    /// Row, return and length of each episode that ended.
+    fn episodes(&self, py: Python<'_>) -> PyResult<Vec<(usize, f64, u32)>> {
+        let state = self.state(py)?;
+        let ended = state.batch().episodes.iter().enumerate();
+        Ok(ended.filter_map(|(row, end)| end.map(|end| (row, end.episode_return, end.length))).collect())
+    }
+
+    /// Row and `rollcage.Fault` of each fault that is reported.
+    fn faults<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let state = self.state(py)?;
+        let faults = PyList::empty(py);
+        for (row, fault) in state.batch().faults.iter().enumerate() {
+            if let Some(fault) = fault {
+                faults.append((row, fault_object(py, fault)?))?;
+            }
+        }
+        Ok(faults)
+    }
+
+    /// Which rows are resets.
+    fn was_reset<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        Ok(PyArray1::from_slice(py, &self.state(py)?.batch().was_reset))
+    }
+
+    /// Which envs are masked after a fault.
+    fn masked<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        Ok(PyArray1::from_slice(py, &self.state(py)?.batch().masked))
+    }
+
+    // ── What else an env can do ─────────────────────────────────────────────────────────────────────────────────
+
+    /// A picture of an env: height, width and the bytes R G B of each pixel; or a text.
+    fn render<'py>(&self, py: Python<'py>, env: usize, mode: &str) -> PyResult<Bound<'py, PyAny>> {
+        let mode = spaces::mode_of(mode).ok_or_else(|| {
+            usage_error(
+                py,
+                "UsageError",
+                &UsageError::new(format!("render mode `{mode}`: `rgb_array` and `ansi` are possible")),
+            )
+        })?;
+        match self.work(py, |state| state.envs.render(env, mode))? {
+            Frame::Rgb { width, height, pixels } => {
+                (height, width, PyArray1::from_vec(py, pixels)).into_pyobject(py).map(Bound::into_any)
+            }
+            Frame::Text(text) => Ok(text.into_pyobject(py)?.into_any()),
+        }
+    }
+
+    /// Calls the author's own method; JSON both ways.
+    fn call(&self, py: Python<'_>, env: usize, method: &str, arguments: &str) -> PyResult<String> {
+        let arguments = parse(arguments).map_err(|error| exception(py, &error.into()))?;
+        self.work(py, |state| state.envs.call(env, method, &arguments).map(|value| value.to_string()))
+    }
+
+    /// An attribute, as JSON.
+    fn get_attribute(&self, py: Python<'_>, env: usize, name: &str) -> PyResult<String> {
+        self.work(py, |state| state.envs.get_attribute(env, name).map(|value| value.to_string()))
+    }
+
+    /// Sets an attribute; JSON.
+    fn set_attribute(&self, py: Python<'_>, env: usize, name: &str, value: &str) -> PyResult<()> {
+        let value = parse(value).map_err(|error| exception(py, &error.into()))?;
+        self.work(py, |state| state.envs.set_attribute(env, name, &value))
+    }
+
+    /// New random streams for what is still to come.
+    fn reseed(&self, py: Python<'_>, env: usize, seed: u64) -> PyResult<()> {
+        self.work(py, |state| state.envs.reseed(env, seed))
+    }
+
+    /// Options for an env's next reset, an automatic one too.
+    fn set_reset_options(&self, py: Python<'_>, env: usize, options: Option<&str>) -> PyResult<()> {
+        let options = options.map(parse).transpose().map_err(|error| exception(py, &error.into()))?;
+        self.work(py, |state| state.envs.set_reset_options(env, options.as_ref()).map_err(Error::from))
+    }
+
+    /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way.
+    fn close(&self, py: Python<'_>) {
+        if self.closed.load(Acquire) || self.closing.swap(true, AcqRel) {
+            return;
+        }
+        if let Some(mut state) = self.try_state() {
+            let state: &mut State = &mut state;
+            return py.detach(|| self.end(state));
+        }
+        self.interrupt.store(true, Release);
+        if *self.user() != Some(std::thread::current().id()) {
+            py.detach(|| self.end(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner)));
+        }
+        // Else this is a handler inside that call, which ends the envs when it has returned.
+    }
+
+    // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Spaces, info fields, limits, the plugin's own words.
+    fn known<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        spaces::known(py, &self.state(py)?.envs)
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.closed.load(Acquire)
+    }
+
+    /// Process ids of the workers that run, by env.
+    fn pids(&self, py: Python<'_>) -> PyResult<Vec<Option<u32>>> {
+        let state = self.state(py)?;
+        Ok((0..state.envs.len()).map(|env| state.envs.pid(env)).collect())
+    }
+
+    /// How often each env was started anew.
+    fn instances(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        let state = self.state(py)?;
+        Ok((0..state.envs.len()).map(|env| state.envs.instance(env).unwrap_or(0)).collect())
+    }
+
+    /// The config of each env, defaults filled in, as canonical JSON.
+    fn configs(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let state = self.state(py)?;
+        let config = |env| state.envs.config_of(env).map(|config| config.canonical.clone()).unwrap_or_default();
+        Ok((0..state.envs.len()).map(config).collect())
+    }
+
+    /// What an env printed, the newest of it.
+    fn log(&self, py: Python<'_>, env: usize) -> PyResult<String> {
+        Ok(self.state(py)?.envs.log(env).map(|log| log.text()).unwrap_or_default())
+    }
+
+    /// The digest of the run so far, and of each env.
+    fn digests(&self, py: Python<'_>) -> PyResult<(String, Vec<String>)> {
+        let state = self.state(py)?;
+        Ok((state.envs.digest().to_string(), state.envs.digests().iter().map(ToString::to_string).collect()))
+    }
+
+    /// How many faults there were, and the first of them.
+    fn fault_log<'py>(&self, py: Python<'py>) -> PyResult<(u64, Bound<'py, PyList>)> {
+        let state = self.state(py)?;
+        let first = PyList::empty(py);
+        for fault in state.envs.faults().first() {
+            first.append(fault_object(py, fault)?)?;
+        }
+        Ok((state.envs.faults().total(), first))
+    }
+}
+
+impl Envs {
+    /// Runs a call of the host's without the GIL. What a signal's handler raised meanwhile is what it raises.
+    fn work<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut State) -> Result<T, Error> + Send) -> PyResult<T> {
+        let mut state = self.state(py)?;
+        if self.closed.load(Acquire) {
+            return Err(closed(py));
+        }
+        *self.user() = Some(std::thread::current().id());
+        state.received = None;
+        let state: &mut State = &mut state;
+        let done = py.detach(|| work(state));
+        *self.user() = None;
+        if self.closing.load(Acquire) && !self.closed.load(Acquire) {
+            py.detach(|| self.end(state));
+        }
+        done.map_err(|error| match error_of(py, &error, &self.raised) {
+            _ if matches!(error, Error::Usage(_)) && state.envs.is_forked() => forked(py, &error),
+            error => error,
+        })
+    }
+
+    fn with_actions(
+        &self,
+        py: Python<'_>,
+        actions: PyReadonlyArray1<'_, u8>,
+        work: impl FnOnce(&mut VecEnv, &[u8]) -> Result<(), Error> + Send,
+    ) -> PyResult<()> {
+        let bytes = actions.as_slice()?;
+        self.state(py)?.actions.splice(.., bytes.iter().copied());
+        self.work(py, |state| work(&mut state.envs, &state.actions))
+    }
+
+    /// The plain columns of the last call.
+    fn row<'py>(&self, py: Python<'py>) -> PyResult<Row<'py>> {
+        let state = self.state(py)?;
+        let batch = state.batch();
+        let copied = state.copies || state.received.is_some();
+        Ok((
+            copied.then(|| PyArray1::from_slice(py, &batch.observations)),
+            PyArray1::from_slice(py, &batch.rewards),
+            PyArray1::from_slice(py, &batch.terminated),
+            PyArray1::from_slice(py, &batch.truncated),
+            events_of(batch),
+        ))
+    }
+
+    /// The state, for a short look or a call.
+    fn state(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
+        self.try_state().ok_or_else(|| {
+            let error = UsageError::new(
+                "the envs are in use: another thread's call is under way, or this is a signal's handler inside one",
+            )
+            .hint("one thread at a time uses a VectorEnv; make one for each thread");
+            usage_error(py, "UsageError", &error)
+        })
+    }
+
+    fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn user(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, state: &mut State) {
+        if !self.closed.swap(true, AcqRel) {
+            state.envs.say_goodbye();
+        }
+    }
+}
+
+/// Lets Python's handlers of signals run. Whether one raised something, which is kept.
+fn signalled(raised: &Mutex<Option<PyErr>>) -> bool {
+    // None while the interpreter ends: then nobody handles signals any more.
+    Python::try_attach(|py| py.check_signals().err()).flatten().is_some_and(|error| {
+        *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        true
+    })
+}
+
+/// The exception for an error: for an interruption, what interrupted.
+fn error_of(py: Python<'_>, error: &Error, raised: &Mutex<Option<PyErr>>) -> PyErr {
+    let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (error, raised) {
+        (Error::Interrupted, Some(raised)) => raised,
+        _ => exception(py, error),
+    }
+}
+
+fn closed(py: Python<'_>) -> PyErr {
+    usage_error(py, "ClosedError", &UsageError::new("the envs are closed").hint("make new ones"))
+}
+
+fn forked(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::Usage(error) => usage_error(py, "ForkedError", error),
+        other => exception(py, other),
+    }
+}
+
+fn events_of(batch: &Batch) -> u32 {
+    let any = |column: &[bool], event: u32| if column.contains(&true) { event } else { 0 };
+    let is = |there: bool, event: u32| if there { event } else { 0 };
+    any(&batch.has_final, events::FINAL)
+        | any(&batch.masked, events::MASKED)
+        | any(&batch.was_reset, events::RESET)
+        | is(batch.faults.iter().any(Option::is_some), events::FAULT)
+        | is(batch.episodes.iter().any(Option::is_some), events::EPISODE)
+        | is(batch.infos_extra.iter().chain(&batch.final_infos_extra).any(|extra| !extra.is_empty()), events::EXTRA)
+}

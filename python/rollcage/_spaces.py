@@ -57,15 +57,10 @@ class Numbers(Node):
         self.size = size
 
     def read(self, rows: Bytes) -> npt.NDArray[Any]:
-        place = rows[:, self.offset : self.offset + self.size]
+        # The rows stand apart: what follows a value is another's, or filling.
+        within = np.empty((1, *self.shape), self.dtype).strides[1:]
         shape = (len(rows), *self.shape)
-        if place.flags.c_contiguous:
-            return place.reshape(-1).view(self.dtype).reshape(shape)
-        if rows.strides[1] == 1 and rows.strides[0] % self.dtype.itemsize == 0:
-            # The rows stand apart: what follows a value is another's, or filling.
-            strides = (rows.strides[0], *np.empty((1, *self.shape), self.dtype).strides[1:])
-            return np.ndarray(shape, self.dtype, place, strides=strides)
-        return np.ascontiguousarray(place).view(self.dtype).reshape(shape)
+        return np.ndarray(shape, self.dtype, rows, offset=self.offset, strides=(rows.shape[1], *within))
 
     def write(self, values: Any, rows: Bytes, path: str) -> None:
         array = self.array(values, len(rows), path)

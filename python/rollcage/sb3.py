@@ -94,6 +94,7 @@ class VecEnv(base_vec_env.VecEnv):
         self._native = self.envs._native
         self._read = self.envs._observations.read
         self._write = self.envs._actions.write
+        self._item = self.envs._observations.node.item
         self._infos = self.envs._infos
         self._made = time.time()
         super().__init__(self.envs.num_envs, self.envs.single_observation_space, self.envs.single_action_space)
@@ -153,16 +154,14 @@ class VecEnv(base_vec_env.VecEnv):
 
     def _stepped(self, row: native.Row) -> Stepped:
         observations, rewards, terminated, truncated, events = row
-        if not events and not self._infos.always:
-            infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
-            return self._read(observations), rewards.astype(np.float32), terminated, infos
-        dones = terminated | truncated
         infos = self._each(events)
+        for info in infos:
+            info["TimeLimit.truncated"] = False
         if events & native.FINAL:
             self._ended(infos, events)
-        for info, cut_off in zip(infos, (truncated & ~terminated).tolist(), strict=True):
-            info["TimeLimit.truncated"] = cut_off
-        return self._read(observations), rewards.astype(np.float32), dones, infos
+        for env in np.flatnonzero(truncated & ~terminated).tolist():
+            infos[env]["TimeLimit.truncated"] = True
+        return self._read(observations), rewards.astype(np.float32), terminated | truncated, infos
 
     def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
         """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
@@ -171,8 +170,10 @@ class VecEnv(base_vec_env.VecEnv):
         batch = self._read(data)
         for env in np.flatnonzero(which).tolist():
             self.reset_infos[env] = infos[env]
+            del infos[env]["TimeLimit.truncated"]
             infos[env] = {} if last is None else last[env]
-            infos[env]["terminal_observation"] = self.envs._observations.node.item(batch, env)
+            infos[env]["TimeLimit.truncated"] = False
+            infos[env]["terminal_observation"] = self._item(batch, env)
         if events & native.EPISODE:
             elapsed = round(time.time() - self._made, 6)
             for env, total, length in self._native.episodes():

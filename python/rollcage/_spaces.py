@@ -43,6 +43,10 @@ class Node(ABC):
     def item(self, batch: Any, row: int) -> Any:
         """One env's value out of what `read` returned."""
 
+    @abstractmethod
+    def batch(self, values: Sequence[Any]) -> Any:
+        """Gymnasium's batched form of single values, one for each env."""
+
 
 class Numbers(Node):
     """A leaf of numbers: Box, Discrete, MultiDiscrete, MultiBinary."""
@@ -81,8 +85,10 @@ class Numbers(Node):
     def _cast(self, array: npt.NDArray[Any], path: str) -> npt.NDArray[Any]:
         if self.dtype.kind == "f" and array.dtype.kind in "fiub":
             return array.astype(self.dtype)
-        if self.dtype.kind in "iub" and array.dtype.kind in "iub":
-            cast_to = array.astype(self.dtype)
+        kinds = "iubf" if isinstance(self.space, spaces.Box) else "iub"
+        if self.dtype.kind in "iub" and array.dtype.kind in kinds:
+            with np.errstate(invalid="ignore"):
+                cast_to = array.astype(self.dtype)
             if (cast_to == array).all():
                 return cast_to
             raise UsageError(f"{path}: values that do not fit {self.dtype}: {array}")
@@ -91,6 +97,9 @@ class Numbers(Node):
     def item(self, batch: Any, row: int) -> Any:
         value = batch[row]
         return value if self.shape or isinstance(self.space, spaces.Box) else value.item()
+
+    def batch(self, values: Sequence[Any]) -> npt.NDArray[Any]:
+        return np.stack([np.asarray(value) for value in values])
 
 
 class Texts(Node):
@@ -120,6 +129,9 @@ class Texts(Node):
     def item(self, batch: Any, row: int) -> str:
         return cast("str", batch[row])
 
+    def batch(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values)
+
 
 class Dict(Node):
     """A Dict: its members stand where they say themselves."""
@@ -141,6 +153,9 @@ class Dict(Node):
     def item(self, batch: Any, row: int) -> dict[str, Any]:
         return {key: node.item(batch[key], row) for key, node in self.members.items()}
 
+    def batch(self, values: Sequence[Any]) -> dict[str, Any]:
+        return {key: node.batch([value[key] for value in values]) for key, node in self.members.items()}
+
 
 class Tuple(Node):
     """A Tuple: its members stand where they say themselves."""
@@ -160,6 +175,9 @@ class Tuple(Node):
 
     def item(self, batch: Any, row: int) -> tuple[Any, ...]:
         return tuple(node.item(part, row) for node, part in zip(self.members, batch, strict=True))
+
+    def batch(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(node.batch([value[index] for value in values]) for index, node in enumerate(self.members))
 
 
 def node_of(described: Described) -> Node:

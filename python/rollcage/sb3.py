@@ -54,7 +54,7 @@ class VecEnv(base_vec_env.VecEnv):
     seed : int, optional
         The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said.
     render_mode : str, optional
-        ``rgb_array`` if not said and the env has it.
+        ``rgb_array`` or ``ansi``, where the env has it.
     **kwargs
         As of `rollcage.VectorEnv`: ``config``, ``grants``, ``limits``, ``max_episode_steps``, ``on_fault``,
         ``require_sandbox`` and others.
@@ -85,15 +85,15 @@ class VecEnv(base_vec_env.VecEnv):
                 raise TypeError(f"{name}: Stable-Baselines3 has it its own way")
         self.envs = VectorEnv(plugin, n_envs, seed=seed, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
         modes = self.envs.metadata["render_modes"]
-        if render_mode is None and "rgb_array" in modes:
-            render_mode = "rgb_array"
-        elif render_mode is not None and render_mode not in modes:
+        if render_mode is not None and render_mode not in modes:
             self.envs.close()
-            raise UsageError(f"render_mode: {self.envs.plugin} does not have {render_mode!r}; it has {', '.join(modes)}")
+            has = ", ".join(modes) or "none"
+            raise UsageError(f"render_mode: {self.envs.plugin} does not have {render_mode!r}; it has {has}")
         self.envs.render_mode = render_mode
         self._native = self.envs._native
         self._read = self.envs._observations.read
         self._write = self.envs._actions.write
+        self._leaf = not isinstance(self.envs.single_action_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple))
         self._item = self.envs._observations.node.item
         self._infos = self.envs._infos
         self._made = time.time()
@@ -128,7 +128,7 @@ class VecEnv(base_vec_env.VecEnv):
 
     def step_async(self, actions: Any) -> None:
         """Begins a step of every env: `actions` has one for each, an array of shape (n_envs, …) or a list."""
-        self._native.step_async(self._write(actions))
+        self._native.step_async(self._write(self._batched(actions)))
 
     def step_wait(self) -> Stepped:
         """Waits for the step that was begun.
@@ -150,7 +150,15 @@ class VecEnv(base_vec_env.VecEnv):
 
     def step(self, actions: Any) -> Stepped:
         """Steps every env: see `step_async` and `step_wait`."""
-        return self._stepped(self._native.step(self._write(actions)))
+        return self._stepped(self._native.step(self._write(self._batched(actions))))
+
+    def _batched(self, actions: Any) -> Any:
+        """A list of Dict's or Tuple's values, one for each env, in Gymnasium's batched form."""
+        if self._leaf or not isinstance(actions, (list, np.ndarray)):
+            return actions
+        if len(actions) != self.num_envs:
+            raise UsageError(f"actions: {len(actions)} for {self.num_envs} envs")
+        return self.envs._actions.node.batch(list(actions))
 
     def _stepped(self, row: native.Row) -> Stepped:
         observations, rewards, terminated, truncated, events = row
@@ -296,7 +304,7 @@ def make_vec_env(
     env_kwargs : mapping, optional
         The config by its name there; ``render_mode`` in it is taken out.
     **kwargs
-        As of `VecEnv`.
+        As of `VecEnv`; ``render_mode`` is ``rgb_array`` if not said and the env has it.
     """
     if _are_functions(plugin):
         return VecEnv(plugin, n_envs)
@@ -307,4 +315,7 @@ def make_vec_env(
         if "render_mode" in config:
             kwargs.setdefault("render_mode", config.pop("render_mode"))
         kwargs["config"] = config
-    return VecEnv(plugin, n_envs, seed=seed, **kwargs)
+    envs = VecEnv(plugin, n_envs, seed=seed, **kwargs)
+    if "render_mode" not in kwargs and "rgb_array" in envs.metadata["render_modes"]:
+        envs.render_mode = envs.envs.render_mode = "rgb_array"
+    return envs

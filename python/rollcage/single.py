@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from rollcage import _rollcage as native
@@ -55,7 +54,7 @@ class Env(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes a step. A fault truncates the episode and is in the info. See `gymnasium.Env.step`."""
         envs = self.envs
-        row = envs._native.step(envs._actions.write(self._batched(action)))
+        row = envs._native.step(envs._actions.write(envs._actions.node.batch([action])))
         observations, rewards, terminations, truncations, events = row
         info = self._info(events)
         observation = self._observation(envs._observe(observations))
@@ -79,22 +78,6 @@ class Env(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Ends the env and its worker."""
         self.envs.close()
-
-    def _batched(self, action: Any) -> Any:
-        space = self.action_space
-        if isinstance(space, gymnasium.spaces.Dict):
-            return {key: self._one(part) for key, part in action.items()}
-        if isinstance(space, gymnasium.spaces.Tuple):
-            return tuple(self._one(part) for part in action)
-        return self._one(action)
-
-    def _one(self, value: Any) -> Any:
-        """A batch of one."""
-        if isinstance(value, dict):
-            return {key: self._one(part) for key, part in value.items()}
-        if isinstance(value, tuple):
-            return tuple(self._one(part) for part in value)
-        return (value,) if isinstance(value, str) else np.asarray(value)[np.newaxis]
 
     def _observation(self, batch: Any) -> Any:
         return self.envs._observations.node.item(batch, 0)

@@ -36,10 +36,12 @@ pub struct Batch {
     pub infos: Vec<u8>,
     /// JSON objects with whatever has no declared field; empty strings where there is nothing.
     pub infos_extra: Vec<String>,
-    /// Same-step autoreset: whether this step ended an episode, so that the three `final_` columns hold its end.
+    /// Same-step autoreset: whether this step ended an episode, so that the `final_` columns hold its end.
     pub has_final: Vec<bool>,
     /// As `observations`; only rows with `has_final` count.
     pub final_observations: Vec<u8>,
+    /// As `action_masks`; only rows with `has_final` count.
+    pub final_action_masks: Vec<u8>,
     /// As `infos`; only rows with `has_final` count.
     pub final_infos: Vec<u8>,
     /// As `infos_extra`; only rows with `has_final` count.
@@ -81,6 +83,7 @@ impl Batch {
             infos_extra: vec![String::new(); rows],
             has_final: vec![false; rows],
             final_observations: vec![0; rows * layout.observation],
+            final_action_masks: vec![0; rows * layout.mask],
             final_infos: vec![0; rows * layout.info],
             final_infos_extra: vec![String::new(); rows],
             episodes: vec![None; rows],
@@ -145,6 +148,7 @@ impl Batch {
             infos_extra: pick(&self.infos_extra, rows),
             has_final: pick(&self.has_final, rows),
             final_observations: bytes(&self.final_observations),
+            final_action_masks: bytes(&self.final_action_masks),
             final_infos: bytes(&self.final_infos),
             final_infos_extra: pick(&self.final_infos_extra, rows),
             episodes: pick(&self.episodes, rows),
@@ -170,6 +174,7 @@ impl Batch {
     pub(crate) fn keep_final(&mut self, row: usize) {
         let rows = self.len();
         copy_piece(&self.observations, &mut self.final_observations, rows, row);
+        copy_piece(&self.action_masks, &mut self.final_action_masks, rows, row);
         copy_piece(&self.infos, &mut self.final_infos, rows, row);
         self.final_infos_extra[row] = self.infos_extra[row].clone();
         self.has_final[row] = true;

@@ -74,13 +74,16 @@ class Infos:
 
     def final(self, rows: int, events: int) -> tuple[Flags, Bytes, dict[str, Any]]:
         """Same-step autoreset: which rows ended an episode, the bytes of their observations, and their infos."""
-        which, observations, infos = self._envs.finals()
+        which, observations, infos, masks = self._envs.finals()
         final: dict[str, Any] = {}
         faults = dict(self._envs.faults()) if events & native.FAULT else {}
         if self._fields:
             answered = which.copy()
             answered[list(faults)] = False
             self._declared(final, infos, answered)
+        if self._mask_bytes:
+            final["action_mask"], final["_action_mask"] = self._masks(masks), which.copy()
+            final["action_mask"][~which] = 0
         if events & native.EXTRA:
             for row, text in enumerate(self._envs.final_extras()):
                 if text and which[row] and row not in faults:
@@ -138,8 +141,11 @@ class Infos:
     def final_each(self, rows: int, events: int) -> list[dict[str, Any]]:
         """The same of the final infos; only rows that ended an episode count."""
         infos: list[dict[str, Any]] = [{} for _ in range(rows)]
-        which, _, data = self._envs.finals()
+        which, _, data, masks = self._envs.finals()
         self._fill(infos, data, which)
+        if self._mask_bytes:
+            for row, mask in enumerate(self._masks(masks)):
+                infos[row]["action_mask"] = mask
         if events & native.EXTRA:
             for row, text in enumerate(self._envs.final_extras()):
                 if text and which[row]:
@@ -162,7 +168,10 @@ class Infos:
 
     def masks(self) -> npt.NDArray[np.int8]:
         """Action masks, 1 where a choice is possible: shape (rows, choices), int8."""
-        return self._envs.action_masks().view(np.int8).reshape(-1, self._mask_bytes)
+        return self._masks(self._envs.action_masks())
+
+    def _masks(self, data: Bytes) -> npt.NDArray[np.int8]:
+        return data.view(np.int8).reshape(-1, self._mask_bytes)
 
 
 def told_of(fault: Fault) -> dict[str, str]:

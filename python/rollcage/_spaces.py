@@ -95,8 +95,8 @@ class Numbers(Node):
         raise UsageError(f"{path}: an array of {array.dtype}; {self.dtype} is expected")
 
     def item(self, batch: Any, row: int) -> Any:
-        value = batch[row]
-        return value if self.shape or isinstance(self.space, spaces.Box) else value.item()
+        # An array for every Box, without dimensions too; a Discrete is a number.
+        return batch[row, ...] if self.shape or isinstance(self.space, spaces.Box) else batch[row].item()
 
     def batch(self, values: Sequence[Any]) -> npt.NDArray[Any]:
         return np.stack([np.asarray(value) for value in values])

@@ -173,7 +173,7 @@ class VecEnv(base_vec_env.VecEnv):
 
     def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
         """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
-        which, data, _ = self._native.finals()
+        which, data, _, _ = self._native.finals()
         last = self._infos.final_each(self.num_envs, events) if self._infos.always or events & UNUSUAL else None
         batch = self._read(data)
         for env in np.flatnonzero(which).tolist():

@@ -29,6 +29,9 @@ class Env(gymnasium.Env[Any, Any]):
         As of `rollcage.VectorEnv`, but for ``num_envs``, ``autoreset_mode`` and ``episode_statistics``.
     """
 
+    #: What there can be; an env's own is known when it is made.
+    metadata = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
+
     def __init__(self, plugin: str | os.PathLike[str], *, render_mode: str | None = None, **kwargs: Any) -> None:
         for name in ("num_envs", "autoreset_mode", "episode_statistics", "copy"):
             if name in kwargs:

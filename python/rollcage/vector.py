@@ -119,6 +119,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         debug: bool = False,
     ) -> None:
         self.closed = True  # until it is made: `close` may be called on what never was
+        self.plugin, self.num_envs = str(plugin), num_envs
         mode = arguments.autoreset(autoreset_mode)
         self.initial_seed = arguments.seed(seed)
         given = arguments.native(
@@ -140,7 +141,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self.closed = False
         known = self._native.known()
         self.num_envs = given["num_envs"]
-        self.plugin: str = known["name"]
+        self.plugin = known["name"]
         self.max_episode_steps: int | None = known["max_episode_steps"]
         self.reward_threshold: float | None = known["reward_threshold"]
         self.sha256: str = known["sha256"]

@@ -41,8 +41,9 @@ type Row<'py> = (
     u32,
 );
 
-/// Final observations and infos of the rows that have them, and which those are.
-type Finals<'py> = (Bound<'py, PyArray1<bool>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>);
+/// Which rows have a final view; final observations, infos and action masks.
+type Finals<'py> =
+    (Bound<'py, PyArray1<bool>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>);
 
 /// The envs of one `VectorEnv`. One thread at a time.
 #[pyclass(frozen, module = "rollcage._rollcage")]
@@ -190,6 +191,7 @@ impl Envs {
             PyArray1::from_slice(py, &batch.has_final),
             PyArray1::from_slice(py, &batch.final_observations),
             PyArray1::from_slice(py, &batch.final_infos),
+            PyArray1::from_slice(py, &batch.final_action_masks),
         ))
     }
 

@@ -70,7 +70,7 @@ class Env(gymnasium.Env[Any, Any]):
             return None
         return self.envs.render_env(0)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a method of the author's own. See `rollcage.VectorEnv.call`."""
         return self.envs.call_env(0, name, *args, **kwargs)
 

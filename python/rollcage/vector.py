@@ -374,7 +374,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         height, width, pixels = frame
         return pixels.reshape(height, width, 3)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Calls a method of each env; the name of an attribute gives its value.
 
         Parameters
@@ -398,7 +398,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         """
         return tuple(self.call_env(env, name, *args, **kwargs) for env in range(self.num_envs))
 
-    def call_env(self, env: int, name: str, *args: Any, **kwargs: Any) -> Any:
+    def call_env(self, env: int, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """`call` of one env."""
         known = self._known_to_host(env, name)
         if known is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import rollcage
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).resolve().parents[2] / "target")
 
@@ -37,6 +39,27 @@ def workers() -> set[int]:
             if b"__rollcage" in command:
                 found.add(int(entry.name))
     return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: one that has ended may not have been reaped yet by whoever inherited it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@functools.cache
+def slow(seconds: float) -> dict[str, int]:
+    """The config of the guest `slow` with which a step takes about so long on this machine: it counts, and sees no clock."""
+    spins = 200_000_000
+    envs = rollcage.make_vec(hostile("slow"), 1, config={"at": 0, "length": -1, "spins": spins})
+    envs.reset()
+    begun = time.monotonic()
+    envs.step([0])
+    taken = time.monotonic() - begun
+    envs.close()
+    return {"spins": int(spins * seconds / taken)}
 
 
 @pytest.fixture(autouse=True)

@@ -56,6 +56,7 @@ impl Environment for Env {
     const RENDER_MODES: &'static [RenderMode] = &[RenderMode::RgbArray];
 
     fn create(config: Config) -> Result<Self, CreateError> {
+        eprintln!("created");
         Ok(Self { length: config.length, level: 1, start: 0, steps: 0, place: [0.0; 3] })
     }
 

@@ -50,6 +50,7 @@ class Limits:
         Sockets that one env has open at once, of those that it was granted (8).
     restarts_in_window, restarts_window, restarts_in_all : int, float, int
         How often one env is started anew after faults: so many in so many seconds (10 in 60), so many in all (100).
+
     """
 
     start_timeout: float | None = None
@@ -73,6 +74,7 @@ def limits(given: Limits | Mapping[str, Any] | None) -> Limits:
     ------
     UsageError
         A name that is no limit's.
+
     """
     if given is None:
         return Limits()
@@ -94,6 +96,7 @@ def count(what: str, given: Any, least: int = 0, most: int = 2**32 - 1) -> int:
         No whole number.
     UsageError
         Out of bounds.
+
     """
     try:
         number = operator.index(given)
@@ -128,6 +131,7 @@ def to_json(value: Any) -> str:
     ------
     UsageError
         A value that JSON does not have.
+
     """
     try:
         return json.dumps(value, default=_jsonable, allow_nan=False)
@@ -238,14 +242,12 @@ def native(
         "num_envs": many,
         "configs": configs(config, many),
         "seed": count("seed", seed, 0, SEED_MAX - many + 1),
-        "grants": [] if grants is None or file is not None else [str(grant) for grant in grants],
+        "grants": [] if grants is None or isinstance(grants, (str, os.PathLike)) else [str(grant) for grant in grants],
         "grants_file": None if file is None else os.fspath(file),
         "home": home if os.path.isabs(home) else None,
         "limits": limits,
         "autoreset_mode": _MODES[autoreset_mode],
-        "max_episode_steps": None
-        if max_episode_steps is None
-        else count("max_episode_steps", max_episode_steps, 1),
+        "max_episode_steps": None if max_episode_steps is None else count("max_episode_steps", max_episode_steps, 1),
         "on_fault": on_fault,
         "backend": backend,
         "worker": str(_program.path()),

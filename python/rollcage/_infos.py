@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rollcage import _rollcage as native
-from rollcage._spaces import Bytes, Described, Dict, Node, Numbers, node_of
+from rollcage._spaces import Described, Dict, Node, Numbers, node_of
+from rollcage._types import Bytes, Flags
 from rollcage.errors import Fault
-
-Flags = npt.NDArray[np.bool_]
 
 #: Whatever makes an info something else than the declared fields of all rows.
 UNUSUAL = native.FINAL | native.FAULT | native.MASKED | native.EXTRA
@@ -27,6 +26,7 @@ class Infos:
         The native envs.
     known : dict
         What the extension knows of them.
+
     """
 
     def __init__(self, envs: native.Envs, known: dict[str, Any]) -> None:
@@ -50,6 +50,7 @@ class Infos:
             What happened, as the extension says.
         told : ndarray of bool, shape (rows,), or None
             Whose infos are of this call; None: everybody's.
+
         """
         infos: dict[str, Any] = {}
         faults = self._envs.faults() if events & native.FAULT else []
@@ -132,7 +133,7 @@ class Infos:
                 if text:
                     infos[row].update(json.loads(text))
         if events & native.MASKED:
-            for row in np.flatnonzero(self._envs.masked()):
+            for row in np.flatnonzero(self._envs.masked()).tolist():
                 infos[row] = {"masked": True}
         for row, fault in faults:
             infos[row].update(told_of(fault))
@@ -163,7 +164,7 @@ class Infos:
         for index, (name, node) in enumerate(self._fields):
             there = (table[:, index] == 1) & told
             values = node.read(table)
-            for row in np.flatnonzero(there):
+            for row in np.flatnonzero(there).tolist():
                 infos[row][name] = plain(node.item(values, row))
 
     def masks(self) -> npt.NDArray[np.int8]:
@@ -201,7 +202,7 @@ def put(infos: dict[str, Any], name: str, node: Node, values: Any, there: Flags)
         column = np.where(there.reshape(-1, *[1] * len(node.shape)), values, np.zeros(1, node.dtype))
     else:
         column = np.full(len(there), None, dtype=object)
-        for row in np.flatnonzero(there):
+        for row in np.flatnonzero(there).tolist():
             column[row] = node.item(values, row)
     infos[name], infos[f"_{name}"] = column, there.copy()
 

@@ -20,6 +20,7 @@ def path() -> Path:
     ------
     UsageError
         It is not there.
+
     """
     named = os.environ.get("ROLLCAGE_PROGRAM")
     program = Path(named) if named else PACKAGED

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, final
 
-import numpy as np
-import numpy.typing as npt
-
+from rollcage._types import Bytes, Flags, Row
 from rollcage.errors import Fault
+
+__all__ = ["BUILD", "EPISODE", "EXTRA", "FAULT", "FINAL", "MASKED", "RESET", "Envs", "shipped"]
 
 BUILD: str
 FINAL: int
@@ -15,11 +15,6 @@ MASKED: int
 EXTRA: int
 EPISODE: int
 RESET: int
-
-Bytes = npt.NDArray[np.uint8]
-Flags = npt.NDArray[np.bool_]
-#: Observations (None where the caller has a view), rewards, terminated, truncated, events.
-Row = tuple[Bytes | None, npt.NDArray[np.float64], Flags, Flags, int]
 
 def shipped() -> list[str]:
     """The plugins that are inside the package, by name."""

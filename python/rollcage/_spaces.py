@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from rollcage._types import Bytes
 from rollcage.errors import UsageError
 
-Bytes = npt.NDArray[np.uint8]
 Described = dict[str, Any]
 
 
@@ -33,6 +33,7 @@ class Node(ABC):
         ----------
         rows : ndarray of uint8, shape (envs, stride)
             The bytes. What is returned may be a view of them.
+
         """
 
     @abstractmethod
@@ -64,7 +65,9 @@ class Numbers(Node):
         # The rows stand apart: what follows a value is another's, or filling.
         within = np.empty((1, *self.shape), self.dtype).strides[1:]
         shape = (len(rows), *self.shape)
-        return np.ndarray(shape, self.dtype, rows, offset=self.offset, strides=(rows.shape[1], *within))
+        strides = (rows.shape[1], *within)
+        values: npt.NDArray[Any] = np.ndarray(shape, self.dtype, rows, offset=self.offset, strides=strides)
+        return values
 
     def write(self, values: Any, rows: Bytes, path: str) -> None:
         array = self.array(values, len(rows), path)
@@ -214,7 +217,10 @@ class AnyText(spaces.Text):
 
     def __init__(self, max_length: int, *, min_length: int, charset: str | None = None) -> None:
         self.any = charset is None
-        super().__init__(max_length, min_length=min_length, **({} if charset is None else {"charset": charset}))
+        if charset is None:
+            super().__init__(max_length, min_length=min_length)
+        else:
+            super().__init__(max_length, min_length=min_length, charset=charset)
 
     def contains(self, x: Any) -> bool:
         if self.any:
@@ -231,6 +237,7 @@ class Values:
         The space, as the extension describes it.
     envs : int
         Rows of a batch.
+
     """
 
     def __init__(self, described: Described, envs: int) -> None:
@@ -261,6 +268,7 @@ class Values:
             The bytes; what is returned may be a view of them.
         contiguous : bool
             Copy what is not contiguous in memory.
+
         """
         leaf = self._leaf
         if leaf is not None:
@@ -275,6 +283,7 @@ class Values:
         ------
         UsageError
             The values are of another shape or type. Whether each is in the space is the host's to say.
+
         """
         envs = self.envs if envs is None else envs
         leaf = self._leaf

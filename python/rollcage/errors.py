@@ -51,6 +51,7 @@ class UsageError(RollcageError, ValueError):
         What is wrong: the path, what was given, what is allowed.
     hints : sequence of str
         What to do about it.
+
     """
 
     hints: tuple[str, ...]
@@ -102,6 +103,7 @@ class Fault:
         Bytes of log that were dropped before it.
     backtrace : list of str
         Frames of the env's own functions, innermost first; of a trap.
+
     """
 
     env: int
@@ -126,6 +128,7 @@ class FaultError(RollcageError, RuntimeError):
     ----------
     fault : Fault
         Everything that is known of it.
+
     """
 
     fault: Fault

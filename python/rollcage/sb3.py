@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import base_vec_env
 from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
 from rollcage._infos import UNUSUAL
+from rollcage._types import Row
 from rollcage.errors import UnsupportedError, UsageError
 from rollcage.vector import VectorEnv
 
@@ -63,6 +64,7 @@ class VecEnv(base_vec_env.VecEnv):
     ------
     UsageError
         The plugin cannot be run, or an argument is wrong: nothing has started.
+
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class VecEnv(base_vec_env.VecEnv):
         -------
         batched observations
             For a Box of shape *s* an array of shape (n_envs, *s*); for a Dict a dict and for a Tuple a tuple of such.
+
         """
         seeds: list[int | None] | None = list(self._seeds)
         if all(seed is None for seed in self._seeds):
@@ -124,7 +127,7 @@ class VecEnv(base_vec_env.VecEnv):
         self.reset_infos = self._each(events)
         self._reset_seeds()
         self._reset_options()
-        return self._read(observations)
+        return self.envs._observe(observations)
 
     def step_async(self, actions: Any) -> None:
         """Begins a step of every env: `actions` has one for each, an array of shape (n_envs, …) or a list."""
@@ -145,6 +148,7 @@ class VecEnv(base_vec_env.VecEnv):
         ------
         FaultError
             An env's fault, with ``on_fault="raise"`` or when its budget of restarts is spent.
+
         """
         return self._stepped(self._native.step_wait())
 
@@ -160,7 +164,7 @@ class VecEnv(base_vec_env.VecEnv):
             raise UsageError(f"actions: {len(actions)} for {self.num_envs} envs")
         return self.envs._actions.node.batch(list(actions))
 
-    def _stepped(self, row: native.Row) -> Stepped:
+    def _stepped(self, row: Row) -> Stepped:
         observations, rewards, terminated, truncated, events = row
         infos = self._each(events)
         for info in infos:
@@ -169,7 +173,7 @@ class VecEnv(base_vec_env.VecEnv):
             self._ended(infos, events)
         for env in np.flatnonzero(truncated & ~terminated).tolist():
             infos[env]["TimeLimit.truncated"] = True
-        return self._read(observations), rewards.astype(np.float32), terminated | truncated, infos
+        return self.envs._observe(observations), rewards.astype(np.float32), terminated | truncated, infos
 
     def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
         """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
@@ -235,7 +239,9 @@ class VecEnv(base_vec_env.VecEnv):
         for env in self._targets(indices):
             self.envs.set_env_attr(env, attr_name, value)
 
-    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None
+    ) -> list[bool]:
         """Whether envs do what a wrapper does: True for `Monitor`, whose ``info["episode"]`` is always there."""
         wrapped = isinstance(wrapper_class, type) and issubclass(wrapper_class, Monitor)
         return [wrapped for _ in self._targets(indices)]
@@ -305,6 +311,7 @@ def make_vec_env(
         The config by its name there; ``render_mode`` in it is taken out.
     **kwargs
         As of `VecEnv`; ``render_mode`` is ``rgb_array`` if not said and the env has it.
+
     """
     if _are_functions(plugin):
         return VecEnv(plugin, n_envs)

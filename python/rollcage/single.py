@@ -27,6 +27,7 @@ class Env(gymnasium.Env[Any, Any]):
         ``rgb_array`` or ``ansi``, where the env has it.
     **kwargs
         As of `rollcage.VectorEnv`, but for ``num_envs``, ``autoreset_mode`` and ``episode_statistics``.
+
     """
 
     #: What there can be; an env's own is known when it is made.
@@ -36,17 +37,13 @@ class Env(gymnasium.Env[Any, Any]):
         for name in ("num_envs", "autoreset_mode", "episode_statistics", "copy"):
             if name in kwargs:
                 raise TypeError(f"{name} is for many envs: see rollcage.make_vec")
-        self.envs = VectorEnv(
-            plugin, 1, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED, **kwargs
-        )
+        self.envs = VectorEnv(plugin, 1, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
         self.observation_space = self.envs.single_observation_space
         self.action_space = self.envs.single_action_space
         self.metadata = {key: value for key, value in self.envs.metadata.items() if key != "autoreset_mode"}
         self.render_mode = render_mode
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode. See `gymnasium.Env.reset`."""
         super().reset(seed=seed)
         if options and "reset_mask" in options:

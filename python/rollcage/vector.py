@@ -23,13 +23,12 @@ from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
 from rollcage._arguments import Configs, GrantsLike, Limits
 from rollcage._infos import UNUSUAL, Infos, add
-from rollcage._spaces import Bytes, Values
+from rollcage._spaces import Values
+from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault, UnsupportedError, UsageError
 
 __all__ = ["VectorEnv", "make_vec"]
 
-Reals = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 Stepped = tuple[Any, Reals, Flags, Flags, dict[str, Any]]
 
 #: Reset options, of one env.
@@ -93,6 +92,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     The view that ``copy=False`` gives lives as long as it is used, `close` notwithstanding, and `torch.from_numpy` and DLPack
     take it. The bytes of a Box are an env's unchecked claim, copied or not: any number can stand there, NaN included,
     whatever ``low`` and ``high`` say. Values of all other spaces are checked.
+
     """
 
     single_observation_space: gymnasium.Space[Any]
@@ -181,7 +181,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Options | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets all envs, or those of ``options["reset_mask"]``.
@@ -208,13 +208,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             Seeds, mask or options are wrong, or the env refuses the options.
         FaultError
             An env cannot be brought up within its budget of restarts.
+
         """
         options = dict(options) if options else {}
         mask = self._reset_mask(options.pop("reset_mask", None))
         text = arguments.to_json(options) if options else None
-        row = self._native.reset(
-            None if mask is None else mask.tolist(), arguments.seeds(seed, self.num_envs), text
-        )
+        row = self._native.reset(None if mask is None else mask.tolist(), arguments.seeds(seed, self.num_envs), text)
         if self._statistics:
             self._begun[slice(None) if mask is None else mask] = time.perf_counter()
         observations, _, _, _, events = row
@@ -248,6 +247,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             over.
         FaultError
             An env's fault, with ``on_fault="raise"`` or when its budget of restarts is spent; `last` has the other answers.
+
         """
         return self._stepped(self._native.step(self._actions.write(actions)))
 
@@ -272,6 +272,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             One for each entry of `env_ids`, in order.
         env_ids : sequence of int
             Which envs; none twice, and none whose answer has not been received yet.
+
         """
         ids = [arguments.count("env_ids", env, 0, self.num_envs - 1) for env in env_ids]
         self._native.send(self._actions.write(actions, len(ids)), ids)
@@ -290,6 +291,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         -------
         observations, rewards, terminations, truncations, infos
             As of `step`, with a row for each env that has answered, which are ``infos["env_id"]`` (int64, ascending).
+
         """
         ids, row = self._native.recv(arguments.count("min_ready", min_ready), timeout)
         env_ids = np.array(ids, np.int64)
@@ -297,7 +299,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         stepped[4]["env_id"], stepped[4]["_env_id"] = env_ids, np.ones(len(env_ids), np.bool_)
         return stepped
 
-    def _stepped(self, row: native.Row, ids: npt.NDArray[np.int64] | None = None) -> Stepped:
+    def _stepped(self, row: Row, ids: npt.NDArray[np.int64] | None = None) -> Stepped:
         observations, rewards, terminations, truncations, events = row
         infos: dict[str, Any] = {}
         if self._infos.always or events & UNUSUAL:
@@ -319,14 +321,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         which, data, final = self._infos.final(rows, events)
         batch = self._observations.read(data)
         column = np.full(rows, None, dtype=object)
-        for row in np.flatnonzero(which):
+        for row in np.flatnonzero(which).tolist():
             column[row] = self._observations.node.item(batch, row)
         infos["final_obs"], infos["_final_obs"] = column, which.copy()
         infos["final_info"], infos["_final_info"] = final, which.copy()
 
-    def _episodes(
-        self, infos: dict[str, Any], rows: int, events: int, ids: npt.NDArray[np.int64] | None
-    ) -> None:
+    def _episodes(self, infos: dict[str, Any], rows: int, events: int, ids: npt.NDArray[np.int64] | None) -> None:
         now = time.perf_counter()
         begun = self._begun if ids is None else self._begun[ids]
         if events & native.EPISODE:
@@ -361,6 +361,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         -------
         tuple of ndarray of uint8, shape (height, width, 3); or of str
             One for each env; rows from the top, R G B.
+
         """
         if self.render_mode is None:
             raise UsageError("render: no render_mode was given", ["pass render_mode='rgb_array' to make_vec"])
@@ -395,6 +396,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         ------
         UnsupportedError
             There is no such method or attribute (an `AttributeError` too).
+
         """
         return tuple(self.call_env(env, name, *args, **kwargs) for env in range(self.num_envs))
 
@@ -421,6 +423,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         ------
         UnsupportedError
             There is no such attribute (an `AttributeError` too).
+
         """
         return tuple(self.get_env_attr(env, name) for env in range(self.num_envs))
 
@@ -436,6 +439,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         ------
         UnsupportedError
             There is no such attribute, or it does not take the value.
+
         """
         if not isinstance(values, (list, tuple)):
             values = [values] * self.num_envs
@@ -551,5 +555,6 @@ def make_vec(plugin: str | os.PathLike[str], num_envs: int = 1, **kwargs: Any) -
     >>> rewards
     array([1., 1., 1.])
     >>> envs.close()
+
     """
     return VectorEnv(plugin, num_envs, **kwargs)

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rollcage
 from conftest import alive, hostile, slow, workers
+
+import rollcage
 
 ENVS, BAD = 4, 3
 GOOD = {"at": -1, "length": -1}
@@ -133,13 +134,17 @@ def killed(how: signal.Signals) -> None:
 
 def test_worker_killed_in_a_step() -> None:
     killed(signal.SIGKILL)
-    FOUND["worker killed (SIGKILL) mid-step"] = "fault `signalled` names env and step; the env is started anew, the others have stepped"
+    FOUND["worker killed (SIGKILL) mid-step"] = (
+        "fault `signalled` names env and step; the env is started anew, the others have stepped"
+    )
 
 
 def test_segmentation_fault() -> None:
     killed(signal.SIGSEGV)
     goes_on(*third_step("trap"), "trap", "unreachable")
-    FOUND["segfault"] = "of the worker: fault `signalled`, as above; in an env it is a trap: fault `trap`, with a backtrace"
+    FOUND["segfault"] = (
+        "of the worker: fault `signalled`, as above; in an env it is a trap: fault `trap`, with a backtrace"
+    )
 
 
 def test_exit_in_a_step() -> None:
@@ -154,14 +159,18 @@ def test_error_in_a_step() -> None:
     envs, met = third_step("panic")
     assert "panicked" in envs.faults[0].message + envs.faults[0].log and envs.faults[0].backtrace
     goes_on(envs, met, "trap", "")
-    FOUND["exception in step"] = "fault `guest_failed` with the env's message, or `trap` with a panic's backtrace; the env is started anew"
+    FOUND["exception in step"] = (
+        "fault `guest_failed` with the env's message, or `trap` with a panic's backtrace; the env is started anew"
+    )
 
 
 def test_endless_loop() -> None:
     envs, met = third_step("loop", limits={"step_timeout": 0.3})
     goes_on(envs, met, "step_timeout", "0.3 s")
     raises("loop", rollcage.FaultTimeoutError, limits=rollcage.Limits(step_timeout=0.3))
-    FOUND["endless loop in step"] = "fault `step_timeout` after 10 s, or as given; the worker is killed, the env started anew"
+    FOUND["endless loop in step"] = (
+        "fault `step_timeout` after 10 s, or as given; the worker is killed, the env started anew"
+    )
 
 
 def test_endless_memory() -> None:
@@ -243,7 +252,9 @@ def test_interrupted_wait_goes_on_where_it_was() -> None:
 
 def test_interrupted_call() -> None:
     """`render` and `call` are interrupted, too; their answer is nobody's."""
-    envs = rollcage.make_vec(hostile("slow"), 1, config={"in_call": "render", "at": 0, "length": -1, **slow(SLOW)}, render_mode="rgb_array")
+    envs = rollcage.make_vec(
+        hostile("slow"), 1, config={"in_call": "render", "at": 0, "length": -1, **slow(SLOW)}, render_mode="rgb_array"
+    )
     envs.reset()
     timer = interrupt_after(0.1)
     with answers(), pytest.raises(KeyboardInterrupt):
@@ -341,7 +352,9 @@ def test_spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_guide_says_what_was_found(request: pytest.FixtureRequest) -> None:
     """Runs last: the column of ours in the guide's table."""
-    cases: list[Callable[[], None]] = [item for item in request.session.items if item.fspath.basename == "test_faults.py"]  # type: ignore[misc]
+    cases: list[Callable[[], None]] = [
+        item for item in request.session.items if item.fspath.basename == "test_faults.py"
+    ]  # type: ignore[misc]
     if len(FOUND) < 12:
         pytest.skip(f"only {len(FOUND)} of 12 cases were run ({len(cases)} tests)")
     text = GUIDE.read_text()

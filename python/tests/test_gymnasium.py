@@ -9,8 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import rollcage
 from gymnasium.utils.env_checker import check_env
+
+import rollcage
 from rollcage.registration import IDS
 
 #: They want a simulator or a socket beside them, and say so (`test_an_env_that_wants_more_says_so`).

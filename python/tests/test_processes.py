@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rollcage
 from conftest import alive, hostile, slow, twin, workers
+
+import rollcage
 
 
 def test_n_envs_are_n_workers() -> None:

@@ -1,5 +1,6 @@
 """What Stable-Baselines3 brings, over `rollcage.sb3`: its wrappers, callbacks and algorithms. Its own tests run in
-`test_sb3_suite.py`."""
+`test_sb3_suite.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rollcage
 from conftest import twin
+
+import rollcage
 
 sb3 = pytest.importorskip("stable_baselines3")
 
-from rollcage.sb3 import VecEnv, make_vec_env  # noqa: E402
 from stable_baselines3.common import env_util  # noqa: E402
 from stable_baselines3.common.callbacks import EvalCallback  # noqa: E402
 from stable_baselines3.common.evaluation import evaluate_policy  # noqa: E402
@@ -26,6 +27,8 @@ from stable_baselines3.common.vec_env import (  # noqa: E402
     VecNormalize,
     VecVideoRecorder,
 )
+
+from rollcage.sb3 import VecEnv, make_vec_env  # noqa: E402
 
 
 def test_a_rollout_is_that_of_dummy_vec_env() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import rollcage
 from conftest import twin
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich import Rich
+
+import rollcage
 
 ENVS = 3
 MODES = list(AutoresetMode)
@@ -49,7 +50,9 @@ calls = st.one_of(
     st.tuples(st.just("step"), st.integers(0, 2**32 - 1), st.integers(1, 12)),
     st.tuples(st.just("reset"), seeds, st.one_of(st.none(), masks), st.one_of(st.none(), st.integers(0, 900))),
     st.tuples(st.just("call"), st.integers(-5, 5), st.integers(-5, 5)),
-    st.tuples(st.just("set_attr"), st.one_of(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=ENVS, max_size=ENVS))),
+    st.tuples(
+        st.just("set_attr"), st.one_of(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=ENVS, max_size=ENVS))
+    ),
     st.tuples(st.just("get_attr"), st.sampled_from(["level", "steps"])),
     st.tuples(st.just("render")),
 )
@@ -116,7 +119,9 @@ def test_random_calls_give_what_sync_vector_env_gives(mode: AutoresetMode, first
 
 
 @pytest.mark.parametrize("mode", MODES[:2], ids=[mode.name for mode in MODES[:2]])
-@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1", "Blackjack-v1", "FrozenLake-v1", "Taxi-v4", "CliffWalking-v1"])
+@pytest.mark.parametrize(
+    "name", ["CartPole-v1", "Acrobot-v1", "Blackjack-v1", "FrozenLake-v1", "Taxi-v4", "CliffWalking-v1"]
+)
 def test_shipped_envs_give_what_gymnasiums_give(name: str, mode: AutoresetMode) -> None:
     theirs = gymnasium.make_vec(name, ENVS, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode})
     ours = gymnasium.make_vec(f"rollcage/{name}", ENVS, autoreset_mode=mode)
@@ -134,7 +139,8 @@ def test_shipped_envs_give_what_gymnasiums_give(name: str, mode: AutoresetMode) 
 
 def alike(ours: Any, theirs: Any) -> None:
     """The same, but that numbers may differ in the last bits (sine and cosine), and that FrozenLake's `prob`, an int in
-    Gymnasium's resets, makes SyncVectorEnv round off the probabilities that stand beside one in a batch."""
+    Gymnasium's resets, makes SyncVectorEnv round off the probabilities that stand beside one in a batch.
+    """
     if isinstance(theirs, np.ndarray) and theirs.dtype.kind == "i" and ours.dtype.kind == "f":
         ours = ours.astype(theirs.dtype)
     if isinstance(theirs, dict):
@@ -249,7 +255,9 @@ def test_recv_gives_an_answer_to_its_own_action() -> None:
     """An env that is late stays in flight, and the answer is its own."""
     from conftest import hostile
 
-    envs = rollcage.make_vec(hostile("slow"), 2, config=[{"in_call": "step", "at": 1, "length": -1}, {"at": -1, "length": -1}])
+    envs = rollcage.make_vec(
+        hostile("slow"), 2, config=[{"in_call": "step", "at": 1, "length": -1}, {"at": -1, "length": -1}]
+    )
     envs.reset()
     envs.step([0, 0])
     envs.send([0, 0], [0, 1])

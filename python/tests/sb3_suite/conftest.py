@@ -16,9 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import rollcage.sb3
 import stable_baselines3
 from stable_baselines3.common import env_checker, env_util, vec_env
+
+import rollcage.sb3
 
 GUESTS = Path(os.environ["ROLLCAGE_GUESTS"])
 
@@ -89,7 +90,9 @@ MADE: list[str] = []
 class Twins(rollcage.sb3.VecEnv):
     """Takes what Stable-Baselines3's classes take, looks at the envs that it makes, and runs their twins."""
 
-    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]], start_method: str | None = None) -> None:
+    def __init__(
+        self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]], start_method: str | None = None
+    ) -> None:
         envs = [fn() for fn in env_fns]
         twins = [TWINS[type(env.unwrapped).__name__](env.unwrapped) for env in envs]
         (plugin,) = {plugin for plugin, _ in twins}
@@ -143,5 +146,7 @@ def seeded() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    terminalreporter.write_line(f"rollcage was run in place of Python envs {len(MADE)} times: {sorted(set(map(os.path.basename, MADE)))}")
+    terminalreporter.write_line(
+        f"rollcage was run in place of Python envs {len(MADE)} times: {sorted(set(map(os.path.basename, MADE)))}"
+    )
     terminalreporter.write_line(f"with stable-baselines3 {stable_baselines3.__version__}")

@@ -1,0 +1,32 @@
+"""Types: mypy over the package, in its strict mode, and the extension's stub beside the extension."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def run(*command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], cwd=PACKAGE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mypy_is_content() -> None:
+    pytest.importorskip("mypy")
+    run("mypy")
+
+
+def test_the_stub_is_the_extension_s() -> None:
+    pytest.importorskip("mypy")
+    run("mypy.stubtest", "rollcage._rollcage")
+
+
+def test_ruff_is_content() -> None:
+    pytest.importorskip("ruff")
+    run("ruff", "check", "rollcage", "tests", "benches", "backend")
+    run("ruff", "format", "--check", "rollcage", "tests", "benches", "backend")

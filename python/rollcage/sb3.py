@@ -98,6 +98,7 @@ class VecEnv(base_vec_env.VecEnv):
         self._leaf = not isinstance(self.envs.single_action_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple))
         self._item = self.envs._observations.node.item
         self._infos = self.envs._infos
+        self._envs = range(self.envs.num_envs)
         self._made = time.time()
         super().__init__(self.envs.num_envs, self.envs.single_observation_space, self.envs.single_action_space)
         self.metadata = {**self.envs.metadata, "render_modes": modes}
@@ -166,26 +167,34 @@ class VecEnv(base_vec_env.VecEnv):
 
     def _stepped(self, row: Row) -> Stepped:
         observations, rewards, terminated, truncated, events = row
-        infos = self._each(events)
-        for info in infos:
-            info["TimeLimit.truncated"] = False
-        if events & native.FINAL:
+        if self._infos.always or events & UNUSUAL & ~native.FINAL:
+            infos = self._infos.each(self.num_envs, events)
+            for info in infos:
+                info["TimeLimit.truncated"] = False
+        else:
+            infos = [{"TimeLimit.truncated": False} for _ in self._envs]
+        dones = terminated
+        if events & (native.FINAL | native.FAULT):
+            dones = terminated | truncated
             self._ended(infos, events)
-        for env in np.flatnonzero(truncated & ~terminated).tolist():
-            infos[env]["TimeLimit.truncated"] = True
-        return self.envs._observe(observations), rewards.astype(np.float32), terminated | truncated, infos
+            for env in np.flatnonzero(truncated & ~terminated).tolist():
+                infos[env]["TimeLimit.truncated"] = True
+        return self.envs._observe(observations), rewards.astype(np.float32), dones, infos
 
     def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
         """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
         which, data, _, _ = self._native.finals()
-        last = self._infos.final_each(self.num_envs, events) if self._infos.always or events & UNUSUAL else None
+        told = self._infos.always or events & UNUSUAL & ~native.FINAL
+        last = self._infos.final_each(self.num_envs, events) if told else None
         batch = self._read(data)
         for env in np.flatnonzero(which).tolist():
-            self.reset_infos[env] = infos[env]
-            del infos[env]["TimeLimit.truncated"]
-            infos[env] = {} if last is None else last[env]
-            infos[env]["TimeLimit.truncated"] = False
-            infos[env]["terminal_observation"] = self._item(batch, env)
+            reset_info = infos[env]
+            del reset_info["TimeLimit.truncated"]
+            self.reset_infos[env] = reset_info
+            info = {} if last is None else last[env]
+            info["TimeLimit.truncated"] = False
+            info["terminal_observation"] = self._item(batch, env)
+            infos[env] = info
         if events & native.EPISODE:
             elapsed = round(time.time() - self._made, 6)
             for env, total, length in self._native.episodes():

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{cargo, root, run, target};
+use crate::{cargo, python, root, run, target};
 
 /// How often each figure is measured; the table shows medians.
 const ROUNDS: usize = 5;
@@ -28,10 +28,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [] => true,
         [flag] if flag == "--no-peers" => false,
         [what] if what == "walls" => return walls(),
-        _ => bail!("usage: cargo xtask bench [--no-peers | walls]"),
+        [what] if what == "peers" => return peers_in_python(),
+        _ => bail!("usage: cargo xtask bench [--no-peers | walls | peers]"),
     };
     let program = ready()?;
-    let python = if peers { Some(venv()?) } else { None };
+    let python = if peers { Some(python::venv()?.join("bin/python")) } else { None };
 
     let mut rows = Vec::new();
     for envs in ENVS {
@@ -103,6 +104,17 @@ fn walls() -> Result<()> {
     Ok(())
 }
 
+/// The Python package beside its peers.
+fn peers_in_python() -> Result<()> {
+    let venv = python::venv()?;
+    python::wheel(&venv)?;
+    run(Command::new(venv.join("bin/python"))
+        .arg(root().join("python/benches/peers.py"))
+        .arg("--chart")
+        .arg(root().join("docs/pictures/peers.png"))
+        .current_dir(root().join("python/benches")))
+}
+
 fn rollcage(program: &Path, envs: usize, steps: usize, more: &[&str]) -> Result<Value> {
     let output = Command::new(program)
         .args(["run", "cartpole", "--seed", "7", "--json"])
@@ -127,26 +139,6 @@ fn subproc(python: &Path, envs: usize) -> Result<f64> {
         bail!("SubprocVecEnv: {}", String::from_utf8_lossy(&output.stderr));
     }
     number(&serde_json::from_slice(&output.stdout)?, "steps_per_second")
-}
-
-/// The peer, in a venv that is kept beside the builds.
-fn venv() -> Result<PathBuf> {
-    let venv = target()?.join("venv-bench");
-    let python = venv.join("bin/python");
-    let made = venv.join("made");
-    if !made.exists() {
-        eprintln!("bench: making a venv with stable-baselines3 and torch: some minutes and gigabytes, once");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        run(Command::new(venv.join("bin/pip")).args([
-            "install",
-            "--quiet",
-            "torch==2.15.0",
-            "stable-baselines3==2.9.2",
-            "gymnasium==1.4.0",
-        ]))?;
-        std::fs::write(made, "")?;
-    }
-    Ok(python)
 }
 
 fn number(value: &Value, key: &str) -> Result<f64> {

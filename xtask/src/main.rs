@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer reads what it does")]
 
 mod bench;
+mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,12 +13,15 @@ const VERBS: &str = "\
 cargo xtask VERB
 
   test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
+  python [ARG…]    the Python package: its wheel in a venv, and its tests; arguments are pytest's
   lint             rustfmt and clippy, over all workspaces
-  long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns
+  long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
+                   other trainers in Python
   golden           rewrites golden files (help texts, digests), then tests
   environments     measures what ships, and writes docs/environments.md
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
   bench walls      what the walls cost, beside `--walls none`
+  bench peers      the Python package beside its peers, into the chart of the README
 ";
 
 fn main() -> ExitCode {
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match verb.as_str() {
         "test" => test(&rest),
+        "python" => build_guests().and_then(|()| python::python(&rest)),
         "lint" => lint(),
         "long" => long(),
         "golden" => golden(),
@@ -87,6 +92,7 @@ fn test(filter: &[String]) -> Result<()> {
             .arg(guests))?;
         model(&[])?;
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
+        python::python(&[])?;
     }
     whole_system(filter, "default")
 }
@@ -148,7 +154,7 @@ fn whole_system(filter: &[String], profile: &str) -> Result<()> {
 }
 
 fn lint() -> Result<()> {
-    for folder in [".", "guest-envs", "tests/hostile", "tests/model", "tests/smith"] {
+    for folder in [".", "guest-envs", "tests/hostile", "tests/model", "tests/smith", "python", "python/tests/guests"] {
         run(cargo(&["fmt", "--all", "--check", "--manifest-path"]).arg(Path::new(folder).join("Cargo.toml")))?;
     }
     let deny = ["--", "--deny", "warnings"];
@@ -163,6 +169,13 @@ fn lint() -> Result<()> {
     run(cargo(&["clippy", "--release", "--locked", "--manifest-path", "tests/smith/Cargo.toml", "--target-dir"])
         .arg(target()?.join("smith"))
         .args(deny))?;
+    run(cargo(&["clippy", "--release", "--locked", "--manifest-path", "python/Cargo.toml", "--target-dir"])
+        .arg(target()?)
+        .args(deny))?;
+    run(cargo(&["clippy", "--release", "--locked", "--target", "wasm32-wasip2", "--examples"])
+        .args(["--manifest-path", "python/tests/guests/Cargo.toml", "--target-dir"])
+        .arg(target()?.join("guests"))
+        .args(deny))?;
     run(cargo(&["clippy", "--release", "--locked", "--target", "wasm32-wasip2"])
         .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])
         .arg(target()?.join("guests"))
@@ -172,6 +185,7 @@ fn lint() -> Result<()> {
 fn long() -> Result<()> {
     build_guests()?;
     model(&[("ROLLCAGE_LONG", "1")])?;
+    python::python(&["-m".to_owned(), "long".to_owned()])?;
     run(cargo(&["test", "--release", "--locked", "--workspace", "--", "--ignored"]).env("ROLLCAGE_LONG", "1"))
 }
 

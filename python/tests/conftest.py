@@ -8,9 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import rollcage
+
+# A failure is printed, with what repeats it; nothing is kept in the folder of the tests.
+hypothesis.settings.register_profile("rollcage", database=None, print_blob=True)
+hypothesis.settings.load_profile("rollcage")
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).resolve().parents[2] / "target")
 

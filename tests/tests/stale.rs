@@ -428,3 +428,74 @@ fn an_env_in_flight_that_hangs_is_received_with_its_fault() {
         assert_eq!((fault.kind, fault.step), (FaultKind::StepTimeout, 2), "{mode:?}");
     }
 }
+
+/// An env whose worker can be stopped while a call is under way.
+fn attributes() -> VecEnv {
+    let limits = Limits::default().call_timeouts(Duration::from_secs(60));
+    let mut envs = builder(fixture("attributes")).seed(4).limits(limits).build().unwrap();
+    envs.reset(None).unwrap();
+    envs
+}
+
+#[test]
+fn an_interrupted_call_is_finished_by_the_next_and_enters_the_digest() {
+    let level = json!(7);
+    let (mut envs, mut other) = (attributes(), attributes());
+    let pid = Pid::from_raw(envs.pid(0).unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    // Whoever handles signals elsewhere is asked while the call waits, and not once only.
+    let began = Instant::now();
+    let mut asked = 0;
+    envs.interrupt_when(move || {
+        asked += 1;
+        asked == 3
+    });
+    let interrupted = envs.set_attribute(0, "level", &level);
+    assert!(matches!(interrupted, Err(Error::Interrupted)), "{interrupted:?}");
+    assert!(began.elapsed() < Duration::from_secs(10) && envs.is_busy(0));
+    kill_process(pid, Signal::CONT).unwrap();
+    // The answer was nobody's, and what it set is set: in the env, and in the digest.
+    assert_eq!(envs.get_attribute(0, "level").unwrap(), level);
+    other.set_attribute(0, "level", &level).unwrap();
+    assert_eq!(envs.digest(), other.digest());
+    let action = discrete(&[1]);
+    assert_eq!(envs.step(&action).unwrap(), other.step(&action).unwrap());
+    assert_eq!(envs.digest(), other.digest());
+    assert_eq!(envs.faults().total(), 0);
+}
+
+#[test]
+fn an_interrupted_call_that_never_answers_is_a_fault_of_the_next_step() {
+    let mut envs = attributes();
+    let pid = Pid::from_raw(envs.pid(0).unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let flag = envs.interrupt_flag();
+    flag.store(true, Relaxed);
+    let interrupted = envs.get_attribute(0, "level");
+    assert!(matches!(interrupted, Err(Error::Interrupted)), "{interrupted:?}");
+    flag.store(false, Relaxed);
+    kill_process(pid, Signal::KILL).unwrap();
+    let batch = envs.step(&discrete(&[1])).unwrap();
+    assert_eq!(batch.faults[0].as_ref().map(|fault| fault.kind), Some(FaultKind::Signalled));
+    assert!(batch.truncated[0]);
+    assert!(envs.step(&discrete(&[1])).unwrap().was_reset[0]);
+}
+
+#[test]
+fn the_two_halves_of_a_step() {
+    let mut echoes = echoes(Autoreset::NextStep, -1);
+    let actions = echoes.fresh(ENVS);
+    echoes.envs.step_async(&discrete(&actions)).unwrap();
+    assert!((0..ENVS).all(|env| echoes.envs.is_busy(env)));
+    answers(&echoes.envs.step_wait().unwrap().clone(), &actions, [1; ENVS]);
+    // A step that is begun and not waited for is finished by the next, and its answer is nobody's.
+    let actions = echoes.fresh(ENVS);
+    echoes.envs.step_async(&discrete(&actions)).unwrap();
+    echoes.step_answers_itself([3; ENVS]);
+    // An interrupted wait may be taken up again.
+    let actions = echoes.fresh(ENVS);
+    echoes.envs.step_async(&discrete(&actions)).unwrap();
+    echoes.interrupt(|envs| envs.step_wait().map(drop));
+    echoes.signal(Signal::CONT);
+    answers(&echoes.envs.step_wait().unwrap().clone(), &actions, [4; ENVS]);
+}

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match verb.as_str() {
         "test" => test(&rest),
-        "python" => build_guests().and_then(|()| python::python(&rest)),
+        "python" => build_hostile().and_then(|()| python::python(&rest)),
         "lint" => lint(),
         "long" => long(),
         "golden" => golden(),
@@ -134,13 +134,18 @@ fn model(environment: &[(&str, &str)]) -> Result<()> {
 /// dependencies are parts of wasmtime's with other features.
 fn build_guests() -> Result<()> {
     run(&mut cargo(&["build", "--release", "--locked"]))?;
-    run(cargo(&["build", "--release", "--locked", "--target", "wasm32-wasip2"])
-        .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])
-        .arg(target()?.join("guests")))?;
+    build_hostile()?;
     let smith = target()?.join("smith");
     run(cargo(&["build", "--release", "--locked", "--manifest-path", "tests/smith/Cargo.toml", "--target-dir"])
         .arg(&smith))?;
     run(Command::new(smith.join("release/rollcage-smith")).arg("crafted").arg(smith.join("crafted")))
+}
+
+/// The guests that misbehave.
+fn build_hostile() -> Result<()> {
+    run(cargo(&["build", "--release", "--locked", "--target", "wasm32-wasip2"])
+        .args(["--manifest-path", "tests/hostile/Cargo.toml", "--target-dir"])
+        .arg(target()?.join("guests")))
 }
 
 /// Unit and whole-system tests: by nextest where it is installed (a process per test, hung ones ended), else by cargo.

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's own tests, over rollcage: `python -m pytest` in a folder of theirs, with this file beside them.
+"""Stable-Baselines3's own tests, over rollcage: pytest in a folder of theirs, with this file as their `conftest.py`.
 
 Where a test makes a `DummyVecEnv` or `SubprocVecEnv` of Python envs, it gets `rollcage.sb3.VecEnv` over the same envs as
 components (`python/tests/guests`): `TWINS` says which. What is skipped is in `SKIPPED`, each with its reason; a row that skips

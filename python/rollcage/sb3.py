@@ -85,23 +85,27 @@ class VecEnv(base_vec_env.VecEnv):
         for name in ("autoreset_mode", "episode_statistics", "num_envs", "copy"):
             if name in kwargs:
                 raise TypeError(f"{name}: Stable-Baselines3 has it its own way")
-        self.envs = VectorEnv(plugin, n_envs, seed=seed, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
-        modes = self.envs.metadata["render_modes"]
+        self.vector_env = VectorEnv(plugin, n_envs, seed=seed, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
+        modes = self.vector_env.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
-            self.envs.close()
+            self.vector_env.close()
             has = ", ".join(modes) or "none"
-            raise UsageError(f"render_mode: {self.envs.plugin} does not have {render_mode!r}; it has {has}")
-        self.envs.render_mode = render_mode
-        self._native = self.envs._native
-        self._read = self.envs._observations.read
-        self._write = self.envs._actions.write
-        self._leaf = not isinstance(self.envs.single_action_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple))
-        self._item = self.envs._observations.node.item
-        self._infos = self.envs._infos
-        self._envs = range(self.envs.num_envs)
+            raise UsageError(f"render_mode: {self.vector_env.plugin} does not have {render_mode!r}; it has {has}")
+        self.vector_env.render_mode = render_mode
+        self._native = self.vector_env._native
+        self._read = self.vector_env._observations.read
+        self._write = self.vector_env._actions.write
+        self._leaf = not isinstance(
+            self.vector_env.single_action_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)
+        )
+        self._item = self.vector_env._observations.node.item
+        self._infos = self.vector_env._infos
+        self._envs = range(self.vector_env.num_envs)
         self._made = time.time()
-        super().__init__(self.envs.num_envs, self.envs.single_observation_space, self.envs.single_action_space)
-        self.metadata = {**self.envs.metadata, "render_modes": modes}
+        super().__init__(
+            self.vector_env.num_envs, self.vector_env.single_observation_space, self.vector_env.single_action_space
+        )
+        self.metadata = {**self.vector_env.metadata, "render_modes": modes}
 
     # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -123,12 +127,12 @@ class VecEnv(base_vec_env.VecEnv):
             observations, _, _, _, events = self._native.reset(None, seeds, text)
         else:
             for env, one in enumerate(options):
-                self.envs.set_reset_options(env, one or None)
+                self.vector_env.set_reset_options(env, one or None)
             observations, _, _, _, events = self._native.reset(None, seeds, None)
         self.reset_infos = self._each(events)
         self._reset_seeds()
         self._reset_options()
-        return self.envs._observe(observations)
+        return self.vector_env._observe(observations)
 
     def step_async(self, actions: Any) -> None:
         """Begins a step of every env: `actions` has one for each, an array of shape (n_envs, …) or a list."""
@@ -163,7 +167,7 @@ class VecEnv(base_vec_env.VecEnv):
             return actions
         if len(actions) != self.num_envs:
             raise UsageError(f"actions: {len(actions)} for {self.num_envs} envs")
-        return self.envs._actions.node.batch(list(actions))
+        return self.vector_env._actions.node.batch(list(actions))
 
     def _stepped(self, row: Row) -> Stepped:
         observations, rewards, terminated, truncated, events = row
@@ -179,7 +183,7 @@ class VecEnv(base_vec_env.VecEnv):
             self._ended(infos, events)
             for env in np.flatnonzero(truncated & ~terminated).tolist():
                 infos[env]["TimeLimit.truncated"] = True
-        return self.envs._observe(observations), rewards.astype(np.float32), dones, infos
+        return self.vector_env._observe(observations), rewards.astype(np.float32), dones, infos
 
     def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
         """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
@@ -213,26 +217,26 @@ class VecEnv(base_vec_env.VecEnv):
         """Calls a method of some envs: see `rollcage.VectorEnv.call`. Those of Gymnasium's wrappers work as well."""
         envs = self._targets(indices)
         if method_name == "get_wrapper_attr":
-            return [self.envs.get_env_attr(env, *method_args) for env in envs]
+            return [self.vector_env.get_env_attr(env, *method_args) for env in envs]
         if method_name == "has_wrapper_attr":
             return [self._has(env, *method_args) for env in envs]
         if method_name == "set_wrapper_attr":
             for env in envs:
-                self.envs.set_env_attr(env, *method_args)
+                self.vector_env.set_env_attr(env, *method_args)
             return [True for _ in envs]
         if method_name == "action_masks":
-            return list(self.envs.action_masks()[envs])
-        return [self.envs.call_env(env, method_name, *method_args, **method_kwargs) for env in envs]
+            return list(self.vector_env.action_masks()[envs])
+        return [self.vector_env.call_env(env, method_name, *method_args, **method_kwargs) for env in envs]
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether every env has an attribute; of ``action_masks``, whether it has masks."""
         if attr_name == "action_masks":
-            return self.envs.action_masked
+            return self.vector_env.action_masked
         return all(self._has(env, attr_name) for env in range(self.num_envs))
 
     def _has(self, env: int, name: str) -> bool:
         try:
-            self.envs.get_env_attr(env, name)
+            self.vector_env.get_env_attr(env, name)
         except UnsupportedError:
             return False
         return True
@@ -241,12 +245,12 @@ class VecEnv(base_vec_env.VecEnv):
         """An attribute of some envs: see `rollcage.VectorEnv.get_attr`."""
         if attr_name == "reset_infos":
             return [self.reset_infos[env] for env in self._targets(indices)]
-        return [self.envs.get_env_attr(env, attr_name) for env in self._targets(indices)]
+        return [self.vector_env.get_env_attr(env, attr_name) for env in self._targets(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Sets an attribute of some envs, to one value for all: see `rollcage.VectorEnv.set_attr`."""
         for env in self._targets(indices):
-            self.envs.set_env_attr(env, attr_name, value)
+            self.vector_env.set_env_attr(env, attr_name, value)
 
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None
@@ -266,7 +270,7 @@ class VecEnv(base_vec_env.VecEnv):
         if self.render_mode != "rgb_array":
             warnings.warn(f"the render mode is {self.render_mode}: there are no pictures", stacklevel=2)
             return [None for _ in range(self.num_envs)]
-        return [self.envs.render_env(env) for env in range(self.num_envs)]
+        return [self.vector_env.render_env(env) for env in range(self.num_envs)]
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seeds of the next reset: env *i* gets ``seed + i``. Drawn if not said."""
@@ -282,13 +286,13 @@ class VecEnv(base_vec_env.VecEnv):
 
     def close(self) -> None:
         """Ends every env and its worker. May be called again."""
-        self.envs.close()
+        self.vector_env.close()
 
     def __repr__(self) -> str:
-        return f"rollcage.sb3.VecEnv({self.envs.plugin}, n_envs={self.num_envs})"
+        return f"rollcage.sb3.VecEnv({self.vector_env.plugin}, n_envs={self.num_envs})"
 
     def __reduce__(self) -> Any:
-        return self.envs.__reduce__()
+        return self.vector_env.__reduce__()
 
 
 def _are_functions(given: Any) -> bool:
@@ -333,5 +337,5 @@ def make_vec_env(
         kwargs["config"] = config
     envs = VecEnv(plugin, n_envs, seed=seed, **kwargs)
     if "render_mode" not in kwargs and "rgb_array" in envs.metadata["render_modes"]:
-        envs.render_mode = envs.envs.render_mode = "rgb_array"
+        envs.render_mode = envs.vector_env.render_mode = "rgb_array"
     return envs

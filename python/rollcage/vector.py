@@ -541,7 +541,25 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         )
 
 
-def make_vec(plugin: str | os.PathLike[str], num_envs: int = 1, **kwargs: Any) -> VectorEnv:
+def make_vec(
+    plugin: str | os.PathLike[str],
+    num_envs: int = 1,
+    *,
+    config: Configs = None,
+    seed: int | None = None,
+    grants: GrantsLike = None,
+    limits: Limits | Mapping[str, Any] | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    max_episode_steps: int | None = None,
+    on_fault: str = "restart",
+    render_mode: str | None = None,
+    episode_statistics: bool = False,
+    copy: bool = True,
+    require_sandbox: bool = False,
+    backend: str = "native",
+    recycle_after: int | None = None,
+    debug: bool = False,
+) -> VectorEnv:
     """Makes envs of a plugin: Gymnasium's `VectorEnv`. The arguments are those of `VectorEnv`.
 
     Examples
@@ -557,4 +575,21 @@ def make_vec(plugin: str | os.PathLike[str], num_envs: int = 1, **kwargs: Any) -
     >>> envs.close()
 
     """
-    return VectorEnv(plugin, num_envs, **kwargs)
+    return VectorEnv(
+        plugin,
+        num_envs,
+        config=config,
+        seed=seed,
+        grants=grants,
+        limits=limits,
+        autoreset_mode=autoreset_mode,
+        max_episode_steps=max_episode_steps,
+        on_fault=on_fault,
+        render_mode=render_mode,
+        episode_statistics=episode_statistics,
+        copy=copy,
+        require_sandbox=require_sandbox,
+        backend=backend,
+        recycle_after=recycle_after,
+        debug=debug,
+    )

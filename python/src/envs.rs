@@ -273,7 +273,7 @@ impl Envs {
     /// Options for an env's next reset, an automatic one too.
     fn set_reset_options(&self, py: Python<'_>, env: usize, options: Option<&str>) -> PyResult<()> {
         let options = options.map(parse).transpose().map_err(|error| exception(py, &error.into()))?;
-        self.work(py, |state| state.envs.set_reset_options(env, options.as_ref()).map_err(Error::from))
+        self.work(py, |state| state.envs.set_reset_options(env, options.as_ref()))
     }
 
     /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way.

@@ -191,6 +191,32 @@ def test_fault_that_masks() -> None:
     envs.close()
 
 
+@pytest.mark.parametrize("on_fault", ["restart", "mask"])
+def test_fault_as_stable_baselines3_sees_it(on_fault: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    from rollcage.sb3 import VecEnv
+
+    bad = {"at": 2, "length": -1}
+    envs = VecEnv(hostile("fail"), ENVS, config=[GOOD, GOOD, GOOD, bad], seed=1, on_fault=on_fault)
+    envs.reset()
+    envs.step(ZEROS)
+    envs.step(ZEROS)
+    observations, rewards, dones, infos = envs.step(ZEROS)
+    assert dones.tolist() == [False, False, False, True] and rewards.tolist() == [1, 1, 1, 0]
+    assert infos[BAD]["fault"] == "guest_failed" and infos[BAD]["TimeLimit.truncated"] is True
+    assert infos[BAD]["terminal_observation"].tolist() == [2, 0] and "episode" not in infos[BAD]
+    assert infos[0] == {"TimeLimit.truncated": False}
+    # The next episode's first observation, or the last that there was.
+    assert observations[BAD].tolist() == ([0, -1] if on_fault == "restart" else [2, 0])
+    observations, _, dones, infos = envs.step(ZEROS)
+    assert not dones.any()
+    if on_fault == "restart":
+        assert observations[BAD].tolist() == [1, 0] and infos[BAD] == {"TimeLimit.truncated": False}
+    else:
+        assert infos[BAD] == {"masked": True, "TimeLimit.truncated": False}
+    envs.close()
+
+
 def test_error_when_made() -> None:
     with answers(), pytest.raises(rollcage.RollcageError) as raised:
         rollcage.make_vec(hostile("create_fail"), ENVS)

@@ -131,7 +131,7 @@ def test_optuna_with_four_jobs_one_of_which_is_killed() -> None:
             rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
             model = sb3.PPO("MlpPolicy", train, n_steps=64, learning_rate=rate, seed=trial.number, device="cpu")
             if trial.number == 2:
-                for pid in train.envs.pids:
+                for pid in train.vector_env.pids:
                     os.kill(pid, 9)
                 met.set()
             model.learn(2048)

@@ -395,3 +395,10 @@ def test_seeds_are_drawn_unless_said() -> None:
     assert again.digest == envs[0].digest
     for one in [*envs, again]:
         one.close()
+
+
+def test_make_vec_is_the_class_by_another_name() -> None:
+    import inspect
+
+    made = inspect.signature(rollcage.make_vec).parameters
+    assert list(made.values()) == list(inspect.signature(rollcage.VectorEnv).parameters.values())

@@ -60,7 +60,7 @@ fn a_file_beyond_the_limit_is_not_read() {
 #[test]
 fn a_compiler_that_runs_out_of_memory_says_so() {
     let limits = Limits { compile_bytes: 128 << 20, ..Limits::default() };
-    let UsageError { message, hints } = refused(limits, fixture("code-slow"));
+    let UsageError { message, hints, .. } = refused(limits, fixture("code-slow"));
     assert!(message.contains("it does not compile within 134217728 bytes of memory"), "{message} {hints:?}");
 }
 

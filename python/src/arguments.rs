@@ -54,8 +54,8 @@ struct Given {
 }
 
 impl Arguments {
-    /// The builder; nothing is compiled or started yet.
-    pub(crate) fn builder(self) -> Result<Builder, Error> {
+    /// The builder, and what the caller should know and nothing fails by; nothing is compiled or started yet.
+    pub(crate) fn builder(self) -> Result<(Builder, Vec<String>), Error> {
         let plugin = Plugin::open(self.plugin.as_os_str())?;
         let configs = self.configs.iter().map(|text| parse(text)).collect::<Result<Vec<Value>, _>>()?;
         if configs.len() != 1 && configs.len() != self.num_envs {
@@ -80,8 +80,12 @@ impl Arguments {
             .worker(self.worker)
             .grants(grants)
             .protect(self.home.as_deref().map(Protected::of_home).unwrap_or_default());
-        if let Some(folder) = &self.cache {
-            builder = builder.cache(Cache::open(folder)?);
+        let mut warnings = Vec::new();
+        match self.cache.as_deref().map(Cache::open) {
+            Some(Ok(cache)) => builder = builder.cache(cache),
+            // It costs a compile each time, and nothing else.
+            Some(Err(error)) => warnings.push(format!("{}; the plugin is compiled each time", error.message)),
+            None => {}
         }
         if let Some(steps) = self.max_episode_steps {
             builder = builder.max_episode_steps(steps);
@@ -92,7 +96,7 @@ impl Arguments {
         if self.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
         }
-        Ok(if self.debug { builder.debug() } else { builder })
+        Ok((if self.debug { builder.debug() } else { builder }, warnings))
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Envs {
 
 struct State {
     envs: VecEnv,
+    /// What was to be known when they were made.
+    warnings: Vec<String>,
     actions: Vec<u8>,
     /// What `recv` returned last; the columns are asked of it until the next call.
     received: Option<Batch>,
@@ -83,14 +85,15 @@ impl Envs {
         let raised: Arc<Mutex<Option<PyErr>>> = Arc::default();
         let keep = Arc::clone(&raised);
         let started = py.detach(|| {
-            let mut envs = arguments.builder()?.assemble()?;
+            let (builder, warnings) = arguments.builder()?;
+            let mut envs = builder.assemble()?;
             envs.interrupt_when(move || signalled(&keep));
             envs.start()?;
-            Ok::<VecEnv, Error>(envs)
+            Ok::<_, Error>((envs, warnings))
         });
-        let envs = started.map_err(|error| error_of(py, &error, &raised))?;
+        let (envs, warnings) = started.map_err(|error| error_of(py, &error, &raised))?;
         let interrupt = envs.interrupt_flag();
-        let state = State { envs, actions: Vec::new(), received: None, copies };
+        let state = State { envs, warnings, actions: Vec::new(), received: None, copies };
         Ok(Envs {
             state: Mutex::new(state),
             user: Mutex::new(None),
@@ -296,7 +299,11 @@ impl Envs {
 
     /// Spaces, info fields, limits, the plugin's own words.
     fn known<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        spaces::known(py, &self.state(py)?.envs)
+        let state = self.state(py)?;
+        let known = spaces::known(py, &state.envs)?;
+        let warnings: Vec<&String> = state.envs.prepared().warnings().iter().chain(&state.warnings).collect();
+        known.set_item("warnings", warnings)?;
+        Ok(known)
     }
 
     /// Whether `close` was called.

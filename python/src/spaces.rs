@@ -31,7 +31,6 @@ pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, 
     dict.set_item("render_modes", description.render_modes.iter().map(|mode| mode_name(*mode)).collect::<Vec<_>>())?;
     dict.set_item("render_fps", description.render_fps)?;
     dict.set_item("sha256", prepared.plugin().sha256_hex())?;
-    dict.set_item("warnings", prepared.warnings())?;
     let missing = envs.missing_walls().iter().map(|(wall, why)| (wall.to_string(), why.clone())).collect::<Vec<_>>();
     dict.set_item("missing_walls", missing)?;
     Ok(dict)

@@ -335,3 +335,15 @@ def test_no_engine_is_in_the_trainer() -> None:
     # Both are in the program: the words to look for are right.
     program = rollcage._program.path().read_bytes()  # type: ignore[attr-defined]
     assert b"cranelift_codegen" in program and b"wasmtime_environ" in program
+
+
+def test_a_cache_that_cannot_be_used_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    monkeypatch.setenv("ROLLCAGE_CACHE", str(folder))
+    with pytest.warns(UserWarning, match="others may write to it; the plugin is compiled each time"):
+        envs = rollcage.make_vec("cartpole")
+    envs.reset()
+    envs.close()
+    assert not list(folder.iterdir())

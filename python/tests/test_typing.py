@@ -29,5 +29,5 @@ def test_the_stub_is_the_extension_s() -> None:
 
 def test_ruff_is_content() -> None:
     pytest.importorskip("ruff")
-    run("ruff", "check", "rollcage", "tests", "benches", "backend")
-    run("ruff", "format", "--check", "rollcage", "tests", "benches", "backend")
+    run("ruff", "check", "rollcage", "tests", "benches", "backend", "examples")
+    run("ruff", "format", "--check", "rollcage", "tests", "benches", "backend", "examples")

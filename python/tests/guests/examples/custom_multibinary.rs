@@ -1,7 +1,7 @@
 //! `CustomGymEnv` over a MultiBinary.
 
-use rollcage_sdk::space::ValueOf;
 use rollcage_sdk::prelude::*;
+use rollcage_sdk::space::ValueOf;
 use twins::{Custom, Kind};
 
 struct It;

@@ -1,7 +1,7 @@
 //! `CustomGymEnv` over a Tuple of the four.
 
-use rollcage_sdk::space::ValueOf;
 use rollcage_sdk::prelude::*;
+use rollcage_sdk::space::ValueOf;
 use twins::{Custom, Kind};
 
 struct It;

@@ -1,9 +1,9 @@
 //! `CustomGymEnv` of Stable-Baselines3's `test_vec_envs.py`, over whatever space: random observations, random rewards, four
 //! steps an episode, attributes that anybody may set.
 
-use rollcage_sdk::space::ValueOf;
 use rollcage_sdk::prelude::*;
 use rollcage_sdk::serde_json::{Map, Value, json};
+use rollcage_sdk::space::ValueOf;
 use serde::Deserialize;
 
 /// The space of a custom env's observations and actions.

@@ -199,16 +199,14 @@ def autoreset(given: AutoresetMode | str) -> AutoresetMode:
     if isinstance(given, AutoresetMode):
         return given
     for mode in AutoresetMode:
-        if given.lower().replace("_", "-") in (mode.value.lower(), mode.name.lower().replace("_", "-")):
+        if given.lower().replace("_", "-") in (mode.value.lower(), _hyphened(mode)):
             return mode
     raise UsageError(f"autoreset_mode: {given!r}; next-step, same-step and disabled are possible")
 
 
-_MODES = {
-    AutoresetMode.NEXT_STEP: "next-step",
-    AutoresetMode.SAME_STEP: "same-step",
-    AutoresetMode.DISABLED: "disabled",
-}
+def _hyphened(mode: AutoresetMode) -> str:
+    """As the host writes it."""
+    return mode.name.lower().replace("_", "-")
 
 
 def native(
@@ -234,7 +232,7 @@ def native(
             "an env is compiled to WebAssembly (docs/first-env.md)"
         )
     many = count("num_envs", num_envs, 1, 4096)
-    file = grants if isinstance(grants, (str, os.PathLike)) else None
+    texts, file = ([], os.fspath(grants)) if isinstance(grants, (str, os.PathLike)) else (list(grants or ()), None)
     home = os.path.expanduser("~")
     cache = cache_folder()
     return {
@@ -242,11 +240,11 @@ def native(
         "num_envs": many,
         "configs": configs(config, many),
         "seed": count("seed", seed, 0, SEED_MAX - many + 1),
-        "grants": [] if grants is None or isinstance(grants, (str, os.PathLike)) else [str(grant) for grant in grants],
-        "grants_file": None if file is None else os.fspath(file),
+        "grants": [str(grant) for grant in texts],
+        "grants_file": file,
         "home": home if os.path.isabs(home) else None,
         "limits": limits,
-        "autoreset_mode": _MODES[autoreset_mode],
+        "autoreset_mode": _hyphened(autoreset_mode),
         "max_episode_steps": None if max_episode_steps is None else count("max_episode_steps", max_episode_steps, 1),
         "on_fault": on_fault,
         "backend": backend,

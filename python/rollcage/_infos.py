@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rollcage import _rollcage as native
-from rollcage._spaces import Described, Dict, Node, Numbers, node_of
+from rollcage._spaces import Dict, Node, Numbers, node_of
 from rollcage._types import Bytes, Flags
 from rollcage.errors import Fault
 
 #: Whatever makes an info something else than the declared fields of all rows.
-UNUSUAL = native.FINAL | native.FAULT | native.MASKED | native.EXTRA
+UNUSUAL = native.FAULT | native.MASKED | native.EXTRA
+
+#: What `Envs.finals` returns: which rows have a final view; its observations, infos and action masks.
+Finals = tuple[Flags, Bytes, Bytes, Bytes]
 
 
 class Infos:
@@ -34,8 +37,11 @@ class Infos:
         self._fields: list[tuple[str, Node]] = [(name, node_of(described)) for name, described in known["info_fields"]]
         self._stride: int = known["info_stride"]
         self._mask_bytes: int = known["mask_bytes"]
-        #: Whether every step has something to tell.
-        self.always = bool(self._fields or self._mask_bytes)
+        self._always = bool(self._fields or self._mask_bytes)
+
+    def _are_none(self, events: int) -> bool:
+        """Whether there is nothing to tell, as in most steps of an env without infos."""
+        return not (self._always or events & UNUSUAL)
 
     # ── As Gymnasium's vector envs have them ────────────────────────────────────────────────────────────────────────
 
@@ -53,15 +59,11 @@ class Infos:
 
         """
         infos: dict[str, Any] = {}
+        if self._are_none(events):
+            return infos
         faults = self._envs.faults() if events & native.FAULT else []
         told = self._answered(rows, events, told, faults)
-        if self.always:
-            self._declared(infos, self._envs.infos(), told)
-            if self._mask_bytes:
-                masks = self.masks()
-                if not told.all():
-                    masks[~told] = 0
-                infos["action_mask"], infos["_action_mask"] = masks, told.copy()
+        self._declared(infos, self._envs.infos(), self._envs.action_masks(), told)
         if events & native.EXTRA:
             for row, text in enumerate(self._envs.extras()):
                 if text and told[row]:
@@ -73,26 +75,22 @@ class Infos:
             add(infos, told_of(fault), row, rows)
         return infos
 
-    def final(self, rows: int, events: int) -> tuple[Flags, Bytes, dict[str, Any]]:
-        """Same-step autoreset: which rows ended an episode, the bytes of their observations, and their infos."""
-        which, observations, infos, masks = self._envs.finals()
+    def final(self, rows: int, finals: Finals, events: int) -> dict[str, Any]:
+        """The same of the rows that ended an episode, in same-step autoreset."""
+        which, _, infos, masks = finals
         final: dict[str, Any] = {}
         faults = dict(self._envs.faults()) if events & native.FAULT else {}
-        if self._fields:
-            answered = which.copy()
-            answered[list(faults)] = False
-            self._declared(final, infos, answered)
-        if self._mask_bytes:
-            final["action_mask"], final["_action_mask"] = self._masks(masks), which.copy()
-            final["action_mask"][~which] = 0
+        answered = which.copy()
+        answered[list(faults)] = False
+        self._declared(final, infos, masks, answered)
         if events & native.EXTRA:
             for row, text in enumerate(self._envs.final_extras()):
-                if text and which[row] and row not in faults:
+                if text and answered[row]:
                     add(final, json.loads(text), row, rows)
         for row, fault in faults.items():
             if which[row]:
                 add(final, told_of(fault), row, rows)
-        return which, observations, final
+        return final
 
     def _answered(self, rows: int, events: int, told: Flags | None, faults: list[tuple[int, Fault]]) -> Flags:
         """Whose infos are those of an answer: not who is masked, nor who met a fault and was not reset since."""
@@ -105,32 +103,32 @@ class Infos:
                 told[row] &= fresh[row]
         return told
 
-    def _declared(self, infos: dict[str, Any], data: Bytes, told: Flags) -> None:
-        if not self._fields:
-            return
-        table = data.reshape(-1, self._stride)
-        for index, (name, node) in enumerate(self._fields):
-            # A byte a field, before their values: whether it is there.
-            there = (table[:, index] == 1) & told
-            if there.any():
-                put(infos, name, node, node.read(table), there)
+    def _declared(self, infos: dict[str, Any], data: Bytes, masks: Bytes, told: Flags) -> None:
+        if self._fields:
+            table = data.reshape(-1, self._stride)
+            for index, (name, node) in enumerate(self._fields):
+                # A byte a field, before their values: whether it is there.
+                there = (table[:, index] == 1) & told
+                if there.any():
+                    put(infos, name, node, node.read(table), there)
+        if self._mask_bytes:
+            rows = self._masks(masks)
+            rows[~told] = 0
+            infos["action_mask"], infos["_action_mask"] = rows, told.copy()
 
     # ── As a list of dicts, one for each env ────────────────────────────────────────────────────────────────────────
 
     def each(self, rows: int, events: int) -> list[dict[str, Any]]:
         """A dict for each env, as a single Gymnasium env returns it."""
         infos: list[dict[str, Any]] = [{} for _ in range(rows)]
+        if self._are_none(events):
+            return infos
         faults = self._envs.faults() if events & native.FAULT else []
-        if self.always:
-            told = self._answered(rows, events, None, faults)
-            self._fill(infos, self._envs.infos(), told)
-            if self._mask_bytes:
-                for row, mask in enumerate(self.masks()):
-                    if told[row]:
-                        infos[row]["action_mask"] = mask
+        told = self._answered(rows, events, None, faults)
+        self._fill(infos, self._envs.infos(), self._envs.action_masks(), told)
         if events & native.EXTRA:
             for row, text in enumerate(self._envs.extras()):
-                if text:
+                if text and told[row]:
                     infos[row].update(json.loads(text))
         if events & native.MASKED:
             for row in np.flatnonzero(self._envs.masked()).tolist():
@@ -139,14 +137,11 @@ class Infos:
             infos[row].update(told_of(fault))
         return infos
 
-    def final_each(self, rows: int, events: int) -> list[dict[str, Any]]:
-        """The same of the final infos; only rows that ended an episode count."""
-        infos: list[dict[str, Any]] = [{} for _ in range(rows)]
-        which, _, data, masks = self._envs.finals()
-        self._fill(infos, data, which)
-        if self._mask_bytes:
-            for row, mask in enumerate(self._masks(masks)):
-                infos[row]["action_mask"] = mask
+    def final_each(self, finals: Finals, events: int) -> dict[int, dict[str, Any]]:
+        """The same of the rows that ended an episode, by row."""
+        which, _, data, masks = finals
+        infos: dict[int, dict[str, Any]] = {row: {} for row in np.flatnonzero(which).tolist()}
+        self._fill(infos, data, masks, which)
         if events & native.EXTRA:
             for row, text in enumerate(self._envs.final_extras()):
                 if text and which[row]:
@@ -157,15 +152,19 @@ class Infos:
                     infos[row] = told_of(fault)
         return infos
 
-    def _fill(self, infos: list[dict[str, Any]], data: Bytes, told: Flags) -> None:
-        if not self._fields:
-            return
-        table = data.reshape(-1, self._stride)
-        for index, (name, node) in enumerate(self._fields):
-            there = (table[:, index] == 1) & told
-            values = node.read(table)
-            for row in np.flatnonzero(there).tolist():
-                infos[row][name] = plain(node.item(values, row))
+    def _fill(self, infos: Any, data: Bytes, masks: Bytes, told: Flags) -> None:
+        """The declared fields and masks of the rows that are told; `infos` has a dict for each of them."""
+        if self._fields:
+            table = data.reshape(-1, self._stride)
+            for index, (name, node) in enumerate(self._fields):
+                there = (table[:, index] == 1) & told
+                values = node.read(table)
+                for row in np.flatnonzero(there).tolist():
+                    infos[row][name] = plain(node.item(values, row))
+        if self._mask_bytes:
+            choices = self._masks(masks)
+            for row in np.flatnonzero(told).tolist():
+                infos[row]["action_mask"] = choices[row]
 
     def masks(self) -> npt.NDArray[np.int8]:
         """Action masks, 1 where a choice is possible: shape (rows, choices), int8."""
@@ -230,4 +229,4 @@ def add(infos: dict[str, Any], info: dict[str, Any], row: int, rows: int) -> Non
         infos[key], infos[f"_{key}"] = column, told
 
 
-__all__ = ["UNUSUAL", "Described", "Infos", "add", "plain", "told_of"]
+__all__ = ["Infos", "add", "told_of"]

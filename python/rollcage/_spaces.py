@@ -247,17 +247,13 @@ class Values:
         # Of the commonest spaces a batch of bytes is the array already.
         leaf = self.node if isinstance(self.node, Numbers) and self.node.size == self.stride else None
         self._leaf = leaf
-        self._is_box = isinstance(self.node, Numbers) and isinstance(self.node.space, spaces.Box)
+        #: Whether the space is a Box, of which there are views.
+        self.is_box = isinstance(self.node.space, spaces.Box)
 
     @property
     def space(self) -> spaces.Space[Any]:
         """The space of one env's values."""
         return self.node.space
-
-    @property
-    def is_box(self) -> bool:
-        """Whether the space is a Box, of which there are views."""
-        return self._is_box
 
     def read(self, data: Bytes, *, contiguous: bool = True) -> Any:
         """Values of a batch from its bytes.

@@ -27,7 +27,6 @@ from stable_baselines3.common.vec_env import base_vec_env
 
 from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
-from rollcage._infos import UNUSUAL
 from rollcage._types import Row
 from rollcage.errors import UnsupportedError, UsageError
 from rollcage.vector import VectorEnv
@@ -85,27 +84,21 @@ class VecEnv(base_vec_env.VecEnv):
         for name in ("autoreset_mode", "episode_statistics", "num_envs", "copy"):
             if name in kwargs:
                 raise TypeError(f"{name}: Stable-Baselines3 has it its own way")
-        self.vector_env = VectorEnv(plugin, n_envs, seed=seed, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
-        modes = self.vector_env.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
-            self.vector_env.close()
-            has = ", ".join(modes) or "none"
-            raise UsageError(f"render_mode: {self.vector_env.plugin} does not have {render_mode!r}; it has {has}")
-        self.vector_env.render_mode = render_mode
+        self.vector_env = VectorEnv(
+            plugin, n_envs, seed=seed, render_mode=render_mode, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs
+        )
         self._native = self.vector_env._native
-        self._read = self.vector_env._observations.read
         self._write = self.vector_env._actions.write
         self._leaf = not isinstance(
             self.vector_env.single_action_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)
         )
         self._item = self.vector_env._observations.node.item
         self._infos = self.vector_env._infos
-        self._envs = range(self.vector_env.num_envs)
         self._made = time.time()
         super().__init__(
             self.vector_env.num_envs, self.vector_env.single_observation_space, self.vector_env.single_action_space
         )
-        self.metadata = {**self.vector_env.metadata, "render_modes": modes}
+        self.metadata = self.vector_env.metadata
 
     # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -118,18 +111,15 @@ class VecEnv(base_vec_env.VecEnv):
             For a Box of shape *s* an array of shape (n_envs, *s*); for a Dict a dict and for a Tuple a tuple of such.
 
         """
-        seeds: list[int | None] | None = list(self._seeds)
-        if all(seed is None for seed in self._seeds):
-            seeds = None
         options = self._options
         if all(one == options[0] for one in options):
             text = arguments.to_json(options[0]) if options[0] else None
-            observations, _, _, _, events = self._native.reset(None, seeds, text)
+            observations, _, _, _, events = self._native.reset(None, self._seeds, text)
         else:
             for env, one in enumerate(options):
                 self.vector_env.set_reset_options(env, one or None)
-            observations, _, _, _, events = self._native.reset(None, seeds, None)
-        self.reset_infos = self._each(events)
+            observations, _, _, _, events = self._native.reset(None, self._seeds, None)
+        self.reset_infos = self._infos.each(self.num_envs, events)
         self._reset_seeds()
         self._reset_options()
         return self.vector_env._observe(observations)
@@ -171,43 +161,26 @@ class VecEnv(base_vec_env.VecEnv):
 
     def _stepped(self, row: Row) -> Stepped:
         observations, rewards, terminated, truncated, events = row
-        if self._infos.always or events & UNUSUAL & ~native.FINAL:
-            infos = self._infos.each(self.num_envs, events)
-            for info in infos:
-                info["TimeLimit.truncated"] = False
-        else:
-            infos = [{"TimeLimit.truncated": False} for _ in self._envs]
-        dones = terminated
-        if events & (native.FINAL | native.FAULT):
-            dones = terminated | truncated
+        infos = self._infos.each(self.num_envs, events)
+        if events & native.FINAL:
             self._ended(infos, events)
-            for env in np.flatnonzero(truncated & ~terminated).tolist():
-                infos[env]["TimeLimit.truncated"] = True
-        return self.vector_env._observe(observations), rewards.astype(np.float32), dones, infos
+        for info in infos:
+            info["TimeLimit.truncated"] = False
+        for env in np.flatnonzero(truncated & ~terminated).tolist():
+            infos[env]["TimeLimit.truncated"] = True
+        return self.vector_env._observe(observations), rewards.astype(np.float32), terminated | truncated, infos
 
     def _ended(self, infos: list[dict[str, Any]], events: int) -> None:
         """Where an episode ended: the info is that of its last step, the one of the reset is in `reset_infos`."""
-        which, data, _, _ = self._native.finals()
-        told = self._infos.always or events & UNUSUAL & ~native.FINAL
-        last = self._infos.final_each(self.num_envs, events) if told else None
-        batch = self._read(data)
-        for env in np.flatnonzero(which).tolist():
-            reset_info = infos[env]
-            del reset_info["TimeLimit.truncated"]
-            self.reset_infos[env] = reset_info
-            info = {} if last is None else last[env]
-            info["TimeLimit.truncated"] = False
-            info["terminal_observation"] = self._item(batch, env)
-            infos[env] = info
+        finals = self._native.finals()
+        batch = self.vector_env._observations.read(finals[1])
+        for env, last in self._infos.final_each(finals, events).items():
+            last["terminal_observation"] = self._item(batch, env)
+            self.reset_infos[env], infos[env] = infos[env], last
         if events & native.EPISODE:
             elapsed = round(time.time() - self._made, 6)
             for env, total, length in self._native.episodes():
                 infos[env]["episode"] = {"r": round(total, 6), "l": length, "t": elapsed}
-
-    def _each(self, events: int) -> list[dict[str, Any]]:
-        if self._infos.always or events & UNUSUAL:
-            return self._infos.each(self.num_envs, events)
-        return [{} for _ in range(self.num_envs)]
 
     # ── Methods and attributes ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -229,9 +202,7 @@ class VecEnv(base_vec_env.VecEnv):
         return [self.vector_env.call_env(env, method_name, *method_args, **method_kwargs) for env in envs]
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether every env has an attribute; of ``action_masks``, whether it has masks."""
-        if attr_name == "action_masks":
-            return self.vector_env.action_masked
+        """Whether every env has an attribute; ``action_masks`` is one of those that have masks."""
         return all(self._has(env, attr_name) for env in range(self.num_envs))
 
     def _has(self, env: int, name: str) -> bool:

@@ -8,8 +8,6 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
-from rollcage import _rollcage as native
-from rollcage._infos import UNUSUAL
 from rollcage.errors import UsageError
 from rollcage.vector import VectorEnv
 
@@ -48,8 +46,8 @@ class Env(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         if options and "reset_mask" in options:
             raise UsageError("options['reset_mask'] is for many envs: see rollcage.make_vec")
-        observations, _ = self.envs.reset(seed=seed, options=options)
-        return self._observation(observations), self._info(native.RESET)
+        (observations, _, _, _, events), _ = self.envs._begin(seed, options)
+        return self._observation(self.envs._observe(observations)), self._info(events)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes a step. A fault truncates the episode and is in the info. See `gymnasium.Env.step`."""
@@ -83,5 +81,4 @@ class Env(gymnasium.Env[Any, Any]):
         return self.envs._observations.node.item(batch, 0)
 
     def _info(self, events: int) -> dict[str, Any]:
-        infos = self.envs._infos
-        return infos.each(1, events)[0] if infos.always or events & UNUSUAL else {}
+        return self.envs._infos.each(1, events)[0]

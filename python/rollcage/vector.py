@@ -22,7 +22,7 @@ from gymnasium.vector.utils import batch_space
 from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
 from rollcage._arguments import Configs, GrantsLike, Limits
-from rollcage._infos import UNUSUAL, Infos, add
+from rollcage._infos import Infos, add
 from rollcage._spaces import Values
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault, UnsupportedError, UsageError
@@ -173,7 +173,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         elif not copy:
             copies = "copy=False: only observations of a Box can be views; these are copied"
             warnings.warn(copies, stacklevel=2)
-            self._copied = self._native.observations()
         for warning in known["warnings"]:
             warnings.warn(warning, stacklevel=2)
         for wall, why in known["missing_walls"]:
@@ -210,15 +209,18 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             An env cannot be brought up within its budget of restarts.
 
         """
+        (observations, _, _, _, events), mask = self._begin(seed, options)
+        return self._observe(observations), self._infos.vector(self.num_envs, events, mask)
+
+    def _begin(self, seed: int | Sequence[int | None] | None, options: Options | None) -> tuple[Row, Flags | None]:
+        """Resets, and says which envs: None for all."""
         options = dict(options) if options else {}
         mask = self._reset_mask(options.pop("reset_mask", None))
         text = arguments.to_json(options) if options else None
         row = self._native.reset(None if mask is None else mask.tolist(), arguments.seeds(seed, self.num_envs), text)
         if self._statistics:
             self._begun[slice(None) if mask is None else mask] = time.perf_counter()
-        observations, _, _, _, events = row
-        infos = self._infos.vector(self.num_envs, events, mask) if self._infos.always or events & UNUSUAL else {}
-        return self._observe(observations), infos
+        return row, mask
 
     def step(self, actions: Any) -> Stepped:
         """Steps every env.
@@ -301,24 +303,24 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     def _stepped(self, row: Row, ids: npt.NDArray[np.int64] | None = None) -> Stepped:
         observations, rewards, terminations, truncations, events = row
-        infos: dict[str, Any] = {}
-        if self._infos.always or events & UNUSUAL:
-            infos = self._infos.vector(len(rewards), events, None)
-            if events & native.FINAL:
-                self._final(infos, len(rewards), events)
+        infos = self._infos.vector(len(rewards), events, None)
+        if events & native.FINAL:
+            self._final(infos, len(rewards), events)
         if self._statistics:
             self._episodes(infos, len(rewards), events, ids)
-        return self._observe(observations, ids is not None), rewards, terminations, truncations, infos
+        return self._observe(observations), rewards, terminations, truncations, infos
 
-    def _observe(self, data: Bytes | None, received: bool = False) -> Any:
-        if data is not None:
-            return self._observations.read(data)
-        if self._view is not None:
-            return self._view
-        return self._observations.read(self._copied.copy())
+    def _observe(self, data: Bytes | None) -> Any:
+        if data is None:
+            if self._view is not None:
+                return self._view
+            data = self._native.observations().copy()
+        return self._observations.read(data)
 
     def _final(self, infos: dict[str, Any], rows: int, events: int) -> None:
-        which, data, final = self._infos.final(rows, events)
+        finals = self._native.finals()
+        which, data, _, _ = finals
+        final = self._infos.final(rows, finals, events)
         batch = self._observations.read(data)
         column = np.full(rows, None, dtype=object)
         for row in np.flatnonzero(which).tolist():

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import alive, hostile, slow, workers
+from conftest import alive, hostile, slow, twin, workers
 
 import rollcage
 
@@ -215,6 +215,23 @@ def test_fault_as_stable_baselines3_sees_it(on_fault: str) -> None:
     else:
         assert infos[BAD] == {"masked": True, "TimeLimit.truncated": False}
     envs.close()
+
+
+def test_fault_of_a_single_env() -> None:
+    """Its info tells of a fault in a reset, too, and has nothing left of the step before a fault."""
+    env = rollcage.Env(hostile("fail"), config={"in_call": "reset", "episode": 1, "at": 0})
+    assert env.reset(seed=1)[1] == {}
+    info = env.reset()[1]
+    assert info["fault"] == "guest_failed" and info["fault_message"]
+    env.close()
+    env = rollcage.Env(twin("rich"), seed=1)
+    env.reset()
+    infos = [env.step([0, 0])[4] for _ in range(3)]
+    assert ["note" in info for info in infos] == [False, False, True]
+    os.kill(env.envs.pids[0] or 0, signal.SIGKILL)
+    *_, truncated, info = env.step([0, 0])
+    assert truncated and set(info) == {"fault", "fault_message"}
+    env.close()
 
 
 def test_error_when_made() -> None:

@@ -843,28 +843,29 @@ mod tests {
 
     #[test]
     fn who_lies_is_not_listened_to() {
-        let lies: [fn(&Asker); 3] = [
-            |asker| assert!(rustix::net::send(&asker.socket, &[0xff; 100], SendFlags::empty()).is_ok()),
-            |asker| {
-                let message = ToBroker::Closed { handle: 1 };
-                control::send(asker.socket.as_fd(), &message, &[asker.socket.as_fd()], SendFlags::empty()).unwrap();
-            },
-            |asker| {
-                // More than can be under way: the port is nobody's who answers.
-                let to = SocketAddr::new("192.0.2.1".parse().unwrap(), 9);
-                for id in 0..=u32::try_from(REQUESTS_MAX).unwrap() {
-                    let request = ToBroker::Connect { id, to, options: SocketOptions::default() };
-                    if control::send(asker.socket.as_fd(), &request, &[], SendFlags::empty()).is_err() {
-                        return;
-                    }
+        // Two connections fill its queue, which nobody empties: the next ones stay under way.
+        let full = new_socket("127.0.0.1:0".parse().unwrap(), SocketType::STREAM).unwrap();
+        rustix::net::bind(&full, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let to = local_address(full.as_fd());
+        let waiting: Vec<OwnedFd> = (0..2).map(|_| begin_connect(to, SocketOptions::default()).unwrap()).collect();
+        let garbage =
+            |asker: &Asker| assert!(rustix::net::send(&asker.socket, &[0xff; 100], SendFlags::empty()).is_ok());
+        let descriptor = |asker: &Asker| {
+            let message = ToBroker::Closed { handle: 1 };
+            control::send(asker.socket.as_fd(), &message, &[asker.socket.as_fd()], SendFlags::empty()).unwrap();
+        };
+        let more_than_can_be_under_way = |asker: &Asker| {
+            for id in 0..=u32::try_from(REQUESTS_MAX).unwrap() {
+                let request = ToBroker::Connect { id, to, options: SocketOptions::default() };
+                if control::send(asker.socket.as_fd(), &request, &[], SendFlags::empty()).is_err() {
+                    return;
                 }
-            },
-        ];
+            }
+        };
+        let lies: [&dyn Fn(&Asker); 3] = [&garbage, &descriptor, &more_than_can_be_under_way];
         for (number, lie) in lies.into_iter().enumerate() {
-            let asker = Asker::with(Rights {
-                count_max: 1000,
-                ..rights(vec![(Host::Address("192.0.2.1".parse().unwrap()), 9)])
-            });
+            let asker = Asker::with(Rights { count_max: 1000, ..rights(vec![(Host::Address(to.ip()), to.port())]) });
             lie(&asker);
             // Whatever it was told before: the end comes.
             while asker.hear().is_some() {}
@@ -873,6 +874,7 @@ mod tests {
                 "{number}"
             );
         }
+        drop(waiting);
         // Others are answered as before.
         let asker = Asker::with(rights(Vec::new()));
         assert_eq!(refused(asker.connect("127.0.0.1:1".parse().unwrap())), SocketRefusal::Denied);

@@ -1,5 +1,6 @@
 //! What a reset or step gives: a row for each env, a column for each thing.
 
+use crate::digest::ViewParts;
 use crate::fault::Fault;
 use crate::slab::ViewLayout;
 use crate::space::InfoLayout;
@@ -216,6 +217,10 @@ pub(crate) struct View {
 }
 
 impl View {
+    pub(crate) fn parts(&self) -> ViewParts<'_> {
+        ViewParts { observation: &self.observation, mask: &self.mask, info: &self.info, extra: self.extra.as_bytes() }
+    }
+
     pub(crate) fn sized(layout: &ViewLayout) -> View {
         View {
             observation: vec![0; layout.observation],

@@ -12,13 +12,15 @@ use crate::cache::Cache;
 use crate::cage::Walls;
 use crate::cage::broker::Names;
 use crate::config::{self, CompleteConfig};
-use crate::control::{Cage, GrantedSockets};
+use crate::control::{Cage, CaptureMode, GrantedSockets};
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
 use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
+use crate::rollout::record::{Record, Recording};
+use crate::rollout::replay::Again;
 use crate::slot::{Slot, Terms};
 use crate::start;
 use crate::vec_env::VecEnv;
@@ -52,6 +54,8 @@ pub struct Builder {
     connections: Vec<(usize, TcpStream)>,
     temporary: Option<PathBuf>,
     recycle_after: Option<u64>,
+    record: Option<Record>,
+    again: Option<Again>,
 }
 
 impl Builder {
@@ -75,6 +79,8 @@ impl Builder {
             connections: Vec::new(),
             temporary: None,
             recycle_after: None,
+            record: None,
+            again: None,
         }
     }
 
@@ -211,6 +217,20 @@ impl Builder {
         self
     }
 
+    /// Records the run into a folder: every reset, step, call and fault, so that it can be run again and compared
+    /// (`docs/rollout.md`). The recording is closed by [`VecEnv::finish_recording`], [`VecEnv::close`] or dropping.
+    #[must_use]
+    pub fn record(mut self, record: Record) -> Builder {
+        self.record = Some(record);
+        self
+    }
+
+    /// Envs that do again what was recorded.
+    pub(crate) fn again(mut self, again: Again) -> Builder {
+        self.again = Some(again);
+        self
+    }
+
     /// Hands an open TCP connection to one env: its next connect to that connection's peer gets this very connection,
     /// whatever was said over it before. It needs no other grant. What the caller keeps of it (a clone) is the same
     /// connection. A later instance of the env gets what an earlier one has not taken. See [`VecEnv::hand_over`].
@@ -334,7 +354,9 @@ impl Builder {
                 _ => complete,
             });
         }
-        wants?;
+        if self.again.is_none() {
+            wants?;
+        }
         let sockets = beside.rights_for(&Scene { ports: stand_in, ..Scene::default() })?;
         if sockets.is_something() || !self.connections.is_empty() {
             granted.sockets = Some(GrantedSockets {
@@ -342,6 +364,21 @@ impl Builder {
                 bytes_max: self.limits.socket_bytes,
                 listens: !sockets.listen.is_empty(),
             });
+        }
+        if let Some((what, _)) = self.again.as_ref().and_then(|again| again.captured.as_ref()) {
+            let has = |name: &str| what.iter().any(|what| what == name);
+            (granted.real_clock, granted.real_random) = (has("clock=real"), has("random=real"));
+            let (count_max, bytes_max) = (self.limits.sockets, self.limits.socket_bytes);
+            granted.sockets = has("sockets").then_some(GrantedSockets { count_max, bytes_max, listens: false });
+            granted.capture = Some(CaptureMode::Serve);
+        } else if self.record.is_some() && granted.is_captured() {
+            granted.capture = Some(CaptureMode::Write);
+        }
+        let captures = granted.capture == Some(CaptureMode::Write);
+        let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
+        if let (Some(_), Some(cache)) = (&recording, &self.cache) {
+            // Where it cannot be kept, whoever runs the recording again names the file.
+            let _ = cache.keep_plugin(&prepared.plugin.sha256_hex(), prepared.plugin.bytes());
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let terms = Terms {
@@ -365,7 +402,17 @@ impl Builder {
         let slots = (0u32..).zip(configs.iter().zip(templates)).map(|(index, (config, template))| {
             Slot::new(index, config.clone(), template, self.seed + u64::from(index))
         });
-        let mut envs = VecEnv::assembled(slots.collect(), terms, grants, self.seed, self.envs < cores);
+        let mut slots: Vec<Slot> = slots.collect();
+        if let Some(again) = self.again {
+            slots.iter_mut().for_each(|slot| slot.begin_at(&again));
+        }
+        let mut envs = VecEnv::assembled(slots, terms, grants, self.seed, self.envs < cores);
+        if let Some(recording) = recording {
+            if captures {
+                envs.capture_into(recording.folder());
+            }
+            envs.record(recording, self.record.is_some_and(|record| record.embed_plugin));
+        }
         for (env, connection) in self.connections {
             envs.hand_over(env, connection)?;
         }

@@ -79,11 +79,15 @@ impl Cache {
     }
 
     fn read_bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.read_own(&self.path(key), Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024)
+    }
+
+    /// A file of the user's own.
+    fn read_own(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
         // Opening a FIFO would wait for a writer; regular files do not know the flag.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(self.path(key)).ok()?;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
         let metadata = file.metadata().ok()?;
-        let limit = Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024;
         let ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
         if !ours || metadata.len() > limit {
             return None;
@@ -93,17 +97,32 @@ impl Cache {
         Some(bytes)
     }
 
+    /// Keeps a plugin's file, so that a recording of it can be run again where the file is not at hand.
+    pub(crate) fn keep_plugin(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.folder.join(format!("{sha256}.wasm"));
+        if path.exists() { Ok(()) } else { self.write_file(&path, &[bytes]) }
+    }
+
+    /// A plugin's file that was kept, if it is there. Whether it is the right one, its hash says.
+    pub(crate) fn plugin(&self, sha256: &str) -> Option<Vec<u8>> {
+        self.read_own(&self.folder.join(format!("{sha256}.wasm")), Limits::default().plugin_bytes)
+    }
+
     /// Writes an entry: whole under a name of its own, then in place by one rename.
     pub(crate) fn write(&self, key: &str, entry: &Entry) -> io::Result<()> {
-        static WRITES: AtomicU32 = AtomicU32::new(0);
         let description = entry.description.encode().map_err(io::Error::other)?;
         let len = u32::try_from(description.len()).map_err(io::Error::other)?;
         let mut payload = Vec::with_capacity(4 + description.len() + entry.code.len());
         payload.extend(len.to_le_bytes());
         payload.extend(&description);
         payload.extend(&entry.code);
+        self.write_file(&self.path(key), &[MAGIC, &checksum_of(key, &payload), &payload])
+    }
+
+    fn write_file(&self, path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
+        static WRITES: AtomicU32 = AtomicU32::new(0);
         let number = WRITES.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.folder.join(format!("{key}.{}-{number}.tmp", std::process::id()));
+        let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
         let written = (|| {
             let mut file: File = OpenOptions::new()
                 .write(true)
@@ -111,10 +130,8 @@ impl Cache {
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&temporary)?;
-            file.write_all(MAGIC)?;
-            file.write_all(&checksum_of(key, &payload))?;
-            file.write_all(&payload)?;
-            std::fs::rename(&temporary, self.path(key))
+            pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+            std::fs::rename(&temporary, path)
         })();
         if written.is_err() {
             let _ = std::fs::remove_file(&temporary);

@@ -36,9 +36,9 @@ pub const UNREAD_MESSAGES_MAX: usize = 16;
 /// Landlock domain; a plugin that reads data and writes results has two.
 pub const DIRECTORIES_MAX: usize = 16;
 
-/// Descriptors that come with one message: slab or output, code or plugin, the broker's socket, and the granted
-/// directories.
-pub const DESCRIPTORS_MAX: usize = 3 + DIRECTORIES_MAX;
+/// Descriptors that come with one message: slab or output, code or plugin, the broker's socket, the capture, and the
+/// granted directories.
+pub const DESCRIPTORS_MAX: usize = 4 + DIRECTORIES_MAX;
 
 /// The build that a program was made by: host and worker must be of the same.
 pub const BUILD: &str = env!("ROLLCAGE_BUILD");
@@ -52,8 +52,8 @@ pub enum Job {
     Compile(CompileJob),
     /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the description in the bulk area.
     Describe(EnvJob),
-    /// Descriptors: slab, code (sealed), with [`Granted::sockets`] the broker's socket, then a directory for each of
-    /// [`Granted::directories`]. Answers [`FromWorker::Ready`], the spec in the bulk area; then serves turns.
+    /// Descriptors: slab, code (sealed), with [`Granted::talks`] the broker's socket, with [`Granted::capture`] its file
+    /// (twice, where there is no broker: it has a number of its own), then a directory for each of [`Granted::directories`]. Answers [`FromWorker::Ready`], the spec in the bulk area; then serves turns.
     Env(EnvJob),
 }
 
@@ -124,6 +124,17 @@ pub struct Granted {
     pub real_random: bool,
     /// Sockets may come, by the broker.
     pub sockets: Option<GrantedSockets>,
+    /// What comes in is written down, or served from what was; the file comes with the job.
+    pub capture: Option<CaptureMode>,
+}
+
+/// What is done with what comes in from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CaptureMode {
+    /// It is written to a file.
+    Write,
+    /// It is read from a file, and nothing comes in.
+    Serve,
 }
 
 /// What a worker needs to know of the sockets it may be given. Which they are is the broker's to know.
@@ -138,6 +149,16 @@ pub struct GrantedSockets {
 }
 
 impl Granted {
+    /// Whether something comes in from outside that another run would not see again.
+    pub fn is_captured(&self) -> bool {
+        self.real_clock || self.real_random || self.sockets.is_some()
+    }
+
+    /// Whether there is a broker to talk to.
+    pub fn talks(&self) -> bool {
+        self.sockets.is_some() && self.capture != Some(CaptureMode::Serve)
+    }
+
     /// Whether there is a directory to read.
     pub fn reads(&self) -> bool {
         !self.directories.is_empty()

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
+
 use crate::fault::FaultKind;
 
 /// Records are gathered to this many bytes before they are hashed: BLAKE3's wide instructions want more than 1 KiB.
@@ -15,6 +17,20 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// A BLAKE3 digest; prints as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest that 64 hex digits are.
+    pub fn from_hex(text: &str) -> Option<Digest> {
+        let mut digest = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (index, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+        }
+        Some(Digest(digest))
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,26 +63,42 @@ pub(crate) struct StepFlags {
 }
 
 /// Kinds of calls that change or may change what follows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallKind {
     Call = 1,
     SetAttribute = 2,
     Reseed = 3,
 }
 
+/// What the bytes of events go into: BLAKE3 as the crate has it, or as an [`Edge`] that is looked at after every event.
+pub(crate) trait Absorb: Clone + Default {
+    fn absorb(&mut self, bytes: &[u8]);
+    fn root(&self) -> Digest;
+}
+
+impl Absorb for blake3::Hasher {
+    fn absorb(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+
+    fn root(&self) -> Digest {
+        Digest(*self.finalize().as_bytes())
+    }
+}
+
 /// The digest of one instance, as it grows.
 #[derive(Clone)]
-pub(crate) struct InstanceDigest {
-    hasher: blake3::Hasher,
+pub(crate) struct InstanceDigest<H: Absorb = blake3::Hasher> {
+    hasher: H,
     block: Vec<u8>,
     /// Where the last reset's record begins in `block`, while nothing followed it.
     open_reset: Option<usize>,
 }
 
-impl InstanceDigest {
-    pub(crate) fn new() -> InstanceDigest {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"rollcage-instance\x01");
+impl<H: Absorb> InstanceDigest<H> {
+    pub(crate) fn new() -> InstanceDigest<H> {
+        let mut hasher = H::default();
+        hasher.absorb(b"rollcage-instance\x01");
         InstanceDigest { hasher, block: Vec::new(), open_reset: None }
     }
 
@@ -114,15 +146,15 @@ impl InstanceDigest {
     /// The digest so far; a reset that nothing followed is not in it.
     pub(crate) fn digest(&self) -> Digest {
         let mut hasher = self.hasher.clone();
-        hasher.update(&self.block[..self.open_reset.unwrap_or(self.block.len())]);
-        Digest(*hasher.finalize().as_bytes())
+        hasher.absorb(&self.block[..self.open_reset.unwrap_or(self.block.len())]);
+        hasher.root()
     }
 
     /// Room for an event: what came before it is complete.
     fn begin(&mut self) {
         self.open_reset = None;
         if self.block.len() >= BLOCK_BYTES {
-            self.hasher.update(&self.block);
+            self.hasher.absorb(&self.block);
             self.block.clear();
         }
     }
@@ -138,6 +170,133 @@ impl InstanceDigest {
         self.block.extend(view.mask);
         self.block.extend(view.info);
         self.text(view.extra);
+    }
+}
+
+impl InstanceDigest<Edge> {
+    /// Adds the digest so far to those that `edges` owes. To be asked after an event that is complete: not after a reset.
+    pub(crate) fn owe(&mut self, edges: &mut Edges) {
+        self.hasher.absorb(&self.block);
+        self.block.clear();
+        edges.add(&self.hasher);
+    }
+}
+
+/// Bytes of a leaf of BLAKE3's tree.
+const CHUNK_BYTES: usize = 1024;
+
+/// BLAKE3's tree as it grows to the right: the chunk under way, and the subtrees to its left that are whole. What a digest
+/// after every event costs is the walk from that chunk up to the root, one block at a level and each waiting for the one
+/// before; [`Edges`] walks many of them side by side.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    chunk: blake3::Hasher,
+    in_chunk: usize,
+    /// Chunks before it.
+    chunks: u64,
+    /// Whole subtrees, the largest first.
+    left: Vec<[u8; 32]>,
+}
+
+impl Default for Edge {
+    fn default() -> Edge {
+        Edge { chunk: blake3::Hasher::new(), in_chunk: 0, chunks: 0, left: Vec::new() }
+    }
+}
+
+impl Absorb for Edge {
+    fn absorb(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.in_chunk == CHUNK_BYTES {
+                self.close_chunk();
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.in_chunk));
+            self.chunk.update(now);
+            self.in_chunk += now.len();
+            bytes = later;
+        }
+    }
+
+    fn root(&self) -> Digest {
+        let Some((first, others)) = self.left.split_first() else { return self.chunk.root() };
+        let right = others
+            .iter()
+            .rev()
+            .fold(self.chunk.finalize_non_root(), |right, left| merge_subtrees_non_root(left, &right, Mode::Hash));
+        Digest(*merge_subtrees_root(first, &right, Mode::Hash).as_bytes())
+    }
+}
+
+impl Edge {
+    /// A chunk is full, and more follows: it becomes a subtree, and so do those of the same size.
+    fn close_chunk(&mut self) {
+        let mut tree = self.chunk.finalize_non_root();
+        self.chunks += 1;
+        // As many merges as a counter of chunks has carries.
+        for _ in 0..self.chunks.trailing_zeros() {
+            if let Some(left) = self.left.pop() {
+                tree = merge_subtrees_non_root(&left, &tree, Mode::Hash);
+            }
+        }
+        self.left.push(tree);
+        self.chunk = blake3::Hasher::new();
+        self.chunk.set_input_offset(self.chunks * CHUNK_BYTES as u64);
+        self.in_chunk = 0;
+    }
+}
+
+/// Digests that are owed: right edges of trees, walked up together in the processor's wide instructions.
+#[derive(Default)]
+pub(crate) struct Edges {
+    /// Where each is now: the digest itself, once it has no level above.
+    at: Vec<[u8; 32]>,
+    /// How many subtrees stand left of it, and where they begin in `left`.
+    above: Vec<(usize, usize)>,
+    left: Vec<[u8; 32]>,
+}
+
+/// BLAKE3's initial value, which is SHA-256's.
+const IV: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+/// Domain flags of BLAKE3's paper, 2.1.
+const PARENT: u8 = 1 << 2;
+const ROOT: u8 = 1 << 3;
+
+impl Edges {
+    fn add(&mut self, edge: &Edge) {
+        self.above.push((edge.left.len(), self.left.len()));
+        self.left.extend_from_slice(&edge.left);
+        self.at.push(if edge.left.is_empty() { edge.chunk.root().0 } else { edge.chunk.finalize_non_root() });
+    }
+
+    /// What is owed, in the order in which it was added; afterwards nothing is.
+    pub(crate) fn walk(&mut self) -> Vec<Digest> {
+        let platform = blake3::platform::Platform::detect();
+        let mut which = Vec::with_capacity(self.at.len());
+        let mut blocks: Vec<[u8; 64]> = Vec::with_capacity(self.at.len());
+        let mut out = Vec::new();
+        let deepest = self.above.iter().map(|(depth, _)| *depth).max().unwrap_or(0);
+        for level in (1..=deepest).rev() {
+            which.clear();
+            which.extend((0..self.at.len()).filter(|&index| self.above[index].0 >= level));
+            blocks.clear();
+            blocks.extend(which.iter().map(|&index| {
+                let mut block = [0; 64];
+                block[..32].copy_from_slice(&self.left[self.above[index].1 + level - 1]);
+                block[32..].copy_from_slice(&self.at[index]);
+                block
+            }));
+            let inputs: Vec<&[u8; 64]> = blocks.iter().collect();
+            out.resize(32 * inputs.len(), 0);
+            let flags = if level == 1 { PARENT | ROOT } else { PARENT };
+            platform.hash_many(&inputs, &IV, 0, blake3::IncrementCounter::No, flags, 0, 0, &mut out);
+            for (&index, found) in which.iter().zip(out.as_chunks::<32>().0) {
+                self.at[index] = *found;
+            }
+        }
+        self.above.clear();
+        self.left.clear();
+        std::mem::take(&mut self.at).into_iter().map(Digest).collect()
     }
 }
 
@@ -171,9 +330,9 @@ mod tests {
 
     #[test]
     fn a_reset_enters_with_the_event_that_follows_it() {
-        let mut one = InstanceDigest::new();
+        let mut one = <InstanceDigest>::new();
         one.reset(Some(7), "", VIEW);
-        assert_eq!(one.digest(), InstanceDigest::new().digest());
+        assert_eq!(one.digest(), <InstanceDigest>::new().digest());
         one.step(&[0; 8], 1.0, StepFlags::default(), VIEW);
         let after_step = one.digest();
         one.reset(None, "", VIEW);
@@ -184,7 +343,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_contract() {
-        let mut digest = InstanceDigest::new();
+        let mut digest = <InstanceDigest>::new();
         digest.reset(Some(7), "{}", VIEW);
         digest.step(&[2; 8], -1.5, StepFlags { terminated: true, truncated: false, time_limit: true }, VIEW);
         let mut bytes = b"rollcage-instance\x01".to_vec();
@@ -196,8 +355,32 @@ mod tests {
     }
 
     #[test]
+    fn an_edge_that_is_walked_after_every_event_is_blake3() {
+        let (mut digest, mut edges) = (InstanceDigest::<Edge>::new(), Edges::default());
+        let mut plain = b"rollcage-instance\x01".to_vec();
+        let mut expected = Vec::new();
+        for index in 0..4_000u32 {
+            // Events of many lengths, so that chunks end within them, at their ends and several in one.
+            let action = vec![7; (index % 131) as usize + if index % 500 == 0 { 5_000 } else { 0 }];
+            digest.step(&action, 0.0, StepFlags::default(), VIEW);
+            plain.push(b'S');
+            plain.extend(&action);
+            plain.extend([0; 9]);
+            plain.extend([1; 8]);
+            plain.extend([0; 4]);
+            digest.owe(&mut edges);
+            if index % 16 == 0 || index < 40 {
+                assert_eq!(digest.digest().0, *blake3::hash(&plain).as_bytes(), "{index}");
+            }
+            expected.push(digest.digest());
+        }
+        assert_eq!(edges.walk(), expected);
+        assert_eq!(edges.walk(), []);
+    }
+
+    #[test]
     fn blocks_do_not_show() {
-        let (mut whole, mut plain) = (InstanceDigest::new(), b"rollcage-instance\x01".to_vec());
+        let (mut whole, mut plain) = (<InstanceDigest>::new(), b"rollcage-instance\x01".to_vec());
         for index in 0..5_000u32 {
             whole.step(&index.to_le_bytes(), 0.0, StepFlags::default(), VIEW);
             plain.push(b'S');

@@ -79,6 +79,46 @@ impl FaultKind {
         }
     }
 
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [FaultKind; 16] = [
+        FaultKind::Trap,
+        FaultKind::Fuel,
+        FaultKind::Memory,
+        FaultKind::StackOverflow,
+        FaultKind::StartTimeout,
+        FaultKind::ResetTimeout,
+        FaultKind::StepTimeout,
+        FaultKind::Exited,
+        FaultKind::Signalled,
+        FaultKind::Protocol,
+        FaultKind::GuestFailed,
+        FaultKind::GuestRestart,
+        FaultKind::CreateFailed,
+        FaultKind::Compile,
+        FaultKind::BadAnswer,
+        FaultKind::CallTimeout,
+    ];
+
+    /// The kind of a stable name.
+    pub fn named(name: &str) -> Option<FaultKind> {
+        FaultKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether the same events lead to it again on any machine. The others hang on time, on the machine's stack, or on
+    /// somebody who killed a process.
+    pub fn is_reproducible(self) -> bool {
+        matches!(
+            self,
+            FaultKind::Trap
+                | FaultKind::Fuel
+                | FaultKind::Memory
+                | FaultKind::GuestFailed
+                | FaultKind::GuestRestart
+                | FaultKind::CreateFailed
+                | FaultKind::BadAnswer
+        )
+    }
+
     /// The number that enters the digest.
     pub fn number(self) -> u8 {
         self as u8

@@ -895,6 +895,7 @@ mod tests {
             real_clock: true,
             real_random: true,
             sockets: None,
+            capture: None,
         };
         let job = Job::Env(EnvJob {
             cage: crate::control::Cage::default(),

@@ -42,6 +42,7 @@ pub mod lease;
 pub mod limits;
 pub mod plugin;
 pub mod policy;
+pub mod rollout;
 pub mod service;
 #[cfg(feature = "shipped")]
 pub mod shipped;

@@ -92,6 +92,22 @@ impl Plugin {
         })
     }
 
+    /// The plugin of this hash (64 hex digits of SHA-256), if it ships with rollcage or the cache kept it.
+    pub fn of_hash(sha256: &str, cache: Option<&Cache>) -> Option<Plugin> {
+        #[cfg(feature = "shipped")]
+        let mut shipped = crate::shipped::PLUGINS.iter().filter_map(|(name, _)| Plugin::shipped(name));
+        #[cfg(not(feature = "shipped"))]
+        let mut shipped = std::iter::empty::<Plugin>();
+        let is_it = |plugin: &Plugin| plugin.sha256_hex() == sha256;
+        // Nothing but a hash becomes a part of a path.
+        let kept = || {
+            let bytes =
+                crate::digest::Digest::from_hex(sha256).and_then(|digest| cache?.plugin(&digest.to_string()))?;
+            Some(Plugin::from_bytes(sha256, bytes))
+        };
+        shipped.find(is_it).or_else(|| kept().filter(is_it))
+    }
+
     fn new(name: String, bytes: Cow<'static, [u8]>) -> Plugin {
         let sha256 = Sha256::digest(&bytes).into();
         Plugin { name, bytes, sha256 }
@@ -110,6 +126,11 @@ impl Plugin {
     /// SHA-256 of the file, 64 lower-case hex digits.
     pub fn sha256_hex(&self) -> String {
         self.sha256.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Bytes of the file.

@@ -21,6 +21,10 @@ use crate::fault::FaultLog;
 use crate::grant::{Grants, Refused};
 use crate::lease::LeaseSpec;
 use crate::plugin::{Plugin, Prepared};
+use crate::rollout::capture_name;
+use crate::rollout::manifest::Manifest;
+use crate::rollout::record::Recording;
+use crate::rollout::rows::RowShape;
 use crate::service::Keeper;
 use crate::slab::ViewLayout;
 use crate::slot::{self, Progress, Shape, Slot, Terms};
@@ -69,6 +73,8 @@ pub struct VecEnv {
     seen: Vec<bool>,
     /// What all envs share beside them.
     keeper: Option<Keeper>,
+    /// What is done is written down, and whether the plugin is put with it.
+    recording: Option<(Recording, bool)>,
     grants: Grants,
     seed: u64,
 }
@@ -103,6 +109,7 @@ impl VecEnv {
             slots,
             terms,
             keeper: None,
+            recording: None,
             grants,
             seed,
         }
@@ -116,6 +123,11 @@ impl VecEnv {
         let started = self.start_all();
         if started.is_err() {
             self.terms.shape = None;
+            // Nothing was played: there is nothing to keep.
+            if let Some((recording, _)) = self.recording.take() {
+                self.slots.iter_mut().for_each(Slot::end_journal);
+                recording.discard();
+            }
             self.end();
         }
         started
@@ -140,7 +152,45 @@ impl VecEnv {
                 self.terms.shape = Some(Shape { spec, strides, observation, action });
             }
         }
-        Ok(())
+        self.begin_recording()
+    }
+
+    /// Everything that happens is written down from now on, from the first start.
+    pub(crate) fn record(&mut self, recording: Recording, embed_plugin: bool) {
+        self.slots.iter_mut().for_each(|slot| slot.set_journal(recording.journal().clone()));
+        self.recording = Some((recording, embed_plugin));
+    }
+
+    /// What comes in from outside is written into this recording's folder.
+    pub(crate) fn capture_into(&mut self, folder: &std::path::Path) {
+        for (env, slot) in self.slots.iter_mut().enumerate() {
+            slot.capture_to(folder.join(capture_name(env)));
+        }
+    }
+
+    fn begin_recording(&mut self) -> Result<(), Error> {
+        let Some((recording, embed_plugin)) = &mut self.recording else { return Ok(()) };
+        let spec = &self.terms.shape.as_ref().expect("the envs have started").spec;
+        let configs = self.slots.iter().map(|slot| &slot.config().value);
+        let manifest = Manifest::of(&self.terms, spec, configs, &self.grants, self.seed);
+        let shape = RowShape::of(spec).map_err(UsageError::new)?;
+        let plugin = embed_plugin.then(|| self.terms.prepared.plugin.bytes());
+        recording.begin(manifest, shape, plugin)
+    }
+
+    /// Closes the recording, if there is one: what is done afterwards is not in it. Returns the receipt
+    /// (`docs/receipts.md`).
+    ///
+    /// # Errors
+    /// [`Error::System`]: it could not be written to the end. What was written before stays readable, and says that it is a
+    /// part.
+    pub fn finish_recording(&mut self) -> Result<Option<Digest>, Error> {
+        if self.is_forked() {
+            return Ok(None);
+        }
+        let Some((recording, _)) = self.recording.take() else { return Ok(None) };
+        self.slots.iter_mut().for_each(Slot::end_journal);
+        recording.finish(self.slots.iter().map(Slot::recorded_end).collect()).map(Some)
     }
 
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
@@ -498,6 +548,7 @@ impl VecEnv {
     /// All are told to end before any is waited for.
     fn end(&mut self) {
         if self.is_forked() {
+            std::mem::forget(self.recording.take());
             // The processes are the parent's, and the thread that would tell of their ends is not in this process.
             std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
             return;
@@ -505,6 +556,8 @@ impl VecEnv {
         self.slots.iter().for_each(Slot::kill);
         self.slots.iter_mut().for_each(Slot::close);
         self.keeper = None;
+        // Whoever wants to know how that went has asked before.
+        let _ = self.finish_recording();
     }
 
     // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
@@ -572,6 +625,11 @@ impl VecEnv {
     /// The same of the services that all envs share.
     pub fn run_services_log(&self) -> Option<String> {
         self.keeper.as_ref().map(Keeper::log)
+    }
+
+    /// The folder that is recorded into.
+    pub fn recording(&self) -> Option<&std::path::Path> {
+        self.recording.as_ref().map(|(recording, _)| recording.folder())
     }
 
     /// The grants in force, the same for every env: directories by the guest's names, then the rest. A directory's path
@@ -657,7 +715,14 @@ impl VecEnv {
         Ok(())
     }
 
-    fn check_started(&self) -> Result<(), UsageError> {
+    fn check_started(&self) -> Result<(), Error> {
+        if let Some(error) = self.recording.as_ref().and_then(|(recording, _)| recording.failure()) {
+            return Err(error);
+        }
+        Ok(self.check_usable()?)
+    }
+
+    fn check_usable(&self) -> Result<(), UsageError> {
         if self.is_forked() {
             return Err(UsageError::new("these envs belong to the process that this one was forked from")
                 .hint("make envs of its own in the forked process; those of its parent go on there"));

@@ -224,6 +224,8 @@ def native(
     require_sandbox: bool,
     debug: bool,
     recycle_after: int | None,
+    record: str | os.PathLike[str] | None,
+    embed_plugin: bool,
 ) -> dict[str, Any]:
     """What the extension makes envs of."""
     if callable(plugin):
@@ -253,4 +255,6 @@ def native(
         "require_sandbox": bool(require_sandbox),
         "debug": bool(debug),
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
+        "record": None if record is None else os.fspath(record),
+        "embed_plugin": bool(embed_plugin),
     }

@@ -77,6 +77,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Whether guest code is compiled or interpreted.
     recycle_after : int, optional
         Start an env anew, with its services, after so many episodes.
+    record : path, optional
+        A folder, empty or not there yet, into which everything that happens is recorded: `rollcage replay` runs it again and
+        compares it (`docs/rollout.md`). `finish_recording` and `close` close it.
+    embed_plugin : bool
+        Put the plugin into the recording, so that the folder is all that another person needs.
     debug : bool
         What envs print goes to stderr at once.
 
@@ -116,6 +121,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         require_sandbox: bool = False,
         backend: str = "native",
         recycle_after: int | None = None,
+        record: str | os.PathLike[str] | None = None,
+        embed_plugin: bool = False,
         debug: bool = False,
     ) -> None:
         self.closed = True  # until it is made: `close` may be called on what never was
@@ -136,6 +143,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             require_sandbox=require_sandbox,
             debug=debug,
             recycle_after=recycle_after,
+            record=record,
+            embed_plugin=embed_plugin,
         )
         self._native = native.Envs(given, copy)
         self.closed = False
@@ -519,6 +528,13 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     # ── The end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def finish_recording(self) -> str | None:
+        """Closes the recording, if there is one, and gives its receipt (`docs/receipts.md`), 64 hex digits.
+
+        What is done afterwards is not in it. `close` does the same, and tells nobody where it fails.
+        """
+        return self._native.finish_recording()
+
     def close(self, **kwargs: Any) -> None:
         """Ends every env and its worker. May be called again; from another thread it ends the call that is under way."""
         if not self.closed:
@@ -560,6 +576,8 @@ def make_vec(
     require_sandbox: bool = False,
     backend: str = "native",
     recycle_after: int | None = None,
+    record: str | os.PathLike[str] | None = None,
+    embed_plugin: bool = False,
     debug: bool = False,
 ) -> VectorEnv:
     """Makes envs of a plugin: Gymnasium's `VectorEnv`. The arguments are those of `VectorEnv`.
@@ -593,5 +611,7 @@ def make_vec(
         require_sandbox=require_sandbox,
         backend=backend,
         recycle_after=recycle_after,
+        record=record,
+        embed_plugin=embed_plugin,
         debug=debug,
     )

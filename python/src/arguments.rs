@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use rollcage::grant::Protected;
+use rollcage::rollout::record::Record;
 use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, UsageError, VecEnv, Walls};
 use serde_json::Value;
 
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     require_sandbox: bool,
     debug: bool,
     recycle_after: Option<u64>,
+    /// A folder to record into.
+    record: Option<PathBuf>,
+    embed_plugin: bool,
 }
 
 /// `rollcage.Limits`: what is not said is the host's own.
@@ -92,6 +96,9 @@ impl Arguments {
         }
         if let Some(episodes) = self.recycle_after {
             builder = builder.recycle_after(episodes);
+        }
+        if let Some(folder) = self.record {
+            builder = builder.record(Record { folder, embed_plugin: self.embed_plugin });
         }
         if self.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);

@@ -279,6 +279,11 @@ impl Envs {
         self.work(py, |state| state.envs.set_reset_options(env, options.as_ref()))
     }
 
+    /// Closes the recording, if there is one: its receipt.
+    fn finish_recording(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.work(py, |state| Ok(state.envs.finish_recording()?.map(|receipt| receipt.to_string())))
+    }
+
     /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way.
     fn close(&self, py: Python<'_>) {
         if self.closed.load(Acquire) || self.closing.swap(true, AcqRel) {

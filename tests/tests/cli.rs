@@ -479,7 +479,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 20] = [
+    const KEYS: [&str; 21] = [
         "plugin",
         "sha256",
         "envs",
@@ -499,6 +499,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "grants",
         "refused",
         "picture",
+        "recording",
         "incomplete",
     ];
     let trap = guest("trap");

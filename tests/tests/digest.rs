@@ -8,7 +8,7 @@ use rollcage_tests::{Rollcage, builder, fixture, fixture_path, root, shipped};
 
 const MODES: [Autoreset; 3] = [Autoreset::NextStep, Autoreset::SameStep, Autoreset::Disabled];
 /// What ships and needs nobody to talk to.
-const SHIPPED: [&str; 10] = [
+pub(crate) const SHIPPED: [&str; 11] = [
     "cartpole",
     "frozenlake",
     "blackjack",
@@ -16,6 +16,7 @@ const SHIPPED: [&str; 10] = [
     "cliffwalking",
     "mountaincar",
     "mountaincar-continuous",
+    "mirror",
     "pendulum",
     "pixels",
     "taxi",
@@ -416,7 +417,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 // ── However it is played ────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Steps of each env.
-const STEPS: usize = 400;
+const STEPS: usize = 1000;
 
 #[test]
 fn two_runs_have_one_digest() {
@@ -443,7 +444,7 @@ fn an_env_does_not_depend_on_how_many_there_are() {
 #[test]
 fn an_env_does_not_depend_on_mode_or_engine() {
     for plugin in SHIPPED {
-        let expected = run(plugin, 3, &[]);
+        let expected = run(plugin, 5, &[]);
         for further in [
             &["--autoreset", "next-step"][..],
             &["--autoreset", "same-step"],
@@ -452,10 +453,10 @@ fn an_env_does_not_depend_on_mode_or_engine() {
             &["--fuel", "100000000"],
             &["--backend", "pulley", "--fuel", "100000000", "--autoreset", "same-step"],
         ] {
-            assert_eq!(run(plugin, 3, further), expected, "{plugin} {further:?}");
+            assert_eq!(run(plugin, 5, further), expected, "{plugin} {further:?}");
         }
         // What does change an env's life shows.
-        assert_ne!(run(plugin, 3, &["--max-episode-steps", "3"]), expected, "{plugin}");
+        assert_ne!(run(plugin, 5, &["--max-episode-steps", "3"]), expected, "{plugin}");
     }
 }
 
@@ -496,7 +497,7 @@ fn a_fault_is_in_its_envs_digest_alone() {
 fn digests_are_those_of_before() {
     let file = root().join("tests/dynamics/digests.json");
     let now: serde_json::Map<String, Value> =
-        SHIPPED.map(|plugin| (plugin.to_owned(), json!(run(plugin, 2, &[])))).into_iter().collect();
+        SHIPPED.map(|plugin| (plugin.to_owned(), json!(run(plugin, 5, &[])))).into_iter().collect();
     if std::env::var_os("ROLLCAGE_UPDATE").is_some() {
         std::fs::write(&file, serde_json::to_string_pretty(&now).unwrap() + "\n").unwrap();
     }

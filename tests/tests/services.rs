@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Whether GNU Go is here; loudly, if it is not.
-fn gnugo() -> bool {
+pub(crate) fn gnugo() -> bool {
     let there = Path::new("/usr/games/gnugo").exists();
     if !there {
         eprintln!("SKIPPED: /usr/games/gnugo is not installed (apt-get install gnugo): no game was played");

@@ -137,6 +137,8 @@ fn calls_in_markdown() -> String {
             Of::Sleeper => "env with `clock=real`",
             Of::Talker => "env with a socket",
             Of::Listener => "env with a socket that listens",
+            Of::Recorder => "env whose recording captures",
+            Of::Replayer => "env that is served a capture",
         };
         let denied = if row.answer == Answer::Denied { " (answered `EPERM`)" } else { "" };
         writeln!(text, "| {who} | `{}`{denied} | {} |", row.call, row.why).unwrap();
@@ -167,12 +169,14 @@ fn security_md_has_the_tables() {
 
 /// Where a row holds: how far the intruder enters to meet it.
 fn entry(of: Of) -> (&'static str, Purpose, bool) {
-    let granted = Purpose::Env { reads: true, writes: true, sleeps: true, talks: true, listens: true };
+    let granted = Purpose::GRANTED;
     match of {
         Of::Loading => ("loading", Purpose::PURE, true),
         Of::Compiler => ("compile", Purpose::Compile, true),
         Of::Every | Of::Env => ("pure", Purpose::PURE, false),
-        Of::Reader | Of::Writer | Of::Sleeper | Of::Talker | Of::Listener => ("granted", granted, false),
+        Of::Reader | Of::Writer | Of::Sleeper | Of::Talker | Of::Listener | Of::Recorder | Of::Replayer => {
+            ("granted", granted, false)
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: rollcage beside `SubprocVecEnv`, interleaved in one run, so that ratios mean something on a noisy
-//! machine; and `bench walls`: rollcage behind its walls beside itself without. Prints tables in Markdown; asserts nothing.
+//! machine; `bench walls`: rollcage behind its walls beside itself without; and `bench record`: recorded beside not. Prints tables in Markdown; asserts nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,14 +22,20 @@ const WALL_ROUNDS: usize = 10;
 
 const WALL_ENVS: [usize; 4] = [1, 8, 32, 128];
 
+const RECORD_ENVS: [usize; 3] = [1, 8, 32];
+
+/// Steps of a run of which half are recorded: some parts are closed on the way.
+const RECORD_STEPS: usize = 500_000;
+
 /// Measures and prints.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let peers = match arguments {
         [] => true,
         [flag] if flag == "--no-peers" => false,
         [what] if what == "walls" => return walls(),
+        [what] if what == "record" => return recording(),
         [what] if what == "peers" => return peers_in_python(),
-        _ => bail!("usage: cargo xtask bench [--no-peers | walls | peers]"),
+        _ => bail!("usage: cargo xtask bench [--no-peers | walls | record | peers]"),
     };
     let program = ready()?;
     let python = if peers { Some(python::venv()?.join("bin/python")) } else { None };
@@ -100,6 +106,36 @@ fn walls() -> Result<()> {
             "| {envs} | {with:.0} | {without:.0} | {:.1} % | {start_with:.1} / {start_without:.1} | {each:.2} |",
             (1.0 - with / without) * 100.0
         );
+    }
+    Ok(())
+}
+
+/// What recording costs: steps a second, beside a run that is not recorded.
+fn recording() -> Result<()> {
+    let program = ready()?;
+    let folder = target()?.join("tmp/bench-recording");
+    let folder_text = folder.display().to_string();
+    println!("| envs | recorded, steps/s | not, steps/s | steps/s lost | bytes a step |");
+    println!("|--:|--:|--:|--:|--:|");
+    for envs in RECORD_ENVS {
+        let mut speeds = [Vec::new(), Vec::new()];
+        let mut bytes = 0;
+        for round in 0..ROUNDS {
+            for which in [round % 2, 1 - round % 2] {
+                let record: &[&str] = if which == 0 { &["--record", &folder_text] } else { &[] };
+                let result = rollcage(&program, envs, RECORD_STEPS, record)?;
+                speeds[which].push(number(&result, "steps_per_second")?);
+                if which == 0 {
+                    let files = std::fs::read_dir(&folder)?.flatten();
+                    bytes = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+                    std::fs::remove_dir_all(&folder)?;
+                }
+            }
+            eprintln!("bench: {envs} envs, round {} of {ROUNDS}", round + 1);
+        }
+        let [Some(with), Some(without)] = speeds.map(median) else { bail!("no figures") };
+        let lost = (1.0 - with / without) * 100.0;
+        println!("| {envs} | {with:.0} | {without:.0} | {lost:.1} % | {} |", bytes / RECORD_STEPS as u64);
     }
     Ok(())
 }

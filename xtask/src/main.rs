@@ -21,6 +21,7 @@ cargo xtask VERB
   environments     measures what ships, and writes docs/environments.md
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
   bench walls      what the walls cost, beside `--walls none`
+  bench record     what recording costs
   bench peers      the Python package beside its peers, into the chart of the README
 ";
 
@@ -84,6 +85,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 fn test(filter: &[String]) -> Result<()> {
     install_gnugo();
+    install_jco();
     build_guests()?;
     if filter.is_empty() {
         let guests = target()?.join("guests-native");
@@ -109,17 +111,49 @@ fn install_gnugo() {
     if Path::new("/usr/games/gnugo").exists() {
         return;
     }
+    if !apt_install(&["gnugo"]) {
+        eprintln!(
+            "xtask: GNU Go is not installed and could not be (apt-get install gnugo): the games of Go ARE SKIPPED"
+        );
+    }
+}
+
+/// `jco`, which turns components into what node's V8 runs: from npm, in the versions of the lock file. Without it the
+/// comparison is skipped.
+fn install_jco() {
+    let installed = || -> Result<bool> {
+        let (from, to) = (root().join("tests/v8"), target()?.join("v8"));
+        let wanted = std::fs::read(from.join("package-lock.json"))?;
+        let made = to.join("made");
+        if std::fs::read(&made).is_ok_and(|made| made == wanted) {
+            return Ok(true);
+        }
+        let npm = || Command::new("npm").arg("--version").output().is_ok_and(|output| output.status.success());
+        if !(npm() || apt_install(&["nodejs", "npm"]) && npm()) {
+            return Ok(false);
+        }
+        std::fs::create_dir_all(&to)?;
+        for name in ["package.json", "package-lock.json"] {
+            std::fs::copy(from.join(name), to.join(name))?;
+        }
+        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&to))?;
+        std::fs::write(made, wanted)?;
+        Ok(true)
+    };
+    if !installed().unwrap_or(false) {
+        eprintln!("xtask: jco is not installed and could not be (npm): the comparison with V8 IS SKIPPED");
+    }
+}
+
+/// Packages of the system's, where they can be had.
+fn apt_install(packages: &[&str]) -> bool {
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null());
         command.output().is_ok_and(|output| output.status.success())
     };
-    let install = ["install", "--yes", "--no-install-recommends", "gnugo"];
-    if !(apt(&install) || apt(&["update"]) && apt(&install)) {
-        eprintln!(
-            "xtask: GNU Go is not installed and could not be (apt-get install gnugo): the games of Go ARE SKIPPED"
-        );
-    }
+    let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
+    apt(&install) || apt(&["update"]) && apt(&install)
 }
 
 /// The slab's handshake under loom: a workspace of its own, because loom's dependencies would switch features on in the

@@ -70,6 +70,10 @@ pub enum Of {
     Talker,
     /// An env's worker that may be given one that listens.
     Listener,
+    /// An env's worker that writes down what comes in.
+    Recorder,
+    /// An env's worker that is served what was written down.
+    Replayer,
 }
 
 /// What a worker is for, as far as its filters are concerned.
@@ -89,12 +93,35 @@ pub enum Purpose {
         talks: bool,
         /// With one to come that listens.
         listens: bool,
+        /// With a file for what comes in.
+        records: bool,
+        /// With a file of what came in.
+        replays: bool,
     },
 }
 
 impl Purpose {
     /// An env that was granted nothing.
-    pub const PURE: Purpose = Purpose::Env { reads: false, writes: false, sleeps: false, talks: false, listens: false };
+    pub const PURE: Purpose = Purpose::Env {
+        reads: false,
+        writes: false,
+        sleeps: false,
+        talks: false,
+        listens: false,
+        records: false,
+        replays: false,
+    };
+
+    /// An env that has a row of every kind: for tests.
+    pub const GRANTED: Purpose = Purpose::Env {
+        reads: true,
+        writes: true,
+        sleeps: true,
+        talks: true,
+        listens: true,
+        records: true,
+        replays: true,
+    };
 
     /// Whether a worker has a row, before its code is loaded (filter one) or after (filter two).
     pub fn has(self, of: Of, loading: bool) -> bool {
@@ -106,6 +133,8 @@ impl Purpose {
             (Purpose::Env { sleeps, .. }, Of::Sleeper) => sleeps,
             (Purpose::Env { talks, .. }, Of::Talker) => talks,
             (Purpose::Env { listens, .. }, Of::Listener) => listens,
+            (Purpose::Env { records, .. }, Of::Recorder) => records,
+            (Purpose::Env { replays, .. }, Of::Replayer) => replays,
             _ => false,
         }
     }
@@ -122,6 +151,9 @@ pub const OUTPUT: u64 = 5;
 
 /// The descriptor of the broker's socket in an env's worker: the third that comes over the control socket.
 pub const BROKER: u64 = 6;
+
+/// The descriptor of what came in from outside, in an env's worker: the fourth.
+pub const CAPTURE: u64 = 7;
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const CODE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
@@ -230,6 +262,9 @@ pub const TABLE: &[Allow] = allow! {
     Talker   ppoll,           SYS_ppoll,           [Is(3, 0)],                               Done,   "waiting for a socket";
     Talker   shutdown,        SYS_shutdown,        [],                                       Done,   "ending one direction";
     Listener accept4,         SYS_accept4,         [],                                       Done,   "accepting";
+    // What came in from outside, where a run is recorded, and where it is run again.
+    Recorder write,           SYS_write,           [Is(0, CAPTURE)],                         Done,   "writing down what came in";
+    Replayer read,            SYS_read,            [Is(0, CAPTURE)],                         Done,   "being served what came in";
 };
 
 /// The filter that stands while code is loaded.
@@ -309,7 +344,7 @@ fn arch() -> Result<TargetArch, seccompiler::BackendError> {
 mod tests {
     use super::*;
 
-    const ALL: Purpose = Purpose::Env { reads: true, writes: true, sleeps: true, talks: true, listens: true };
+    const ALL: Purpose = Purpose::GRANTED;
 
     #[test]
     fn a_call_is_denied_at_most_where_nothing_allows_it() {

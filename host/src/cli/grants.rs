@@ -31,6 +31,11 @@ pub(super) struct Granting {
 impl Granting {
     /// Adds the grants to a builder. What they lead to is looked at when it makes envs.
     pub(super) fn give(&self, builder: Builder) -> Result<Builder, UsageError> {
+        Ok(builder.grants(self.grants()?).protect(self.protected()))
+    }
+
+    /// What is granted.
+    pub(super) fn grants(&self) -> Result<Grants, UsageError> {
         let mut grants = match &self.grants {
             Some(file) => Grants::from_file(file)?,
             None => Grants::new(),
@@ -39,10 +44,11 @@ impl Granting {
             grants.add(text.parse()?);
         }
         grants.check()?;
-        Ok(builder.grants(grants).protect(self.protected()))
+        Ok(grants)
     }
 
-    fn protected(&self) -> Vec<Protected> {
+    /// What no grant may reach.
+    pub(super) fn protected(&self) -> Vec<Protected> {
         let mut all = etcetera::home_dir().map(|home| Protected::of_home(&home)).unwrap_or_default();
         let mut protect = |path: PathBuf, what: &str, extent, from| {
             all.push(Protected { path, what: what.to_owned(), extent, from });

@@ -2,6 +2,7 @@
 //! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`, `lease`).
 
 mod doctor;
+mod export;
 mod grants;
 mod inspect;
 mod lease;
@@ -9,9 +10,11 @@ mod list;
 mod picture;
 mod play;
 mod progress;
+mod replay;
 mod report;
 mod run;
 mod source;
+mod verify;
 
 use std::io::{self, Write};
 use std::panic;
@@ -20,6 +23,7 @@ use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use rollcage::rollout::folder::Damage;
 use rollcage::text::escape_line;
 use rollcage::{Error, UsageError};
 
@@ -39,11 +43,16 @@ Examples:
   rollcage list                                   what ships with rollcage
   rollcage inspect cartpole                       its spaces, and every key of its config
   rollcage run cartpole --envs 8 --episodes 200   200 episodes by a random policy, in 8 processes
-  rollcage run ./my_env.wasm --config size=8      a plugin of your own";
+  rollcage run ./my_env.wasm --config size=8      a plugin of your own
+  rollcage run cartpole --record first            every step of it, in a folder
+  rollcage replay first                           the same again, compared to the bit";
 
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Replay(replay::Replay),
+    Verify(verify::Verify),
+    Export(export::Export),
     Inspect(inspect::Inspect),
     List(list::List),
     Doctor(doctor::Doctor),
@@ -96,6 +105,9 @@ pub(crate) fn main(started: Instant) -> ExitCode {
 fn obey(command: Command, started: Instant) -> Status {
     let done = match command {
         Command::Run(run) => run.run(started),
+        Command::Replay(replay) => replay.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Export(export) => export.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::List(list) => list.run(),
         Command::Doctor(doctor) => doctor.run(),
@@ -110,6 +122,9 @@ fn obey(command: Command, started: Instant) -> Status {
 
 /// Kinds of errors → exit codes.
 fn status_of(error: &anyhow::Error) -> Status {
+    if let Some(Damage::Unusable(_)) = error.downcast_ref::<Damage>() {
+        return Status::Usage;
+    }
     if error.downcast_ref::<UsageError>().is_some() {
         return Status::Usage;
     }
@@ -121,6 +136,9 @@ fn status_of(error: &anyhow::Error) -> Status {
 }
 
 fn hints_of(error: &anyhow::Error) -> &[String] {
+    if let Some(Damage::Unusable(usage)) = error.downcast_ref::<Damage>() {
+        return &usage.hints;
+    }
     match (error.downcast_ref::<UsageError>(), error.downcast_ref::<Error>()) {
         (Some(usage), _) | (_, Some(Error::Usage(usage))) => &usage.hints,
         _ => &[],

@@ -57,6 +57,11 @@ impl Picture<'_> {
         Ok(Picture { path, kind })
     }
 
+    /// Whether it is an episode and not a state.
+    pub(super) fn is_gif(&self) -> bool {
+        self.kind == Kind::Gif
+    }
+
     fn mode(&self) -> RenderMode {
         match self.kind {
             Kind::Gif | Kind::Png => RenderMode::RgbArray,

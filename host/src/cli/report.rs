@@ -1,6 +1,7 @@
 //! What a run leaves: one JSON object, or a summary for people.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::HumanCount;
@@ -48,6 +49,7 @@ pub(super) struct Report {
     grants: Grants,
     refused: Vec<RefusedLine>,
     picture: Option<Drawn>,
+    recording: Option<String>,
     pub(super) incomplete: Option<String>,
 }
 
@@ -98,6 +100,7 @@ impl Report {
         tally: &Tally,
         times: Times,
         picture: Option<Drawn>,
+        recorded: Option<PathBuf>,
         incomplete: Option<String>,
     ) -> Report {
         let plugin = envs.prepared().plugin();
@@ -127,6 +130,7 @@ impl Report {
                 })
                 .collect(),
             picture,
+            recording: recorded.map(|folder| folder.display().to_string()),
             incomplete,
         }
     }
@@ -156,6 +160,9 @@ impl Report {
         if let Some(picture) = &self.picture {
             rows.push(("picture", escape_line(&picture.line()).to_string()));
         }
+        if let Some(folder) = &self.recording {
+            rows.push(("recording", escape_line(folder)));
+        }
         rows.push(("digest", self.digest.clone()));
         if let Some(why) = &self.incomplete {
             rows.push(("incomplete", one_line(why)));
@@ -174,6 +181,8 @@ impl Report {
             let remark = match grant {
                 Grant::Dir { .. } => "what is in it is an input too",
                 Grant::Lease { .. } => "the config has the port",
+                Grant::Service(_) if self.recording.is_some() => "not in the recording",
+                _ if self.recording.is_some() => "captured in the recording",
                 _ => "not reproducible",
             };
             format!("{} ({remark})", escape_line(&grant.to_string()))
@@ -284,6 +293,7 @@ mod tests {
             grants: Grants::new(),
             refused: Vec::new(),
             picture: None,
+            recording: None,
             incomplete: None,
         }
     }
@@ -312,6 +322,7 @@ mod tests {
             "grants",
             "refused",
             "picture",
+            "recording",
             "incomplete",
         ];
         assert_eq!(keys, expected);

@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +14,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use indicatif::HumanCount;
 use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
+use rollcage::rollout::record::Record;
 use rollcage::text::escape;
 use rollcage::{Autoreset, Backend, Builder, Error, Limits, OnFault, UsageError, VecEnv, Wall, Walls};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -111,6 +112,14 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE.gif|.png|.txt")]
     render: Option<PathBuf>,
 
+    /// Record every reset, step and fault into this folder, which must be empty; `rollcage replay` runs it again
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+
+    /// Put the plugin into the recording, so that it is all that another person needs
+    #[arg(long, requires = "record")]
+    embed_plugin: bool,
+
     /// Compile to the machine's code, or interpret: slower, the same answers
     #[arg(long, value_name = "BACKEND", default_value = "native",
         value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
@@ -149,6 +158,7 @@ Examples:
   rollcage run cartpole --steps 1000 --seed 7 --render last.png --json
   rollcage run blackjack --policy actions.jsonl --autoreset same-step
   rollcage run ./maze.wasm --grant dir=./levels:/levels
+  rollcage run cartpole --episodes 100 --record first
 
 Exit status:
   0    every env played its share, whatever faults were met on the way
@@ -218,10 +228,15 @@ impl Run {
                 incomplete.get_or_insert(format!("{error:#}"));
             }
         }
+        let recorded = envs.recording().map(Path::to_owned);
+        if let Err(error) = envs.finish_recording() {
+            status = if stands { Status::Incomplete } else { status };
+            incomplete.get_or_insert(error.to_string());
+        }
         if stands {
             envs.say_goodbye();
         }
-        let report = Report::new(&envs, &tally, times, drawn, incomplete);
+        let report = Report::new(&envs, &tally, times, drawn, recorded, incomplete);
         if self.logs {
             print_logs(&envs);
         }
@@ -262,6 +277,9 @@ impl Run {
         }
         if let Some(episodes) = self.recycle_after {
             builder = builder.recycle_after(episodes);
+        }
+        if let Some(folder) = &self.record {
+            builder = builder.record(Record { folder: folder.clone(), embed_plugin: self.embed_plugin });
         }
         let builder = self.granting.give(builder)?.temporary(std::env::temp_dir());
         Ok(if self.no_cache { builder } else { with_cache(builder) })
@@ -449,7 +467,7 @@ fn on_fault(name: &str) -> OnFault {
     }
 }
 
-fn backend(name: &str) -> Backend {
+pub(super) fn backend(name: &str) -> Backend {
     if name == "pulley" { Backend::Pulley } else { Backend::Native }
 }
 

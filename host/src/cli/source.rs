@@ -72,8 +72,16 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     }
 }
 
-/// Adds the cache. One that cannot be used costs a compile each time, and nothing else: that is said, and no error.
+/// Adds the cache, if there is one.
 pub(super) fn with_cache(builder: Builder) -> Builder {
+    match cache() {
+        Some(cache) => builder.cache(cache),
+        None => builder,
+    }
+}
+
+/// The cache. One that cannot be used costs a compile each time, and nothing else: that is said, and no error.
+pub(super) fn cache() -> Option<Cache> {
     let cache = match cache_folder() {
         Some(folder) => Cache::open(&folder),
         None => {
@@ -81,11 +89,11 @@ pub(super) fn with_cache(builder: Builder) -> Builder {
         }
     };
     match cache {
-        Ok(cache) => builder.cache(cache),
+        Ok(cache) => Some(cache),
         Err(error) => {
             complain("warning", &format!("{}; plugins are compiled each time", error.message));
             error.hints.iter().for_each(|hint| complain("hint", hint));
-            builder
+            None
         }
     }
 }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use crate::batch::Batch;
 use crate::control::{EnvError, FromWorker, Reply, ToWorker};
-use crate::digest::CallKind;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
@@ -70,7 +69,9 @@ impl Slot {
                 }
             },
         };
+        self.op = Some(Op::Converse(message.clone()));
         let fault = self.make_fault(fault.0, fault.1, fault.2, faults);
+        self.op = None;
         self.pending = Some(fault.clone());
         Err(fault.into())
     }
@@ -114,7 +115,7 @@ impl Slot {
                     Reply::Text => std::str::from_utf8(&bytes).is_ok(),
                 };
                 if fits {
-                    self.digest_said(message, &bytes);
+                    self.enter_said(message, &bytes);
                     Ok(Ok((reply, bytes)))
                 } else {
                     Err(lied(Lie(format!("{} bytes that are no {reply:?}", bytes.len()))))
@@ -124,22 +125,6 @@ impl Slot {
             (Status::Fault, FromWorker::Fault(fault)) => Err(guest_fault(fault)),
             (status, _) => Err(lied(Lie(format!("status {status:?} with another explanation")))),
         }
-    }
-
-    /// Enters what was answered into the digest, if it can have changed the env.
-    fn digest_said(&mut self, message: &ToWorker, result: &[u8]) {
-        let seed_bytes;
-        let (kind, name, arguments, result): (_, _, &[u8], &[u8]) = match message {
-            ToWorker::Call { method, arguments } => (CallKind::Call, method.as_str(), arguments.as_bytes(), result),
-            ToWorker::SetAttribute { name, value } => (CallKind::SetAttribute, name.as_str(), value.as_bytes(), b""),
-            ToWorker::Reseed(seed) => {
-                seed_bytes = seed.to_le_bytes();
-                (CallKind::Reseed, "", &seed_bytes, b"")
-            }
-            ToWorker::Render(_) | ToWorker::GetAttribute(_) | ToWorker::ResetOptions(_) | ToWorker::Close => return,
-        };
-        self.before_added_reset = None;
-        self.digest.call(kind, name, arguments, result);
     }
 
     /// Asks an idle worker to say goodbye, without waiting. Whether there is somebody to wait for.

@@ -61,7 +61,7 @@ impl Slot {
     /// Before a fault in a reset that same-step autoreset added to a step.
     pub(super) fn keep_digest_of_added_reset(&mut self, batch: &Batch) {
         if batch.has_final[self.row()] && self.before_added_reset.is_none() {
-            self.before_added_reset = Some(self.digest());
+            self.before_added_reset = Some(self.instances());
         }
     }
 
@@ -137,7 +137,7 @@ impl Slot {
             fault.log = log.text();
             fault.log_dropped_bytes = log.dropped();
         }
-        self.digest.fault(kind);
+        self.enter_fault(kind, &fault.message, fault.step);
         self.stop();
         if !self.ended {
             self.end_episode();

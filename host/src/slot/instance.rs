@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use crate::batch::{Batch, Strides, View};
 use crate::cage::broker::{self, Rights};
 use crate::child::{Exit, Heard};
-use crate::control::{EnvJob, FromWorker, Job};
+use crate::control::{CaptureMode, EnvJob, FromWorker, Job};
 use crate::digest::InstanceDigest;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
+use crate::rollout::capture;
 use crate::slab::{HostSlab, Lie};
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::start::{self, Introduction};
@@ -26,7 +27,7 @@ impl Slot {
         self.fresh = true;
         self.ended = true;
         self.played = 0;
-        self.digest = InstanceDigest::new();
+        self.events.digest = InstanceDigest::new();
         if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms) }
     }
 
@@ -45,9 +46,9 @@ impl Slot {
             granted: terms.granted.clone(),
         });
         let mut descriptors = vec![slab_fd.as_fd(), terms.prepared.code.as_fd()];
-        let theirs = match terms.granted.sockets {
-            None => None,
-            Some(_) => {
+        let theirs = match terms.granted.talks() {
+            false => None,
+            true => {
                 let rights = Rights {
                     handed: self.handed.clone(),
                     names: terms.names.clone(),
@@ -61,6 +62,17 @@ impl Slot {
             }
         };
         descriptors.extend(theirs.as_ref().map(AsFd::as_fd));
+        let capture = match (terms.granted.capture, &self.capture) {
+            (Some(CaptureMode::Write), Some(path)) => Some(capture::begin_instance(path, self.instance)),
+            (Some(CaptureMode::Serve), Some(path)) => Some(capture::of_instance(path, self.instance)),
+            _ => None,
+        };
+        let capture = capture.transpose().map_err(Error::system("opening what came in from outside"))?;
+        if theirs.is_none() {
+            // In the broker's place, so that it has its own number.
+            descriptors.extend(capture.as_ref().map(AsFd::as_fd));
+        }
+        descriptors.extend(capture.as_ref().map(AsFd::as_fd));
         descriptors.extend(terms.directories.iter().map(AsFd::as_fd));
         let log = if terms.debug { Log::Through } else { Log::Kept };
         let title = format!("env {}", self.index);
@@ -197,7 +209,7 @@ impl Slot {
                     let message = format!("`create` returned another spec than before: {difference}");
                     return Started::fault(FaultKind::CreateFailed, &message);
                 }
-                self.view = View::sized(&shape.strides.view);
+                self.set_shape(&shape.strides);
             }
             None => self.first_spec = Some(spec),
         }
@@ -212,6 +224,7 @@ impl Slot {
     /// Makes room for views of this shape.
     pub(crate) fn set_shape(&mut self, strides: &Strides) {
         self.view = View::sized(&strides.view);
+        self.action_stride = strides.view.action;
     }
 
     /// Ends the worker for good, without a fault.
@@ -223,8 +236,8 @@ impl Slot {
         }
         self.seat = None;
         if self.started {
-            self.finished.push((self.instance, self.digest.digest()));
-            self.digest = InstanceDigest::new();
+            self.finished.push((self.instance, self.events.digest.digest()));
+            self.events.digest = InstanceDigest::new();
         }
         self.phase = Phase::Down;
     }

@@ -129,7 +129,7 @@ impl Slot {
         if !(due && self.ended && matches!(self.phase, Phase::Idle)) {
             return;
         }
-        self.digest.recycled();
+        self.enter_recycled();
         let deadline = Instant::now() + terms.limits.close_timeout;
         if self.begin_close(deadline) {
             self.wait_closed(deadline);

@@ -5,6 +5,7 @@
 //! envs in turn. Faults are found and made in `ill`, and nowhere else.
 
 mod converse;
+mod enter;
 mod ill;
 mod instance;
 mod kept;
@@ -12,6 +13,7 @@ mod turn;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -23,7 +25,7 @@ use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
 use crate::config::CompleteConfig;
 use crate::control::{Cage, Granted, ToWorker};
-use crate::digest::{self, Digest, InstanceDigest};
+use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
 use crate::grant::Beside;
@@ -37,6 +39,7 @@ use crate::spec::Spec;
 use crate::start::Introduction;
 use crate::wait::{self, Spin};
 
+use enter::Events;
 use instance::Started;
 pub(crate) use kept::keep_the_run;
 use turn::Look;
@@ -166,6 +169,8 @@ pub(crate) struct Slot {
     seat: Option<broker::Seat>,
     refusals: broker::Refusals,
     handed: broker::Handed,
+    /// The file of what comes in from outside, if that is captured.
+    capture: Option<PathBuf>,
     /// Which walls stand around its worker; of the one that ran last, if none runs.
     standing: Option<Standing>,
     /// The number of the instance that runs, or ran last.
@@ -186,11 +191,13 @@ pub(crate) struct Slot {
     masked: bool,
     error: Option<Error>,
     restarts: Restarts,
-    digest: InstanceDigest,
+    events: Events,
+    /// Bytes of one action.
+    action_stride: usize,
     finished: Vec<(u32, Digest)>,
-    /// The env's digest before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
+    /// The instances' digests before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
     /// enters with what follows it, since no other mode has it after a run's last step.
-    before_added_reset: Option<Digest>,
+    before_added_reset: Option<Vec<(u32, Digest)>>,
     log: LogTail,
     view: View,
     steps: Steps,
@@ -219,6 +226,7 @@ impl Slot {
             seat: None,
             refusals: broker::Refusals::default(),
             handed: broker::Handed::default(),
+            capture: None,
             standing: None,
             instance: 0,
             started: false,
@@ -234,7 +242,8 @@ impl Slot {
             masked: false,
             error: None,
             restarts: Restarts::default(),
-            digest: InstanceDigest::new(),
+            events: Events::new(),
+            action_stride: 0,
             finished: Vec::new(),
             before_added_reset: None,
             log: LogTail::default(),
@@ -491,12 +500,7 @@ impl Slot {
 
     /// The digest of what happened so far.
     pub(crate) fn digest(&self) -> Digest {
-        if let Some(before) = self.before_added_reset {
-            return before;
-        }
-        let running = !matches!(self.phase, Phase::Down);
-        let running = running.then(|| (self.instance, self.digest.digest()));
-        digest::env_digest(self.finished.iter().copied().chain(running))
+        digest::env_digest(self.instances().into_iter())
     }
 
     /// What the guest printed, over all instances; the newest of it.

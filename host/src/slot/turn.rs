@@ -213,7 +213,7 @@ impl Slot {
         self.episode_return += answer.reward;
         let Answer { terminated, truncated, reward, .. } = *answer;
         let flags = StepFlags { terminated, truncated, time_limit: busy.limit_flag };
-        self.digest.step(&self.action, reward, flags, parts(&self.view));
+        self.enter_own_step(reward, flags);
         batch.set_view(row, &self.view);
         batch.rewards[row] = reward;
         batch.terminated[row] = terminated;
@@ -235,7 +235,7 @@ impl Slot {
         {
             // The worker was not asked to reset: the next instance is, within the same call.
             batch.keep_final(row);
-            self.before_added_reset = Some(self.digest());
+            self.before_added_reset = Some(self.instances());
             self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
             self.recycled = true;
             self.recycle_if_due(terms);
@@ -260,7 +260,7 @@ impl Slot {
             // Only now: had the env refused, its episode would go on.
             self.end_episode();
         }
-        self.digest.reset(busy.seed, busy.options.as_deref().unwrap_or(""), parts(&self.view));
+        self.enter_reset(busy.seed, busy.options.as_deref());
         batch.set_view(row, &self.view);
         // In same-step mode the row is the step's.
         batch.was_reset[row] = !batch.has_final[row];
@@ -302,14 +302,13 @@ impl Slot {
                 truncated: last && answer.truncated,
                 time_limit: last && busy.limit_flag && taken == count as usize,
             };
-            let action = &self.action[index * layout.action..][..layout.action];
             let view = ViewParts {
                 observation: &columns.observations[index * layout.observation..][..layout.observation],
                 mask: &columns.masks[index * layout.mask..][..layout.mask],
                 info: &columns.infos[index * layout.info..][..layout.info],
                 extra: extra.as_bytes(),
             };
-            self.digest.step(action, columns.rewards[index], flags, view);
+            self.enter_step(index, layout.action, columns.rewards[index], flags, view);
             self.episode_return += columns.rewards[index];
         }
         self.step += answer.taken;
@@ -475,10 +474,6 @@ fn check_extra(bytes: Vec<u8>) -> Result<String, Ill> {
         return Err(lied(Lie("an info-extra that is no JSON object".to_owned())));
     }
     Ok(text)
-}
-
-fn parts(view: &View) -> ViewParts<'_> {
-    ViewParts { observation: &view.observation, mask: &view.mask, info: &view.info, extra: view.extra.as_bytes() }
 }
 
 fn text_of(error: &EnvError) -> String {

@@ -19,6 +19,22 @@ pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 }
 
 impl Dtype {
+    /// Every dtype.
+    pub(super) const ALL: [Dtype; 12] = [
+        Dtype::Boolean,
+        Dtype::Int8,
+        Dtype::Int16,
+        Dtype::Int32,
+        Dtype::Int64,
+        Dtype::Uint8,
+        Dtype::Uint16,
+        Dtype::Uint32,
+        Dtype::Uint64,
+        Dtype::Float16,
+        Dtype::Float32,
+        Dtype::Float64,
+    ];
+
     /// Bytes of one element; also its alignment.
     pub fn size(self) -> usize {
         match self {
@@ -45,6 +61,11 @@ impl Dtype {
             Dtype::Float32 => "float32",
             Dtype::Float64 => "float64",
         }
+    }
+
+    /// The dtype of numpy's name.
+    pub(super) fn named(name: &str) -> Option<Dtype> {
+        Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
     /// Whether elements are floats, which can be infinite or NaN.
@@ -205,7 +226,7 @@ mod tests {
 
     #[test]
     fn limits_survive_writing_and_reading() {
-        for dtype in crate::space::examples::DTYPES {
+        for dtype in Dtype::ALL {
             let mut bytes = vec![0; 2 * dtype.size()];
             let (low, high) = dtype.limits();
             dtype.write(low, &mut bytes, 0);

@@ -432,14 +432,14 @@ fn all_zero(bytes: &[u8]) -> bool {
 pub struct InfoLayout {
     /// Bytes of one info, and from one to the next: a multiple of 8; 0 if there are no fields.
     pub stride: usize,
-    fields: Vec<Field>,
+    pub(super) fields: Vec<Field>,
     pub(super) layout: Layout,
 }
 
 #[derive(Clone, Debug)]
-struct Field {
-    name: String,
-    tree: Tree,
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) tree: Tree,
     leaves: Range<usize>,
 }
 

@@ -4,6 +4,7 @@
 //! [`Layout`] is computed once and does everything that is done with values: check, contain, sample, JSON.
 //! Knows the bytes of a value; knows nothing of slabs, workers or files.
 
+mod arrow;
 mod dtype;
 mod layout;
 mod sample;
@@ -14,6 +15,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::arrow::{SHAPE_KEY, item_field};
 use self::dtype::Number;
 pub use self::layout::{InfoLayout, Layout, Leaf, LeafKind};
 pub(crate) use self::text::escaped;
@@ -452,21 +454,6 @@ mod examples {
         Space::Dict(entries.iter().map(|(key, space)| ((*key).to_owned(), space.clone())).collect())
     }
 
-    pub(super) const DTYPES: [Dtype; 12] = [
-        Dtype::Boolean,
-        Dtype::Int8,
-        Dtype::Int16,
-        Dtype::Int32,
-        Dtype::Int64,
-        Dtype::Uint8,
-        Dtype::Uint16,
-        Dtype::Uint32,
-        Dtype::Uint64,
-        Dtype::Float16,
-        Dtype::Float32,
-        Dtype::Float64,
-    ];
-
     /// Gymnasium's CartPole: bounded and unbounded elements in one `Box`.
     pub(super) fn cartpole() -> Space {
         let bounds = [4.8, f32::INFINITY, 0.418_879_03, f32::INFINITY];
@@ -489,7 +476,7 @@ mod examples {
 
     pub(super) fn all() -> Vec<Space> {
         let mut spaces = vec![cartpole(), multi(), nested(), text(2, 9, None), text(0, 0, Some(""))];
-        spaces.extend(DTYPES.map(|dtype| {
+        spaces.extend(Dtype::ALL.map(|dtype| {
             let (low, high) = dtype.limits();
             number_box(dtype, &[3, 2], low, high)
         }));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::dtype::Number;
 use super::layout::count;
-use super::{Dtype, Space};
+use super::{Dtype, NODES_MAX, Node, Space};
 
 /// Elements of an array that are printed in full; longer ones are cut to their ends.
 const ELEMENTS_SHOWN: usize = 8;
@@ -250,6 +250,16 @@ impl Space {
         }
     }
 
+    /// The space that [`Space::to_description_json`] wrote. Anybody may have written it.
+    ///
+    /// # Errors
+    /// What is no space, and why.
+    pub fn from_description_json(json: &Value) -> Result<Space, String> {
+        let mut nodes = Vec::new();
+        describe_node(json, &mut nodes)?;
+        Space::from_nodes(&nodes).map_err(|error| error.to_string())
+    }
+
     /// The first node in which two spaces differ, as a fragment that fits after a colon:
     /// `` `goal`: Discrete(4) and Discrete(5) ``. None if they are equal.
     pub fn first_difference(&self, other: &Space) -> Option<String> {
@@ -305,6 +315,91 @@ impl Space {
             _ => "charset",
         };
         format!(", with a different `{field}`")
+    }
+}
+
+/// Appends the node that `json` describes, and those below it.
+fn describe_node(json: &Value, nodes: &mut Vec<Node>) -> Result<usize, String> {
+    if nodes.len() >= NODES_MAX {
+        return Err(format!("more than {NODES_MAX} nodes"));
+    }
+    let field = |name: &str| json.get(name).ok_or_else(|| format!("no `{name}`"));
+    fn read<T: serde::de::DeserializeOwned>(name: &str, json: &Value) -> Result<T, String> {
+        serde_json::from_value(json.clone()).map_err(|error| format!("`{name}`: {error}"))
+    }
+    let numbers = |name: &str| -> Result<Vec<Value>, String> {
+        let mut flat = Vec::new();
+        flatten(field(name)?, &mut flat);
+        Ok(flat)
+    };
+    let index = nodes.len();
+    let kind: String = read("type", field("type")?)?;
+    let node = match kind.as_str() {
+        "box" => {
+            let name: String = read("dtype", field("dtype")?)?;
+            let dtype = Dtype::named(&name).ok_or_else(|| format!("`dtype`: there is no `{name}`"))?;
+            let bounds = |name: &str| -> Result<Vec<u8>, String> {
+                let given = numbers(name)?;
+                let space = Space::Box {
+                    dtype,
+                    shape: vec![u32::try_from(given.len()).unwrap_or(u32::MAX)],
+                    low: Vec::new(),
+                    high: Vec::new(),
+                };
+                let layout = space.layout();
+                let mut bytes = vec![0; layout.stride];
+                layout.from_json(&Value::from(given), &mut bytes).map_err(|what| format!("`{name}`: {what}"))?;
+                bytes.truncate(layout.leaves[0].size);
+                Ok(bytes)
+            };
+            Node::Box { dtype, shape: read("shape", field("shape")?)?, low: bounds("low")?, high: bounds("high")? }
+        }
+        "discrete" => Node::Discrete { n: read("n", field("n")?)?, start: read("start", field("start")?)? },
+        "multi-discrete" => Node::MultiDiscrete {
+            shape: read("shape", field("shape")?)?,
+            nvec: read("nvec", &numbers("nvec")?.into())?,
+            start: read("start", &numbers("start")?.into())?,
+        },
+        "multi-binary" => Node::MultiBinary { shape: read("shape", field("shape")?)? },
+        "text" => Node::Text {
+            min_length: read("min_length", field("min_length")?)?,
+            max_length: read("max_length", field("max_length")?)?,
+            charset: read("charset", field("charset")?)?,
+        },
+        "dict" | "tuple" => {
+            // Children come after their parent, whose place is kept.
+            nodes.push(Node::Tuple { children: Vec::new() });
+            let mut children = Vec::new();
+            let mut keys = Vec::new();
+            match field("spaces")? {
+                Value::Object(spaces) if kind == "dict" => {
+                    for (key, space) in spaces {
+                        keys.push(key.clone());
+                        children.push(describe_node(space, nodes)?);
+                    }
+                }
+                Value::Array(spaces) if kind == "tuple" => {
+                    for space in spaces {
+                        children.push(describe_node(space, nodes)?);
+                    }
+                }
+                _ => return Err(format!("`spaces` does not fit a {kind}")),
+            }
+            let children = children.into_iter().map(|child| u32::try_from(child).unwrap_or(u32::MAX)).collect();
+            nodes[index] = if kind == "dict" { Node::Dict { keys, children } } else { Node::Tuple { children } };
+            return Ok(index);
+        }
+        other => return Err(format!("`type`: there is no `{}`", escaped(other))),
+    };
+    nodes.push(node);
+    Ok(index)
+}
+
+/// Arrays in arrays, as one list.
+fn flatten(json: &Value, into: &mut Vec<Value>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| flatten(item, into)),
+        item => into.push(item.clone()),
     }
 }
 
@@ -400,5 +495,24 @@ mod tests {
         assert_eq!(index_of(&[2, 3, 4], 0), "[0, 0, 0]");
         assert_eq!(index_of(&[2, 3, 4], 23), "[1, 2, 3]");
         assert_eq!(index_of(&[2, 3, 4], 5), "[0, 1, 1]");
+    }
+
+    #[test]
+    fn a_description_is_read_back() {
+        for space in super::super::examples::all() {
+            assert_eq!(Space::from_description_json(&space.to_description_json()), Ok(space));
+        }
+        for wrong in [
+            json!(null),
+            json!({ "type": "sphere" }),
+            json!({ "type": "discrete", "n": 0, "start": 0 }),
+            json!({ "type": "discrete", "n": -1, "start": 0 }),
+            json!({ "type": "box", "dtype": "float99", "shape": [], "low": 0, "high": 1 }),
+            json!({ "type": "box", "dtype": "uint8", "shape": [2], "low": 0, "high": [1, 2, 3] }),
+            json!({ "type": "dict", "spaces": [] }),
+            json!({ "type": "tuple", "spaces": [{ "type": "tuple", "spaces": [] }] }),
+        ] {
+            assert!(Space::from_description_json(&wrong).is_err(), "{wrong}");
+        }
     }
 }

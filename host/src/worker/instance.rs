@@ -190,6 +190,7 @@ impl Instance {
         self.store.data_mut().rekey(key_create(&self.settings.plugin_sha256, config));
         let answer =
             self.call_guest(FUEL_UNBOUNDED, |e, store| e.create(store, config)).map_err(CreateFailure::Fault)?;
+        self.store.data().end_call(true);
         let failed = |reason: String| CreateFailure::Fault(guest_fault(FaultKind::CreateFailed, reason));
         match answer {
             Ok(spec) => check_spec(&spec).map_err(failed).map(|()| spec),
@@ -250,7 +251,9 @@ impl Instance {
     /// The guest has no such mode, or a fault.
     pub(crate) fn render(&mut self, mode: RenderMode) -> Result<Frame, CallError> {
         let mark = self.store.data().mark();
+        self.store.data().set_aside(true);
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.render(store, mode))?;
+        self.store.data().set_aside(false);
         self.store.data_mut().rewind(&mark);
         let frame = check_frame(answer?)?;
         match (mode, &frame) {
@@ -296,7 +299,9 @@ impl Instance {
     /// The guest has no such attribute, or a fault.
     pub(crate) fn get_attribute(&mut self, name: &str) -> Result<String, CallError> {
         let mark = self.store.data().mark();
+        self.store.data().set_aside(true);
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.get_attribute(store, name))?;
+        self.store.data().set_aside(false);
         self.store.data_mut().rewind(&mark);
         let value = answer?;
         check_json("an attribute", &value)?;
@@ -332,14 +337,21 @@ impl Instance {
     ) -> Result<T, GuestFault> {
         let Instance { store, exports, fuel_counted, .. } = self;
         store.data_mut().limiter.begin_call();
-        refuel(store, *fuel_counted, fuel)
+        let answer = refuel(store, *fuel_counted, fuel)
             .and_then(|()| call(exports, store))
-            .map_err(|error| classify(&error, &store.data().limiter))
+            .map_err(|error| classify(&error, &store.data().limiter));
+        let answer = answer.inspect_err(|_| store.data().end_call(true))?;
+        // What it answered hangs on something that did not come in.
+        match store.data().capture_failure() {
+            None => Ok(answer),
+            Some(why) => Err(guest_fault(FaultKind::Trap, why)),
+        }
     }
 
     /// A call that the env refused has not happened: a rollout does not record it and a replay does not make it, so
     /// its readings and draws are taken back.
     fn settle<T>(&mut self, mark: Mark, answer: Result<T, CallError>) -> Result<T, CallError> {
+        self.store.data().end_call(!matches!(answer, Err(CallError::Env(_))));
         answer.map_err(|error| match error {
             CallError::Env(error) => {
                 self.store.data_mut().rewind(&mark);

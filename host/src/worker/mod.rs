@@ -1,6 +1,7 @@
 //! The hidden worker modes: a process of the `rollcage` program that the host started for one job.
 //! The steps stand in the order of `docs/worker.md`; each is a line here and a file elsewhere.
 
+mod capture;
 mod compile;
 mod directories;
 pub(crate) mod instance;
@@ -16,12 +17,14 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::cage::Standing;
 use crate::cage::process::{self, Allowance, Plan};
-use crate::cage::seccomp::{Allow, BROKER, OUTPUT, PLUGIN, Purpose};
+use crate::cage::seccomp::{Allow, BROKER, CAPTURE, OUTPUT, PLUGIN, Purpose};
 use crate::control::{
-    self, BUILD, Cage, CompileJob, EnvJob, FromWorker, Granted, GrantedDirectory, GuestFault, Job, Received,
+    self, BUILD, Cage, CaptureMode, CompileJob, EnvJob, FromWorker, Granted, GrantedDirectory, GuestFault, Job,
+    Received,
 };
 use crate::fault::FaultKind;
 use crate::slab::WorkerSlab;
+use capture::{CAPTURE_BYTES_MAX, Capture};
 use directories::Preopen;
 use instance::{CreateFailure, Instance, InstanceSettings};
 use wasi::{LogPipe, Outside};
@@ -197,15 +200,17 @@ fn load_code(
     let granted = &job.granted;
     let plan = Plan {
         walls: job.cage.walls,
-        allowance: sockets::allow(granted, directories::allow(granted, Allowance::of_env(job.memory_bytes))),
+        allowance: allowance_of(job),
         directories: directories.iter().map(|given| (given.directory.as_fd(), given.writable)).collect(),
         table,
         purpose: Purpose::Env {
             reads: granted.reads(),
             writes: granted.writes(),
-            sleeps: granted.real_clock,
-            talks: granted.sockets.is_some(),
-            listens: granted.sockets.is_some_and(|sockets| sockets.listens),
+            sleeps: granted.real_clock && granted.capture != Some(CaptureMode::Serve),
+            talks: granted.talks(),
+            listens: granted.talks() && granted.sockets.is_some_and(|sockets| sockets.listens),
+            records: granted.capture == Some(CaptureMode::Write),
+            replays: granted.capture == Some(CaptureMode::Serve),
         },
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
@@ -217,17 +222,48 @@ fn load_code(
     Ok(Some(loaded.map_err(|error| refused(FaultKind::CreateFailed, error.to_string()))))
 }
 
+/// What a job's worker may use of the machine.
+fn allowance_of(job: &EnvJob) -> Allowance {
+    let allowance = directories::allow(&job.granted, Allowance::of_env(job.memory_bytes));
+    let mut allowance = sockets::allow(&job.granted, allowance);
+    if job.granted.capture == Some(CaptureMode::Write) {
+        allowance.file_bytes = allowance.file_bytes.max(CAPTURE_BYTES_MAX);
+    }
+    allowance
+}
+
 /// What a job grants, with the descriptors that came for it.
 fn outside_of(granted: &Granted, descriptors: Vec<OwnedFd>) -> io::Result<Outside> {
     let mut descriptors = descriptors.into_iter();
-    let sockets = match granted.sockets {
-        None => None,
-        Some(sockets) => Some((descriptors.next().ok_or_else(|| io::Error::other("no broker came"))?, sockets)),
+    let broker = if granted.talks() {
+        Some(descriptors.next().ok_or_else(|| io::Error::other("no broker came"))?)
+    } else {
+        None
     };
-    // The filter knows it by its number.
-    if sockets.as_ref().is_some_and(|(broker, _)| broker.as_raw_fd() as u64 != BROKER) {
+    let capture = match granted.capture {
+        None => None,
+        Some(mode) => {
+            let mut file = descriptors.next();
+            if broker.is_none() {
+                // The first was there for the second one's number.
+                file = descriptors.next();
+            }
+            Some((mode, file.ok_or_else(|| io::Error::other("no file for what comes in came"))?))
+        }
+    };
+    // The filter knows both by their numbers.
+    let is = |descriptor: &OwnedFd, number: u64| descriptor.as_raw_fd() as u64 == number;
+    if broker.as_ref().is_some_and(|broker| !is(broker, BROKER))
+        || capture.as_ref().is_some_and(|(_, file)| !is(file, CAPTURE))
+    {
         return Err(io::Error::other("an env was started with descriptors open"));
     }
+    let capture = match capture {
+        None => Capture::default(),
+        Some((CaptureMode::Write, file)) => Capture::writing(file),
+        Some((CaptureMode::Serve, file)) => Capture::serving(file),
+    };
+    let sockets = granted.sockets.map(|sockets| (broker, sockets));
     let directories: Vec<OwnedFd> = descriptors.collect();
     if directories.len() != granted.directories.len() {
         return Err(io::Error::other("a granted directory did not come"));
@@ -242,6 +278,7 @@ fn outside_of(granted: &Granted, descriptors: Vec<OwnedFd>) -> io::Result<Outsid
         real_clock: granted.real_clock,
         real_random: granted.real_random,
         sockets,
+        capture,
     })
 }
 

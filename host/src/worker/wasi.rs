@@ -32,6 +32,7 @@ use wasmtime_wasi_io::bindings::wasi::io as asynchronous;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, OutputStream, StreamError, StreamResult};
 
+use super::capture::{self, Capture};
 use super::directories::{Directories, Preopen};
 use super::sockets::Sockets;
 use crate::cage::wasm::{MemoryLimiter, RANDOM_BYTES_MAX, WRITE_BYTES_MAX, resource_table};
@@ -56,8 +57,10 @@ pub(crate) struct Outside {
     pub(crate) real_clock: bool,
     /// The kernel's randomness in place of the seeded stream.
     pub(crate) real_random: bool,
-    /// The broker's socket, and how much of it there is.
-    pub(crate) sockets: Option<(OwnedFd, GrantedSockets)>,
+    /// How much of sockets there is, and the broker's own; none where what came over them is served.
+    pub(crate) sockets: Option<(Option<OwnedFd>, GrantedSockets)>,
+    /// Where what comes in is written down, or served from.
+    pub(super) capture: Capture,
 }
 
 /// The store's data: everything of one guest that is not wasm.
@@ -69,6 +72,7 @@ pub(crate) struct Guest {
     clock: Arc<Clock>,
     random: Random,
     log: SharedLog,
+    capture: Capture,
     pub(super) sockets: Sockets,
     // The crate's own, which `instance-network` wants a view of. As it is made when nothing is granted: no address.
     pub(super) unused_sockets: WasiSocketsCtx,
@@ -96,15 +100,18 @@ struct RandomMark {
 impl Guest {
     /// A guest's world at the instance's start. `key` is the random stream's, see [`key_create`].
     pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], outside: Outside, log: Box<dyn Log>) -> Guest {
-        let clock = Arc::new(if outside.real_clock { Clock::real() } else { Clock::default() });
+        let capture = outside.capture;
+        let time = if outside.real_clock { Time::real() } else { Time::default() };
+        let clock = Arc::new(Clock::of(time, capture.clone()));
         Guest {
             limiter,
             table: resource_table(),
             directories: Directories::new(outside.directories),
-            sockets: Sockets::new(outside.sockets, &clock),
+            sockets: Sockets::new(outside.sockets, &clock, &capture),
             clock,
-            random: if outside.real_random { Random::Kernel } else { Random::seeded(key) },
+            random: if outside.real_random { Random::Kernel(capture.clone()) } else { Random::seeded(key) },
             log: Arc::new(Mutex::new(log)),
+            capture,
             unused_sockets: WasiSocketsCtx::default(),
         }
     }
@@ -113,6 +120,21 @@ impl Guest {
     /// is later.
     pub(crate) fn begin_step(&mut self, clock_step: Duration) {
         self.clock.begin_step(u64::try_from(clock_step.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The end of a call: see [`Capture::end_call`].
+    pub(crate) fn end_call(&self, happened: bool) {
+        self.capture.end_call(happened);
+    }
+
+    /// See [`Capture::set_aside`].
+    pub(crate) fn set_aside(&self, aside: bool) {
+        self.capture.set_aside(aside);
+    }
+
+    /// Why nothing that comes in can be trusted any more, if that is so: see [`Capture::failure`].
+    pub(crate) fn capture_failure(&self) -> Option<String> {
+        self.capture.failure()
     }
 
     /// Begins a new random stream.
@@ -196,8 +218,10 @@ pub(super) struct Clock {
     time: Time,
     /// The earliest deadline that the wait in progress has met; [`NEVER`] if none.
     wanted: AtomicU64,
-    /// The descriptors that the wait in progress has met, and what of them is waited for.
-    descriptors: Mutex<Vec<(Arc<OwnedFd>, PollFlags)>>,
+    /// The descriptors that the wait in progress has met, and what of them is waited for. None in place of one: what came
+    /// over it is served.
+    descriptors: Mutex<Vec<(Option<Arc<OwnedFd>>, PollFlags)>>,
+    capture: Capture,
 }
 
 /// Atomics only because pollables must be `Send`.
@@ -213,36 +237,50 @@ enum Time {
     Real { start: Instant },
 }
 
-impl Default for Clock {
-    fn default() -> Clock {
-        Clock::of(Time::Virtual { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER) })
+impl Default for Time {
+    fn default() -> Time {
+        Time::Virtual { now: AtomicU64::new(0), step_began: AtomicU64::new(NEVER) }
+    }
+}
+
+impl Time {
+    fn real() -> Time {
+        Time::Real { start: Instant::now() }
     }
 }
 
 impl Clock {
-    fn real() -> Clock {
-        Clock::of(Time::Real { start: Instant::now() })
-    }
-
-    fn of(time: Time) -> Clock {
-        Clock { time, wanted: AtomicU64::new(NEVER), descriptors: Mutex::default() }
+    fn of(time: Time, capture: Capture) -> Clock {
+        Clock { time, wanted: AtomicU64::new(NEVER), descriptors: Mutex::default(), capture }
     }
 
     /// The wait in progress is to end when this descriptor is ready too.
-    pub(super) fn wait_for(&self, descriptor: &Arc<OwnedFd>, events: PollFlags) {
-        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).push((Arc::clone(descriptor), events));
+    pub(super) fn wait_for(&self, descriptor: Option<&Arc<OwnedFd>>, events: PollFlags) {
+        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).push((descriptor.map(Arc::clone), events));
     }
 
     /// Waits in real time, until a descriptor is ready or the clock's distance to `due` has passed; a virtual clock goes
     /// on by that distance then, and stands still else.
-    fn wait_for_descriptors(&self, descriptors: &[(Arc<OwnedFd>, PollFlags)], due: u64) -> wasmtime::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = descriptors.iter().map(|(fd, events)| PollFd::new(&**fd, *events)).collect();
+    fn wait_for_descriptors(
+        &self,
+        descriptors: &[(Option<Arc<OwnedFd>>, PollFlags)],
+        due: u64,
+    ) -> wasmtime::Result<()> {
         let distance = Duration::from_nanos(due.saturating_sub(self.now()));
         let timeout: Option<Timespec> = if due == NEVER { None } else { Some(distance.try_into()?) };
-        match (rustix::event::poll(&mut fds, timeout.as_ref()), &self.time) {
-            (Ok(0), Time::Virtual { now, .. }) => now.store(due, Ordering::Relaxed),
-            (Ok(_) | Err(rustix::io::Errno::INTR), _) => {}
-            (Err(error), _) => return Err(wasmtime::Error::msg(format!("the system does not wait: {error}"))),
+        let poll = || {
+            let fds = descriptors.iter().filter_map(|(fd, events)| Some(PollFd::new(&**fd.as_ref()?, *events)));
+            match rustix::event::poll(&mut fds.collect::<Vec<_>>(), timeout.as_ref()) {
+                Ok(0) => Ok(true),
+                Ok(_) | Err(rustix::io::Errno::INTR) => Ok(false),
+                Err(error) => Err(format!("the system does not wait: {error}")),
+            }
+        };
+        let timed_out = self.capture.pass(capture::Outside::Wait, &due.to_le_bytes(), poll, || Ok(false));
+        if timed_out.map_err(wasmtime::Error::msg)?
+            && let Time::Virtual { now, .. } = &self.time
+        {
+            now.store(due, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -251,7 +289,10 @@ impl Clock {
         match &self.time {
             Time::Virtual { now, .. } => now.load(Ordering::Relaxed),
             // Both clocks are read by the vDSO, without a system call, wherever the machine has a usable counter.
-            Time::Real { start } => u64::try_from(start.elapsed().as_nanos()).unwrap_or(NEVER),
+            Time::Real { start } => {
+                let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(NEVER);
+                self.capture.pass(capture::Outside::Clock, &[], now, || NEVER)
+            }
         }
     }
 
@@ -269,7 +310,10 @@ impl Clock {
         match &self.time {
             Time::Virtual { .. } => Duration::from_secs(WALL_CLOCK_START_SECONDS) + Duration::from_nanos(self.read()),
             // The interface cannot say a time before 1970.
-            Time::Real { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            Time::Real { .. } => {
+                let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                self.capture.pass(capture::Outside::WallClock, &[], now, Duration::default)
+            }
         }
     }
 
@@ -292,6 +336,8 @@ impl Clock {
     fn wait_until(&self, due: u64) -> wasmtime::Result<()> {
         match &self.time {
             Time::Virtual { now, .. } => now.store(due, Ordering::Relaxed),
+            // What is served needs no time.
+            Time::Real { .. } if self.capture.is_served() => {}
             Time::Real { .. } => {
                 let rest = Duration::from_nanos(due.saturating_sub(self.now()));
                 // By its own name and not std's, which is free to choose among three system calls: the filter allows this
@@ -349,6 +395,9 @@ fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     loop {
+        if let Some(failure) = clock.capture.failure() {
+            return Err(wasmtime::Error::msg(failure));
+        }
         clock.wanted.store(NEVER, Ordering::Relaxed);
         let output = future.as_mut().poll(&mut context);
         let descriptors = std::mem::take(&mut *clock.descriptors.lock().unwrap_or_else(PoisonError::into_inner));
@@ -440,7 +489,7 @@ enum Random {
     /// One stream from one key.
     Seeded { key: [u8; 32], stream: Box<ChaCha12Rng> },
     /// The kernel's, by getrandom(2). No seed reaches it.
-    Kernel,
+    Kernel(Capture),
 }
 
 impl Random {
@@ -461,18 +510,33 @@ impl Random {
                 "the guest asked for more than {RANDOM_BYTES_MAX} random bytes at once"
             )));
         }
-        let mut bytes = vec![0; length];
         match self {
-            Random::Seeded { stream, .. } => stream.fill_bytes(&mut bytes),
-            Random::Kernel => SysRng.try_fill_bytes(&mut bytes).map_err(no_randomness)?,
+            Random::Seeded { stream, .. } => {
+                let mut bytes = vec![0; length];
+                stream.fill_bytes(&mut bytes);
+                Ok(bytes)
+            }
+            Random::Kernel(capture) => {
+                let draw = || {
+                    let mut bytes = vec![0; length];
+                    SysRng.try_fill_bytes(&mut bytes).map(|()| bytes).map_err(|error| error.to_string())
+                };
+                let sent = (length as u64).to_le_bytes();
+                let drawn = capture.pass(capture::Outside::Random, &sent, draw, || Ok(vec![0; length]));
+                let bytes = drawn.map_err(no_randomness)?;
+                // A recording is anybody's.
+                if bytes.len() == length { Ok(bytes) } else { Err(no_randomness("the recording has another length")) }
+            }
         }
-        Ok(bytes)
     }
 
     fn u64(&mut self) -> wasmtime::Result<u64> {
         match self {
             Random::Seeded { stream, .. } => Ok(stream.next_u64()),
-            Random::Kernel => SysRng.try_next_u64().map_err(no_randomness),
+            Random::Kernel(_) => {
+                let bytes = self.bytes(8)?;
+                Ok(u64::from_le_bytes(std::array::from_fn(|index| bytes[index])))
+            }
         }
     }
 

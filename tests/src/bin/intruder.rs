@@ -165,7 +165,7 @@ fn walls(column: &str) -> Option<Walls> {
 fn purpose(entry: &str) -> Purpose {
     match entry {
         "compile" => Purpose::Compile,
-        "granted" => Purpose::Env { reads: true, writes: true, sleeps: true, talks: true, listens: true },
+        "granted" => Purpose::GRANTED,
         _ => Purpose::PURE,
     }
 }

@@ -10,13 +10,14 @@ mod tcp;
 mod udp;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
+use serde::{Deserialize, Serialize};
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::bindings::sockets;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
@@ -27,6 +28,7 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
+use super::capture::{Capture, Outside};
 use super::wasi::{Clock, Guest};
 use crate::cage::process::Allowance;
 use crate::control::{self, FromBroker, Granted, GrantedSockets, OwnRefusal, Received, SocketRefusal, ToBroker};
@@ -43,7 +45,7 @@ const UNDER_WAY: u64 = 4;
 
 /// What a worker with sockets may have open, beside the rest.
 pub(super) fn allow(granted: &Granted, mut allowance: Allowance) -> Allowance {
-    if let Some(sockets) = granted.sockets {
+    if let Some(sockets) = granted.sockets.filter(|_| granted.talks()) {
         allowance.descriptors += 1 + u64::from(sockets.count_max) + UNDER_WAY;
     }
     allowance
@@ -58,10 +60,15 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// With the broker's socket, if there is a grant.
-    pub(super) fn new(granted: Option<(OwnedFd, GrantedSockets)>, clock: &Arc<Clock>) -> Sockets {
+    pub(super) fn new(
+        granted: Option<(Option<OwnedFd>, GrantedSockets)>,
+        clock: &Arc<Clock>,
+        capture: &Capture,
+    ) -> Sockets {
         let line = granted.map(|(broker, granted)| {
             let state = Mutex::new(LineState { bytes_left: granted.bytes_max, ..LineState::default() });
-            Arc::new(Line { broker: Arc::new(broker), granted, clock: Arc::clone(clock), state })
+            let (broker, clock, capture) = (broker.map(Arc::new), Arc::clone(clock), capture.clone());
+            Arc::new(Line { broker, granted, clock, capture, state })
         });
         Sockets { line, made: 0 }
     }
@@ -87,10 +94,14 @@ impl Sockets {
 }
 
 /// The conversation with the broker. One request and one answer each, matched by a number of ours.
+///
+/// Whatever a guest can see of it passes through the capture, here and in [`Socket`]. Where it is served there is no broker,
+/// and sockets have no descriptor.
 struct Line {
-    broker: Arc<OwnedFd>,
+    broker: Option<Arc<OwnedFd>>,
     granted: GrantedSockets,
     clock: Arc<Clock>,
+    capture: Capture,
     state: Mutex<LineState>,
 }
 
@@ -124,19 +135,35 @@ impl Line {
             state.next = state.next.wrapping_add(1);
             state.next
         };
-        self.tell(&request(id));
+        let request = request(id);
+        let asked = postcard::to_stdvec(&request).unwrap_or_default();
+        self.capture.pass(Outside::Ask, &asked, || self.tell(&request), || ());
         id
     }
 
     /// Says something that is not answered. A broker that is gone is seen when an answer does not come.
     fn tell(&self, message: &ToBroker) {
-        if control::send(self.broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
+        let Some(broker) = &self.broker else { return };
+        if control::send(broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
             self.state().closed = true;
         }
     }
 
     /// Takes the answer to a request, if it is there.
     fn take(self: &Arc<Line>, id: u32) -> Option<Answered> {
+        let mut answer = None;
+        let ask = || {
+            answer = self.take_answer(id);
+            answer.as_ref().map(Captured::of)
+        };
+        let captured = self.capture.pass(Outside::Answer, &id.to_le_bytes(), ask, || Some(Captured::REFUSED));
+        match answer {
+            None => captured.map(|captured| captured.again(self)),
+            answer => answer,
+        }
+    }
+
+    fn take_answer(self: &Arc<Line>, id: u32) -> Option<Answered> {
         self.receive();
         let mut state = self.state();
         match state.answers.remove(&id) {
@@ -147,11 +174,14 @@ impl Line {
 
     /// Whether a request is answered; if not, the wait in progress waits for the broker too.
     fn is_answered(self: &Arc<Line>, id: u32) -> bool {
-        self.receive();
-        let state = self.state();
-        let there = state.closed || state.answers.contains_key(&id);
+        let look = || {
+            self.receive();
+            let state = self.state();
+            state.closed || state.answers.contains_key(&id)
+        };
+        let there = self.capture.pass(Outside::IsAnswered, &id.to_le_bytes(), look, || true);
         if !there {
-            self.clock.wait_for(&self.broker, PollFlags::IN);
+            self.clock.wait_for(self.broker.as_ref(), PollFlags::IN);
         }
         there
     }
@@ -166,8 +196,9 @@ impl Line {
 
     /// Takes what has come.
     fn receive(self: &Arc<Line>) {
+        let Some(broker) = &self.broker else { return };
         loop {
-            let (id, answered) = match control::receive::<FromBroker>(self.broker.as_fd(), RecvFlags::DONTWAIT) {
+            let (id, answered) = match control::receive::<FromBroker>(broker.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Message(FromBroker::Addresses { id, addresses }, _)) => {
                     (id, Answered::Addresses(addresses))
@@ -176,7 +207,8 @@ impl Line {
                     // Fewer descriptors than were sent: this process may not have more.
                     let whole = sockets.len() == descriptors.len();
                     let sockets = sockets.into_iter().zip(descriptors).map(|((handle, peer), descriptor)| {
-                        (Arc::new(Socket { descriptor: Arc::new(descriptor), handle, line: Arc::clone(self) }), peer)
+                        let descriptor = Some(Arc::new(descriptor));
+                        (Arc::new(Socket { descriptor, handle, line: Arc::clone(self) }), peer)
                     });
                     let sockets = sockets.collect();
                     let given = Answered::Given { local, sockets };
@@ -216,7 +248,8 @@ impl Line {
 
 /// A descriptor that came from the broker, or was accepted on one that did.
 struct Socket {
-    descriptor: Arc<OwnedFd>,
+    /// None where what came over it is served.
+    descriptor: Option<Arc<OwnedFd>>,
     /// The broker's number for it; 0: it was accepted here.
     handle: u32,
     line: Arc<Line>,
@@ -235,23 +268,37 @@ impl Socket {
     fn is_ready(&self, events: PollFlags) -> bool {
         let there = self.looks_ready(events);
         if !there {
-            self.line.clock.wait_for(&self.descriptor, events);
+            self.line.clock.wait_for(self.descriptor.as_ref(), events);
         }
         there
     }
 
     /// Whether it is ready for this now. An error or an end is ready for everything.
     fn looks_ready(&self, events: PollFlags) -> bool {
-        let mut fds = [PollFd::new(&*self.descriptor, events)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        let look = || {
+            let Some(descriptor) = &self.descriptor else { return true };
+            let mut fds = [PollFd::new(&**descriptor, events)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        };
+        let asked = [self.handle.to_le_bytes(), u32::from(events.bits()).to_le_bytes()].concat();
+        self.line.capture.pass(Outside::IsReady, &asked, look, || true)
     }
 
     /// Receives what is there, at most `size` bytes: none if there is nothing yet.
     fn receive(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
+        let asked = [u64::from(self.handle).to_le_bytes(), (size as u64).to_le_bytes()].concat();
+        let receive = || self.receive_now(size).map_err(number_of);
+        let received = self.line.capture.pass(Outside::Receive, &asked, receive, || Err(0)).map_err(code_of)?;
+        // A recording is anybody's.
+        if received.as_ref().is_some_and(|bytes| bytes.len() > size) { Err(ErrorCode::Unknown) } else { Ok(received) }
+    }
+
+    fn receive_now(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
+        let Some(descriptor) = &self.descriptor else { return Err(ErrorCode::Unknown) };
         let size = self.line.affords(size.min(READ_BYTES_MAX))?;
         let mut bytes = vec![0; size];
-        match rustix::io::retry_on_intr(|| rustix::net::recv(&self.descriptor, &mut bytes[..], RecvFlags::DONTWAIT)) {
+        match rustix::io::retry_on_intr(|| rustix::net::recv(descriptor, &mut bytes[..], RecvFlags::DONTWAIT)) {
             Ok((count, _)) => {
                 bytes.truncate(count);
                 self.line.spend(count);
@@ -262,11 +309,59 @@ impl Socket {
         }
     }
 
+    /// Accepts a connection: its descriptor and its peer.
+    fn accept(&self) -> Result<(Option<Arc<OwnedFd>>, SocketAddr), ErrorCode> {
+        let mut accepted = None;
+        let accept = || {
+            let listener = self.descriptor.as_ref().ok_or(0)?;
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let (descriptor, peer) = rustix::net::acceptfrom_with(listener, flags).map_err(|error| match error {
+                rustix::io::Errno::AGAIN => number_of(ErrorCode::WouldBlock),
+                rustix::io::Errno::MFILE => number_of(ErrorCode::NewSocketLimit),
+                error => number_of(error.into()),
+            })?;
+            accepted = Some(Arc::new(descriptor));
+            let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+            Ok(peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(any))
+        };
+        let asked = self.handle.to_le_bytes();
+        let remote = self.line.capture.pass(Outside::Accept, &asked, accept, || Err(0)).map_err(code_of)?;
+        Ok((accepted, remote))
+    }
+
+    /// Ends one direction, or both.
+    fn shutdown(&self, how: Shutdown) -> Result<(), ErrorCode> {
+        let direction: u8 = match how {
+            Shutdown::Read => 0,
+            Shutdown::Write => 1,
+            Shutdown::Both => 2,
+        };
+        let shutdown = || {
+            let descriptor = self.descriptor.as_ref().ok_or(0)?;
+            match rustix::net::shutdown(descriptor, how) {
+                // The other side was quicker.
+                Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+                Err(error) => Err(number_of(error.into())),
+            }
+        };
+        let asked = [&self.handle.to_le_bytes()[..], &[direction]].concat();
+        self.line.capture.pass(Outside::Shutdown, &asked, shutdown, || Err(0)).map_err(code_of)
+    }
+
     /// Sends what fits; 0 if nothing does yet.
     fn send(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
+        let asked = [&self.handle.to_le_bytes(), bytes].concat();
+        let send = || self.send_now(bytes).map(|count| count as u64).map_err(number_of);
+        let sent = self.line.capture.pass(Outside::Send, &asked, send, || Err(0)).map_err(code_of)?;
+        Ok(usize::try_from(sent).unwrap_or(usize::MAX).min(bytes.len()))
+    }
+
+    /// As [`Socket::send`], unseen by the guest.
+    fn send_now(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
+        let Some(descriptor) = &self.descriptor else { return Ok(bytes.len()) };
         let size = self.line.affords(bytes.len())?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::io::retry_on_intr(|| rustix::net::send(&self.descriptor, &bytes[..size], flags)) {
+        match rustix::io::retry_on_intr(|| rustix::net::send(descriptor, &bytes[..size], flags)) {
             Ok(count) => {
                 self.line.spend(count);
                 Ok(count)
@@ -275,6 +370,75 @@ impl Socket {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// An answer as it is captured: what of it a guest can see.
+#[derive(Serialize, Deserialize)]
+enum Captured {
+    Addresses(Vec<IpAddr>),
+    Given { local: SocketAddr, sockets: Vec<(u32, SocketAddr)> },
+    Refused(u8),
+}
+
+impl Captured {
+    const REFUSED: Captured = Captured::Refused(0);
+
+    fn of(answered: &Answered) -> Captured {
+        match answered {
+            Answered::Addresses(addresses) => Captured::Addresses(addresses.clone()),
+            Answered::Given { local, sockets } => {
+                let sockets = sockets.iter().map(|(socket, peer)| (socket.handle, *peer)).collect();
+                Captured::Given { local: *local, sockets }
+            }
+            Answered::Refused(code) => Captured::Refused(number_of(*code)),
+        }
+    }
+
+    /// The answer, with sockets over which everything is served.
+    fn again(self, line: &Arc<Line>) -> Answered {
+        match self {
+            Captured::Addresses(addresses) => Answered::Addresses(addresses),
+            Captured::Given { local, sockets } => {
+                let socket =
+                    |(handle, peer)| (Arc::new(Socket { descriptor: None, handle, line: Arc::clone(line) }), peer);
+                Answered::Given { local, sockets: sockets.into_iter().map(socket).collect() }
+            }
+            Captured::Refused(number) => Answered::Refused(code_of(number)),
+        }
+    }
+}
+
+/// Every code, by its number in a capture.
+const CODES: [ErrorCode; 21] = [
+    ErrorCode::Unknown,
+    ErrorCode::AccessDenied,
+    ErrorCode::NotSupported,
+    ErrorCode::InvalidArgument,
+    ErrorCode::OutOfMemory,
+    ErrorCode::Timeout,
+    ErrorCode::ConcurrencyConflict,
+    ErrorCode::NotInProgress,
+    ErrorCode::WouldBlock,
+    ErrorCode::InvalidState,
+    ErrorCode::NewSocketLimit,
+    ErrorCode::AddressNotBindable,
+    ErrorCode::AddressInUse,
+    ErrorCode::RemoteUnreachable,
+    ErrorCode::ConnectionRefused,
+    ErrorCode::ConnectionReset,
+    ErrorCode::ConnectionAborted,
+    ErrorCode::DatagramTooLarge,
+    ErrorCode::NameUnresolvable,
+    ErrorCode::TemporaryResolverFailure,
+    ErrorCode::PermanentResolverFailure,
+];
+
+fn number_of(code: ErrorCode) -> u8 {
+    CODES.iter().position(|known| *known == code).and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
+}
+
+fn code_of(number: u8) -> ErrorCode {
+    CODES.get(usize::from(number)).copied().unwrap_or(ErrorCode::Unknown)
 }
 
 fn code(why: SocketRefusal) -> ErrorCode {

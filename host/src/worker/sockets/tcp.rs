@@ -1,12 +1,12 @@
 //! `wasi:sockets/tcp`: a socket from its making to its end, and the two streams of a connection.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{Shutdown, SocketFlags};
+use rustix::net::Shutdown;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
@@ -265,21 +265,13 @@ impl HostTcpSocket for Guest {
             return Err(ErrorCode::WouldBlock.into());
         }
         let line = self.sockets.make()?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (descriptor, peer) = match rustix::net::acceptfrom_with(&listener.descriptor, flags) {
-            Ok(accepted) => accepted,
-            Err(error) => {
+        let (connected, remote) = match listener.accept() {
+            Ok((descriptor, remote)) => (Arc::new(Socket { descriptor, handle: 0, line: Arc::clone(&line) }), remote),
+            Err(code) => {
                 self.sockets.unmake();
-                return Err(match error {
-                    rustix::io::Errno::AGAIN => ErrorCode::WouldBlock.into(),
-                    rustix::io::Errno::MFILE => ErrorCode::NewSocketLimit.into(),
-                    error => error.into(),
-                });
+                return Err(code.into());
             }
         };
-        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let remote = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(any);
-        let connected = Arc::new(Socket { descriptor: Arc::new(descriptor), handle: 0, line: Arc::clone(&line) });
         let state = State::Connected { local, remote, socket: Arc::clone(&connected) };
         let mut accepted = Tcp::new(line, family);
         (accepted.state, accepted.options) = (state, options);
@@ -415,11 +407,7 @@ impl HostTcpSocket for Guest {
             ShutdownType::Send => Shutdown::Write,
             ShutdownType::Both => Shutdown::Both,
         };
-        match rustix::net::shutdown(&socket.descriptor, how) {
-            // The other side was quicker.
-            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(socket.shutdown(how)?)
     }
 
     fn drop(&mut self, socket: Resource<TcpSocket>) -> wasmtime::Result<()> {
@@ -559,12 +547,18 @@ impl Drop for Writer {
     /// What was accepted is sent, if the other side takes it within a moment.
     fn drop(&mut self) {
         let until = Instant::now() + LAST_BYTES_TIMEOUT;
-        self.go_on();
+        let Some(descriptor) = self.socket.descriptor.clone() else { return };
+        // Nobody is told how it goes: it is not captured.
         while !self.rest.is_empty() && self.failed.is_none() && Instant::now() < until {
-            let slice = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-            let mut fds = [PollFd::new(&*self.socket.descriptor, PollFlags::OUT)];
-            let _ = rustix::event::poll(&mut fds, Some(&slice));
-            self.go_on();
+            match self.socket.send_now(&self.rest) {
+                Ok(0) => {
+                    let slice = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+                    let mut fds = [PollFd::new(&*descriptor, PollFlags::OUT)];
+                    let _ = rustix::event::poll(&mut fds, Some(&slice));
+                }
+                Ok(count) => drop(self.rest.split_to(count)),
+                Err(_) => return,
+            }
         }
     }
 }

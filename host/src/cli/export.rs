@@ -1,0 +1,125 @@
+//! `rollcage export`: a recording in formats that other programs read.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use rollcage::UsageError;
+use rollcage::rollout::export::{ExportError, jsonl, minari};
+use rollcage::rollout::folder::Rollout;
+
+use super::{Status, complain, say};
+
+/// Write a recording in a format that other programs read
+///
+/// Nothing is run. The Parquet parts of a recording are read by pandas, polars and Hugging Face `datasets` as they are.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Export {
+    /// The folder that `rollcage run --record` wrote
+    dir: PathBuf,
+
+    /// `minari`: a dataset that `minari.load_dataset` finds; `jsonl`: a JSON object for each row
+    #[arg(long)]
+    format: Format,
+
+    /// Where to: for `minari` the folder of datasets, for `jsonl` a file
+    ///
+    /// [default: for `minari` its own, MINARI_DATASETS_PATH or ~/.minari/datasets; for `jsonl` standard output]
+    #[arg(long, short, value_name = "PATH", verbatim_doc_comment)]
+    output: Option<PathBuf>,
+
+    /// The dataset's name in Minari [default: rollcage/PLUGIN-v0]
+    #[arg(long, value_name = "NAMESPACE/NAME-vN")]
+    dataset_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Minari,
+    Jsonl,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rollcage export first --format minari                 then: minari.load_dataset(\"rollcage/cartpole-v0\")
+  rollcage export first --format jsonl | head -n 1";
+
+impl Export {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let rollout = Rollout::open(&self.dir)?;
+        if !rollout.is_complete() {
+            complain("warning", "the run did not finish: what is exported is a prefix of it");
+        }
+        match self.format {
+            Format::Jsonl => self.jsonl(&rollout)?,
+            Format::Minari => self.minari(&rollout)?,
+        }
+        Ok(Status::Complete)
+    }
+
+    fn jsonl(&self, rollout: &Rollout) -> anyhow::Result<()> {
+        if self.dataset_id.is_some() {
+            return Err(UsageError::new("`--dataset-id` names a Minari dataset; this is none").into());
+        }
+        match &self.output {
+            None => match jsonl(rollout, &mut BufWriter::new(io::stdout().lock())) {
+                // A reader that has gone away has what it wanted.
+                Err(ExportError::Host(rollcage::Error::System { answer, .. }))
+                    if answer.kind() == io::ErrorKind::BrokenPipe => {}
+                other => other.map_err(into_anyhow)?,
+            },
+            Some(path) => {
+                let file = File::create_new(path).with_context(|| format!("writing `{}`", path.display()))?;
+                jsonl(rollout, &mut BufWriter::new(file)).map_err(into_anyhow)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn minari(&self, rollout: &Rollout) -> anyhow::Result<()> {
+        let default = || format!("rollcage/{}-v0", rollout.manifest().plugin.name);
+        let id = self.dataset_id.clone().unwrap_or_else(default);
+        check_id(&id)?;
+        let root = match &self.output {
+            Some(folder) => folder.clone(),
+            None => datasets()?,
+        };
+        let exported = minari(rollout, &root.join(Path::new(&id)), &id).map_err(into_anyhow)?;
+        let (episodes, steps) = (exported.episodes, exported.steps);
+        let at = root.join(&id);
+        let shown = rollcage::text::escape_line(&at.display().to_string()).to_string();
+        say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))
+    }
+}
+
+fn into_anyhow(error: ExportError) -> anyhow::Error {
+    match error {
+        ExportError::Damage(damage) => damage.into(),
+        ExportError::Host(error) => error.into(),
+    }
+}
+
+/// Minari's own folder.
+fn datasets() -> Result<PathBuf, UsageError> {
+    match std::env::var_os("MINARI_DATASETS_PATH").filter(|folder| !folder.is_empty()) {
+        Some(folder) => Ok(folder.into()),
+        None => etcetera::home_dir()
+            .map(|home| home.join(".minari").join("datasets"))
+            .map_err(|_| UsageError::new("the home folder is not known").hint("name a folder with `--output`")),
+    }
+}
+
+/// `NAMESPACE/NAME-vN`, each part of letters, digits, `-` and `_`: it becomes a path.
+fn check_id(id: &str) -> Result<(), UsageError> {
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let version = id.rsplit_once("-v").is_some_and(|(_, version)| version.parse::<u32>().is_ok());
+    if version && id.split('/').all(is_part) {
+        return Ok(());
+    }
+    Err(UsageError::new(format!("dataset id `{}` is not NAMESPACE/NAME-vN", rollcage::text::escape_line(id)))
+        .hint("as in `rollcage/cartpole-v0`"))
+}

@@ -1,0 +1,259 @@
+//! `rollcage replay`: runs a recording again and compares it, step by step.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::{ProgressBar, ProgressStyle};
+use rollcage::rollout::folder::Rollout;
+use rollcage::rollout::replay::{Difference, ReplayError, Replayed, Replaying, replay, watch};
+use rollcage::text::{cut, escape_line};
+use rollcage::{Autoreset, Backend, Plugin, UsageError, VecEnv};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::grants::Granting;
+use super::picture::Picture;
+use super::run::backend;
+use super::source::cache;
+use super::{Status, complain, say, say_json};
+
+/// Run a recording again and compare every step of it
+///
+/// Each env is started as it was and given the recorded actions; whatever it answers otherwise than before is found. It needs
+/// no network: what came in from outside is in the recording, and served from there.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Replay {
+    #[command(flatten)]
+    recorded: Recorded,
+
+    /// The first episode of each env that is compared; those before it are run [default: 0]
+    #[arg(long, value_name = "EPISODE", default_value = "0", hide_default_value = true)]
+    from: u64,
+
+    /// Draw env 0's episode (the first, or that of --from) as a GIF
+    #[arg(long, value_name = "FILE.gif")]
+    render: Option<PathBuf>,
+
+    /// Print one JSON object in place of the line
+    #[arg(long)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rollcage run cartpole --envs 4 --seed 7 --record first
+  rollcage replay first
+  rollcage replay first --backend pulley
+  rollcage replay first --render first.gif
+
+Exit status:
+  0    everything came out as it was recorded
+  1    something did not, or a file of the recording is damaged: the line says which
+  2    the recording cannot be used: none, of another format, or its plugin is not here";
+
+/// A recording, and what it takes to run it again.
+#[derive(clap::Args)]
+pub(super) struct Recorded {
+    /// The folder that `rollcage run --record` wrote
+    pub(super) dir: PathBuf,
+
+    /// The plugin's file, where it is neither in the recording, nor shipped, nor in the cache
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+
+    /// Compile to the machine's code, or interpret [default: as it was recorded]
+    #[arg(long, value_name = "BACKEND",
+        value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
+    backend: Option<Backend>,
+
+    #[command(flatten)]
+    granting: Granting,
+
+    /// Refuse to run where a wall of the sandbox does not stand (the namespaces apart); `rollcage doctor` tells
+    #[arg(long)]
+    require_sandbox: bool,
+
+    /// Compile anew, and keep nothing
+    #[arg(long)]
+    no_cache: bool,
+}
+
+/// A recording that was opened, with its plugin.
+pub(super) struct Opened {
+    pub(super) rollout: Rollout,
+    pub(super) plugin: Plugin,
+    pub(super) how: Replaying,
+}
+
+impl Recorded {
+    /// Verifies the recording, finds its plugin.
+    pub(super) fn open(&self) -> anyhow::Result<Opened> {
+        let rollout = Rollout::open(&self.dir)?;
+        let cache = if self.no_cache { None } else { cache() };
+        let wanted = &rollout.manifest().plugin;
+        let plugin = match rollout.embedded_plugin()? {
+            Some(plugin) => plugin,
+            None => match (Plugin::of_hash(&wanted.sha256, cache.as_ref()), &self.plugin) {
+                (Some(plugin), _) => plugin,
+                (None, Some(file)) => Plugin::from_file(file)?,
+                (None, None) => {
+                    let name = escape_line(&wanted.name);
+                    let message = format!("the plugin `{name}` (sha256 {}) is not here", escape_line(&wanted.sha256));
+                    return Err(UsageError::new(message).hint("name its file with `--plugin FILE`").into());
+                }
+            },
+        };
+        if plugin.sha256_hex() != wanted.sha256 {
+            let (name, found) = (plugin.name(), plugin.sha256_hex());
+            let wanted = escape_line(&wanted.sha256);
+            let message = format!("plugin `{name}` has sha256 {found}; the recording is of {wanted}");
+            return Err(UsageError::new(message).into());
+        }
+        let how = Replaying {
+            backend: self.backend,
+            cache,
+            grants: self.granting.grants()?,
+            protected: self.granting.protected(),
+            require_sandbox: self.require_sandbox,
+            ..Replaying::default()
+        };
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first ends the replay, the second the program.
+            let code = Status::Interrupted.code().into();
+            signal_hook::flag::register_conditional_shutdown(signal, code, how.interrupt.clone())?;
+            signal_hook::flag::register(signal, how.interrupt.clone())?;
+        }
+        Ok(Opened { rollout, plugin, how })
+    }
+}
+
+impl Opened {
+    /// Runs it again, with a bar.
+    pub(super) fn replay(&self) -> anyhow::Result<Replayed> {
+        let total = self.rollout.manifest().totals.as_ref().and_then(|totals| totals["steps"].as_u64());
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::no_length(),
+        };
+        let style = ProgressStyle::with_template("{bar:32.cyan/dim} {human_pos}/{human_len} steps compared")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("━╸─"));
+        let replayed = replay(&self.rollout, &self.plugin, &self.how, |steps| bar.set_position(steps));
+        bar.finish_and_clear();
+        let replayed = replayed.map_err(into_anyhow)?;
+        for (wall, why) in &replayed.missing_walls {
+            complain("warning", &format!("the wall `{wall}` did not stand: {why}"));
+        }
+        Ok(replayed)
+    }
+}
+
+/// An error of a replay, as the exit codes know it.
+fn into_anyhow(error: ReplayError) -> anyhow::Error {
+    match error {
+        ReplayError::Damage(damage) => damage.into(),
+        ReplayError::Host(error) => error.into(),
+    }
+}
+
+impl Replay {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let picture = self.render.as_deref().map(Picture::at).transpose()?;
+        if picture.as_ref().is_some_and(|picture| !picture.is_gif()) {
+            return Err(
+                UsageError::new("`--render` of a recording draws an episode: name a file that ends in .gif").into()
+            );
+        }
+        let mut opened = self.recorded.open()?;
+        opened.how.from = self.from;
+        let replayed = opened.replay()?;
+        let drawn = match &picture {
+            Some(picture) => Some(draw(picture, &opened)?),
+            None => None,
+        };
+        let manifest = opened.rollout.manifest();
+        if self.json {
+            say_json(&json!({
+                "result": word(&replayed),
+                "steps": replayed.steps,
+                "digest": replayed.digest.to_string(),
+                "digests": replayed.digests.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "prefix": replayed.prefix,
+                "believed_faults": replayed.believed,
+                "portable": manifest.portable,
+                "not_portable": manifest.not_portable,
+                "difference": replayed.difference,
+                "picture": drawn,
+            }))?;
+        } else {
+            say(&line(&replayed))?;
+            for why in &manifest.not_portable {
+                complain("note", &format!("the recording is not portable: {why}"));
+            }
+        }
+        Ok(if replayed.difference.is_none() { Status::Complete } else { Status::Incomplete })
+    }
+}
+
+fn word(replayed: &Replayed) -> &'static str {
+    match (&replayed.difference, replayed.prefix) {
+        (Some(_), _) => "different",
+        (None, true) => "prefix",
+        (None, false) => "identical",
+    }
+}
+
+/// What came of a replay, on a line.
+fn line(replayed: &Replayed) -> String {
+    let Replayed { steps, digest, .. } = replayed;
+    match &replayed.difference {
+        Some(difference) => difference_line(difference),
+        None if replayed.prefix => {
+            format!("prefix: {steps} steps of a run that did not finish, all identical, digest {digest}\n")
+        }
+        None => format!("identical: {steps} steps, digest {digest}\n"),
+    }
+}
+
+/// Where a replay parts from its recording, on a line.
+pub(super) fn difference_line(difference: &Difference) -> String {
+    let Difference { env, episode, step, field, recorded, got } = difference;
+    let (recorded, got) = (shown(recorded), shown(got));
+    let field = escape_line(field);
+    format!("different: env {env}, episode {episode}, step {step}: {field}: recorded {recorded}, got {got}\n")
+}
+
+/// Bytes of a value that are shown; `--json` has it whole.
+const VALUE_SHOWN_BYTES: usize = 200;
+
+fn shown(value: &Value) -> String {
+    let mut text = escape_line(&value.to_string());
+    cut(&mut text, VALUE_SHOWN_BYTES);
+    text
+}
+
+/// Draws an episode of env 0.
+fn draw(picture: &Picture<'_>, opened: &Opened) -> anyhow::Result<Value> {
+    let Opened { rollout, plugin, how } = opened;
+    let mut recorder = None;
+    let mut unfit = None;
+    let show = |envs: &mut VecEnv, stepped: bool| {
+        if recorder.is_none() && unfit.is_none() {
+            let description = envs.prepared().description();
+            match picture.check(description) {
+                Ok(()) => recorder = picture.recorder(description, Autoreset::Disabled),
+                Err(error) => unfit = Some(error),
+            }
+        }
+        if let Some(recorder) = &mut recorder {
+            if stepped { recorder.after_step(envs) } else { recorder.after_reset(envs) }
+        }
+    };
+    watch(rollout, plugin, how, (0, how.from), show).map_err(into_anyhow)?;
+    if let Some(error) = unfit {
+        return Err(error.into());
+    }
+    let drawn = recorder.map(super::picture::Recorder::finish).transpose()?;
+    Ok(serde_json::to_value(drawn)?)
+}

@@ -1,0 +1,97 @@
+//! `rollcage verify`: a replay, and the receipt of what was replayed.
+
+use std::fs;
+use std::path::Path;
+
+use rollcage::text::escape_line;
+use rollcage::{Digest, UsageError};
+
+use super::replay::{Recorded, difference_line};
+use super::{Status, complain, say};
+
+/// Run a recording again and print its receipt: one line that says what ran and what came of it
+///
+/// The receipt is a hash of everything that decides a rollout and of what came out (docs/receipts.md says what it proves).
+/// Whoever has one, in a paper or on a leaderboard, compares it with --against.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    recorded: Recorded,
+
+    /// The receipt that it must have: 64 hex digits, or a file that holds them
+    #[arg(long, value_name = "RECEIPT")]
+    against: Option<String>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rollcage run cartpole --episodes 100 --seed 7 --record first --embed-plugin
+  rollcage verify first
+  rollcage verify first --against 5f0c…
+
+Exit status:
+  0    everything came out as it was recorded, and the receipt is the one of --against
+  1    not so: the line says what differs
+  2    the recording or the receipt cannot be used";
+
+impl Verify {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let against = self.against.as_deref().map(receipt).transpose()?;
+        let opened = self.recorded.open()?;
+        let manifest = opened.rollout.manifest();
+        if !opened.rollout.is_complete() {
+            return Err(UsageError::new("the run did not finish, so that the recording has no receipt")
+                .hint("`rollcage replay` compares what there is")
+                .into());
+        }
+        let receipt = manifest.receipt().map_err(UsageError::new)?;
+        let replayed = opened.replay()?;
+        if let Some(difference) = &replayed.difference {
+            say(&difference_line(difference))?;
+            return Ok(Status::Incomplete);
+        }
+        let totals = manifest.totals.clone().unwrap_or_default();
+        let mean = match totals["return"]["mean"].as_f64() {
+            Some(mean) => format!("mean return {mean}"),
+            None => "no finished episode".to_owned(),
+        };
+        let plugin = &manifest.plugin;
+        say(&format!(
+            "{} {}, config {}, seed {}, {} steps, {mean}, receipt {receipt}\n",
+            escape_line(&plugin.name),
+            escape_line(&plugin.version),
+            escape_line(&manifest.config.to_string()),
+            manifest.seed,
+            replayed.steps,
+        ))?;
+        for why in &manifest.not_portable {
+            complain("note", &format!("the recording is not portable: {why}"));
+        }
+        match against {
+            Some(against) if against != receipt => {
+                complain("error", &format!("the receipt is not {against}"));
+                complain("hint", "something of it is another: plugin, config, seed, limits, engine, or what came out");
+                Ok(Status::Incomplete)
+            }
+            _ => Ok(Status::Complete),
+        }
+    }
+}
+
+/// A receipt as it is typed, or from a file.
+fn receipt(given: &str) -> Result<Digest, UsageError> {
+    if let Some(digest) = Digest::from_hex(given) {
+        return Ok(digest);
+    }
+    let refuse = |what: &str| {
+        UsageError::new(format!("receipt `{}`: {what}", escape_line(given)))
+            .hint("a receipt is 64 hex digits, or a file that holds them")
+    };
+    if !Path::new(given).is_file() {
+        return Err(refuse("neither 64 hex digits nor a file"));
+    }
+    let text = fs::read_to_string(given).map_err(|error| refuse(&error.to_string()))?;
+    // What `rollcage verify` printed will do too: the receipt is its last word.
+    text.split_whitespace().filter_map(Digest::from_hex).next_back().ok_or_else(|| refuse("holds no 64 hex digits"))
+}

@@ -1,0 +1,347 @@
+//! Recordings for other programs: a line of JSON for each row, and Minari's datasets.
+//!
+//! Minari keeps an episode of T steps as T + 1 rows, in a Parquet file of its own; what is exported is written as its
+//! `ParquetStorage` (0.5.4, `minari/dataset/_storages/arrow_storage.py`) would, without its lossy encoding of pictures.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, StructArray};
+use arrow_schema::{DataType, Field, Fields, Schema};
+use serde_json::{Map, Value, json};
+
+use super::folder::{Damage, Rollout};
+use super::record::write_parquet;
+use super::rows::{Row, RowShape, Rows};
+use crate::error::{Error, UsageError};
+use crate::fault::FaultKind;
+use crate::space::{SHAPE_KEY, Space};
+
+/// The version of Minari whose format is written.
+const MINARI_VERSION: &str = "0.5.4";
+
+/// Why nothing, or not all, was exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The recording.
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// What is written.
+    #[error(transparent)]
+    Host(#[from] Error),
+}
+
+impl From<UsageError> for ExportError {
+    fn from(error: UsageError) -> ExportError {
+        ExportError::Host(error.into())
+    }
+}
+
+fn writing(error: io::Error) -> ExportError {
+    ExportError::Host(Error::system("writing the export")(error))
+}
+
+/// Writes a JSON object for each row, in the recording's order. Values are as `rollcage run --policy FILE.jsonl` reads them.
+///
+/// # Errors
+/// The recording cannot be read, or the output not written.
+pub fn jsonl(rollout: &Rollout, out: &mut dyn Write) -> Result<(), ExportError> {
+    for rows in rollout.rows() {
+        let rows = rows?;
+        for index in 0..rows.len() {
+            let line = row_json(&rows.row(index), rollout.shape());
+            writeln!(out, "{line}").map_err(writing)?;
+        }
+    }
+    out.flush().map_err(writing)
+}
+
+fn row_json(row: &Row<'_>, shape: &RowShape) -> Value {
+    let text = |text: Option<&str>| match text {
+        None | Some("") => Value::Null,
+        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+    };
+    let outcome = row.outcome.as_ref();
+    let mut json = json!({
+        "env": row.env,
+        "instance": row.instance,
+        "episode": row.episode,
+        "step": row.step,
+        "observation": shape.observation.to_json(row.view.observation),
+        "action": row.action.map(|action| shape.action.to_json(action)),
+        "reward": outcome.map(|outcome| number(outcome.reward)),
+        "terminated": outcome.map(|outcome| outcome.terminated),
+        "truncated": outcome.map(|outcome| outcome.truncated),
+    });
+    if shape.mask > 0 {
+        json["action_mask"] = row.view.mask.into();
+    }
+    if shape.info.stride > 0 {
+        json["info"] = shape.info.to_json(row.view.info).into();
+    }
+    json["info_extra"] = text(std::str::from_utf8(row.view.extra).ok());
+    json["seed"] = row.seed.into();
+    json["options"] = text(row.options);
+    json["fault"] = row.fault.map(FaultKind::name).into();
+    json["calls"] = text(row.calls);
+    json["digest"] = outcome.map(|outcome| outcome.digest.to_string()).into();
+    json
+}
+
+/// A number as the values of a Box have it.
+fn number(number: f64) -> Value {
+    if number.is_nan() {
+        "NaN".into()
+    } else if number.is_infinite() {
+        if number > 0.0 { "Infinity" } else { "-Infinity" }.into()
+    } else {
+        number.into()
+    }
+}
+
+/// What was exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Episodes of at least one step.
+    pub episodes: u64,
+    /// Their steps.
+    pub steps: u64,
+}
+
+/// Writes a Minari dataset into `folder/data`, which must not be there: an episode for each of the recording that took a
+/// step. The last step of one that neither terminated nor was truncated (a fault, or the end of the run) is truncated, as
+/// Minari's own collector has it. `id` is the dataset's name, `NAMESPACE/NAME-vN`.
+///
+/// # Errors
+/// The recording cannot be read, the folder is there already, or cannot be written.
+pub fn minari(rollout: &Rollout, folder: &Path, id: &str) -> Result<Exported, ExportError> {
+    let data = folder.join("data");
+    if data.exists() {
+        let message = format!("`{}` is there already", data.display());
+        return Err(UsageError::new(message).hint("name another folder, or another dataset").into());
+    }
+    fs::create_dir_all(&data).map_err(writing)?;
+    let shape = rollout.shape();
+    let mut dataset = Dataset { data: &data, exported: Exported::default(), bytes: 0 };
+    let mut open: HashMap<u32, Rows> = HashMap::new();
+    for rows in rollout.rows() {
+        let rows = rows?;
+        for index in 0..rows.len() {
+            let row = rows.row(index);
+            let episode = open.entry(row.env).or_insert_with(|| Rows::new(Arc::clone(shape)));
+            if row.step == 0 && !episode.is_empty() {
+                dataset.write(episode)?;
+                *episode = Rows::new(Arc::clone(shape));
+            }
+            episode.push(&row);
+        }
+    }
+    let mut rest: Vec<(u32, Rows)> = open.into_iter().collect();
+    rest.sort_unstable_by_key(|(env, _)| *env);
+    rest.iter().try_for_each(|(_, episode)| dataset.write(episode))?;
+    let Dataset { exported, bytes, .. } = dataset;
+
+    let spec = rollout.spec();
+    let manifest = rollout.manifest();
+    let metadata = json!({
+        "total_episodes": exported.episodes,
+        "total_steps": exported.steps,
+        "data_format": "parquet",
+        "jpeg_encoding": false,
+        "observation_space": space_text(&spec.observation_space),
+        "action_space": space_text(&spec.action_space),
+        "dataset_id": id,
+        "minari_version": MINARI_VERSION,
+        "dataset_size": megabytes(bytes),
+        "description": format!(
+            "Recorded with rollcage {}: plugin {} {}, sha256 {}, seed {}.",
+            manifest.rollcage, manifest.plugin.name, manifest.plugin.version, manifest.plugin.sha256, manifest.seed
+        ),
+        "rollcage_digest": manifest.digest,
+    });
+    fs::write(data.join("metadata.json"), metadata.to_string()).map_err(writing)?;
+    Ok(exported)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for people")]
+fn megabytes(bytes: u64) -> f64 {
+    (bytes as f64 / 1e5).round() / 10.0
+}
+
+struct Dataset<'a> {
+    data: &'a Path,
+    exported: Exported,
+    bytes: u64,
+}
+
+impl Dataset<'_> {
+    fn write(&mut self, episode: &Rows) -> Result<(), ExportError> {
+        let steps = (0..episode.len()).filter(|&index| episode.row(index).outcome.is_some()).count();
+        // The last view is a row of its own; where a kill took it, the last step has none after it and is left out.
+        let steps = steps.min(episode.len().saturating_sub(1));
+        if steps == 0 {
+            return Ok(());
+        }
+        let number = self.exported.episodes;
+        let folder = self.data.join(number.to_string());
+        fs::create_dir(&folder).map_err(writing)?;
+        let batch = episode_batch(episode, steps).map_err(|error| writing(io::Error::other(error)))?;
+        let path = folder.join("part-0.parquet");
+        let written = File::create(&path).and_then(|mut file| {
+            write_parquet(&mut file, &batch)?;
+            Ok(file.metadata()?.len())
+        });
+        self.bytes += written.map_err(writing)?;
+        let first = episode.row(0);
+        let mut metadata = Map::from_iter([
+            ("id".to_owned(), number.into()),
+            ("total_steps".to_owned(), steps.into()),
+            ("rollcage_env".to_owned(), first.env.into()),
+            ("rollcage_episode".to_owned(), first.episode.into()),
+        ]);
+        if let Some(seed) = first.seed {
+            metadata.insert("seed".to_owned(), seed.into());
+        }
+        if let Some(options) = first.options.and_then(|text| serde_json::from_str(text).ok()) {
+            metadata.insert("options".to_owned(), options);
+        }
+        fs::write(folder.join("metadata.json"), Value::from(metadata).to_string()).map_err(writing)?;
+        self.exported.episodes += 1;
+        self.exported.steps += steps as u64;
+        Ok(())
+    }
+}
+
+/// An episode's T + 1 rows in Minari's columns. The last row's action, reward and flags are there to fill it.
+fn episode_batch(episode: &Rows, steps: usize) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let rows = || (0..=steps).map(|index| episode.row(index));
+    let shape = &*episode.shape;
+    let (mut observations, mut actions, mut infos) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows() {
+        observations.extend_from_slice(row.view.observation);
+        match row.action {
+            Some(action) => actions.extend_from_slice(action),
+            None => actions.resize(actions.len() + shape.action.stride, 0),
+        }
+        infos.extend_from_slice(row.view.info);
+    }
+    let outcomes: Vec<_> = rows().map(|row| row.outcome).take(steps).collect();
+    let ends = outcomes.iter().flatten().any(|outcome| outcome.terminated || outcome.truncated);
+    let flag = |of: &dyn Fn(usize) -> bool| -> ArrayRef {
+        Arc::new((0..=steps).map(|index| Some(index < steps && of(index))).collect::<BooleanArray>())
+    };
+    let terminated = |index: usize| outcomes[index].is_some_and(|outcome| outcome.terminated);
+    let truncated =
+        |index: usize| outcomes[index].is_some_and(|outcome| outcome.truncated) || (!ends && index + 1 == steps);
+    let rewards: Float64Array =
+        outcomes.iter().map(|outcome| outcome.map_or(0.0, |outcome| outcome.reward)).chain([0.0]).map(Some).collect();
+    let mut fields = vec![
+        shape.observation.arrow_field("observations", false),
+        shape.action.arrow_field("actions", false),
+        Field::new("rewards", DataType::Float64, false),
+        Field::new("terminations", DataType::Boolean, false),
+        Field::new("truncations", DataType::Boolean, false),
+    ];
+    let mut columns: Vec<ArrayRef> = vec![
+        shape.observation.to_arrow(&observations, None),
+        shape.action.to_arrow(&actions, None),
+        Arc::new(rewards),
+        flag(&terminated),
+        flag(&truncated),
+    ];
+    let (mut info_fields, mut info_columns) = (Vec::new(), Vec::new());
+    for (field, column) in shape.info.arrow_fields().zip(shape.info.to_arrow(&infos)) {
+        // Minari has no infos that are there at some steps only.
+        if column.null_count() == 0 {
+            let name = field.name().strip_prefix("info.").unwrap_or(field.name()).to_owned();
+            let list = field.metadata().get(SHAPE_KEY).map(|shape| shape.trim_matches(['[', ']']).to_owned());
+            let metadata = list.map(|shape| HashMap::from([("shape".to_owned(), shape)])).unwrap_or_default();
+            info_fields.push(Field::new(name, field.data_type().clone(), false).with_metadata(metadata));
+            info_columns.push(strip_nulls(&column));
+        }
+    }
+    let extras: Vec<String> = rows().map(|row| String::from_utf8_lossy(row.view.extra).into_owned()).collect();
+    if extras.iter().any(|extra| !extra.is_empty()) {
+        info_fields.push(Field::new("info_extra", DataType::Utf8, false));
+        info_columns.push(Arc::new(StringArray::from(extras)));
+    }
+    if !info_fields.is_empty() {
+        let info_fields = Fields::from(info_fields);
+        fields.push(Field::new("infos", DataType::Struct(info_fields.clone()), false));
+        columns.push(Arc::new(StructArray::new(info_fields, info_columns, None)));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// A column that could have had nulls, and has none.
+fn strip_nulls(column: &ArrayRef) -> ArrayRef {
+    match column.to_data().into_builder().nulls(None).build() {
+        Ok(data) => arrow_array::make_array(data),
+        Err(_) => Arc::clone(column),
+    }
+}
+
+/// A space as Minari writes it: Python's JSON, which has infinities.
+fn space_text(space: &Space) -> String {
+    match space {
+        Space::Box { dtype, .. } => {
+            let json = space.to_description_json();
+            // Bounds that are equal are written once there; here, for every element.
+            let bounds = |name: &str| {
+                let bound = &json[name];
+                let shape: Vec<usize> = serde_json::from_value(json["shape"].clone()).unwrap_or_default();
+                python_json(&if bound.is_array() { bound.clone() } else { filled(&shape, bound) })
+            };
+            let (dtype, shape) = (dtype.name(), &json["shape"]);
+            let (low, high) = (bounds("low"), bounds("high"));
+            format!(r#"{{"type": "Box", "dtype": "{dtype}", "shape": {shape}, "low": {low}, "high": {high}}}"#)
+        }
+        Space::Discrete { n, start } => {
+            json!({ "type": "Discrete", "dtype": "int64", "start": start, "n": n }).to_string()
+        }
+        Space::MultiDiscrete { .. } => {
+            let json = space.to_description_json();
+            json!({ "type": "MultiDiscrete", "dtype": "int64", "nvec": json["nvec"], "start": json["start"] })
+                .to_string()
+        }
+        Space::MultiBinary { shape } => match shape.as_slice() {
+            [n] => json!({ "type": "MultiBinary", "n": n }).to_string(),
+            shape => json!({ "type": "MultiBinary", "n": shape }).to_string(),
+        },
+        Space::Text { min_length, max_length, charset } => {
+            let all = || (' '..='~').collect::<String>();
+            let charset = charset.clone().unwrap_or_else(all);
+            json!({ "type": "Text", "max_length": max_length, "min_length": min_length, "charset": charset })
+                .to_string()
+        }
+        Space::Dict(entries) => {
+            let entry =
+                |(key, space): &(String, Space)| format!("{}: {}", Value::from(key.as_str()), space_text(space));
+            let entries: Vec<String> = entries.iter().map(entry).collect();
+            format!(r#"{{"type": "Dict", "subspaces": {{{}}}}}"#, entries.join(", "))
+        }
+        Space::Tuple(spaces) => {
+            let spaces: Vec<String> = spaces.iter().map(space_text).collect();
+            format!(r#"{{"type": "Tuple", "subspaces": [{}]}}"#, spaces.join(", "))
+        }
+    }
+}
+
+fn filled(shape: &[usize], value: &Value) -> Value {
+    match shape.split_first() {
+        None => value.clone(),
+        Some((&len, inner)) => (0..len).map(|_| filled(inner, value)).collect(),
+    }
+}
+
+fn python_json(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", ")),
+        // What JSON does not have is a text here, and a word there.
+        Value::String(word) => word.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,348 @@
+//! Events → rows. A row is complete when the action after its view has brought something, or the episode is over; until
+//! then it is open. Recording and replay make their rows here, so that one is compared with what the other would write.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::journal::{Asked, Event, FaultMet, Page, Said, What};
+use super::rows::{Outcome, Row, RowShape, Rows};
+use crate::digest::{CallKind, Digest, Edge, InstanceDigest, ViewParts};
+use crate::fault::FaultKind;
+
+/// What is kept of an instance for the end of the recording.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InstanceNote {
+    pub(crate) instance: u32,
+    pub(crate) fault: Option<FaultMet>,
+    /// What was said to it before its first reset, where there was none.
+    pub(crate) calls: Vec<Value>,
+}
+
+/// Sums over finished episodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) steps: u64,
+    pub(crate) episodes: u64,
+    pub(crate) faults: u64,
+    pub(crate) returns: Spread,
+    pub(crate) lengths: Spread,
+}
+
+/// Mean, least and greatest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spread {
+    pub(crate) sum: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    fn add(&mut self, value: f64, before: u64) {
+        (self.min, self.max) = if before == 0 { (value, value) } else { (self.min.min(value), self.max.max(value)) };
+        self.sum += value;
+    }
+}
+
+/// The history of one env as it goes on.
+pub(crate) struct History {
+    env: u32,
+    instance: Option<u32>,
+    digest: InstanceDigest<Edge>,
+    open: Option<Open>,
+    episode_return: f64,
+    /// Events of a reset that same-step autoreset added, until something follows.
+    tentative: Vec<Tentative>,
+    /// What was said to an instance before its first reset.
+    loose: Vec<Value>,
+    pub(crate) notes: Vec<InstanceNote>,
+    /// The digests of the instances that have ended.
+    ended: Vec<(u32, Digest)>,
+    pub(crate) totals: Totals,
+}
+
+/// A row that has its view.
+struct Open {
+    episode: u64,
+    step: u32,
+    observation: Vec<u8>,
+    mask: Vec<u8>,
+    info: Vec<u8>,
+    extra: Vec<u8>,
+    seed: Option<u64>,
+    options: Option<Box<str>>,
+    calls: Vec<Value>,
+    /// A reset that nothing has followed.
+    fresh: bool,
+}
+
+struct Tentative {
+    event: Event,
+    action: Vec<u8>,
+    view: [Vec<u8>; 4],
+}
+
+impl Open {
+    fn view(&self) -> ViewParts<'_> {
+        ViewParts { observation: &self.observation, mask: &self.mask, info: &self.info, extra: &self.extra }
+    }
+
+    fn set_view(&mut self, view: ViewParts<'_>) {
+        for (own, given) in [
+            (&mut self.observation, view.observation),
+            (&mut self.mask, view.mask),
+            (&mut self.info, view.info),
+            (&mut self.extra, view.extra),
+        ] {
+            own.clear();
+            own.extend_from_slice(given);
+        }
+    }
+}
+
+impl History {
+    pub(crate) fn new(env: u32) -> History {
+        History {
+            env,
+            instance: None,
+            digest: InstanceDigest::new(),
+            open: None,
+            episode_return: 0.0,
+            tentative: Vec::new(),
+            loose: Vec::new(),
+            notes: Vec::new(),
+            ended: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Enters an event; rows that it completes are pushed.
+    pub(crate) fn enter(&mut self, event: &Event, action: &[u8], view: ViewParts<'_>, rows: &mut Rows) {
+        if event.added {
+            let view = [view.observation, view.mask, view.info, view.extra].map(<[u8]>::to_vec);
+            self.tentative.push(Tentative { event: event.clone(), action: action.to_vec(), view });
+            return;
+        }
+        self.commit(rows);
+        self.apply(event, action, view, rows);
+    }
+
+    /// What was tentative has been followed by something.
+    fn commit(&mut self, rows: &mut Rows) {
+        for Tentative { event, action, view: [observation, mask, info, extra] } in std::mem::take(&mut self.tentative) {
+            let view = ViewParts { observation: &observation, mask: &mask, info: &info, extra: &extra };
+            self.apply(&event, &action, view, rows);
+        }
+    }
+
+    fn apply(&mut self, event: &Event, action: &[u8], view: ViewParts<'_>, rows: &mut Rows) {
+        self.begin_instance(event.instance, rows);
+        match &event.what {
+            What::Reset { episode, seed, options } => {
+                self.close_row(None, None, rows);
+                self.digest.reset(*seed, options.as_deref().unwrap_or(""), view);
+                let mut open = Open {
+                    episode: *episode,
+                    step: 0,
+                    observation: Vec::new(),
+                    mask: Vec::new(),
+                    info: Vec::new(),
+                    extra: Vec::new(),
+                    seed: *seed,
+                    options: options.clone(),
+                    calls: std::mem::take(&mut self.loose),
+                    fresh: true,
+                };
+                open.set_view(view);
+                self.open = Some(open);
+                self.episode_return = 0.0;
+            }
+            What::Step { reward, flags } => {
+                self.digest.step(action, *reward, *flags, view);
+                let Some(open) = &mut self.open else { return };
+                let truncated = flags.truncated || flags.time_limit;
+                let outcome =
+                    Outcome { reward: *reward, terminated: flags.terminated, truncated, digest: Digest([0; 32]) };
+                let instance = event.instance;
+                push(self.env, instance, open, Some(action), Some(outcome), None, rows);
+                rows.owe_digest(|edges| self.digest.owe(edges));
+                open.set_view(view);
+                open.step += 1;
+                (open.seed, open.options, open.fresh) = (None, None, false);
+                self.totals.steps += 1;
+                self.episode_return += reward;
+                if flags.terminated || truncated {
+                    let before = self.totals.episodes;
+                    self.totals.returns.add(self.episode_return, before);
+                    self.totals.lengths.add(f64::from(open.step), before);
+                    self.totals.episodes += 1;
+                }
+            }
+            What::Call(said) => {
+                self.digest.call(said.kind, &said.name, &said.arguments, &said.result);
+                let mut call = call_json(said);
+                match &mut self.open {
+                    Some(open) => {
+                        open.fresh = false;
+                        open.calls.push(call);
+                    }
+                    None => {
+                        call["before_reset"] = true.into();
+                        self.loose.push(call);
+                    }
+                }
+            }
+            What::Fault(fault) => {
+                self.digest.fault(fault.kind);
+                self.totals.faults += 1;
+                let action = matches!(fault.asked, Asked::Step).then_some(action);
+                self.close_row(action, Some(fault.kind), rows);
+                self.end_instance(Some((**fault).clone()));
+            }
+            What::Recycled => {
+                self.digest.recycled();
+                self.close_row(None, None, rows);
+                self.end_instance(None);
+            }
+        }
+    }
+
+    fn begin_instance(&mut self, instance: u32, rows: &mut Rows) {
+        if self.instance == Some(instance) {
+            return;
+        }
+        if self.instance.is_some() {
+            // It ended without a word, as one does that never had an event.
+            self.close_row(None, None, rows);
+            self.end_instance(None);
+        }
+        self.instance = Some(instance);
+    }
+
+    fn end_instance(&mut self, fault: Option<FaultMet>) {
+        let Some(instance) = self.instance.take() else { return };
+        self.ended.push((instance, self.digest.digest()));
+        self.digest = InstanceDigest::new();
+        let calls = std::mem::take(&mut self.loose);
+        if fault.is_some() || !calls.is_empty() {
+            self.notes.push(InstanceNote { instance, fault, calls });
+        }
+    }
+
+    /// Writes the open row as the last of its episode.
+    fn close_row(&mut self, action: Option<&[u8]>, fault: Option<FaultKind>, rows: &mut Rows) {
+        if let (Some(open), Some(instance)) = (self.open.take(), self.instance) {
+            push(self.env, instance, &mut { open }, action, None, fault, rows);
+        }
+    }
+
+    /// The end of the recording: the last row is written, unless it is a reset that nothing followed; what is tentative
+    /// counts if `follows`. Returns the digests of the instances that had events.
+    pub(crate) fn finish(&mut self, follows: bool, rows: &mut Rows) -> Vec<(u32, Digest)> {
+        if follows {
+            self.commit(rows);
+        }
+        self.tentative.clear();
+        if self.open.as_ref().is_some_and(|open| open.fresh) {
+            self.open = None;
+        }
+        self.close_row(None, None, rows);
+        self.end_instance(None);
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Whose it is.
+    pub(crate) fn env(&self) -> u32 {
+        self.env
+    }
+
+    /// The instance that has had an event and has not ended.
+    pub(crate) fn instance(&self) -> Option<u32> {
+        self.instance
+    }
+}
+
+fn push(
+    env: u32,
+    instance: u32,
+    open: &mut Open,
+    action: Option<&[u8]>,
+    outcome: Option<Outcome>,
+    fault: Option<FaultKind>,
+    rows: &mut Rows,
+) {
+    let calls = std::mem::take(&mut open.calls);
+    let calls = (!calls.is_empty()).then(|| Value::from(calls).to_string());
+    rows.push(&Row {
+        env,
+        instance,
+        episode: open.episode,
+        step: open.step,
+        view: open.view(),
+        action,
+        outcome,
+        seed: open.seed,
+        options: open.options.as_deref(),
+        fault,
+        calls: calls.as_deref(),
+    });
+}
+
+fn call_json(said: &Said) -> Value {
+    let text = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    match said.kind {
+        CallKind::Call => json!({
+            "what": "call", "name": said.name, "arguments": text(&said.arguments), "result": text(&said.result),
+        }),
+        CallKind::SetAttribute => json!({
+            "what": "set_attribute", "name": said.name, "arguments": text(&said.arguments), "result": null,
+        }),
+        CallKind::Reseed => {
+            let seed = said.arguments.as_slice().try_into().map_or(0, u64::from_le_bytes);
+            json!({ "what": "reseed", "name": "", "arguments": seed, "result": null })
+        }
+    }
+}
+
+/// The histories of all envs of a recording.
+pub(crate) struct Histories {
+    pub(crate) envs: Vec<History>,
+    pub(crate) rows: Rows,
+}
+
+impl Histories {
+    pub(crate) fn new(envs: usize, shape: Arc<RowShape>) -> Histories {
+        Histories { envs: (0..).take(envs).map(History::new).collect(), rows: Rows::new(shape) }
+    }
+
+    /// Enters a page's events; `after` is asked after each whether the rows so far are to be taken away.
+    pub(crate) fn enter<E>(&mut self, page: &Page, mut after: impl FnMut(&mut Rows) -> Result<(), E>) -> Result<(), E> {
+        for (event, action, view) in page.events() {
+            if let Some(history) = self.envs.get_mut(event.env as usize) {
+                history.enter(event, action, view, &mut self.rows);
+                after(&mut self.rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All envs' totals in one.
+    pub(crate) fn totals(&self) -> Totals {
+        self.envs.iter().map(|env| env.totals).fold(Totals::default(), |mut all, one| {
+            let merge = |all: &mut Spread, one: Spread, first: bool| {
+                (all.min, all.max) =
+                    if first { (one.min, one.max) } else { (all.min.min(one.min), all.max.max(one.max)) };
+                all.sum += one.sum;
+            };
+            if one.episodes > 0 {
+                let first = all.episodes == 0;
+                merge(&mut all.returns, one.returns, first);
+                merge(&mut all.lengths, one.lengths, first);
+            }
+            all.steps += one.steps;
+            all.episodes += one.episodes;
+            all.faults += one.faults;
+            all
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Rollouts on disk: what was done and what came of it, in a folder that others can read, run again and compare.
+//!
+//! The contract is `docs/rollout.md`. On the way to a recording: a slot enters an event in its [`journal`], a thread of its
+//! own makes rows of them ([`history`], [`rows`]) and writes closed Parquet parts ([`record`]). On the way back:
+//! [`folder`] verifies and reads, [`replay`] runs again and compares.
+
+pub(crate) mod capture;
+pub mod export;
+pub mod folder;
+pub(crate) mod history;
+pub(crate) mod journal;
+pub mod manifest;
+pub mod record;
+pub mod replay;
+pub(crate) mod rows;
+
+/// The manifest's file.
+pub const MANIFEST: &str = "rollout.json";
+/// The file of checksums, which comes last.
+pub const CHECKSUMS: &str = "CHECKSUMS";
+/// The plugin's file, where it was embedded.
+pub const PLUGIN: &str = "plugin.wasm";
+/// The folder of what came in from outside.
+pub const CAPTURE: &str = "capture";
+
+/// The name of a part.
+pub(crate) fn part_name(number: u32) -> String {
+    format!("trajectory-{number:05}.parquet")
+}
+
+/// The name of an env's captured calls, below the folder.
+pub(crate) fn capture_name(env: usize) -> String {
+    format!("{CAPTURE}/{env}.bin")
+}

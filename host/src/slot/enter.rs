@@ -1,0 +1,187 @@
+//! What happens to an env is entered here: into its digest, and into the journal of a run that is recorded. Nowhere else,
+//! so that the one knows what the other does.
+
+use std::path::PathBuf;
+
+use crate::control::ToWorker;
+use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
+use crate::fault::FaultKind;
+use crate::rollout::journal::{Asked, FaultMet, Journal, Said, What};
+use crate::rollout::record::EnvEnd;
+use crate::rollout::replay::Again;
+use crate::slab::Command;
+
+use super::{Busy, Op, Phase, Slot};
+
+/// Where events go.
+pub(super) struct Events {
+    /// Of the running instance.
+    pub(super) digest: InstanceDigest,
+    pub(super) journal: Option<Journal>,
+}
+
+impl Events {
+    pub(super) fn new() -> Events {
+        Events { digest: InstanceDigest::new(), journal: None }
+    }
+
+    /// Tells the journal, if there is one. What it is told is put together only then.
+    fn tell(&self, of: (u32, u32), added: bool, action: &[u8], view: ViewParts<'_>, what: impl FnOnce() -> What) {
+        if let Some(journal) = &self.journal {
+            journal.enter(of, added, what(), action, view);
+        }
+    }
+}
+
+const NO_VIEW: ViewParts<'static> = ViewParts { observation: &[], mask: &[], info: &[], extra: &[] };
+
+impl Slot {
+    /// Who events are of, and whether they belong to a reset that same-step autoreset added.
+    fn now(&self) -> ((u32, u32), bool) {
+        ((self.index, self.instance), self.before_added_reset.is_some())
+    }
+
+    /// A reset that answered with the view that is there.
+    pub(super) fn enter_reset(&mut self, seed: Option<u64>, options: Option<&str>) {
+        let (of, added) = self.now();
+        let view = self.view.parts();
+        self.events.digest.reset(seed, options.unwrap_or(""), view);
+        let episode = self.episode;
+        self.events.tell(of, added, &[], view, || What::Reset { episode, seed, options: options.map(Box::from) });
+    }
+
+    /// A step that answered with this view; `number` is which of a batch it was.
+    pub(super) fn enter_step(
+        &mut self,
+        number: usize,
+        stride: usize,
+        reward: f64,
+        flags: StepFlags,
+        view: ViewParts<'_>,
+    ) {
+        let (of, added) = self.now();
+        let action = &self.action[number * stride..][..stride];
+        self.events.digest.step(action, reward, flags, view);
+        self.events.tell(of, added, action, view, || What::Step { reward, flags });
+    }
+
+    /// As [`Slot::enter_step`], with the view that is there.
+    pub(super) fn enter_own_step(&mut self, reward: f64, flags: StepFlags) {
+        let view = std::mem::take(&mut self.view);
+        self.enter_step(0, self.action.len(), reward, flags, view.parts());
+        self.view = view;
+    }
+
+    /// A message that answered, if it can have changed the env.
+    pub(super) fn enter_said(&mut self, message: &ToWorker, result: &[u8]) {
+        let (kind, name, arguments, result) = match message {
+            ToWorker::Call { method, arguments } => (CallKind::Call, method, arguments.as_bytes().to_vec(), result),
+            ToWorker::SetAttribute { name, value } => {
+                (CallKind::SetAttribute, name, value.as_bytes().to_vec(), &[] as &[u8])
+            }
+            ToWorker::Reseed(seed) => (CallKind::Reseed, &String::new(), seed.to_le_bytes().to_vec(), &[] as &[u8]),
+            ToWorker::Render(_) | ToWorker::GetAttribute(_) | ToWorker::ResetOptions(_) | ToWorker::Close => return,
+        };
+        self.before_added_reset = None;
+        let (of, added) = self.now();
+        self.events.digest.call(kind, name, &arguments, result);
+        let said = || Said { kind, name: name.clone(), arguments, result: result.to_vec() };
+        self.events.tell(of, added, &[], NO_VIEW, || What::Call(Box::new(said())));
+    }
+
+    /// A fault, which ends the instance.
+    pub(super) fn enter_fault(&mut self, kind: FaultKind, message: &str, step: u32) {
+        let (of, added) = self.now();
+        let asked = self.asked();
+        self.events.digest.fault(kind);
+        let action = match asked {
+            Asked::Step => self.asked_action(),
+            _ => &[],
+        };
+        let episode = self.episode;
+        let met = || FaultMet { kind, episode, step, message: message.to_owned(), asked };
+        self.events.tell(of, added, action, NO_VIEW, || What::Fault(Box::new(met())));
+    }
+
+    /// The planned end of an instance.
+    pub(super) fn enter_recycled(&mut self) {
+        let (of, added) = self.now();
+        self.events.digest.recycled();
+        self.events.tell(of, added, &[], NO_VIEW, || What::Recycled);
+    }
+
+    /// What the env is being asked for.
+    fn asked(&self) -> Asked {
+        let busy = match &self.phase {
+            Phase::Starting { .. } | Phase::Keeping { .. } => return Asked::Start,
+            Phase::Busy(busy) => Some(busy),
+            Phase::Idle | Phase::Down => None,
+        };
+        match &self.op {
+            Some(Op::Step(_) | Op::StepMany(_)) => Asked::Step,
+            Some(Op::Reset(reset)) => match busy {
+                Some(Busy { request, seed, options, .. }) if request.command == Command::Reset => {
+                    Asked::Reset { seed: *seed, options: options.clone() }
+                }
+                _ => Asked::Reset { seed: reset.seed, options: reset.options.clone() },
+            },
+            Some(Op::Converse(message)) => match message.clone() {
+                ToWorker::Render(mode) => Asked::Render { mode },
+                ToWorker::Call { method, arguments } => Asked::Call { name: method, arguments },
+                ToWorker::GetAttribute(name) => Asked::GetAttribute { name },
+                ToWorker::SetAttribute { name, value } => Asked::SetAttribute { name, value },
+                ToWorker::Reseed(seed) => Asked::Reseed { seed },
+                ToWorker::ResetOptions(_) | ToWorker::Close => Asked::Nothing,
+            },
+            Some(Op::Start) => Asked::Start,
+            None => Asked::Nothing,
+        }
+    }
+
+    /// The action that did not answer: of a batch, the one after those that did.
+    fn asked_action(&self) -> &[u8] {
+        let number = match self.op {
+            Some(Op::StepMany(_)) => self.steps.taken as usize,
+            _ => 0,
+        };
+        let stride = self.action_stride.max(1);
+        self.action.get(number * stride..(number + 1) * stride).unwrap_or_default()
+    }
+
+    /// Each instance so far and its digest: what the env's digest is made of.
+    pub(crate) fn instances(&self) -> Vec<(u32, Digest)> {
+        if let Some(before) = &self.before_added_reset {
+            return before.clone();
+        }
+        let running = !matches!(self.phase, Phase::Down);
+        let running = running.then(|| (self.instance, self.events.digest.digest()));
+        self.finished.iter().copied().chain(running).collect()
+    }
+
+    /// How it stands, for the end of a recording.
+    pub(crate) fn recorded_end(&self) -> EnvEnd {
+        EnvEnd { instances: self.instances(), follows: self.before_added_reset.is_none() }
+    }
+
+    /// Begins as the instance and episode that are done again.
+    pub(crate) fn begin_at(&mut self, again: &Again) {
+        (self.instance, self.episode) = (again.instance, again.episode);
+        self.capture = again.captured.as_ref().map(|(_, file)| file.clone());
+        self.set_journal(again.journal.clone());
+    }
+
+    /// Events go nowhere any more.
+    pub(crate) fn end_journal(&mut self) {
+        self.events.journal = None;
+    }
+
+    /// What comes in from outside goes into this file.
+    pub(crate) fn capture_to(&mut self, file: PathBuf) {
+        self.capture = Some(file);
+    }
+
+    /// Events go here from now on.
+    pub(crate) fn set_journal(&mut self, journal: Journal) {
+        self.events.journal = Some(journal);
+    }
+}

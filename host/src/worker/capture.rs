@@ -1,0 +1,235 @@
+//! What comes in from outside, written down as it comes, or served again from what was written.
+//!
+//! Everything that a guest can see of a socket, a real clock or real randomness passes through [`Capture::pass`]: a few
+//! calls, below which everything is as it was. A record (u32 length, `postcard`) has the call, the hash of what the guest
+//! sent with it, and the result. Served, the results come in the same order, and a guest that asks for something else has
+//! met a difference: its call ends by a trap.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::rollout::capture::{RECORD_BYTES_MAX, Record};
+
+/// Bytes of one env's capture: a worker that would write more has met a fault.
+pub(super) const CAPTURE_BYTES_MAX: u64 = 16 << 30;
+
+/// What is passed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outside {
+    /// The machine's monotonic clock.
+    Clock,
+    /// Its wall clock.
+    WallClock,
+    /// How a wait for descriptors ended.
+    Wait,
+    /// The kernel's randomness.
+    Random,
+    /// A question to the broker.
+    Ask,
+    /// Whether it is answered.
+    IsAnswered,
+    /// Its answer.
+    Answer,
+    /// Whether a socket is ready.
+    IsReady,
+    /// What a socket received.
+    Receive,
+    /// What it took of what was sent.
+    Send,
+    /// A connection that was accepted.
+    Accept,
+    /// The end of one direction.
+    Shutdown,
+}
+
+/// One env's capture; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Capture(Option<Arc<Mutex<Tape>>>);
+
+#[derive(Debug)]
+struct Tape {
+    file: std::fs::File,
+    served: bool,
+    failed: Option<String>,
+    /// Records of the call under way: one that the env refuses has not happened, and nobody makes it again.
+    pending: Vec<u8>,
+    /// The call under way is no event of the rollout: it passes by.
+    aside: bool,
+}
+
+/// Bytes of records that wait for the end of their call; a call with more is written on the way.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+
+impl Capture {
+    /// Writes to this file, at its end.
+    pub(super) fn writing(file: OwnedFd) -> Capture {
+        Capture::with(file, false)
+    }
+
+    /// Serves from this file, from where it stands.
+    pub(super) fn serving(file: OwnedFd) -> Capture {
+        Capture::with(file, true)
+    }
+
+    fn with(file: OwnedFd, served: bool) -> Capture {
+        Capture(Some(Arc::new(Mutex::new(Tape {
+            file: file.into(),
+            served,
+            failed: None,
+            pending: Vec::new(),
+            aside: false,
+        }))))
+    }
+
+    fn tape(&self) -> Option<MutexGuard<'_, Tape>> {
+        self.0.as_ref().map(|tape| tape.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether nothing of the outside is there: its results are served.
+    pub(super) fn is_served(&self) -> bool {
+        self.tape().is_some_and(|tape| tape.served)
+    }
+
+    /// Why no further result can be trusted, if that is so: the guest's call ends by it.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.tape().and_then(|tape| tape.failed.clone())
+    }
+
+    /// The end of a call into the guest: what came in is kept, or the call has not happened.
+    pub(super) fn end_call(&self, happened: bool) {
+        let Some(mut tape) = self.tape() else { return };
+        if happened {
+            tape.flush();
+        } else {
+            tape.pending.clear();
+        }
+    }
+
+    /// Whether the calls that follow are no events of the rollout, as a picture is none.
+    pub(super) fn set_aside(&self, aside: bool) {
+        if let Some(mut tape) = self.tape() {
+            tape.aside = aside;
+        }
+    }
+
+    /// The result of a call to the outside: that of `real`, written down if this is recorded; or the recorded one.
+    pub(super) fn pass<T: Serialize + DeserializeOwned>(
+        &self,
+        what: Outside,
+        sent: &[u8],
+        real: impl FnOnce() -> T,
+        nothing: impl FnOnce() -> T,
+    ) -> T {
+        let Some(mut tape) = self.tape() else { return real() };
+        if tape.failed.is_some() || tape.aside && tape.served {
+            return nothing();
+        }
+        if tape.aside {
+            drop(tape);
+            return real();
+        }
+        let sent: [u8; 32] = blake3::hash(sent).into();
+        if tape.served {
+            match tape.next(what, &sent) {
+                Ok(result) => result,
+                Err(why) => {
+                    tape.failed = Some(why);
+                    nothing()
+                }
+            }
+        } else {
+            // The real call may take long, and pass through here itself.
+            drop(tape);
+            let result = real();
+            if let Some(mut tape) = self.tape() {
+                tape.note(what, &sent, &result);
+            }
+            result
+        }
+    }
+}
+
+impl Tape {
+    fn write<T: Serialize>(&mut self, what: Outside, sent: &[u8; 32], result: &T) -> io::Result<()> {
+        let record = Record {
+            call: name(what).to_owned(),
+            sent: *sent,
+            result: postcard::to_stdvec(result).map_err(io::Error::other)?,
+        };
+        let mut bytes = vec![0; 4];
+        bytes = postcard::to_extend(&record, bytes).map_err(io::Error::other)?;
+        let len = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+        bytes[..4].copy_from_slice(&len.to_le_bytes());
+        self.pending.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn note<T: Serialize>(&mut self, what: Outside, sent: &[u8; 32], result: &T) {
+        if let Err(error) = self.write(what, sent, result) {
+            self.failed = Some(format!("what came in could not be recorded: {error}"));
+        }
+        if self.pending.len() > PENDING_BYTES_MAX {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut rest = self.pending.as_slice();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.file, rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    self.failed = Some(format!("what came in could not be recorded: {error}"));
+                    break;
+                }
+            }
+        }
+        self.pending.clear();
+    }
+
+    fn next<T: DeserializeOwned>(&mut self, what: Outside, sent: &[u8; 32]) -> Result<T, String> {
+        let end = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => format!("the recording ends where the guest calls `{}`", name(what)),
+            _ => format!("the recording cannot be read: {error}"),
+        };
+        let mut len = [0; 4];
+        self.file.read_exact(&mut len).map_err(end)?;
+        let len = u32::from_le_bytes(len);
+        if len > RECORD_BYTES_MAX {
+            return Err(format!("the recording has a record of {len} bytes"));
+        }
+        let mut bytes = vec![0; len as usize];
+        self.file.read_exact(&mut bytes).map_err(end)?;
+        let record: Record = postcard::from_bytes(&bytes)
+            .map_err(|error| format!("the recording has a record that is none: {error}"))?;
+        if record.call != name(what) {
+            return Err(format!("the guest calls `{}` where the recording has `{}`", name(what), record.call));
+        }
+        if record.sent != *sent {
+            return Err(format!("the guest sends something else by `{}` than was recorded", name(what)));
+        }
+        postcard::from_bytes(&record.result).map_err(|error| format!("a recorded result is none: {error}"))
+    }
+}
+
+fn name(what: Outside) -> &'static str {
+    match what {
+        Outside::Clock => "clock",
+        Outside::WallClock => "wall-clock",
+        Outside::Wait => "wait",
+        Outside::Random => "random",
+        Outside::Ask => "ask",
+        Outside::IsAnswered => "is-answered",
+        Outside::Answer => "answer",
+        Outside::IsReady => "is-ready",
+        Outside::Receive => "receive",
+        Outside::Send => "send",
+        Outside::Accept => "accept",
+        Outside::Shutdown => "shutdown",
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rollcage::{Autoreset, Batch, Error, FaultKind, Limits, ResetSome, VecEnv};
-use rollcage_tests::{builder, discrete, fixture};
+use rollcage_tests::{Process, builder, discrete, eventually, fixture};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -51,8 +51,11 @@ fn echo(observation: &[u8]) -> Echo {
 
 impl Echoes {
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.envs.pid(SLOW).unwrap().try_into().unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        let pid = self.envs.pid(SLOW).unwrap();
+        kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
+        if signal == Signal::STOP {
+            eventually("the worker stands still", 5, || Process(pid).state() == Some('T'));
+        }
     }
 
     /// `count` actions that were never used before.
@@ -494,6 +497,7 @@ fn the_two_halves_of_a_step() {
     echoes.step_answers_itself([3; ENVS]);
     // An interrupted wait may be taken up again.
     let actions = echoes.fresh(ENVS);
+    echoes.signal(Signal::STOP);
     echoes.envs.step_async(&discrete(&actions)).unwrap();
     echoes.interrupt(|envs| envs.step_wait().map(drop));
     echoes.signal(Signal::CONT);

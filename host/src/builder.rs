@@ -3,6 +3,8 @@
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -19,6 +21,7 @@ use crate::fault::OnFault;
 use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
+use crate::pristine::{Pristine, Start};
 use crate::rollout::record::{Record, Recording};
 use crate::rollout::replay::Again;
 use crate::slot::{Slot, Terms};
@@ -27,10 +30,6 @@ use crate::vec_env::VecEnv;
 
 /// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.
 pub const ENVS_MAX: usize = 4096;
-
-/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
-/// waking a sleeper on another core costs 55.
-const WORKER_SPIN_US: u32 = 100;
 
 type ConfigOf = Box<dyn Fn(usize) -> Result<Value, UsageError> + Send>;
 
@@ -56,6 +55,8 @@ pub struct Builder {
     recycle_after: Option<u64>,
     record: Option<Record>,
     again: Option<Again>,
+    start: Start,
+    copied: bool,
 }
 
 impl Builder {
@@ -81,6 +82,8 @@ impl Builder {
             recycle_after: None,
             record: None,
             again: None,
+            start: Start::default(),
+            copied: true,
         }
     }
 
@@ -222,6 +225,22 @@ impl Builder {
     #[must_use]
     pub fn record(mut self, record: Record) -> Builder {
         self.record = Some(record);
+        self
+    }
+
+    /// How envs are started: [`Start::Best`] if not said.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Builder {
+        self.start = start;
+        self
+    }
+
+    /// Whether [`VecEnv::branch`] and [`VecEnv::write_back`] may be asked for; true if not said. Without them a worker lacks the
+    /// system calls that make a process of it: for plugins that nobody vouches for, where nobody branches. An env with granted
+    /// sockets never has them.
+    #[must_use]
+    pub fn branching(mut self, branching: bool) -> Builder {
+        self.copied = branching;
         self
     }
 
@@ -375,12 +394,27 @@ impl Builder {
             granted.capture = Some(CaptureMode::Write);
         }
         let captures = granted.capture == Some(CaptureMode::Write);
+        // A connection cannot be in two processes; and where copies are not asked for, the calls that make them are not there.
+        let copied = (self.copied || self.start == Start::ForkAfterCreate) && !granted.talks();
+        if self.start == Start::ForkAfterCreate && self.record.is_some() && granted.is_captured() {
+            return Err(UsageError::new("what comes in cannot be recorded of envs that are copied after `create`")
+                .hint("start them by `fork`")
+                .into());
+        }
+        if self.start == Start::ForkAfterCreate && !copied {
+            return Err(UsageError::new(
+                "envs with sockets cannot be copied after `create`: a connection is one process's",
+            )
+            .hint("start them by `fork`: each is a copy of what has no connection yet")
+            .into());
+        }
         let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         if let (Some(_), Some(cache)) = (&recording, &self.cache) {
             // Where it cannot be kept, whoever runs the recording again names the file.
             let _ = cache.keep_plugin(&prepared.plugin.sha256_hex(), prepared.plugin.bytes());
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let past_bytes = self.limits.snapshot_bytes;
         let terms = Terms {
             prepared,
             program,
@@ -388,8 +422,14 @@ impl Builder {
             autoreset: self.autoreset,
             on_fault: self.on_fault,
             time_limit: self.max_episode_steps,
-            spin_us: if self.envs < cores { WORKER_SPIN_US } else { 0 },
             shape: None,
+            start: self.start,
+            copied,
+            past_bytes,
+            pristine: Pristine::new(),
+            envs: AtomicUsize::new(self.envs),
+            cores,
+            template: Mutex::default(),
             cage: self.cage,
             debug: self.debug,
             granted,
@@ -406,7 +446,8 @@ impl Builder {
         if let Some(again) = self.again {
             slots.iter_mut().for_each(|slot| slot.begin_at(&again));
         }
-        let mut envs = VecEnv::assembled(slots, terms, grants, self.seed, self.envs < cores);
+        slots.iter_mut().for_each(|slot| slot.keep_past(terms.past_bytes));
+        let mut envs = VecEnv::assembled(slots, terms, grants, self.seed);
         if let Some(recording) = recording {
             if captures {
                 envs.capture_into(recording.folder());

@@ -79,8 +79,10 @@ impl LogTail {
 
 /// What the watcher and the owner of a worker both see.
 pub(crate) struct Shared {
-    pub(crate) pid: Pid,
-    pub(crate) pidfd: OwnedFd,
+    /// Its id and pidfd; of a copy, once it has said hello.
+    pub(crate) process: OnceLock<(Pid, OwnedFd)>,
+    /// Nobody wants it any more: a copy that says hello only now is killed at once.
+    pub(crate) killed: AtomicBool,
     pub(crate) control: OwnedFd,
     pub(crate) slab: Option<HostSlab>,
     /// Set with every message, lie and death: the stepper's one look beside the slab's word.
@@ -133,9 +135,9 @@ impl Child {
         self.shared.slab.as_ref()
     }
 
-    /// The process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.shared.pid.as_raw_nonzero().get().unsigned_abs()
+    /// The process id; none of a copy that has not said hello.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.shared.process.get().map(|(pid, _)| pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// Compares what the kernel says of the process with what a ready worker must be: one thread, and behind the walls
@@ -144,7 +146,8 @@ impl Child {
     /// # Errors
     /// What is otherwise.
     pub(crate) fn check_status(&self, walls: Walls) -> Result<(), String> {
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid())) else { return Ok(()) };
+        let status = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let Some(status) = status else { return Ok(()) };
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let claims: [(&str, &str, Option<Wall>); 6] = [
             ("Threads:", "1", None),
@@ -203,14 +206,18 @@ impl Child {
 
     /// Kills the process, if it lives.
     pub(crate) fn kill(&self) {
-        if !self.is_dead() {
+        self.shared.killed.store(true, Release);
+        if let (false, Some((_, pidfd))) = (self.is_dead(), self.shared.process.get()) {
             // ESRCH: it is gone already, and the watcher is about to say so.
-            let _ = pidfd_send_signal(&self.shared.pidfd, Signal::KILL);
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }
     }
 
-    /// Waits until the process is gone and reaped.
+    /// Waits until the process is gone and reaped. Not for a copy that has not come: the watcher sees to it.
     pub(crate) fn wait_dead(&self) -> Exit {
+        if self.shared.process.get().is_none() {
+            return Exit::Unknown;
+        }
         let until = Instant::now() + REAP_TIMEOUT;
         while !self.is_dead() && Instant::now() < until {
             match self.messages.recv_timeout(SLICE) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer};
 use rustix::net::{SendAncillaryMessage, SendFlags};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -52,9 +53,22 @@ pub enum Job {
     Compile(CompileJob),
     /// Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], the description in the bulk area.
     Describe(EnvJob),
-    /// Descriptors: slab, code (sealed), with [`Granted::talks`] the broker's socket, with [`Granted::capture`] its file
-    /// (twice, where there is no broker: it has a number of its own), then a directory for each of [`Granted::directories`]. Answers [`FromWorker::Ready`], the spec in the bulk area; then serves turns.
+    /// Descriptors: slab, code (sealed), the broker's socket with [`Granted::talks`], the file of [`Granted::capture`] (what
+    /// is not there is kept its number by another one), then a directory for each of [`Granted::directories`]. Answers
+    /// [`FromWorker::Ready`], the spec in the bulk area; then serves turns. To the copy of a pristine worker, which has code, slab
+    /// and directories: one to be closed, then broker and capture as above.
     Env(EnvJob),
+    /// Descriptors: as for [`Job::Env`], without broker and capture. Loads the code, answers [`FromWorker::Ready`] with nothing in
+    /// the bulk area, then makes a copy of itself for each [`ToPristine`]. The copy says hello over its own socket, and is
+    /// told [`Job::Env`] there.
+    Pristine(EnvJob),
+}
+
+/// What the host says to a pristine worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPristine {
+    /// Descriptors: the copy's control socket, its log, its slab.
+    Copy,
 }
 
 /// The walls of a worker.
@@ -111,6 +125,12 @@ pub struct EnvJob {
     pub clock_step: Duration,
     /// What of the outside the env has.
     pub granted: Granted,
+    /// What `ps` shows of it.
+    pub title: String,
+    /// Where in its capture the records begin that it is served.
+    pub capture_at: u64,
+    /// Whether copies of it may be asked for.
+    pub copied: bool,
 }
 
 /// What of the outside an env has, as its worker needs to know it. The default is nothing.
@@ -204,6 +224,8 @@ pub enum ToWorker {
     },
     /// New random streams for what is still to come.
     Reseed(u64),
+    /// Make a copy of yourself. Descriptors: the copy's control socket, its log, its slab.
+    Copy,
     /// Say goodbye; the worker ends afterwards.
     Close,
 }
@@ -457,36 +479,50 @@ pub enum Received<T> {
 
 /// Receives one message. Descriptors that came with something wrong are closed.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<Received<T>> {
+    receive_from(socket, flags).map(|(received, _)| received)
+}
+
+/// As [`receive`], with the sender as the kernel knows it, where the socket asks for that (`SO_PASSCRED`).
+pub(crate) fn receive_from<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> io::Result<(Received<T>, Option<Pid>)> {
+    let mut sender = None;
     let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX), ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut iov = [IoSliceMut::new(&mut bytes)];
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let message = match rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags)) {
         Ok(message) => message,
-        Err(rustix::io::Errno::AGAIN) => return Ok(Received::Nothing),
-        Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Closed),
+        Err(rustix::io::Errno::AGAIN) => return Ok((Received::Nothing, None)),
+        Err(rustix::io::Errno::CONNRESET) => return Ok((Received::Closed, None)),
         Err(error) => return Err(error.into()),
     };
     let descriptors: Vec<OwnedFd> = ancillary
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            RecvAncillaryMessage::ScmCredentials(credentials) => {
+                sender = Some(credentials.pid);
+                None
+            }
             _ => None,
         })
         .flatten()
         .collect();
     if message.flags.contains(ReturnFlags::TRUNC) {
-        return Ok(Received::Garbage(format!("a packet of more than {MESSAGE_BYTES_MAX} bytes")));
+        return Ok((Received::Garbage(format!("a packet of more than {MESSAGE_BYTES_MAX} bytes")), sender));
     }
     if message.bytes == 0 {
-        return Ok(Received::Closed);
+        return Ok((Received::Closed, sender));
     }
     let bytes = &bytes[..message.bytes];
-    Ok(match decode(bytes) {
+    let received = match decode(bytes) {
         Ok(message) => Received::Message(message, descriptors),
         Err(what) => Received::Garbage(what),
-    })
+    };
+    Ok((received, sender))
 }
 
 /// Decodes one message, all of it.

@@ -907,6 +907,9 @@ mod tests {
             fuel_per_step: Some(u64::MAX),
             clock_step: std::time::Duration::MAX,
             granted,
+            title: "env 4294967295".to_owned(),
+            capture_at: u64::MAX,
+            copied: true,
         });
         assert!(postcard::to_stdvec(&job).unwrap().len() <= MESSAGE_BYTES_MAX);
     }

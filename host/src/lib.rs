@@ -7,6 +7,7 @@
 //!
 //! * The path of a step, to be opened in order: [`vec_env`], `slot`, [`slab`], [`wait`], `worker/serve`, `worker/instance`.
 //! * Processes: `watcher` (the one thread that starts them), [`child`], `start`, [`control`].
+//! * Copies: `pristine` (starts by fork), `branch`, [`snapshot`].
 //! * What of the outside envs are given: [`grant`].
 //! * Ports and processes beside envs: [`lease`], [`service`], `keeper` (the process that holds and ends them).
 //! * What is known of a plugin: [`plugin`], [`cache`], [`spec`], [`space`], [`config`].
@@ -24,6 +25,7 @@ pub mod autoreset;
 pub mod batch;
 #[cfg(feature = "worker")]
 mod bindings;
+mod branch;
 pub mod builder;
 pub mod cache;
 pub mod cage;
@@ -42,12 +44,14 @@ pub mod lease;
 pub mod limits;
 pub mod plugin;
 pub mod policy;
+mod pristine;
 pub mod rollout;
 pub mod service;
 #[cfg(feature = "shipped")]
 pub mod shipped;
 pub mod slab;
 mod slot;
+pub mod snapshot;
 pub mod space;
 pub mod spec;
 mod start;
@@ -70,6 +74,8 @@ pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
 pub use grant::{Access, Grant, Grants};
 pub use limits::Limits;
 pub use plugin::{Plugin, Prepared};
+pub use pristine::Start;
+pub use snapshot::Snapshot;
 pub use space::{Dtype, Space};
 pub use spec::{Description, InfoField, RenderMode, Spec, Want, WantKind};
 pub use start::check_walls;

@@ -318,6 +318,9 @@ fn describe(
         fuel_per_step: limits.fuel_per_step,
         clock_step: limits.clock_step,
         granted: Granted::default(),
+        title: String::new(),
+        capture_at: 0,
+        copied: false,
     });
     let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &[slab_fd.as_fd(), code.as_fd()])?;
     let deadline = Instant::now() + limits.start_timeout.max(Duration::from_millis(1));

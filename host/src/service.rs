@@ -213,7 +213,7 @@ impl Keeper {
 
     /// The keeper's process id: who holds the ports, as others see it.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::pid)
+        self.child.as_ref().and_then(Child::pid).unwrap_or(0)
     }
 
     /// Takes a block for each lease, all or none; tries again until `timeout` is over. Returns the first port of each.

@@ -55,7 +55,7 @@ const FINAL_EXTRA_AT: usize = INFO_EXTRA_BYTES_MAX;
 /// Where a worker maps its slab: far from everything the loader or the allocator places, so that a branch can map
 /// its own slab over it and a filter can match the address.
 #[cfg(feature = "worker")]
-const WORKER_ADDRESS: usize = 0x1000_0000_0000;
+pub(crate) const WORKER_ADDRESS: usize = 0x1000_0000_0000;
 
 /// What the host asks of a worker in one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,6 +323,16 @@ impl Mapping {
         // SAFETY: the mapping is whole and this value's own; the advice changes nothing in this process. In a forked one nobody
         // reads it: `VecEnv` refuses there.
         unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), SLAB_BYTES, rustix::mm::Advice::LinuxDontFork)? };
+        Ok(())
+    }
+
+    /// Maps another slab in this one's place.
+    #[cfg(feature = "worker")]
+    fn replace(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let (at, protection) = (self.base.as_ptr().cast(), ProtFlags::READ | ProtFlags::WRITE);
+        // SAFETY: over the mapping that this value owns, and exactly it; nothing borrows from it (`&mut self`). What it
+        // led to is another process's. The memfd is as `new` wants it.
+        unsafe { rustix::mm::mmap(at, SLAB_BYTES, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0)? };
         Ok(())
     }
 
@@ -683,6 +693,13 @@ impl WorkerSlab {
     /// Maps a slab at the worker's fixed address. The descriptor can be closed afterwards.
     pub fn map(fd: BorrowedFd<'_>) -> io::Result<WorkerSlab> {
         Ok(WorkerSlab { map: Mapping::new(fd, Some(WORKER_ADDRESS))?, turn: 0 })
+    }
+
+    /// Another slab in this one's place, for the copy of a worker: its turns begin anew.
+    pub(crate) fn replace(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.map.replace(fd)?;
+        self.turn = 0;
+        Ok(())
     }
 
     /// The word the host publishes turns on.

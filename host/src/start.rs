@@ -118,7 +118,7 @@ pub(crate) fn answer(
 }
 
 /// As [`answer`], for a caller who wants to know what the introduction said, answer or not.
-fn listen(
+pub(crate) fn listen(
     child: &Child,
     deadline: Instant,
     program: &Path,

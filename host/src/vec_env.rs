@@ -21,12 +21,12 @@ use crate::fault::FaultLog;
 use crate::grant::{Grants, Refused};
 use crate::lease::LeaseSpec;
 use crate::plugin::{Plugin, Prepared};
+use crate::pristine::Start;
 use crate::rollout::capture_name;
 use crate::rollout::manifest::Manifest;
 use crate::rollout::record::Recording;
 use crate::rollout::rows::RowShape;
 use crate::service::Keeper;
-use crate::slab::ViewLayout;
 use crate::slot::{self, Progress, Shape, Slot, Terms};
 use crate::spec::{RenderMode, Spec};
 use crate::wait::{self, SLICE, Spin};
@@ -59,14 +59,14 @@ const HOST_YIELD: Duration = Duration::from_micros(50);
 /// }
 /// ```
 pub struct VecEnv {
-    slots: Vec<Slot>,
-    terms: Terms,
-    batch: Batch,
-    faults: FaultLog,
-    spin: Spin,
-    interrupt: Arc<AtomicBool>,
+    pub(crate) slots: Vec<Slot>,
+    /// Shared with the branches of these envs.
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) batch: Batch,
+    pub(crate) faults: FaultLog,
+    pub(crate) interrupt: Arc<AtomicBool>,
     /// The caller's own look at what may have come up while a call waits.
-    ask: Option<Box<dyn FnMut() -> bool + Send>>,
+    pub(crate) ask: Option<Box<dyn FnMut() -> bool + Send>>,
     /// Of which fork of this program it is.
     forks: u32,
     /// Which envs a call has named, to find one named twice.
@@ -74,9 +74,11 @@ pub struct VecEnv {
     /// What all envs share beside them.
     keeper: Option<Keeper>,
     /// What is done is written down, and whether the plugin is put with it.
-    recording: Option<(Recording, bool)>,
-    grants: Grants,
-    seed: u64,
+    pub(crate) recording: Option<(Recording, bool)>,
+    pub(crate) grants: Grants,
+    pub(crate) seed: u64,
+    /// Its envs have ended.
+    ended: bool,
 }
 
 /// An explicit reset of some envs: which, from which seeds, with which options.
@@ -96,12 +98,17 @@ impl VecEnv {
         Builder::new(plugin)
     }
 
-    /// The builder's work, before any worker has started. `roomy`: there are more cores than workers.
-    pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64, roomy: bool) -> VecEnv {
+    /// The builder's work, before any worker has started.
+    pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64) -> VecEnv {
+        VecEnv::assembled_beside(slots, Arc::new(terms), grants, seed)
+    }
+
+    /// Envs with the terms of others.
+    pub(crate) fn assembled_beside(slots: Vec<Slot>, terms: Arc<Terms>, grants: Grants, seed: u64) -> VecEnv {
+        let layout = terms.shape.as_ref().map(|shape| shape.strides.view).unwrap_or_default();
         VecEnv {
-            batch: Batch::zeros(slots.len(), &ViewLayout::default()),
+            batch: Batch::zeros(slots.len(), &layout),
             faults: FaultLog::default(),
-            spin: if roomy { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) },
             interrupt: Arc::new(AtomicBool::new(false)),
             ask: None,
             forks: child::forks(),
@@ -112,6 +119,7 @@ impl VecEnv {
             recording: None,
             grants,
             seed,
+            ended: false,
         }
     }
 
@@ -122,7 +130,9 @@ impl VecEnv {
     pub fn start(&mut self) -> Result<(), Error> {
         let started = self.start_all();
         if started.is_err() {
-            self.terms.shape = None;
+            if let Some(terms) = Arc::get_mut(&mut self.terms) {
+                terms.shape = None;
+            }
             // Nothing was played: there is nothing to keep.
             if let Some((recording, _)) = self.recording.take() {
                 self.slots.iter_mut().for_each(Slot::end_journal);
@@ -134,7 +144,9 @@ impl VecEnv {
     }
 
     fn start_all(&mut self) -> Result<(), Error> {
-        self.keeper = slot::keep_the_run(&mut self.terms, self.seed, &self.interrupt)?;
+        let again = || UsageError::new("the envs were started before");
+        let terms = Arc::get_mut(&mut self.terms).ok_or_else(again)?;
+        self.keeper = slot::keep_the_run(terms, self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
         }
@@ -149,7 +161,8 @@ impl VecEnv {
                 self.batch = Batch::zeros(self.slots.len(), &strides.view);
                 self.slots[index].set_shape(&strides);
                 let (observation, action) = (spec.observation_space.layout(), spec.action_space.layout());
-                self.terms.shape = Some(Shape { spec, strides, observation, action });
+                let terms = Arc::get_mut(&mut self.terms).ok_or_else(again)?;
+                terms.shape = Some(Shape { spec, strides, observation, action });
             }
         }
         self.begin_recording()
@@ -551,10 +564,16 @@ impl VecEnv {
             std::mem::forget(self.recording.take());
             // The processes are the parent's, and the thread that would tell of their ends is not in this process.
             std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
+            self.terms.end(true);
             return;
         }
         self.slots.iter().for_each(Slot::kill);
         self.slots.iter_mut().for_each(Slot::close);
+        let count = self.slots.len();
+        if !std::mem::replace(&mut self.ended, true) && self.terms.envs.fetch_sub(count, Relaxed) == count {
+            // No branch of theirs goes on.
+            self.terms.end(false);
+        }
         self.keeper = None;
         // Whoever wants to know how that went has asked before.
         let _ = self.finish_recording();
@@ -648,6 +667,16 @@ impl VecEnv {
         &self.faults
     }
 
+    /// How the instance of an env was started that runs, or ran last; none before the first.
+    pub fn started_by(&self, env: usize) -> Option<Start> {
+        self.slots.get(env).and_then(Slot::started_by)
+    }
+
+    /// The process id of the pristine worker that envs are copied from, if one runs. It is no env.
+    pub fn pristine_pid(&self) -> Option<u32> {
+        self.terms.pristine.pid()
+    }
+
     /// The process id of an env's worker, if one runs.
     pub fn pid(&self, env: usize) -> Option<u32> {
         self.slots.get(env).and_then(Slot::pid)
@@ -690,11 +719,16 @@ impl VecEnv {
 
     // ── Collecting ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    /// How the host waits for an answer.
+    fn spin(&self) -> Spin {
+        if self.terms.is_roomy() { Spin::Busy(HOST_SPIN) } else { Spin::Yield(HOST_YIELD) }
+    }
+
     fn shape(&self) -> &Shape {
         self.terms.shape.as_ref().expect("a VecEnv that was built has its spec")
     }
 
-    fn existing(&self, env: usize) -> Result<usize, UsageError> {
+    pub(crate) fn existing(&self, env: usize) -> Result<usize, UsageError> {
         let envs = self.slots.len();
         (env < envs)
             .then_some(env)
@@ -715,7 +749,18 @@ impl VecEnv {
         Ok(())
     }
 
-    fn check_started(&self) -> Result<(), Error> {
+    /// As `settle`, for one env that is not in flight.
+    pub(crate) fn settle_one(&mut self, index: usize) -> Result<(), Error> {
+        if self.slots[index].in_flight {
+            return Err(UsageError::new(format!("env {index} is in flight"))
+                .hint("`recv` its answer before you ask something else of it")
+                .into());
+        }
+        self.finish(index)?;
+        self.slots[index].take_error().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn check_started(&self) -> Result<(), Error> {
         if let Some(error) = self.recording.as_ref().and_then(|(recording, _)| recording.failure()) {
             return Err(error);
         }
@@ -738,7 +783,7 @@ impl VecEnv {
     }
 
     /// Every index names an env, and none twice.
-    fn check_ids(&mut self, env_ids: &[usize]) -> Result<(), UsageError> {
+    pub(crate) fn check_ids(&mut self, env_ids: &[usize]) -> Result<(), UsageError> {
         self.seen.clear();
         self.seen.resize(self.slots.len(), false);
         for &index in env_ids {
@@ -790,10 +835,11 @@ impl VecEnv {
     }
 
     /// Waits until nothing is under way in one env. Ends: every wait in it has a deadline.
-    fn finish(&mut self, index: usize) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self, index: usize) -> Result<(), Error> {
+        let spin = self.spin();
         let slot = &mut self.slots[index];
         while slot.is_busy() {
-            let progress = slot.advance(SLICE, self.spin, &self.terms, &mut self.batch, &mut self.faults);
+            let progress = slot.advance(SLICE, spin, &self.terms, &mut self.batch, &mut self.faults);
             if progress == Progress::Waiting && interrupted(&self.interrupt, &mut self.ask) {
                 return Err(Error::Interrupted);
             }
@@ -833,7 +879,7 @@ impl VecEnv {
         }
         self.finish(index)?;
         let VecEnv { slots, terms, batch, faults, interrupt, ask, .. } = self;
-        slots[index].converse(message, &mut || interrupted(interrupt, ask), terms, batch, faults)
+        slots[index].converse(message, &[], &mut || interrupted(interrupt, ask), terms, batch, faults)
     }
 }
 
@@ -860,7 +906,7 @@ pub enum Frame {
 }
 
 /// Whether a call that waits is to return.
-fn interrupted(flag: &AtomicBool, ask: &mut Option<Box<dyn FnMut() -> bool + Send>>) -> bool {
+pub(crate) fn interrupted(flag: &AtomicBool, ask: &mut Option<Box<dyn FnMut() -> bool + Send>>) -> bool {
     flag.load(Relaxed) || ask.as_mut().is_some_and(|ask| ask())
 }
 

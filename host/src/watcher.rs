@@ -4,20 +4,25 @@
 //! It lives as long as the host, since the parent-death signal of a worker belongs to the *thread* that started it:
 //! workers started from a thread of the caller's would die with that thread. It never acts on what it reads: messages
 //! go into a bounded mailbox per worker, and the stepper looks when it is ready to.
+//!
+//! A copy of a worker is a child of this thread too, since the kernel makes it a brother of its original. Who it is the
+//! kernel says with its hello; a child that nobody ordered is ended.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::event::{EventfdFlags, epoll};
+use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::net::RecvFlags;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::child::{Child, Exit, LogTail, Shared};
 use crate::control::{self, FromWorker, Received, UNREAD_MESSAGES_MAX};
@@ -53,7 +58,25 @@ pub(crate) enum Log {
     Through,
 }
 
-type Order = (Spawn, Sender<io::Result<Child>>);
+/// A copy that somebody has asked a worker for, or is about to.
+pub(crate) struct Expected {
+    /// The slab it was given.
+    pub(crate) slab: HostSlab,
+    /// Where its log goes.
+    pub(crate) log: Log,
+}
+
+/// A copy as its owner has it, and the descriptors that are for the copy alone: control socket and log. The original gets
+/// them, and nobody may keep them.
+pub(crate) type Announced = (Child, [OwnedFd; 2]);
+
+enum Order {
+    Spawn(Spawn, Sender<io::Result<Child>>),
+    Expect(Expected, Sender<io::Result<Announced>>),
+}
+
+/// How often children that nobody ordered are looked for, while there are workers that can be copied.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A handle of the watcher's thread.
 struct Watcher {
@@ -67,6 +90,15 @@ static WATCHER: Mutex<Option<Arc<Watcher>>> = Mutex::new(None);
 
 /// Starts a process. It is watched from then on; the [`Child`] is its owner.
 pub(crate) fn spawn(spawn: Spawn) -> io::Result<Child> {
+    order(|answer| Order::Spawn(spawn, answer))
+}
+
+/// Gets ready for a copy of a worker. It is watched as soon as it says hello.
+pub(crate) fn expect(expected: Expected) -> io::Result<Announced> {
+    order(|answer| Order::Expect(expected, answer))
+}
+
+fn order<T>(order: impl FnOnce(Sender<io::Result<T>>) -> Order) -> io::Result<T> {
     let watcher = {
         let mut slot = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
         match &*slot {
@@ -76,7 +108,7 @@ pub(crate) fn spawn(spawn: Spawn) -> io::Result<Child> {
     };
     let (answer, answered) = bounded(1);
     let gone = |_| io::Error::other("the watcher thread has ended");
-    watcher.orders.send((spawn, answer)).map_err(|_| io::Error::other("the watcher thread has ended"))?;
+    watcher.orders.send(order(answer)).map_err(|_| io::Error::other("the watcher thread has ended"))?;
     let _ = rustix::io::write(&watcher.wake, &1u64.to_ne_bytes());
     answered.recv().map_err(gone)?
 }
@@ -87,7 +119,10 @@ impl Watcher {
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
-        let watch = Watch { epoll, wake: Arc::clone(&wake), orders: taken, workers: HashMap::new(), next: 0 };
+        let wake_here = Arc::clone(&wake);
+        let (workers, swept) = (HashMap::new(), Instant::now());
+        let watch =
+            Watch { epoll, wake: wake_here, orders: taken, workers, next: 0, copies: false, swept, strays: false };
         std::thread::Builder::new().name("rollcage-watcher".to_owned()).spawn(move || watch.run())?;
         Ok(Watcher { orders, wake, host: std::process::id() })
     }
@@ -106,23 +141,31 @@ struct Watch {
     orders: Receiver<Order>,
     workers: HashMap<u64, Watched>,
     next: u64,
+    /// Whether a copy was ever ordered.
+    copies: bool,
+    /// When children were last looked through, and whether one was left that is nobody's.
+    swept: Instant,
+    strays: bool,
 }
 
 /// A worker as the watcher keeps it.
 struct Watched {
     shared: Arc<Shared>,
     mailbox: Sender<FromWorker>,
-    log: OwnedFd,
+    /// None: its log is somebody else's to read.
+    log: Option<OwnedFd>,
 }
 
 impl Watch {
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
         let mut buffer = vec![0; LOG_READ_BYTES];
+        let tick = Timespec { tv_sec: SWEEP_EVERY.as_secs().cast_signed(), tv_nsec: 0 };
         loop {
             events.clear();
             let space = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, space, None) {
+            let sweeps = self.copies && (self.strays || !self.workers.is_empty());
+            match epoll::wait(&self.epoll, space, sweeps.then_some(&tick)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // The epoll descriptor is this thread's own: it cannot fail, and if it does nothing can be watched.
                 Err(_) => return,
@@ -141,19 +184,40 @@ impl Watch {
                     _ => self.bury(number, &mut buffer),
                 }
             }
+            if sweeps && self.swept.elapsed() >= SWEEP_EVERY {
+                self.sweep();
+            }
         }
     }
 
     fn take_orders(&mut self) {
-        while let Ok((spawn, answer)) = self.orders.try_recv() {
-            let _ = answer.send(self.start_worker(spawn));
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Spawn(spawn, answer) => drop(answer.send(self.start_worker(spawn))),
+                Order::Expect(expected, answer) => drop(answer.send(self.expect(expected))),
+            }
         }
+    }
+
+    fn expect(&mut self, expected: Expected) -> io::Result<Announced> {
+        let (control, theirs) = control::pair()?;
+        // The kernel puts the sender's id beside what it sends.
+        rustix::net::sockopt::set_socket_passcred(&control, true)?;
+        let (log, their_log) = match expected.log {
+            Log::Kept => {
+                let (log, theirs) = log_pipe()?;
+                (Some(log), theirs)
+            }
+            Log::Through => (None, io::stderr().as_fd().try_clone_to_owned()?),
+        };
+        self.copies = true;
+        let child = self.watch(control, log, Some(expected.slab), None)?;
+        Ok((child, [theirs, their_log]))
     }
 
     fn start_worker(&mut self, spawn: Spawn) -> io::Result<Child> {
         let (control, theirs) = control::pair()?;
-        let (log, their_log) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(&log, rustix::fs::OFlags::NONBLOCK)?;
+        let (log, their_log) = log_pipe()?;
         // std starts this by `posix_spawn`: no `pre_exec`, and a fork of a big trainer would cost milliseconds. It
         // resets SIGPIPE and the signal mask; the worker sees to the rest. The control socket arrives as stdin.
         let child = Command::new(&spawn.program)
@@ -174,12 +238,22 @@ impl Watch {
         // `Child` of std neither kills nor reaps when dropped: from here on the pidfd is the handle.
         drop(child);
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        self.watch(control, Some(log), spawn.slab, Some((pid, pidfd)))
+    }
 
+    /// Begins to look at a worker; of one that is still to come at all but its process.
+    fn watch(
+        &mut self,
+        control: OwnedFd,
+        log: Option<OwnedFd>,
+        slab: Option<HostSlab>,
+        process: Option<(Pid, OwnedFd)>,
+    ) -> io::Result<Child> {
         let shared = Arc::new(Shared {
-            pid,
-            pidfd,
+            process: process.map(OnceLock::from).unwrap_or_default(),
+            killed: AtomicBool::new(false),
             control,
-            slab: spawn.slab,
+            slab,
             attention: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             exit: OnceLock::new(),
@@ -189,22 +263,37 @@ impl Watch {
         let (mailbox, messages) = bounded(UNREAD_MESSAGES_MAX);
         let number = self.next;
         self.next += 1;
-        for (fd, what) in [(shared.control.as_fd(), CONTROL), (shared.pidfd.as_fd(), PIDFD), (log.as_fd(), LOG)] {
-            let data = epoll::EventData::new_u64(number << 2 | what);
-            if let Err(error) = epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN) {
-                let _ = rustix::process::pidfd_send_signal(&shared.pidfd, rustix::process::Signal::KILL);
-                let _ = rustix::process::waitid(WaitId::PidFd(shared.pidfd.as_fd()), WaitIdOptions::EXITED);
-                return Err(error.into());
+        let descriptors = [
+            Some((shared.control.as_fd(), CONTROL)),
+            shared.process.get().map(|(_, pidfd)| (pidfd.as_fd(), PIDFD)),
+            log.as_ref().map(|log| (log.as_fd(), LOG)),
+        ];
+        for (fd, what) in descriptors.into_iter().flatten() {
+            if let Err(error) = self.look_at(fd, number, what) {
+                if let Some((_, pidfd)) = shared.process.get() {
+                    let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+                    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                }
+                return Err(error);
             }
         }
         self.workers.insert(number, Watched { shared: Arc::clone(&shared), mailbox, log });
         Ok(Child { forks: crate::child::forks(), shared, messages })
     }
 
+    fn look_at(&self, fd: BorrowedFd<'_>, number: u64, what: u64) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(number << 2 | what);
+        Ok(epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?)
+    }
+
     /// Moves what a worker said into its mailbox. A worker that lies is not listened to any further.
     fn read_control(&mut self, number: u64) {
         let Some(worker) = self.workers.get(&number) else { return };
-        let shared = &worker.shared;
+        let shared = Arc::clone(&worker.shared);
+        if shared.process.get().is_none() && !self.greet(number, &shared) {
+            return;
+        }
+        let Some(worker) = self.workers.get(&number) else { return };
         let open = read_messages(worker).unwrap_or_else(|lie| {
             let _ = shared.lie.set(lie);
             false
@@ -215,16 +304,99 @@ impl Watch {
         shared.alert();
     }
 
+    /// Takes the first message of a copy, by which the kernel says who it is. Whether there is more to read.
+    fn greet(&mut self, number: u64, shared: &Shared) -> bool {
+        let lie = match control::receive_from(shared.control.as_fd(), RecvFlags::DONTWAIT) {
+            Ok((Received::Nothing, _)) => return false,
+            Ok((Received::Message(hello @ FromWorker::Hello { .. }, descriptors), Some(pid)))
+                if descriptors.is_empty() =>
+            {
+                match self.adopt(number, shared, pid) {
+                    Ok(()) => {
+                        if let Some(worker) = self.workers.get(&number) {
+                            let _ = worker.mailbox.try_send(hello);
+                        }
+                        return true;
+                    }
+                    Err(what) => what,
+                }
+            }
+            // Its original ended before there was a copy, or the copy before it said a word.
+            Ok((Received::Closed, _)) => {
+                if let Some(worker) = self.workers.remove(&number) {
+                    let _ = epoll::delete(&self.epoll, &worker.shared.control);
+                    drop(worker);
+                    shared.set_dead(Exit::Unknown);
+                }
+                self.sweep();
+                return false;
+            }
+            Ok(_) => "its first words are no hello".to_owned(),
+            Err(error) => format!("its control socket failed: {error}"),
+        };
+        let _ = shared.lie.set(lie);
+        let _ = epoll::delete(&self.epoll, &shared.control);
+        shared.alert();
+        false
+    }
+
+    /// A copy has come. The kernel says who sent, so that nobody can pass for another; that it is a child of ours, and one
+    /// that is not known yet, is looked up.
+    fn adopt(&self, number: u64, shared: &Shared, pid: Pid) -> Result<(), String> {
+        let known = |worker: &Watched| worker.shared.process.get().is_some_and(|(known, _)| *known == pid);
+        if self.workers.values().any(known) {
+            return Err("a copy's hello came from somebody else".to_owned());
+        }
+        let wrong = |error| format!("its copy cannot be watched: {error}");
+        // Not reaped by anybody but this thread, so that the id is its own even if it has ended by now.
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(wrong)?;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), look)
+            .map_err(|_| "a copy's hello came from a process that is no copy".to_owned())?;
+        rustix::net::sockopt::set_socket_passcred(&shared.control, false).map_err(wrong)?;
+        // A group of its own, as every worker has. It may have ended, which is told by the pidfd.
+        let _ = rustix::process::setpgid(Some(pid), Some(pid));
+        self.look_at(pidfd.as_fd(), number, PIDFD).map_err(|error| format!("its copy cannot be watched: {error}"))?;
+        let _ = shared.process.set((pid, pidfd));
+        if shared.killed.load(Acquire)
+            && let Some((_, pidfd)) = shared.process.get()
+        {
+            let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+        }
+        Ok(())
+    }
+
+    /// Ends and reaps children of this thread that nobody ordered: a worker that somebody took over can make some, and a
+    /// copy that ends before its hello is left behind. Without `/proc` (or a kernel that lists children) none are found.
+    fn sweep(&mut self) {
+        (self.swept, self.strays) = (Instant::now(), false);
+        let Ok(children) = std::fs::read_to_string("/proc/thread-self/children") else { return };
+        let expected = self.workers.values().any(|worker| worker.shared.process.get().is_none());
+        for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let known = |worker: &Watched| worker.shared.process.get().is_some_and(|(known, _)| *known == pid);
+            if self.workers.values().any(known) {
+                continue;
+            }
+            if !expected {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            // One that was killed is reaped at the next look.
+            let reaped = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+            self.strays |= matches!(reaped, Ok(None));
+        }
+    }
+
     fn read_log(&mut self, number: u64, buffer: &mut [u8]) {
         let Some(worker) = self.workers.get(&number) else { return };
-        match rustix::io::read(&worker.log, &mut *buffer) {
+        let Some(log) = &worker.log else { return };
+        match rustix::io::read(log, &mut *buffer) {
             Ok(0) => {
-                let _ = epoll::delete(&self.epoll, &worker.log);
+                let _ = epoll::delete(&self.epoll, log);
             }
             Ok(count) => worker.keep_log(&buffer[..count]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => {
-                let _ = epoll::delete(&self.epoll, &worker.log);
+                let _ = epoll::delete(&self.epoll, log);
             }
         }
     }
@@ -238,14 +410,19 @@ impl Watch {
             let _ = worker.shared.lie.set(lie);
         }
         // At most what a pipe holds: nobody writes any more.
-        while let Ok(count @ 1..) = rustix::io::read(&worker.log, &mut *buffer) {
-            worker.keep_log(&buffer[..count]);
+        if let Some(log) = &worker.log {
+            while let Ok(count @ 1..) = rustix::io::read(log, &mut *buffer) {
+                worker.keep_log(&buffer[..count]);
+            }
         }
         // A closed descriptor leaves an epoll by itself, but these are shared with the owner.
         let _ = epoll::delete(&self.epoll, &worker.shared.control);
-        let _ = epoll::delete(&self.epoll, &worker.shared.pidfd);
-        let exit = match rustix::process::waitid(WaitId::PidFd(worker.shared.pidfd.as_fd()), WaitIdOptions::EXITED) {
-            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+        let ended = worker.shared.process.get().map(|(_, pidfd)| {
+            let _ = epoll::delete(&self.epoll, pidfd);
+            rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+        });
+        let exit = match ended {
+            Some(Ok(Some(status))) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Exit::Code(code),
                 (None, Some(signal)) => Exit::Signal(signal),
                 (None, None) => Exit::Unknown,
@@ -256,6 +433,13 @@ impl Watch {
         drop((mailbox, log));
         shared.set_dead(exit);
     }
+}
+
+/// A pipe for a log: the end that is read without waiting, and the worker's.
+fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (log, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&log, rustix::fs::OFlags::NONBLOCK)?;
+    Ok((log, theirs))
 }
 
 /// Takes every waiting message; whether more may come. An error is the worker's lie.

@@ -10,7 +10,7 @@ pub mod outcome;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use rollcage::{Builder, Cache, Plugin, VecEnv};
+use rollcage::{Builder, Cache, Plugin, Start, VecEnv};
 
 /// Cargo's target folder: this program lies in `TARGET/release/deps`.
 pub fn target() -> PathBuf {
@@ -75,9 +75,11 @@ pub fn cache_folder() -> PathBuf {
     target().join("test-cache")
 }
 
-/// A builder for envs of a fixture or of a shipped plugin, with the program under test as worker.
+/// A builder for envs of a fixture or of a shipped plugin, with the program under test as worker. They start as envs do by
+/// default; where a test runs others over the other start, as it says.
 pub fn builder(plugin: Plugin) -> Builder {
-    VecEnv::builder(plugin).worker(program()).cache(cache())
+    let start = std::env::var("ROLLCAGE_TEST_START").map_or(Start::Best, |start| start.parse().unwrap());
+    VecEnv::builder(plugin).worker(program()).cache(cache()).start(start)
 }
 
 /// A builder for envs of a shipped plugin.
@@ -200,6 +202,18 @@ impl Process {
             .collect();
         all.sort();
         all
+    }
+
+    /// What a worker is for, as `ps` shows it: `env 3`; `envs` for one that is copied.
+    pub fn title(self) -> String {
+        let line = std::fs::read(self.file("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.get(2).map(|word| String::from_utf8_lossy(word).trim().to_owned()).unwrap_or_default()
+    }
+
+    /// Its children that are envs.
+    pub fn envs(self) -> Vec<Process> {
+        self.children().into_iter().filter(|child| child.title().starts_with("env ")).collect()
     }
 
     /// A field of its `status`, as text.

@@ -479,7 +479,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 21] = [
+    const KEYS: [&str; 22] = [
         "plugin",
         "sha256",
         "envs",
@@ -491,6 +491,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "length",
         "steps_per_second",
         "start_seconds",
+        "start",
         "faults",
         "faults_total",
         "digest",

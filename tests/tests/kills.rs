@@ -125,7 +125,7 @@ fn rounds(mode: Autoreset, rounds: usize, dice: &mut Dice) {
     // Two strokes may hit the same worker before it is noticed; most are faults of their own.
     assert!(restarts > rounds as u64 / 2, "{restarts} of {rounds}");
     let workers: Vec<Process> = (0..ENVS).map(|env| Process(envs.pid(env).unwrap())).collect();
-    assert_eq!(Process(std::process::id()).children(), sorted(&workers));
+    assert_eq!(Process(std::process::id()).envs(), sorted(&workers));
 }
 
 fn sorted(workers: &[Process]) -> Vec<Process> {

@@ -5,6 +5,7 @@ mod autoreset;
 mod cache;
 mod cli;
 mod config;
+mod copies;
 mod digest;
 mod directories;
 mod dynamics;

@@ -15,10 +15,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rollcage::cage::seccomp::{Allow, Answer, Argument, Of, Purpose, TABLE};
-use rollcage::{Access, Error, Grant, OnFault, Plugin, VecEnv, Wall, Walls, cage};
+use rollcage::rollout::folder::Rollout;
+use rollcage::rollout::record::Record;
+use rollcage::rollout::replay::{Replaying, replay};
+use rollcage::{Access, Error, Grant, OnFault, Plugin, Start, VecEnv, Wall, Walls, cage};
 use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt};
 use rollcage_tests::{
-    Process, Rollcage, Scratch, builder, discrete, fixture, fixture_path, is_root, program, root, shipped,
+    Process, Rollcage, Scratch, builder, cache, discrete, fixture, fixture_path, is_root, program, root, shipped,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -107,6 +110,15 @@ fn every_attempt_fails_behind_the_walls_and_succeeds_outside() {
             wrong.lock().unwrap().push(format!("{} {column} as {name}: {end}", attempt.name));
         }
     });
+    // A copy of a worker that put up the walls, as every env is, and one that may be copied again.
+    let copies: Vec<(&Attempt, &str)> =
+        ATTEMPTS.iter().flat_map(|attempt| ["copied", "branched"].map(|entry| (attempt, entry))).collect();
+    each(&copies, |(attempt, entry)| {
+        let end = intruder.does(None, "all", entry, "-", attempt.name);
+        if !is_denied(&end) {
+            wrong.lock().unwrap().push(format!("{} {entry}: {end}", attempt.name));
+        }
+    });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(ATTEMPTS.len() >= 40);
@@ -139,6 +151,8 @@ fn calls_in_markdown() -> String {
             Of::Listener => "env with a socket that listens",
             Of::Recorder => "env whose recording captures",
             Of::Replayer => "env that is served a capture",
+            Of::Copied => "env that may be copied, and what envs are copied from",
+            Of::Pristine => "what envs are copied from that may not be copied",
         };
         let denied = if row.answer == Answer::Denied { " (answered `EPERM`)" } else { "" };
         writeln!(text, "| {who} | `{}`{denied} | {} |", row.call, row.why).unwrap();
@@ -174,9 +188,16 @@ fn entry(of: Of) -> (&'static str, Purpose, bool) {
         Of::Loading => ("loading", Purpose::PURE, true),
         Of::Compiler => ("compile", Purpose::Compile, true),
         Of::Every | Of::Env => ("pure", Purpose::PURE, false),
-        Of::Reader | Of::Writer | Of::Sleeper | Of::Talker | Of::Listener | Of::Recorder | Of::Replayer => {
-            ("granted", granted, false)
-        }
+        // A directory has another row for the same call, which knows no number.
+        Of::Replayer => ("replayer", Purpose::REPLAYER, false),
+        Of::Reader
+        | Of::Writer
+        | Of::Sleeper
+        | Of::Talker
+        | Of::Listener
+        | Of::Recorder
+        | Of::Copied
+        | Of::Pristine => ("granted", granted, false),
     }
 }
 
@@ -190,6 +211,7 @@ fn is_in_table(number: libc::c_long, registers: [u64; 6], purpose: Purpose, load
         row.arguments.iter().all(|argument| match *argument {
             Argument::Is(at, value) => registers[usize::from(at)] & 0xffff_ffff == value,
             Argument::Only(at, bits) => registers[usize::from(at)] & !bits == 0,
+            Argument::Exactly(at, value) => registers[usize::from(at)] == value,
             Argument::Above(at, value) => registers[usize::from(at)] & 0xffff_ffff > value,
         })
     })
@@ -205,7 +227,9 @@ fn every_row_lets_through_what_it_says_and_no_more() {
         let mut registers = [0u64; 6];
         for argument in row.arguments {
             match *argument {
-                Argument::Is(at, value) | Argument::Only(at, value) => registers[usize::from(at)] = value,
+                Argument::Is(at, value) | Argument::Only(at, value) | Argument::Exactly(at, value) => {
+                    registers[usize::from(at)] = value
+                }
                 Argument::Above(at, value) => registers[usize::from(at)] = value + 1,
             }
         }
@@ -220,6 +244,7 @@ fn every_row_lets_through_what_it_says_and_no_more() {
             let (at, changed) = match *argument {
                 Argument::Is(at, value) => (at, vec![value ^ 0x40, value ^ 0x8000_0000]),
                 Argument::Above(at, value) => (at, vec![value, 0, 1 << 32]),
+                Argument::Exactly(at, value) => (at, vec![value ^ 0x1000, value ^ 1 << 40, value ^ 1 << 63, 0]),
                 Argument::Only(at, bits) => {
                     (at, vec![bits | 1 << (!bits).trailing_zeros(), bits | 1 << 40, bits | 1 << 63])
                 }
@@ -400,6 +425,40 @@ fn story(program: &Path, folder: &Path) -> Vec<String> {
         Err(error) => tell("probe", fault_kind(&error)),
     }
 
+    // Copies: an env that starts as one, one that is copied itself, and one that gives that up.
+    for branching in [true, false] {
+        let how = || -> Result<String, Error> {
+            let mut envs = env(fixture("echo")).start(Start::Fork).branching(branching).build()?;
+            envs.reset(None)?;
+            let started = envs.started_by(0);
+            let branched = match envs.branch(0, 1) {
+                Ok(mut branch) => branch.step(&discrete(&[0])).map(|_| "steps".to_owned()),
+                Err(error) => Ok(fault_kind(&error)),
+            };
+            Ok(format!("{started:?}, {}", branched?))
+        };
+        tell("copies", how().unwrap_or_else(|error| fault_kind(&error)));
+    }
+
+    // What comes in is written down, and served again.
+    let recorded = || -> Result<String, Error> {
+        let at = folder.join("recorded");
+        let made = env(fixture("numbers")).grant(Grant::RealClock).grant(Grant::RealRandom).start(Start::Spawn);
+        let mut envs = made.record(Record { folder: at.clone(), embed_plugin: false }).build()?;
+        envs.reset(None)?;
+        let action = vec![0; envs.spec().action_space.stride()];
+        (0..3).try_for_each(|_| envs.step(&action).map(drop))?;
+        envs.finish_recording()?;
+        drop(envs);
+        let how = Replaying { worker: Some(program.to_owned()), cache: Some(cache()), ..Replaying::default() };
+        let Ok(rollout) = Rollout::open(&at) else { return Ok("no recording".to_owned()) };
+        Ok(match replay(&rollout, &fixture("numbers"), &how, |_| ()) {
+            Ok(replayed) => format!("{} steps, {:?}", replayed.steps, replayed.difference.map(|found| found.field)),
+            Err(_) => "no replay".to_owned(),
+        })
+    };
+    tell("recorded", recorded().unwrap_or_else(|error| fault_kind(&error)));
+
     // Each use of a socket, as a client of a server of this test's and as a server of a client's.
     let (server, free) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), free_port());
     let at = server.local_addr().unwrap();
@@ -457,7 +516,7 @@ fn fault_kind(error: &Error) -> String {
 #[test]
 fn no_row_is_there_for_nothing() {
     // Whoever reads the code that is there must not compile: the gaps' workers load what the real program compiled.
-    for name in ["memory", "trap", "panic", "logs", "echo", "files", "probe", "talker"] {
+    for name in ["memory", "trap", "panic", "logs", "echo", "files", "probe", "talker", "numbers"] {
         builder(fixture(name)).prepare().unwrap();
     }
     let folder = Scratch::for_every_user("walls-gaps");

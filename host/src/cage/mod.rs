@@ -10,6 +10,9 @@ pub(crate) mod broker;
 #[cfg(feature = "worker")]
 mod capabilities;
 #[cfg(feature = "worker")]
+#[doc(hidden)]
+pub mod copy;
+#[cfg(feature = "worker")]
 mod landlock;
 #[cfg(feature = "worker")]
 mod namespaces;

@@ -13,6 +13,7 @@ use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
 pub use super::rlimits::Allowance;
+pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Purpose};
 use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
 
@@ -104,7 +105,7 @@ pub(crate) fn die_with_this_process(command: &mut Command) {
     unsafe { command.pre_exec(before_exec) };
 }
 
-fn die_with_the_host() -> io::Result<()> {
+pub(super) fn die_with_the_host() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
@@ -185,8 +186,20 @@ impl Standing {
     }
 }
 
+/// The filter for good of copies of this worker that are not to be copied themselves: built once, before there is one.
+/// Nothing: they keep what this one has.
+///
+/// # Errors
+/// The system's.
+pub fn last_filter(plan: &Plan<'_>, standing: &Standing, purpose: Purpose) -> io::Result<Option<LastFilter>> {
+    if !standing.walls.has(Wall::Seccomp) || purpose == plan.purpose {
+        return Ok(None);
+    }
+    seccomp::LastFilter::new(plan.table, purpose).map(Some).map_err(io::Error::other)
+}
+
 /// The control socket, for a look.
-fn control() -> BorrowedFd<'static> {
+pub(super) fn control() -> BorrowedFd<'static> {
     // SAFETY: `begin` put the control socket there, and nobody owns it: it is open until the process ends.
     unsafe { BorrowedFd::borrow_raw(CONTROL) }
 }
@@ -198,6 +211,26 @@ fn wake_without_haste() {
     // SAFETY: the policy of this thread, which is the only one; the structure lives over the call. rustix has no such call.
     // Without it everything is as correct.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+}
+
+/// Shows another title in `ps`: over this process's third argument, as far as that was long.
+pub(crate) fn set_title(title: &str) {
+    unsafe extern "C" {
+        /// The C library's: where the first argument is.
+        static program_invocation_name: *mut libc::c_char;
+    }
+    let mut arguments = std::env::args_os().map(|argument| argument.len() + 1);
+    let before = arguments.by_ref().take(2).sum::<usize>();
+    let Some(room) = arguments.next() else { return };
+    let title = title.as_bytes().get(..title.len().min(room - 1)).unwrap_or_default();
+    // SAFETY: the kernel put the arguments one behind the other, each with its NUL, into memory of this process that may be
+    // written; nobody has moved that pointer, and the lengths are those of the arguments. There is one thread, and std
+    // copies arguments when it is asked for them. No safe crate writes there, and the call that sets a name needs a row.
+    unsafe {
+        let at = program_invocation_name.cast::<u8>().add(before);
+        at.write_bytes(0, room);
+        at.copy_from_nonoverlapping(title.as_ptr(), title.len());
+    }
 }
 
 /// Ends the process without running anything of std's, which would call what a filter refuses.

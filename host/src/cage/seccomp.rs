@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use super::copy::FLAGS;
+
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -45,6 +47,8 @@ pub enum Argument {
     Is(u8, u64),
     /// Argument number, bits: no other bit of the 64 is set.
     Only(u8, u64),
+    /// Argument number, value: all 64 bits.
+    Exactly(u8, u64),
     /// Argument number, value: a descriptor with a higher number.
     Above(u8, u64),
 }
@@ -74,6 +78,10 @@ pub enum Of {
     Recorder,
     /// An env's worker that is served what was written down.
     Replayer,
+    /// An env's worker that may be copied, and a pristine one.
+    Copied,
+    /// A pristine worker whose copies may not be copied.
+    Pristine,
 }
 
 /// What a worker is for, as far as its filters are concerned.
@@ -97,7 +105,20 @@ pub enum Purpose {
         records: bool,
         /// With a file of what came in.
         replays: bool,
+        /// To be copied when the host says so.
+        copies: Copies,
     },
+}
+
+/// Which copies of a worker there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// None.
+    None,
+    /// Of it, and of its copies.
+    All,
+    /// Of it; they put up a filter of their own, and cannot be copied.
+    First,
 }
 
 impl Purpose {
@@ -110,6 +131,7 @@ impl Purpose {
         listens: false,
         records: false,
         replays: false,
+        copies: Copies::None,
     };
 
     /// An env that has a row of every kind: for tests.
@@ -121,7 +143,31 @@ impl Purpose {
         listens: true,
         records: true,
         replays: true,
+        copies: Copies::First,
     };
+
+    /// An env that is served what came in, and was granted nothing else: for tests.
+    pub const REPLAYER: Purpose = Purpose::Env {
+        reads: false,
+        writes: false,
+        sleeps: false,
+        talks: false,
+        listens: false,
+        records: false,
+        replays: true,
+        copies: Copies::None,
+    };
+
+    /// The same env, with these copies.
+    #[must_use]
+    pub fn with_copies(self, copies: Copies) -> Purpose {
+        match self {
+            Purpose::Env { reads, writes, sleeps, talks, listens, records, replays, .. } => {
+                Purpose::Env { reads, writes, sleeps, talks, listens, records, replays, copies }
+            }
+            Purpose::Compile => self,
+        }
+    }
 
     /// Whether a worker has a row, before its code is loaded (filter one) or after (filter two).
     pub fn has(self, of: Of, loading: bool) -> bool {
@@ -135,6 +181,8 @@ impl Purpose {
             (Purpose::Env { listens, .. }, Of::Listener) => listens,
             (Purpose::Env { records, .. }, Of::Recorder) => records,
             (Purpose::Env { replays, .. }, Of::Replayer) => replays,
+            (Purpose::Env { copies, .. }, Of::Copied) => copies != Copies::None,
+            (Purpose::Env { copies, .. }, Of::Pristine) => copies == Copies::First,
             _ => false,
         }
     }
@@ -172,6 +220,12 @@ const REMOVE_DIR: u64 = libc::AT_REMOVEDIR as u64;
 const GET_FLAGS: u64 = libc::F_GETFL as u64;
 const APPEND: u64 = libc::RWF_APPEND as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC as u64;
+const DEATH_SIGNAL: u64 = libc::PR_SET_PDEATHSIG as u64;
+const KILL: u64 = libc::SIGKILL as u64;
+const CLOSE_ON_EXEC: u64 = libc::O_CLOEXEC as u64;
+const SLAB_AT: u64 = crate::slab::WORKER_ADDRESS as u64;
+const SLAB_LEN: u64 = crate::slab::SLAB_BYTES as u64;
+const SHARED_OVER: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
 const NOW: u64 = libc::MSG_DONTWAIT as u64;
 const NOW_QUIETLY: u64 = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
 
@@ -188,7 +242,7 @@ macro_rules! allow {
     };
 }
 
-use Argument::{Above, Is, Only};
+use Argument::{Above, Exactly, Is, Only};
 
 /// Every row there is.
 #[rustfmt::skip]
@@ -264,7 +318,15 @@ pub const TABLE: &[Allow] = allow! {
     Listener accept4,         SYS_accept4,         [],                                       Done,   "accepting";
     // What came in from outside, where a run is recorded, and where it is run again.
     Recorder write,           SYS_write,           [Is(0, CAPTURE)],                         Done,   "writing down what came in";
-    Replayer read,            SYS_read,            [Is(0, CAPTURE)],                         Done,   "being served what came in";
+    Replayer pread64,         SYS_pread64,         [Is(0, CAPTURE)],                         Done,   "being served what came in";
+    // Copies: no other flags, so no thread and no namespace; and what a copy does to become one of its own.
+    Copied   clone,           SYS_clone,           [Is(0, FLAGS), Only(1, 0)],               Done,   "a copy";
+    Copied   prctl,           SYS_prctl,           [Is(0, DEATH_SIGNAL), Is(1, KILL)],       Done,   "a copy that dies with the host";
+    Copied   dup3,            SYS_dup3,            [Is(1, CONTROL), Is(2, CLOSE_ON_EXEC)],   Done,   "a copy's control socket";
+    Copied   dup3,            SYS_dup3,            [Is(1, LOG), Is(2, CLOSE_ON_EXEC)],       Done,   "a copy's log";
+    Copied   mmap,            SYS_mmap,            [Exactly(0, SLAB_AT), Exactly(1, SLAB_LEN), Only(2, READ_WRITE), Is(3, SHARED_OVER)], Done, "a copy's slab, over the one before";
+    Pristine prctl,           SYS_prctl,           [Is(0, NO_NEW_PRIVS), Is(1, 1)],          Done,   "the filter of a copy";
+    Pristine seccomp,         SYS_seccomp,         [],                                       Done,   "the filter of a copy";
 };
 
 /// The filter that stands while code is loaded.
@@ -287,6 +349,23 @@ pub(super) fn filter_two(table: &[Allow], purpose: Purpose) -> Result<(), seccom
     let now: Vec<i64> = denied(table, purpose, false).into_iter().filter(|number| !before.contains(number)).collect();
     deny(&now)?;
     seccompiler::apply_filter(&program(table, |of| purpose.has(of, false))?)
+}
+
+/// A filter that was built before it is needed: what stood before it denies what is denied.
+pub struct LastFilter(BpfProgram);
+
+impl LastFilter {
+    pub(super) fn new(table: &[Allow], purpose: Purpose) -> Result<LastFilter, seccompiler::Error> {
+        program(table, |of| purpose.has(of, false)).map(LastFilter)
+    }
+
+    /// Puts it up, on top of the others.
+    ///
+    /// # Errors
+    /// The system's: the worker must not go on.
+    pub fn put_up(&self) -> std::io::Result<()> {
+        seccompiler::apply_filter(&self.0).map_err(std::io::Error::other)
+    }
 }
 
 /// The calls that are denied in words, those apart that another row allows.
@@ -331,6 +410,7 @@ fn program(table: &[Allow], has: impl Fn(Of) -> bool) -> Result<BpfProgram, secc
 fn condition(argument: &Argument) -> Result<SeccompCondition, seccompiler::BackendError> {
     match *argument {
         Is(index, value) => SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value),
+        Exactly(index, value) => SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value),
         Above(index, value) => SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Gt, value),
         Only(index, bits) => SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(!bits), 0),
     }

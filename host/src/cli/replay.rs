@@ -1,11 +1,12 @@
 //! `rollcage replay`: runs a recording again and compares it, step by step.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use rollcage::rollout::folder::Rollout;
-use rollcage::rollout::replay::{Difference, ReplayError, Replayed, Replaying, replay, watch};
+use rollcage::rollout::replay::{Difference, ReplayError, Replayed, Replaying, replay, snapshot_at, watch};
 use rollcage::text::{cut, escape_line};
 use rollcage::{Autoreset, Backend, Plugin, UsageError, VecEnv};
 use serde_json::{Value, json};
@@ -35,6 +36,18 @@ pub(super) struct Replay {
     #[arg(long, value_name = "FILE.gif")]
     render: Option<PathBuf>,
 
+    /// Write a snapshot of an env into this file, in place of a whole replay: `rollcage run --from` begins there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["render", "from", "json"])]
+    snapshot: Option<PathBuf>,
+
+    /// After how many steps of the env the snapshot is taken, over all its episodes [default: all that are recorded]
+    #[arg(long, value_name = "STEP", requires = "snapshot")]
+    until: Option<u64>,
+
+    /// Which env the snapshot is of [default: 0]
+    #[arg(long, value_name = "ENV", requires = "snapshot", default_value = "0", hide_default_value = true)]
+    env: u32,
+
     /// Print one JSON object in place of the line
     #[arg(long)]
     json: bool,
@@ -46,6 +59,7 @@ Examples:
   rollcage replay first
   rollcage replay first --backend pulley
   rollcage replay first --render first.gif
+  rollcage replay first --until 100 --snapshot there
 
 Exit status:
   0    everything came out as it was recorded
@@ -166,6 +180,9 @@ impl Replay {
             );
         }
         let mut opened = self.recorded.open()?;
+        if let Some(file) = &self.snapshot {
+            return self.take_snapshot(&opened, file);
+        }
         opened.how.from = self.from;
         let replayed = opened.replay()?;
         let drawn = match &picture {
@@ -193,6 +210,25 @@ impl Replay {
             }
         }
         Ok(if replayed.difference.is_none() { Status::Complete } else { Status::Incomplete })
+    }
+}
+
+impl Replay {
+    /// Plays up to a step, and writes what it takes to come there again.
+    fn take_snapshot(&self, opened: &Opened, file: &Path) -> anyhow::Result<Status> {
+        let Opened { rollout, plugin, how } = opened;
+        match snapshot_at(rollout, plugin, how, self.env, self.until).map_err(into_anyhow)? {
+            Err(difference) => {
+                say(&difference_line(&difference))?;
+                Ok(Status::Incomplete)
+            }
+            Ok(snapshot) => {
+                let shown = file.display();
+                std::fs::write(file, snapshot.to_bytes()).with_context(|| format!("writing `{shown}`"))?;
+                say(&format!("snapshot: {}\n", escape_line(&snapshot.to_string())))?;
+                Ok(Status::Complete)
+            }
+        }
     }
 }
 

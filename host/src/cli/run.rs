@@ -15,8 +15,10 @@ use indicatif::HumanCount;
 use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::rollout::record::Record;
-use rollcage::text::escape;
-use rollcage::{Autoreset, Backend, Builder, Error, Limits, OnFault, UsageError, VecEnv, Wall, Walls};
+use rollcage::text::{escape, escape_line};
+use rollcage::{
+    Autoreset, Backend, Builder, Error, Limits, OnFault, Plugin, Snapshot, Start, UsageError, VecEnv, Wall, Walls,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -25,7 +27,7 @@ use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Report, Times};
-use super::source::{Source, with_cache};
+use super::source::{Source, cache, with_cache};
 use super::{Status, complain, one_line, say, say_json};
 
 /// Episodes where neither `--episodes` nor `--steps` is given.
@@ -43,6 +45,7 @@ const MEMORY_MIN: u64 = 64 << 10;
 /// object, goes to stdout, everything else to stderr.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
+#[command(mut_arg("plugin", |plugin| plugin.required(false).required_unless_present("from")))]
 pub(super) struct Run {
     #[command(flatten)]
     source: Source,
@@ -120,6 +123,19 @@ pub(super) struct Run {
     #[arg(long, requires = "record")]
     embed_plugin: bool,
 
+    /// Begin where a snapshot stands, with its plugin, config, seed and limits; `rollcage replay --snapshot` takes one
+    ///
+    /// Every env begins there; the random policy draws other actions for each. PLUGIN is needed where the snapshot's is neither
+    /// shipped nor in the cache.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "config_file", "memory", "fuel", "max_episode_steps", "record"])]
+    from: Option<PathBuf>,
+
+    /// How envs start: as copies of a locked worker that has instantiated nothing; as copies of one env that was created,
+    /// for envs of one config; or by an exec each [default: fork, where every wall stands]
+    #[arg(long, value_name = "METHOD",
+        value_parser = PossibleValuesParser::new(["fork", "fork-after-create", "spawn"]).try_map(|name| name.parse::<Start>()))]
+    start: Option<Start>,
+
     /// Compile to the machine's code, or interpret: slower, the same answers
     #[arg(long, value_name = "BACKEND", default_value = "native",
         value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
@@ -178,7 +194,8 @@ impl Run {
                 .hint("add `--walls none`, if the plugin is trusted")
                 .into());
         }
-        let builder = self.builder(seed)?;
+        let snapshot = self.from.as_deref().map(read_snapshot).transpose()?;
+        let builder = self.builder(seed, snapshot.as_ref())?;
 
         let mut progress = Progress::new(goal);
         if self.walls == Walls::NONE {
@@ -203,13 +220,19 @@ impl Run {
             let description = envs.prepared().description();
             picture.recorder(description, self.autoreset)
         });
-        let (tally, ended) = match envs.start() {
+        let begun = envs.start().and_then(|()| {
+            let every = 0..snapshot.as_ref().map_or(0, |_| envs.len());
+            every.zip(snapshot.iter().cycle()).try_for_each(|(env, from)| envs.restore(env, from).map(drop))
+        });
+        let (tally, ended) = match begun {
             Err(error) => (Tally::default(), Err(error)),
             Ok(()) => {
                 progress.print(&about_walls(&envs, self.json));
                 let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
                 let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
-                let ended = play_on(&mut play, recorder.as_mut(), &mut times, &mut progress, started, &interrupt);
+                let reset = if snapshot.is_some() { Ok(()) } else { play.reset() };
+                let ended =
+                    play_on(reset, &mut play, recorder.as_mut(), &mut times, &mut progress, started, &interrupt);
                 let (tally, masked) = (play.tally, std::mem::take(&mut play.masked));
                 (tally, ended.map(|()| why_masked(&envs, &masked)))
             }
@@ -254,18 +277,40 @@ impl Run {
         }
     }
 
-    fn builder(&self, seed: u64) -> Result<Builder, UsageError> {
-        let limits = Limits { memory_bytes: self.memory, fuel_per_step: self.fuel, ..Limits::default() };
+    /// The plugin and its config: the snapshot's, if the run begins from one.
+    fn opened(&self, snapshot: Option<&Snapshot>) -> Result<Builder, UsageError> {
+        let Some(snapshot) = snapshot else { return self.source.open() };
+        let wanted = snapshot.plugin();
+        let cache = if self.no_cache { None } else { cache() };
+        let plugin = match self.source.plugin()? {
+            Some(plugin) => plugin,
+            None => Plugin::of_hash(&wanted.sha256, cache.as_ref()).ok_or_else(|| {
+                let (name, sha256) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
+                UsageError::new(format!("the snapshot's plugin `{name}` (sha256 {sha256}) is not here"))
+                    .hint("name its file: `rollcage run FILE.wasm --from …`")
+            })?,
+        };
+        let builder = VecEnv::builder(plugin).config(snapshot.config())?;
+        Ok(match snapshot.max_episode_steps() {
+            Some(steps) => builder.max_episode_steps(steps),
+            None => builder,
+        })
+    }
+
+    fn builder(&self, seed: u64, snapshot: Option<&Snapshot>) -> Result<Builder, UsageError> {
+        let (memory_bytes, fuel_per_step) = snapshot.map_or((self.memory, self.fuel), Snapshot::limits);
+        // Nobody takes a snapshot here.
+        let limits = Limits { memory_bytes, fuel_per_step, snapshot_bytes: 0, ..Limits::default() };
         let mut builder = self
-            .source
-            .open()?
+            .opened(snapshot)?
             .envs(self.envs)
             .seed(seed)
             .limits(if self.debug { limits.patient() } else { limits.call_timeouts(self.step_timeout) })
             .autoreset(self.autoreset)
             .on_fault(self.on_fault)
             .backend(self.backend);
-        builder = builder.walls(self.walls);
+        // Nor is an env copied here: its worker has no system call for it.
+        builder = builder.walls(self.walls).branching(false).start(self.start.unwrap_or_default());
         if self.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
         }
@@ -314,12 +359,20 @@ fn about_walls(envs: &VecEnv, json: bool) -> String {
     text
 }
 
+/// A snapshot, from its file.
+fn read_snapshot(path: &Path) -> Result<Snapshot, UsageError> {
+    let refuse = |what: String| UsageError::new(format!("snapshot `{}`: {what}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    Snapshot::from_bytes(&bytes).map_err(|error| refuse(error.message))
+}
+
 fn walls(name: &str) -> Walls {
     if name == "none" { Walls::NONE } else { Walls::ALL }
 }
 
-/// Resets, then steps until all shares are done, the actions end, or something ends the run.
+/// After the first resets, steps until all shares are done, the actions end, or something ends the run.
 fn play_on(
+    reset: Result<(), Error>,
     play: &mut Play<'_>,
     mut recorder: Option<&mut Recorder>,
     times: &mut Times,
@@ -327,7 +380,7 @@ fn play_on(
     started: Instant,
     interrupt: &AtomicBool,
 ) -> Result<(), Error> {
-    play.reset()?;
+    reset?;
     let first = Instant::now();
     times.start = Some(first.duration_since(started));
     if let Some(recorder) = &mut recorder {

@@ -16,7 +16,8 @@ use super::complain;
 #[derive(clap::Args)]
 pub(super) struct Source {
     /// A name that `rollcage list` shows, or the path of a `.wasm` file
-    plugin: OsString,
+    #[arg(required = true)]
+    plugin: Option<OsString>,
 
     /// A value of the config; may be repeated
     ///
@@ -33,7 +34,13 @@ pub(super) struct Source {
 impl Source {
     /// Opens the plugin and reads the config. Nothing is compiled yet.
     pub(super) fn open(&self) -> Result<Builder, UsageError> {
-        VecEnv::builder(Plugin::open(&self.plugin)?).config(&self.config()?)
+        let plugin = self.plugin()?.ok_or_else(|| UsageError::new("no plugin was named"))?;
+        VecEnv::builder(plugin).config(&self.config()?)
+    }
+
+    /// The plugin, if one was named.
+    pub(super) fn plugin(&self) -> Result<Option<Plugin>, UsageError> {
+        self.plugin.as_ref().map(|name| Plugin::open(name)).transpose()
     }
 
     /// Whether a config was given at all.
@@ -108,7 +115,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("rollcage-source-{}.toml", std::process::id()));
         std::fs::write(&path, "gravity = 1.0\n[map]\nsize = 4\n").unwrap();
         let source = Source {
-            plugin: "x".into(),
+            plugin: Some("x".into()),
             config: vec!["gravity=9.5".to_owned(), "map.name=a b".to_owned()],
             config_file: Some(path.clone()),
         };

@@ -2,7 +2,7 @@
 //! A worker writes them and reads them again (`worker/capture`); the host looks at nothing but their lengths.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -50,9 +50,9 @@ pub(crate) fn begin_instance(path: &Path, instance: u32) -> io::Result<OwnedFd> 
     Ok(file.into())
 }
 
-/// Opens an env's capture where the records of an instance begin.
-pub(crate) fn of_instance(path: &Path, instance: u32) -> io::Result<OwnedFd> {
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)?;
+/// Opens an env's capture, and says where the records of an instance begin.
+pub(crate) fn of_instance(path: &Path, instance: u32) -> io::Result<(OwnedFd, u64)> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)?;
     let mut begins = None;
     let wanted = Record { call: INSTANCE.to_owned(), sent: [0; 32], result: instance.to_le_bytes().to_vec() };
     let wanted = postcard::to_stdvec(&wanted).map_err(io::Error::other)?;
@@ -62,8 +62,7 @@ pub(crate) fn of_instance(path: &Path, instance: u32) -> io::Result<OwnedFd> {
         Ok(!found)
     })?;
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("nothing was captured of instance {instance}"));
-    file.seek(SeekFrom::Start(begins.ok_or_else(missing)?))?;
-    Ok(file.into())
+    Ok((file.into(), begins.ok_or_else(missing)?))
 }
 
 /// Shows every whole record, with where it ends; false ends the walk. Long ones are shown by their first bytes.
@@ -96,7 +95,7 @@ fn walk(file: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<bool>) -> io
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::Seek;
 
     use super::*;
 
@@ -112,7 +111,10 @@ mod tests {
 
         let rest = |instance| {
             let mut bytes = Vec::new();
-            File::from(of_instance(&path, instance).expect("it is there")).read_to_end(&mut bytes).expect("bytes");
+            let (file, at) = of_instance(&path, instance).expect("it is there");
+            let mut file = File::from(file);
+            file.seek(std::io::SeekFrom::Start(at)).expect("a file");
+            file.read_to_end(&mut bytes).expect("bytes");
             bytes
         };
         assert_eq!(rest(2), [1, 0, 0, 0, 7]);

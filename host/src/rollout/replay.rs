@@ -28,6 +28,8 @@ use crate::fault::{FaultKind, OnFault};
 use crate::grant::{Grants, Protected};
 use crate::limits::Limits;
 use crate::plugin::Plugin;
+use crate::pristine::Start;
+use crate::snapshot::Snapshot;
 use crate::vec_env::{ResetSome, VecEnv};
 
 /// Bytes of memory that a recording may ask for on behalf of an env: what wasm of 32 bits can address.
@@ -230,6 +232,53 @@ pub fn watch(
     Err(UsageError::new(format!("the recording has no episode {episode} of env {env}")).into())
 }
 
+/// Plays one env of a recording up to so many steps of its own, over all its episodes, compares them, and takes a
+/// [`Snapshot`] of where it stands. `until` none: to its last.
+///
+/// # Errors
+/// As [`replay`]; and where the env has fewer steps, has ended there by a fault, or cannot be a snapshot
+/// ([`VecEnv::snapshot`]).
+pub fn snapshot_at(
+    rollout: &Rollout,
+    plugin: &Plugin,
+    how: &Replaying,
+    env: u32,
+    until: Option<u64>,
+) -> Result<Result<Snapshot, Difference>, ReplayError> {
+    let mut stage = Stage::new(rollout, plugin, how)?;
+    // Bounded by the recording, which somebody has kept.
+    stage.limits.snapshot_bytes = usize::MAX;
+    let mut again = EnvAgain::new(env, &stage);
+    let (mut steps, mut begun) = (0, 0);
+    for rows in rollout.rows() {
+        let rows = rows?;
+        let left = |steps: u64| until.is_none_or(|until| steps < until);
+        let mut indices = Vec::new();
+        for index in (0..rows.len()).filter(|&index| rows.row(index).env == env) {
+            if !left(steps) {
+                break;
+            }
+            indices.push(index);
+            steps += u64::from(rows.row(index).outcome.is_some());
+        }
+        again.take(&rows, &indices, begun)?;
+        begun += rows.len() as u64;
+        if let Some((_, difference)) = again.difference {
+            return Ok(Err(difference));
+        }
+        if !left(steps) {
+            break;
+        }
+    }
+    if until.is_some_and(|until| steps < until) {
+        return Err(UsageError::new(format!("the recording has {steps} steps of env {env}")).into());
+    }
+    match &mut again.running {
+        Some(envs) => Ok(Ok(envs.snapshot(0)?)),
+        None => Err(UsageError::new(format!("env {env} has no running instance there")).into()),
+    }
+}
+
 /// Runs `work` on every item, on as many threads as there are cores. The first error, in the order of the items.
 fn in_parallel<T: Send, E: Send>(
     items: Vec<T>,
@@ -316,6 +365,7 @@ impl<'a> Stage<'a> {
             clock_step,
             sockets: recorded.sockets,
             socket_bytes: recorded.socket_bytes,
+            snapshot_bytes: 0,
             ..ours
         };
         Ok(Stage { rollout, how, plugin, limits, backend: how.backend.unwrap_or(manifest.engine.backend()) })
@@ -326,10 +376,13 @@ impl<'a> Stage<'a> {
         let manifest = self.rollout.manifest();
         let mut builder: Builder = VecEnv::builder(self.plugin.clone())
             .config(manifest.config_of(env as usize))?
-            .seed(manifest.seed)
+            .seed(manifest.seed.saturating_add(u64::from(env)))
             .limits(self.limits.clone())
             .autoreset(Autoreset::Disabled)
             .on_fault(OnFault::Raise)
+            // One env: a worker to copy would be one more.
+            .start(Start::Spawn)
+            .branching(false)
             .backend(self.backend)
             .grants(self.how.grants.clone())
             .protect(self.how.protected.iter().cloned())

@@ -1,5 +1,6 @@
 //! Conversations with an env outside its turns of reset and step: render, call, attributes, reseed, goodbye.
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::batch::Batch;
@@ -19,6 +20,7 @@ impl Slot {
     pub(crate) fn converse(
         &mut self,
         message: &ToWorker,
+        descriptors: &[BorrowedFd<'_>],
         interrupted: &mut dyn FnMut() -> bool,
         terms: &Terms,
         batch: &mut Batch,
@@ -43,7 +45,7 @@ impl Slot {
         let deadline = Instant::now() + terms.limits.call_timeout;
         let request =
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
-        let fault = match self.ask(message, request, deadline) {
+        let fault = match self.ask(message, descriptors, request, deadline) {
             Err(fault) => fault,
             Ok(()) => loop {
                 match self.look(wait::SLICE, Spin::None, terms) {
@@ -77,9 +79,15 @@ impl Slot {
     }
 
     /// Sends a message and publishes its turn.
-    pub(super) fn ask(&mut self, message: &ToWorker, request: Request, deadline: Instant) -> Result<(), Ill> {
+    pub(super) fn ask(
+        &mut self,
+        message: &ToWorker,
+        descriptors: &[BorrowedFd<'_>],
+        request: Request,
+        deadline: Instant,
+    ) -> Result<(), Ill> {
         let Some(child) = &self.child else { return Err(nobody()) };
-        if let Err(error) = child.send(message, &[]) {
+        if let Err(error) = child.send(message, descriptors) {
             return Err(self.unsent(&error, deadline));
         }
         self.phase = Phase::Busy(Busy::new(request, deadline));
@@ -133,7 +141,7 @@ impl Slot {
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
         matches!(self.phase, Phase::Idle)
             && self.child.as_ref().is_some_and(|child| !child.is_dead())
-            && self.ask(&ToWorker::Close, request, deadline).is_ok()
+            && self.ask(&ToWorker::Close, &[], request, deadline).is_ok()
     }
 
     /// Waits for the goodbye, until the deadline.

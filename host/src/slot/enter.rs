@@ -18,11 +18,84 @@ pub(super) struct Events {
     /// Of the running instance.
     pub(super) digest: InstanceDigest,
     pub(super) journal: Option<Journal>,
+    /// What the running instance was told, for snapshots.
+    past: Past,
+}
+
+/// What an instance was told since it began: all that it takes to come to the same state again.
+#[derive(Clone, Default)]
+pub(crate) struct Past {
+    pub(crate) events: Vec<PastEvent>,
+    bytes: usize,
+    /// It took more room than it may have, and is gone.
+    pub(crate) is_lost: bool,
+}
+
+/// One thing that an instance was told and answered.
+#[derive(Clone)]
+pub(crate) enum PastEvent {
+    /// A reset.
+    Reset { seed: Option<u64>, options: Option<Box<str>> },
+    /// Steps in a row: their actions.
+    Steps { count: u64, actions: Vec<u8> },
+    /// A call, an attribute, a reseed.
+    Said { kind: CallKind, name: String, arguments: Vec<u8> },
+}
+
+impl Past {
+    /// Room for one more; all is given up where there is none.
+    fn takes(&mut self, bytes: usize, most: usize) -> bool {
+        self.bytes += bytes;
+        if self.bytes > most && !self.is_lost {
+            (self.events, self.is_lost) = (Vec::new(), true);
+        }
+        !self.is_lost
+    }
+
+    fn add(&mut self, event: PastEvent, bytes: usize, most: usize) {
+        if self.takes(bytes + std::mem::size_of::<PastEvent>(), most) {
+            self.events.push(event);
+        }
+    }
+
+    fn step(&mut self, action: &[u8], most: usize) {
+        if !matches!(self.events.last(), Some(PastEvent::Steps { .. })) {
+            self.add(PastEvent::Steps { count: 0, actions: Vec::new() }, 0, most);
+        }
+        if self.takes(action.len(), most)
+            && let Some(PastEvent::Steps { count, actions }) = self.events.last_mut()
+        {
+            *count += 1;
+            actions.extend_from_slice(action);
+        }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        Events::new()
+    }
 }
 
 impl Events {
     pub(super) fn new() -> Events {
-        Events { digest: InstanceDigest::new(), journal: None }
+        Events { digest: InstanceDigest::new(), journal: None, past: Past::default() }
+    }
+
+    /// Another instance, to which nothing has happened.
+    pub(super) fn begin_instance(&mut self) {
+        self.digest = InstanceDigest::new();
+        self.past = Past::default();
+    }
+
+    /// The same past, and nobody who is told what follows.
+    pub(super) fn without_journal(&self) -> Events {
+        Events { digest: self.digest.clone(), journal: None, past: self.past.clone() }
+    }
+
+    /// What happened to another instance is what happened to this one.
+    pub(super) fn become_that(&mut self, other: Events) {
+        (self.digest, self.past) = (other.digest, other.past);
     }
 
     /// Tells the journal, if there is one. What it is told is put together only then.
@@ -46,6 +119,12 @@ impl Slot {
         let (of, added) = self.now();
         let view = self.view.parts();
         self.events.digest.reset(seed, options.unwrap_or(""), view);
+        let options_kept = options.map(Box::from);
+        self.events.past.add(
+            PastEvent::Reset { seed, options: options_kept },
+            options.map_or(0, str::len),
+            self.past_bytes,
+        );
         let episode = self.episode;
         self.events.tell(of, added, &[], view, || What::Reset { episode, seed, options: options.map(Box::from) });
     }
@@ -62,6 +141,7 @@ impl Slot {
         let (of, added) = self.now();
         let action = &self.action[number * stride..][..stride];
         self.events.digest.step(action, reward, flags, view);
+        self.events.past.step(action, self.past_bytes);
         self.events.tell(of, added, action, view, || What::Step { reward, flags });
     }
 
@@ -80,11 +160,19 @@ impl Slot {
                 (CallKind::SetAttribute, name, value.as_bytes().to_vec(), &[] as &[u8])
             }
             ToWorker::Reseed(seed) => (CallKind::Reseed, &String::new(), seed.to_le_bytes().to_vec(), &[] as &[u8]),
-            ToWorker::Render(_) | ToWorker::GetAttribute(_) | ToWorker::ResetOptions(_) | ToWorker::Close => return,
+            ToWorker::Render(_)
+            | ToWorker::GetAttribute(_)
+            | ToWorker::ResetOptions(_)
+            | ToWorker::Copy
+            | ToWorker::Close => {
+                return;
+            }
         };
         self.before_added_reset = None;
         let (of, added) = self.now();
         self.events.digest.call(kind, name, &arguments, result);
+        let said = PastEvent::Said { kind, name: name.clone(), arguments: arguments.clone() };
+        self.events.past.add(said, name.len() + arguments.len(), self.past_bytes);
         let said = || Said { kind, name: name.clone(), arguments, result: result.to_vec() };
         self.events.tell(of, added, &[], NO_VIEW, || What::Call(Box::new(said())));
     }
@@ -131,7 +219,7 @@ impl Slot {
                 ToWorker::GetAttribute(name) => Asked::GetAttribute { name },
                 ToWorker::SetAttribute { name, value } => Asked::SetAttribute { name, value },
                 ToWorker::Reseed(seed) => Asked::Reseed { seed },
-                ToWorker::ResetOptions(_) | ToWorker::Close => Asked::Nothing,
+                ToWorker::ResetOptions(_) | ToWorker::Copy | ToWorker::Close => Asked::Nothing,
             },
             Some(Op::Start) => Asked::Start,
             None => Asked::Nothing,
@@ -156,6 +244,11 @@ impl Slot {
         let running = !matches!(self.phase, Phase::Down);
         let running = running.then(|| (self.instance, self.events.digest.digest()));
         self.finished.iter().copied().chain(running).collect()
+    }
+
+    /// What the running instance was told, and the digest of what it answered.
+    pub(crate) fn past(&self) -> (&Past, Digest) {
+        (&self.events.past, self.events.digest.digest())
     }
 
     /// How it stands, for the end of a recording.

@@ -1,15 +1,15 @@
 //! Instances of an env: started, heard when they are ready, restarted within the budgets, stopped.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Strides, View};
 use crate::cage::broker::{self, Rights};
-use crate::child::{Exit, Heard};
-use crate::control::{CaptureMode, EnvJob, FromWorker, Job};
-use crate::digest::InstanceDigest;
+use crate::child::{Child, Exit, Heard};
+use crate::control::{CaptureMode, FromWorker, Job};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
+use crate::pristine::Start;
 use crate::rollout::capture;
 use crate::slab::{HostSlab, Lie};
 use crate::spec::{SPEC_BYTES_MAX, Spec};
@@ -19,6 +19,20 @@ use crate::watcher::Log;
 use super::ill::{end_of, guest_fault, name_of};
 use super::{Phase, Slot, Terms};
 
+/// What of the outside one instance has for itself.
+struct OwnOutside {
+    broker: Option<OwnedFd>,
+    capture: Option<OwnedFd>,
+    capture_at: u64,
+}
+
+impl OwnOutside {
+    /// Broker and capture, each with a number of its own whether it is there or not.
+    fn descriptors<'a>(&'a self, place: BorrowedFd<'a>) -> [BorrowedFd<'a>; 2] {
+        [&self.broker, &self.capture].map(|descriptor| descriptor.as_ref().map_or(place, AsFd::as_fd))
+    }
+}
+
 impl Slot {
     /// Starts the next instance number: with ports and services of its own first, where it has some.
     pub(super) fn start_instance(&mut self, terms: &Terms) -> Result<(), Error> {
@@ -27,26 +41,64 @@ impl Slot {
         self.fresh = true;
         self.ended = true;
         self.played = 0;
-        self.events.digest = InstanceDigest::new();
+        self.events.begin_instance();
         if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms) }
     }
 
-    /// Starts the worker of an instance.
+    /// Starts the worker of an instance: as a copy of a worker that is ready for that, or by an exec of its own.
     pub(super) fn start_worker(&mut self, terms: &Terms) -> Result<(), Error> {
+        match terms.start {
+            Start::Spawn => self.spawn_worker(terms),
+            Start::ForkAfterCreate => self.start_as_copy_of_template(terms),
+            Start::Best | Start::Fork => match terms.pristine.copy(terms) {
+                Some(child) => self.give_job(child, terms),
+                None => self.spawn_worker(terms),
+            },
+        }
+    }
+
+    /// Starts the worker of an instance by an exec.
+    pub(super) fn spawn_worker(&mut self, terms: &Terms) -> Result<(), Error> {
         let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
-        let job = Job::Env(EnvJob {
-            cage: terms.cage,
-            engine: terms.prepared.engine,
-            interface: terms.prepared.description.interface.clone(),
-            plugin_sha256: terms.prepared.plugin.sha256(),
-            config: self.config.canonical.clone(),
-            memory_bytes: terms.limits.memory_bytes,
-            fuel_per_step: terms.limits.fuel_per_step,
-            clock_step: terms.limits.clock_step,
-            granted: terms.granted.clone(),
-        });
-        let mut descriptors = vec![slab_fd.as_fd(), terms.prepared.code.as_fd()];
-        let theirs = match terms.granted.talks() {
+        let outside = self.open_outside(terms)?;
+        let code = terms.prepared.code.as_fd();
+        let descriptors: Vec<BorrowedFd<'_>> = [slab_fd.as_fd(), code]
+            .into_iter()
+            .chain(outside.descriptors(code))
+            .chain(terms.directories.iter().map(AsFd::as_fd))
+            .collect();
+        let log = if terms.debug { Log::Through } else { Log::Kept };
+        let title = format!("env {}", self.index);
+        let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
+        let child = start::worker(&terms.program, &title, Some(slab), log, &job, &descriptors)?;
+        self.await_ready(child, false, terms);
+        self.started_by = Some(Start::Spawn);
+        Ok(())
+    }
+
+    /// Tells a copy of the pristine worker which env it is.
+    fn give_job(&mut self, child: Child, terms: &Terms) -> Result<(), Error> {
+        let outside = self.open_outside(terms)?;
+        let code = terms.prepared.code.as_fd();
+        let descriptors: Vec<BorrowedFd<'_>> = [code].into_iter().chain(outside.descriptors(code)).collect();
+        let title = format!("env {}", self.index);
+        let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
+        // One that is gone already says so in another way.
+        let _ = child.send(&job, &descriptors);
+        self.await_ready(child, true, terms);
+        self.started_by = Some(Start::Fork);
+        Ok(())
+    }
+
+    pub(super) fn await_ready(&mut self, child: Child, of_pristine: bool, terms: &Terms) {
+        self.child = Some(child);
+        let deadline = Instant::now() + terms.limits.start_timeout;
+        self.phase = Phase::Starting { deadline, introduction: Introduction::default(), of_pristine };
+    }
+
+    /// Opens what of the outside an instance has for itself.
+    fn open_outside(&mut self, terms: &Terms) -> Result<OwnOutside, Error> {
+        let broker = match terms.granted.talks() {
             false => None,
             true => {
                 let rights = Rights {
@@ -61,28 +113,16 @@ impl Slot {
                 Some(theirs)
             }
         };
-        descriptors.extend(theirs.as_ref().map(AsFd::as_fd));
         let capture = match (terms.granted.capture, &self.capture) {
-            (Some(CaptureMode::Write), Some(path)) => Some(capture::begin_instance(path, self.instance)),
+            (Some(CaptureMode::Write), Some(path)) => {
+                Some(capture::begin_instance(path, self.instance).map(|file| (file, 0)))
+            }
             (Some(CaptureMode::Serve), Some(path)) => Some(capture::of_instance(path, self.instance)),
             _ => None,
         };
         let capture = capture.transpose().map_err(Error::system("opening what came in from outside"))?;
-        if theirs.is_none() {
-            // In the broker's place, so that it has its own number.
-            descriptors.extend(capture.as_ref().map(AsFd::as_fd));
-        }
-        descriptors.extend(capture.as_ref().map(AsFd::as_fd));
-        descriptors.extend(terms.directories.iter().map(AsFd::as_fd));
-        let log = if terms.debug { Log::Through } else { Log::Kept };
-        let title = format!("env {}", self.index);
-        let child = start::worker(&terms.program, &title, Some(slab), log, &job, &descriptors)?;
-        self.child = Some(child);
-        self.phase = Phase::Starting {
-            deadline: Instant::now() + terms.limits.start_timeout,
-            introduction: Introduction::default(),
-        };
-        Ok(())
+        let (capture, capture_at) = capture.map_or((None, 0), |(file, at)| (Some(file), at));
+        Ok(OwnOutside { broker, capture, capture_at })
     }
 
     /// Starts a new instance after a fault, within the budgets; or gives up.
@@ -123,7 +163,7 @@ impl Slot {
 
     /// Listens to a worker that is starting.
     pub(super) fn hear_start(&mut self, patience: Duration, terms: &Terms) -> Started {
-        let Phase::Starting { deadline, introduction } = &mut self.phase else { return Started::NotYet };
+        let Phase::Starting { deadline, introduction, of_pristine } = &mut self.phase else { return Started::NotYet };
         let Some(child) = &self.child else { return Started::fault(FaultKind::Exited, "no worker") };
         let mut patience = patience.min(deadline.saturating_duration_since(Instant::now()));
         loop {
@@ -165,6 +205,13 @@ impl Slot {
                     return Started::fault(FaultKind::Protocol, &format!("it starts with {}", name_of(&other)));
                 }
                 Heard::Lie(lie) => return Started::fault(FaultKind::Protocol, &lie),
+                // It never was: whoever was to be copied is gone.
+                Heard::Dead(Exit::Unknown) if *of_pristine && !introduction.greeted() => {
+                    return match self.spawn_worker(terms) {
+                        Ok(()) => Started::NotYet,
+                        Err(error) => Started::Refused(error),
+                    };
+                }
                 Heard::Dead(exit) => {
                     if !introduction.greeted() && self.instance == 0 && matches!(exit, Exit::Code(_)) {
                         return Started::Refused(start::not_a_worker(&terms.program).into());
@@ -223,7 +270,9 @@ impl Slot {
 
     /// Makes room for views of this shape.
     pub(crate) fn set_shape(&mut self, strides: &Strides) {
-        self.view = View::sized(&strides.view);
+        if self.fresh {
+            self.view = View::sized(&strides.view);
+        }
         self.action_stride = strides.view.action;
     }
 
@@ -237,7 +286,7 @@ impl Slot {
         self.seat = None;
         if self.started {
             self.finished.push((self.instance, self.events.digest.digest()));
-            self.events.digest = InstanceDigest::new();
+            self.events.begin_instance();
         }
         self.phase = Phase::Down;
     }

@@ -5,6 +5,7 @@
 //! envs in turn. Faults are found and made in `ill`, and nowhere else.
 
 mod converse;
+mod copied;
 mod enter;
 mod ill;
 mod instance;
@@ -14,6 +15,9 @@ mod turn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -24,7 +28,7 @@ use crate::cage::broker::{self, Names, Refused};
 use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
 use crate::config::CompleteConfig;
-use crate::control::{Cage, Granted, ToWorker};
+use crate::control::{Cage, EnvJob, Granted, ToWorker};
 use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
@@ -32,6 +36,7 @@ use crate::grant::Beside;
 use crate::lease::LeaseSpec;
 use crate::limits::Limits;
 use crate::plugin::Prepared;
+use crate::pristine::{Pristine, Start};
 use crate::service::Keeper;
 use crate::slab::{Command, HostSlab, Request};
 use crate::space::Layout;
@@ -39,12 +44,18 @@ use crate::spec::Spec;
 use crate::start::Introduction;
 use crate::wait::{self, Spin};
 
+pub(crate) use enter::PastEvent;
+
 use enter::Events;
 use instance::Started;
 pub(crate) use kept::keep_the_run;
 use turn::Look;
 
-/// What all envs of a `VecEnv` have in common.
+/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
+/// waking a sleeper on another core costs 55.
+const WORKER_SPIN_US: u32 = 100;
+
+/// What all envs of a `VecEnv` have in common, and its copies.
 pub(crate) struct Terms {
     pub(crate) prepared: Prepared,
     pub(crate) program: std::path::PathBuf,
@@ -52,8 +63,6 @@ pub(crate) struct Terms {
     pub(crate) autoreset: Autoreset,
     pub(crate) on_fault: OnFault,
     pub(crate) time_limit: Option<u32>,
-    /// Microseconds a worker spins after its answer.
-    pub(crate) spin_us: u32,
     /// The walls around every worker.
     pub(crate) cage: Cage,
     /// Logs go straight to this program's stderr.
@@ -71,6 +80,18 @@ pub(crate) struct Terms {
     pub(crate) recycle_after: Option<u64>,
     /// What the first worker's `create` returned; none before it.
     pub(crate) shape: Option<Shape>,
+    /// How envs are started.
+    pub(crate) start: Start,
+    /// Whether copies of envs may be asked for.
+    pub(crate) copied: bool,
+    /// Bytes of events that are kept of one env for snapshots.
+    pub(crate) past_bytes: usize,
+    pub(crate) pristine: Pristine,
+    /// Envs that have these terms, copies included, and cores for them.
+    pub(crate) envs: AtomicUsize,
+    pub(crate) cores: usize,
+    /// The env that was created and is copied, where envs are started after `create`.
+    pub(crate) template: Mutex<Option<Box<Slot>>>,
 }
 
 /// A spec, and what follows from it.
@@ -85,6 +106,46 @@ impl Terms {
     fn shape(&self) -> &Shape {
         self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
     }
+
+    /// Whether there are more cores than envs.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.envs.load(Relaxed) < self.cores
+    }
+
+    /// Microseconds a worker spins after its answer.
+    pub(crate) fn spin_us(&self) -> u32 {
+        if self.is_roomy() { WORKER_SPIN_US } else { 0 }
+    }
+
+    /// The job of an env's worker with this title and config.
+    pub(crate) fn job(&self, title: &str, config: String, capture_at: u64) -> EnvJob {
+        EnvJob {
+            cage: self.cage,
+            engine: self.prepared.engine,
+            interface: self.prepared.description.interface.clone(),
+            plugin_sha256: self.prepared.plugin.sha256(),
+            config,
+            memory_bytes: self.limits.memory_bytes,
+            fuel_per_step: self.limits.fuel_per_step,
+            clock_step: self.limits.clock_step,
+            granted: self.granted.clone(),
+            title: title.to_owned(),
+            capture_at,
+            copied: self.copied,
+        }
+    }
+
+    /// Ends the workers that are nobody's env. `forked`: they are the parent's.
+    pub(crate) fn end(&self, forked: bool) {
+        let template = self.template.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if forked {
+            std::mem::forget(template);
+            self.pristine.forget();
+        } else {
+            drop(template);
+            self.pristine.end();
+        }
+    }
 }
 
 /// Where the worker stands.
@@ -93,8 +154,8 @@ enum Phase {
     Down,
     /// The keeper was asked for ports or services; no worker yet.
     Keeping { deadline: Instant },
-    /// Spawned; `Ready` has not come.
-    Starting { deadline: Instant, introduction: Introduction },
+    /// Spawned, or asked of another as its copy (`of_pristine`); `Ready` has not come.
+    Starting { deadline: Instant, introduction: Introduction, of_pristine: bool },
     /// The last answer is accepted.
     Idle,
     /// A turn is published.
@@ -203,6 +264,9 @@ pub(crate) struct Slot {
     steps: Steps,
     /// The time limit that this env's `create` returned: configs differ, and so may this.
     own_time_limit: Option<u32>,
+    /// Bytes of events that are kept for snapshots.
+    past_bytes: usize,
+    started_by: Option<Start>,
     /// What the first env's `create` returned, until it is everybody's shape.
     first_spec: Option<Spec>,
     /// Whether the caller sent something and has not received its answer.
@@ -250,9 +314,16 @@ impl Slot {
             view: View::default(),
             steps: Steps::default(),
             own_time_limit: None,
+            past_bytes: 0,
+            started_by: None,
             first_spec: None,
             in_flight: false,
         }
+    }
+
+    /// Keeps what its instances are told, up to so many bytes, for snapshots.
+    pub(crate) fn keep_past(&mut self, bytes: usize) {
+        self.past_bytes = bytes;
     }
 
     /// Starts the first instance, without waiting for it.
@@ -454,7 +525,7 @@ impl Slot {
 
     /// The process id of the worker, if one runs.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().filter(|child| !child.is_dead()).map(Child::pid)
+        self.child.as_ref().filter(|child| !child.is_dead()).and_then(Child::pid)
     }
 
     /// Which walls stand around its worker, once one was ready.
@@ -475,6 +546,21 @@ impl Slot {
     /// Whether its episode is over, so that it must be reset before an action counts again.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Steps of the present episode.
+    pub(crate) fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// How the instance was started that runs, or ran last. A branch was started as what it is a copy of.
+    pub(crate) fn started_by(&self) -> Option<Start> {
+        self.started_by
+    }
+
+    /// The seed that its instances' first seeds come from.
+    pub(crate) fn base_seed(&self) -> u64 {
+        self.base_seed
     }
 
     /// Whether a fault waits to be reported by its next step.

@@ -37,7 +37,7 @@ impl Slot {
             self.met_fault(kind, message, backtrace, terms, batch, faults);
             return;
         }
-        let mut request = Request { command, count, flags: 0, seed: 0, spin_us: terms.spin_us };
+        let mut request = Request { command, count, flags: 0, seed: 0, spin_us: terms.spin_us() };
         let mut seed = None;
         let mut options = None;
         match &op {

@@ -5,7 +5,7 @@
 //! sent with it, and the result. Served, the results come in the same order, and a guest that asks for something else has
 //! met a difference: its call ends by a trap.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -52,8 +52,12 @@ pub(crate) struct Capture(Option<Arc<Mutex<Tape>>>);
 
 #[derive(Debug)]
 struct Tape {
-    file: std::fs::File,
+    file: OwnedFd,
     served: bool,
+    /// Served: where the next record begins. The worker's own, since copies of it share the file's position.
+    at: u64,
+    /// Nobody wants to have it written any more: this is a copy of the env that is recorded.
+    muted: bool,
     failed: Option<String>,
     /// Records of the call under way: one that the env refuses has not happened, and nobody makes it again.
     pending: Vec<u8>,
@@ -67,18 +71,20 @@ const PENDING_BYTES_MAX: usize = 1 << 20;
 impl Capture {
     /// Writes to this file, at its end.
     pub(super) fn writing(file: OwnedFd) -> Capture {
-        Capture::with(file, false)
+        Capture::with(file, false, 0)
     }
 
-    /// Serves from this file, from where it stands.
-    pub(super) fn serving(file: OwnedFd) -> Capture {
-        Capture::with(file, true)
+    /// Serves from this file, from this byte on.
+    pub(super) fn serving(file: OwnedFd, at: u64) -> Capture {
+        Capture::with(file, true, at)
     }
 
-    fn with(file: OwnedFd, served: bool) -> Capture {
+    fn with(file: OwnedFd, served: bool, at: u64) -> Capture {
         Capture(Some(Arc::new(Mutex::new(Tape {
-            file: file.into(),
+            file,
             served,
+            at,
+            muted: false,
             failed: None,
             pending: Vec::new(),
             aside: false,
@@ -92,6 +98,13 @@ impl Capture {
     /// Whether nothing of the outside is there: its results are served.
     pub(super) fn is_served(&self) -> bool {
         self.tape().is_some_and(|tape| tape.served)
+    }
+
+    /// This worker is a copy of one that is recorded: what comes in is written down no more.
+    pub(super) fn mute(&self) {
+        if let Some(mut tape) = self.tape() {
+            tape.muted = true;
+        }
     }
 
     /// Why no further result can be trusted, if that is so: the guest's call ends by it.
@@ -128,7 +141,7 @@ impl Capture {
         if tape.failed.is_some() || tape.aside && tape.served {
             return nothing();
         }
-        if tape.aside {
+        if tape.aside || tape.muted && !tape.served {
             drop(tape);
             return real();
         }
@@ -192,19 +205,35 @@ impl Tape {
         self.pending.clear();
     }
 
+    /// The next bytes of what is served.
+    fn read(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match rustix::io::pread(&self.file, &mut *bytes, self.at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.at += count as u64;
+                    bytes = bytes.get_mut(count..).unwrap_or_default();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn next<T: DeserializeOwned>(&mut self, what: Outside, sent: &[u8; 32]) -> Result<T, String> {
         let end = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => format!("the recording ends where the guest calls `{}`", name(what)),
             _ => format!("the recording cannot be read: {error}"),
         };
         let mut len = [0; 4];
-        self.file.read_exact(&mut len).map_err(end)?;
+        self.read(&mut len).map_err(end)?;
         let len = u32::from_le_bytes(len);
         if len > RECORD_BYTES_MAX {
             return Err(format!("the recording has a record of {len} bytes"));
         }
         let mut bytes = vec![0; len as usize];
-        self.file.read_exact(&mut bytes).map_err(end)?;
+        self.read(&mut bytes).map_err(end)?;
         let record: Record = postcard::from_bytes(&bytes)
             .map_err(|error| format!("the recording has a record that is none: {error}"))?;
         if record.call != name(what) {

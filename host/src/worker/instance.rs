@@ -244,6 +244,11 @@ impl Instance {
         Ok(self.call_guest(fuel, |exports, store| exports.step_many(store, actions, count))?)
     }
 
+    /// This process is a copy of the env's: what comes in from now on is nobody's recording.
+    pub(crate) fn is_a_copy(&self) {
+        self.store.data().mute_capture();
+    }
+
     /// A picture of the present state. No event: clock and random stream are afterwards where they were.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod compile;
 mod directories;
 pub(crate) mod instance;
 mod load;
+mod pristine;
 mod serve;
 mod sockets;
 pub(crate) mod wasi;
@@ -17,16 +18,16 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::cage::Standing;
 use crate::cage::process::{self, Allowance, Plan};
-use crate::cage::seccomp::{Allow, BROKER, CAPTURE, OUTPUT, PLUGIN, Purpose};
+use crate::cage::seccomp::{Allow, BROKER, CAPTURE, Copies, OUTPUT, PLUGIN, Purpose};
 use crate::control::{
-    self, BUILD, Cage, CaptureMode, CompileJob, EnvJob, FromWorker, Granted, GrantedDirectory, GuestFault, Job,
-    Received,
+    self, BUILD, Cage, CaptureMode, CompileJob, EnvJob, FromWorker, GrantedDirectory, GuestFault, Job, Received,
 };
 use crate::fault::FaultKind;
 use crate::slab::WorkerSlab;
 use capture::{CAPTURE_BYTES_MAX, Capture};
 use directories::Preopen;
-use instance::{CreateFailure, Instance, InstanceSettings};
+use instance::{Instance, InstanceSettings};
+use pristine::Pristine;
 use wasi::{LogPipe, Outside};
 
 /// Exit status after a panic of the worker's own code; the message is in the log.
@@ -51,7 +52,7 @@ pub(crate) fn run(table: &'static [Allow]) -> ! {
 
 fn work(table: &'static [Allow]) -> io::Result<()> {
     let control = process::begin()?;
-    say(control, &FromWorker::Hello { build: BUILD.to_owned() })?;
+    hello(control)?;
     let (job, descriptors) = match control::receive(control, RecvFlags::empty())? {
         Received::Message(job, descriptors) => (job, descriptors),
         Received::Closed => return Ok(()),
@@ -63,7 +64,8 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
         Job::Check(cage) => check_walls(control, &cage, table),
         Job::Compile(job) => compile_plugin(control, &job, next()?, next()?, table),
         Job::Describe(job) => describe_plugin(control, &job, next()?, next()?, table),
-        Job::Env(job) => serve_env(control, &job, next()?, next()?, descriptors.collect(), table),
+        Job::Env(job) => serve_env(control, &job, next()?, next()?, descriptors, table),
+        Job::Pristine(job) => serve_pristine(control, &job, next()?, next()?, descriptors, table),
     }
 }
 
@@ -134,7 +136,7 @@ fn describe_plugin(
 ) -> io::Result<()> {
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let Some(loaded) = load_code(control, job, code, &[], table)? else { return Ok(()) };
+    let Some(Sealed { loaded, .. }) = load_code(control, job, code, &[], Copies::None, table)? else { return Ok(()) };
     let description =
         loaded.and_then(|loaded| instance_of(job, &loaded, Outside::default())).and_then(|mut instance| {
             let mut description = instance.describe()?;
@@ -161,31 +163,52 @@ fn serve_env(
     job: &EnvJob,
     slab: OwnedFd,
     code: OwnedFd,
-    granted: Vec<OwnedFd>,
+    mut granted: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    let outside = outside_of(&job.granted, granted)?;
+    let mut outside = outside_of(job, &mut granted, Vec::new())?;
+    outside.directories = directories_of(job, granted)?;
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let Some(loaded) = load_code(control, job, code, &outside.directories, table)? else { return Ok(()) };
-    let mut instance = match loaded.and_then(|loaded| instance_of(job, &loaded, outside)) {
-        Ok(instance) => instance,
-        Err(fault) => return say(control, &FromWorker::Fault(fault)),
-    };
-    let spec = match instance.create(&job.config) {
-        Ok(spec) => spec,
-        Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),
-        Err(CreateFailure::Fault(fault)) => return say(control, &FromWorker::Fault(fault)),
-    };
-    let bytes = match spec.encode() {
-        Ok(bytes) => bytes,
-        Err(what) => return say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
-    };
-    let served = match serve::Served::new(mapped, control, instance, &spec) {
-        Ok(served) => served,
-        Err(what) => return say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
-    };
-    served.run(&bytes)
+    let copies = if job.copied { Copies::All } else { Copies::None };
+    let sealed = load_code(control, job, code, &outside.directories, copies, table)?;
+    let Some(Sealed { loaded, standing, .. }) = sealed else { return Ok(()) };
+    match loaded {
+        Ok(loaded) => serve::serve(control, job, mapped, &loaded, outside, standing),
+        Err(fault) => say(control, &FromWorker::Fault(fault)),
+    }
+}
+
+/// Mode pristine: no instance, and copies of itself until the end.
+fn serve_pristine(
+    control: Control,
+    job: &EnvJob,
+    slab: OwnedFd,
+    code: OwnedFd,
+    mut granted: impl Iterator<Item = OwnedFd>,
+    table: &'static [Allow],
+) -> io::Result<()> {
+    // They were there for the number of the directories, as in an env.
+    drop(granted.next());
+    drop(granted.next());
+    let directories = directories_of(job, granted)?;
+    let mapped = WorkerSlab::map(slab.as_fd())?;
+    drop(slab);
+    let copies = if job.copied { Copies::All } else { Copies::First };
+    let sealed = load_code(control, job, code, &directories, copies, table)?;
+    let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(()) };
+    match loaded {
+        Ok(loaded) => Pristine { control, slab: mapped, loaded, standing, directories, last_filter }.run(),
+        Err(fault) => say(control, &FromWorker::Fault(fault)),
+    }
+}
+
+/// Code behind both filters.
+struct Sealed {
+    loaded: Result<load::Loaded, GuestFault>,
+    standing: Standing,
+    /// Of copies that may not be copied themselves.
+    last_filter: Option<process::LastFilter>,
 }
 
 /// Filter one, the code, filter two: afterwards the first instruction of the guest may run. Nothing: a required wall
@@ -195,31 +218,39 @@ fn load_code(
     job: &EnvJob,
     code: OwnedFd,
     directories: &[Preopen],
+    copies: Copies,
     table: &'static [Allow],
-) -> io::Result<Option<Result<load::Loaded, GuestFault>>> {
+) -> io::Result<Option<Sealed>> {
     let granted = &job.granted;
+    let purpose = Purpose::Env {
+        reads: granted.reads(),
+        writes: granted.writes(),
+        sleeps: granted.real_clock && granted.capture != Some(CaptureMode::Serve),
+        talks: granted.talks(),
+        listens: granted.talks() && granted.sockets.is_some_and(|sockets| sockets.listens),
+        records: granted.capture == Some(CaptureMode::Write),
+        replays: granted.capture == Some(CaptureMode::Serve),
+        copies,
+    };
     let plan = Plan {
         walls: job.cage.walls,
         allowance: allowance_of(job),
         directories: directories.iter().map(|given| (given.directory.as_fd(), given.writable)).collect(),
         table,
-        purpose: Purpose::Env {
-            reads: granted.reads(),
-            writes: granted.writes(),
-            sleeps: granted.real_clock && granted.capture != Some(CaptureMode::Serve),
-            talks: granted.talks(),
-            listens: granted.talks() && granted.sockets.is_some_and(|sockets| sockets.listens),
-            records: granted.capture == Some(CaptureMode::Write),
-            replays: granted.capture == Some(CaptureMode::Serve),
-        },
+        purpose,
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
     let loaded = load::load(&path, &job.engine, &job.interface);
     // The engine has a descriptor of its own.
     drop(code);
+    let last_filter = match copies {
+        Copies::First => process::last_filter(&plan, &standing, purpose.with_copies(Copies::None))?,
+        Copies::All | Copies::None => None,
+    };
     process::seal(&plan, &standing)?;
-    Ok(Some(loaded.map_err(|error| refused(FaultKind::CreateFailed, error.to_string()))))
+    let loaded = loaded.map_err(|error| refused(FaultKind::CreateFailed, error.to_string()));
+    Ok(Some(Sealed { loaded, standing, last_filter }))
 }
 
 /// What a job's worker may use of the machine.
@@ -232,40 +263,41 @@ fn allowance_of(job: &EnvJob) -> Allowance {
     allowance
 }
 
-/// What a job grants, with the descriptors that came for it.
-fn outside_of(granted: &Granted, descriptors: Vec<OwnedFd>) -> io::Result<Outside> {
-    let mut descriptors = descriptors.into_iter();
-    let broker = if granted.talks() {
-        Some(descriptors.next().ok_or_else(|| io::Error::other("no broker came"))?)
-    } else {
-        None
-    };
-    let capture = match granted.capture {
-        None => None,
-        Some(mode) => {
-            let mut file = descriptors.next();
-            if broker.is_none() {
-                // The first was there for the second one's number.
-                file = descriptors.next();
-            }
-            Some((mode, file.ok_or_else(|| io::Error::other("no file for what comes in came"))?))
-        }
-    };
+/// What a job grants but for directories, with the descriptors that came for it: two, each with its own number whether it
+/// is wanted or not.
+fn outside_of(
+    job: &EnvJob,
+    descriptors: &mut impl Iterator<Item = OwnedFd>,
+    directories: Vec<Preopen>,
+) -> io::Result<Outside> {
+    let granted = &job.granted;
     // The filter knows both by their numbers.
-    let is = |descriptor: &OwnedFd, number: u64| descriptor.as_raw_fd() as u64 == number;
-    if broker.as_ref().is_some_and(|broker| !is(broker, BROKER))
-        || capture.as_ref().is_some_and(|(_, file)| !is(file, CAPTURE))
-    {
-        return Err(io::Error::other("an env was started with descriptors open"));
-    }
-    let capture = match capture {
-        None => Capture::default(),
-        Some((CaptureMode::Write, file)) => Capture::writing(file),
-        Some((CaptureMode::Serve, file)) => Capture::serving(file),
+    let mut numbered = |number: u64, what: &str| match descriptors.next() {
+        Some(descriptor) if descriptor.as_raw_fd() as u64 == number => Ok(descriptor),
+        Some(_) => Err(io::Error::other("an env was started with descriptors open")),
+        None => Err(io::Error::other(format!("no {what} came"))),
     };
-    let sockets = granted.sockets.map(|sockets| (broker, sockets));
-    let directories: Vec<OwnedFd> = descriptors.collect();
-    if directories.len() != granted.directories.len() {
+    let (broker, file) = (numbered(BROKER, "broker")?, numbered(CAPTURE, "file for what comes in")?);
+    let capture = match granted.capture {
+        None => Capture::default(),
+        Some(CaptureMode::Write) => Capture::writing(file),
+        Some(CaptureMode::Serve) => Capture::serving(file, job.capture_at),
+    };
+    let broker = granted.talks().then_some(broker);
+    Ok(Outside {
+        directories,
+        real_clock: granted.real_clock,
+        real_random: granted.real_random,
+        sockets: granted.sockets.map(|sockets| (broker, sockets)),
+        capture,
+    })
+}
+
+/// The directories that a job grants, with the descriptors that came for them.
+fn directories_of(job: &EnvJob, descriptors: impl Iterator<Item = OwnedFd>) -> io::Result<Vec<Preopen>> {
+    let descriptors: Vec<OwnedFd> = descriptors.collect();
+    let granted = &job.granted.directories;
+    if descriptors.len() != granted.len() {
         return Err(io::Error::other("a granted directory did not come"));
     }
     let preopen = |(granted, directory): (&GrantedDirectory, OwnedFd)| Preopen {
@@ -273,13 +305,7 @@ fn outside_of(granted: &Granted, descriptors: Vec<OwnedFd>) -> io::Result<Outsid
         writable: granted.writable,
         directory,
     };
-    Ok(Outside {
-        directories: granted.directories.iter().zip(directories).map(preopen).collect(),
-        real_clock: granted.real_clock,
-        real_random: granted.real_random,
-        sockets,
-        capture,
-    })
+    Ok(granted.iter().zip(descriptors).map(preopen).collect())
 }
 
 /// Instantiates.
@@ -301,6 +327,10 @@ fn refused(kind: FaultKind, message: String) -> GuestFault {
 fn brief(mut message: String) -> String {
     crate::text::cut(&mut message, crate::fault::MESSAGE_BYTES_MAX);
     message
+}
+
+fn hello(control: Control) -> io::Result<()> {
+    say(control, &FromWorker::Hello { build: BUILD.to_owned() })
 }
 
 fn say(control: Control, message: &FromWorker) -> io::Result<()> {

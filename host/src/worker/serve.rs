@@ -4,14 +4,19 @@
 //! What it writes it has checked against the spec: a wrong length or value here would be a lie over there.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
-use super::instance::{CallError, Frame, Instance, Transition, View};
-use super::{Control, say};
-use crate::cage::process;
-use crate::control::{self, EnvError, FromWorker, GuestFault, Received, Reply, ToWorker};
+use super::instance::{CallError, CreateFailure, Frame, Instance, Transition, View};
+use super::load::Loaded;
+use super::pristine::the_three;
+use super::wasi::Outside;
+use super::{Control, hello, instance_of, refused, say};
+use crate::cage::copy::{self, Side};
+use crate::cage::{Standing, process};
+use crate::control::{self, EnvError, EnvJob, FromWorker, GuestFault, Received, Reply, ToWorker};
 use crate::fault::FaultKind;
 use crate::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Status, ViewBytes, ViewLayout};
 use crate::slab::{Which, WorkerSlab, request_flags};
@@ -32,6 +37,33 @@ pub(super) struct Served {
     action_space: Layout,
     info: InfoLayout,
     action: Vec<u8>,
+    /// The encoded spec and the walls that stand: what a copy says of itself.
+    spec: Vec<u8>,
+    standing: Standing,
+}
+
+/// From code to an env that answers its turns, until its end.
+pub(super) fn serve(
+    control: Control,
+    job: &EnvJob,
+    slab: WorkerSlab,
+    loaded: &Loaded,
+    outside: Outside,
+    standing: Standing,
+) -> io::Result<()> {
+    let mut instance = match instance_of(job, loaded, outside) {
+        Ok(instance) => instance,
+        Err(fault) => return say(control, &FromWorker::Fault(fault)),
+    };
+    let spec = match instance.create(&job.config) {
+        Ok(spec) => spec,
+        Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),
+        Err(CreateFailure::Fault(fault)) => return say(control, &FromWorker::Fault(fault)),
+    };
+    match Served::new(slab, control, instance, &spec, standing) {
+        Ok(served) => served.run(),
+        Err(what) => say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
+    }
 }
 
 /// Why a turn is not answered as asked.
@@ -42,6 +74,8 @@ enum Unanswered {
     Fault(GuestFault),
     /// The host broke the protocol: a bug, since the host is trusted.
     Host(String),
+    /// This is a copy: what was asked is the original's to answer.
+    Copied,
 }
 
 impl From<CallError> for Unanswered {
@@ -82,7 +116,14 @@ impl Served {
     ///
     /// # Errors
     /// The limit of the slab that the spec breaks.
-    pub(super) fn new(slab: WorkerSlab, control: Control, instance: Instance, spec: &Spec) -> Result<Served, String> {
+    fn new(
+        slab: WorkerSlab,
+        control: Control,
+        instance: Instance,
+        spec: &Spec,
+        standing: Standing,
+    ) -> Result<Served, String> {
+        let encoded = spec.encode()?;
         let layout = ViewLayout::of(spec)?;
         let info = crate::space::info_layout(&spec.info_fields)?;
         Ok(Served {
@@ -94,15 +135,22 @@ impl Served {
             info,
             action: vec![0; layout.action],
             layout,
+            spec: encoded,
+            standing,
         })
     }
 
-    /// Says that it is ready, then answers turns until the end.
-    pub(super) fn run(mut self, spec: &[u8]) -> io::Result<()> {
-        if !self.slab.write_bulk(0, spec) {
+    /// Says that it is ready.
+    fn say_ready(&self) -> io::Result<()> {
+        if !self.slab.write_bulk(0, &self.spec) {
             return Err(io::Error::other("the spec does not fit the bulk area"));
         }
-        say(self.control, &FromWorker::Ready { bulk_len: u32::try_from(spec.len()).unwrap_or(u32::MAX) })?;
+        say(self.control, &FromWorker::Ready { bulk_len: u32::try_from(self.spec.len()).unwrap_or(u32::MAX) })
+    }
+
+    /// Says that it is ready, then answers turns until the end.
+    fn run(mut self) -> io::Result<()> {
+        self.say_ready()?;
         loop {
             let request = self.wait_for_turn()?;
             match self.answer(&request) {
@@ -117,6 +165,8 @@ impl Served {
                     return Ok(());
                 }
                 Err((_, Unanswered::Host(what))) => return Err(io::Error::other(what)),
+                // Its own first turn is still to come.
+                Err((_, Unanswered::Copied)) => {}
             }
         }
     }
@@ -222,7 +272,12 @@ impl Served {
 
     /// Command 5: render, call, attributes, reseed, close.
     fn converse(&mut self) -> Result<Answer, Unanswered> {
-        let (reply, bytes) = match self.receive()? {
+        let (message, descriptors) = self.receive()?;
+        let (reply, bytes) = match message {
+            ToWorker::Copy => {
+                self.copy(descriptors)?;
+                text(String::new())
+            }
             ToWorker::Render(mode) => match self.instance.render(mode)? {
                 Frame::Rgb { width, height, pixels } => (Reply::Rgb { width, height }, pixels),
                 Frame::Text(text) => (Reply::Text, text.into_bytes()),
@@ -256,15 +311,34 @@ impl Served {
         if request.flags & request_flags::MESSAGE == 0 {
             return Ok(None);
         }
-        match self.receive()? {
+        match self.receive()?.0 {
             ToWorker::ResetOptions(options) => Ok(Some(options)),
             other => Err(Unanswered::Host(format!("{other:?} in place of reset options"))),
         }
     }
 
-    fn receive(&self) -> Result<ToWorker, Unanswered> {
+    /// Makes a copy of this env as it stands. In the copy this is [`Unanswered::Copied`].
+    fn copy(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), Unanswered> {
+        let host = |error: io::Error| Unanswered::Host(error.to_string());
+        let [control, log, slab] = the_three(descriptors).map_err(host)?;
+        let refused = |error| Unanswered::Refused(EnvError::Unsupported(format!("the system makes no copy: {error}")));
+        match copy::copy().map_err(refused)? {
+            Side::Original => Ok(()),
+            Side::Copy => {
+                copy::settle(control, log).map_err(host)?;
+                self.slab.replace(slab.as_fd()).map_err(host)?;
+                self.instance.is_a_copy();
+                hello(self.control).map_err(host)?;
+                say(self.control, &FromWorker::Locked(self.standing.clone())).map_err(host)?;
+                self.say_ready().map_err(host)?;
+                Err(Unanswered::Copied)
+            }
+        }
+    }
+
+    fn receive(&self) -> Result<(ToWorker, Vec<OwnedFd>), Unanswered> {
         match control::receive(self.control, RecvFlags::empty()) {
-            Ok(Received::Message(message, _)) => Ok(message),
+            Ok(Received::Message(message, descriptors)) => Ok((message, descriptors)),
             other => Err(Unanswered::Host(format!("no message came with the turn: {other:?}"))),
         }
     }

@@ -127,6 +127,11 @@ impl Guest {
         self.capture.end_call(happened);
     }
 
+    /// See [`Capture::mute`].
+    pub(crate) fn mute_capture(&self) {
+        self.capture.mute();
+    }
+
     /// See [`Capture::set_aside`].
     pub(crate) fn set_aside(&self, aside: bool) {
         self.capture.set_aside(aside);

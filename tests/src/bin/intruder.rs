@@ -22,12 +22,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
+use rollcage::cage::copy::{self, Side};
 use rollcage::cage::process::{self, Allowance, CONTROL, Plan};
-use rollcage::cage::seccomp::{Allow, Purpose, TABLE};
+use rollcage::cage::seccomp::{Allow, Copies, Purpose, TABLE};
 use rollcage::control::{self, Received};
 use rollcage::{Wall, Walls};
 use rollcage_tests::attempts::{ATTEMPTS, HOST_BYTE, LEAKED, Scene};
@@ -134,7 +135,13 @@ fn host(deed: [&str; 4], folder: &str) {
     control::send(control.as_fd(), &true, &descriptors, SendFlags::empty()).unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    let status = child.wait().unwrap();
+    let mut status = child.wait().unwrap();
+    if is_a_copy(deed[1]) {
+        // The deed is the copy's, which is this process's own child too.
+        let mut raw = 0;
+        assert!(status.success() && unsafe { libc::waitpid(-1, &raw mut raw, libc::__WALL) } > 0, "{status} {said}");
+        status = ExitStatus::from_raw(raw);
+    }
     unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
     match (status.code(), status.signal()) {
         (Some(0), _) => println!("done"),
@@ -162,8 +169,16 @@ fn walls(column: &str) -> Option<Walls> {
     })
 }
 
+/// Whether the deed is done by a copy of the process that put up the walls.
+fn is_a_copy(entry: &str) -> bool {
+    matches!(entry, "copied" | "branched")
+}
+
 fn purpose(entry: &str) -> Purpose {
     match entry {
+        "copied" => Purpose::PURE.with_copies(Copies::First),
+        "branched" => Purpose::PURE.with_copies(Copies::All),
+        "replayer" => Purpose::REPLAYER,
         "compile" => Purpose::Compile,
         "granted" => Purpose::GRANTED,
         _ => Purpose::PURE,
@@ -216,8 +231,17 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
         };
         let standing = process::lock(&plan).unwrap();
         assert!(standing.missing.iter().all(|(wall, _)| *wall == Wall::Namespaces), "{:?}", standing.missing);
+        let last = process::last_filter(&plan, &standing, Purpose::PURE).unwrap();
         if entry != "loading" && entry != "compile" {
             process::seal(&plan, &standing).unwrap();
+        }
+        if is_a_copy(entry) {
+            if copy::copy().unwrap() == Side::Original {
+                return 0;
+            }
+            if let ("copied", Some(last)) = (entry, last) {
+                last.put_up().unwrap();
+            }
         }
     }
     let done = match deed.split_once(':') {

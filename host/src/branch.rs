@@ -1,0 +1,175 @@
+//! Branches: live copies of an env at its present step, and copies put in other envs' places. A worker is single-threaded and
+//! locked, so that a copy of it is one system call (`docs/copies.md`).
+//!
+//! Knows envs and slots; what a copy is for the kernel, `cage/copy` and the watcher know.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::batch::Batch;
+use crate::builder::ENVS_MAX;
+use crate::error::{Error, UsageError};
+use crate::slot::Slot;
+use crate::vec_env::{VecEnv, interrupted};
+
+impl VecEnv {
+    /// Makes `count` live copies of an env as it stands: envs of a `VecEnv` of their own, each in a process of its own. They
+    /// share memory until one of them writes to it, and nothing else: neither sees what the other does from now on. Given the
+    /// same actions, each goes on to the bit as the env would. They can be branched again.
+    ///
+    /// Copies are their own first instances, with what happened to the env so far as their past: their digests are those of an
+    /// env to which the same happened. A recording stays behind; the interrupt flag is a new one.
+    ///
+    /// ```no_run
+    /// # fn look(envs: &mut rollcage::VecEnv, actions: &[u8]) -> Result<(), rollcage::Error> {
+    /// let mut futures = envs.branch(0, 8)?; // eight copies of env 0
+    /// let rewards = &futures.step(actions)?.rewards;
+    /// println!("{rewards:?}"); // env 0 has not moved
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: no such env, no copies or more than [`ENVS_MAX`], an env in flight, masked or without an instance after a
+    /// fault; one with granted sockets, ports or services, which cannot be in two processes; or copies were switched off
+    /// ([`Builder::branching`](crate::Builder::branching)). [`Error::Fault`]: the env is dead. [`Error::Interrupted`].
+    pub fn branch(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
+        if count == 0 || count > ENVS_MAX {
+            return Err(UsageError::new(format!("{count} branches; from 1 to {ENVS_MAX} are possible")).into());
+        }
+        let index = self.check_copied(env)?;
+        // All are asked for before any is waited for.
+        let slots = self.copies_of(index, count)?;
+        let mut branches = self.beside(slots);
+        branches.come_up()?;
+        Ok(branches)
+    }
+
+    /// As [`VecEnv::branch`], a copy for each seed, which begins its random streams anew from it: futures that differ where
+    /// the env is random. As with [`VecEnv::reseed`], that is an event.
+    ///
+    /// # Errors
+    /// As [`VecEnv::branch`] and [`VecEnv::reseed`].
+    pub fn branch_reseeded(&mut self, env: usize, seeds: &[u64]) -> Result<VecEnv, Error> {
+        let mut branches = self.branch(env, seeds.len())?;
+        seeds.iter().enumerate().try_for_each(|(index, seed)| branches.reseed(index, *seed))?;
+        Ok(branches)
+    }
+
+    /// Each env of `to` becomes a copy of env `from` as it stands: the next instance of that env, in the middle of an episode.
+    /// The rows of `to` show the copied view; the others stay as they are.
+    ///
+    /// # Errors
+    /// As [`VecEnv::branch`]; and [`Error::Usage`] where the run is recorded, since the rows of such an instance would have no
+    /// beginning. After an error no env has changed.
+    pub fn write_back(&mut self, from: usize, to: &[usize]) -> Result<&Batch, Error> {
+        self.check_replaced(to)?;
+        let index = self.check_copied(from)?;
+        let slots = self.copies_of(index, to.len())?;
+        self.replace(to, slots)
+    }
+
+    /// As [`VecEnv::write_back`], from an env of another `VecEnv`: one of its branches, most often.
+    ///
+    /// # Errors
+    /// As [`VecEnv::write_back`]; and [`Error::Usage`] where the two are not of one plugin, with the same limits, spaces and time
+    /// limit.
+    pub fn write_back_from(&mut self, source: &mut VecEnv, from: usize, to: &[usize]) -> Result<&Batch, Error> {
+        self.check_replaced(to)?;
+        if !Arc::ptr_eq(&self.terms, &source.terms) {
+            return Err(UsageError::new("the env to be copied is not of these envs, nor of branches of theirs").into());
+        }
+        let index = source.check_copied(from)?;
+        let slots = source.copies_of(index, to.len())?;
+        self.replace(to, slots)
+    }
+
+    /// Whether an env may be copied now.
+    fn check_copied(&mut self, env: usize) -> Result<usize, Error> {
+        self.check_started()?;
+        let index = self.existing(env)?;
+        let refuse = |what: &str, hint: &str| UsageError::new(format!("env {env} cannot be copied: {what}")).hint(hint);
+        if self.terms.granted.talks() || self.terms.beside.is_kept() {
+            let hint = "what it did can be recorded, replayed, and branched there";
+            return Err(refuse("it may have connections, ports or services, which are one process's", hint).into());
+        }
+        if !self.terms.copied {
+            return Err(refuse("it was started without that", "`Builder::branching(true)`").into());
+        }
+        self.settle_one(index)?;
+        if self.slots[index].is_masked() {
+            return Err(refuse("it is masked after a fault", "reset it first").into());
+        }
+        Ok(index)
+    }
+
+    /// Whether envs may be given other instances than their own next ones.
+    pub(crate) fn check_replaced(&mut self, envs: &[usize]) -> Result<(), Error> {
+        self.check_started()?;
+        if self.recording.is_some() {
+            return Err(UsageError::new(
+                "the run is recorded: an instance that begins in the middle has no rows before it",
+            )
+            .hint("`finish_recording` first, or do it with envs that are not recorded")
+            .into());
+        }
+        if self.terms.beside.is_kept() {
+            return Err(UsageError::new(
+                "these envs have ports or services of their own, which another env's state does not fit",
+            )
+            .into());
+        }
+        self.check_ids(envs)?;
+        envs.iter().try_for_each(|&index| self.settle_one(index))
+    }
+
+    /// Asks for copies of an env; their slots, numbered from 0.
+    fn copies_of(&mut self, index: usize, count: usize) -> Result<Vec<Slot>, Error> {
+        let VecEnv { slots, terms, batch, faults, interrupt, ask, .. } = self;
+        let copy = |number| {
+            let child = slots[index].ask_for_copy(&mut || interrupted(interrupt, ask), terms, batch, faults)?;
+            Ok(slots[index].of_copy(number, child, terms))
+        };
+        (0u32..).take(count).map(copy).collect()
+    }
+
+    /// A `VecEnv` of these slots, with the same terms.
+    pub(crate) fn beside(&self, slots: Vec<Slot>) -> VecEnv {
+        self.terms.envs.fetch_add(slots.len(), Relaxed);
+        VecEnv::assembled_beside(slots, Arc::clone(&self.terms), self.grants.clone(), self.seed)
+    }
+
+    /// Waits until every env is ready, and shows where it stands.
+    pub(crate) fn come_up(&mut self) -> Result<(), Error> {
+        for index in 0..self.slots.len() {
+            self.finish(index)?;
+            if let Some(error) = self.slots[index].take_error() {
+                return Err(error);
+            }
+            // A copy that met a fault has been replaced by what is none.
+            if let Some(fault) = self.faults.first().first() {
+                return Err(fault.clone().into());
+            }
+            self.slots[index].show(&mut self.batch);
+        }
+        Ok(())
+    }
+
+    /// Puts these slots in the places of others, once all of them are ready.
+    fn replace(&mut self, envs: &[usize], slots: Vec<Slot>) -> Result<&Batch, Error> {
+        let mut fresh = self.beside(slots);
+        fresh.come_up()?;
+        Ok(self.take_over(envs, &mut fresh))
+    }
+
+    /// Moves the envs of another `VecEnv` into the places of these.
+    pub(crate) fn take_over(&mut self, envs: &[usize], fresh: &mut VecEnv) -> &Batch {
+        let slots = std::mem::take(&mut fresh.slots);
+        self.terms.envs.fetch_sub(slots.len(), Relaxed);
+        for (&index, slot) in envs.iter().zip(slots) {
+            self.slots[index].become_that(slot);
+            self.slots[index].show(&mut self.batch);
+        }
+        &self.batch
+    }
+}

@@ -1,0 +1,148 @@
+//! Live copies of an env: asked for, waited for, put in another env's place. Knows slots; a copy's process is the worker's
+//! and the watcher's to make.
+
+use std::os::fd::AsFd;
+use std::sync::PoisonError;
+
+use crate::batch::Batch;
+use crate::child::Child;
+use crate::control::ToWorker;
+use crate::error::{Error, UsageError};
+use crate::fault::FaultLog;
+use crate::pristine::{self, Start};
+use crate::wait::SLICE;
+
+use super::instance::Started;
+use super::{Op, Phase, Slot, Terms};
+
+impl Slot {
+    /// Asks the worker for a copy of itself: the one that is to come.
+    ///
+    /// # Errors
+    /// As a call's: no instance runs, a fault, an interrupt; or the system makes no process.
+    pub(crate) fn ask_for_copy(
+        &mut self,
+        interrupted: &mut dyn FnMut() -> bool,
+        terms: &Terms,
+        batch: &mut Batch,
+        faults: &mut FaultLog,
+    ) -> Result<Child, Error> {
+        let (child, descriptors) = pristine::announce(terms).map_err(Error::system("getting ready for a copy"))?;
+        let descriptors = descriptors.each_ref().map(AsFd::as_fd);
+        self.converse(&ToWorker::Copy, &descriptors, interrupted, terms, batch, faults)?;
+        Ok(child)
+    }
+
+    /// The slot of a copy of this env, as number `index`: it stands where this one stands, and is its own first instance.
+    pub(crate) fn of_copy(&self, index: u32, child: Child, terms: &Terms) -> Slot {
+        let mut copy = Slot::new(index, self.config.clone(), self.template.clone(), self.base_seed);
+        copy.started = true;
+        copy.keep_past(self.past_bytes);
+        copy.events = self.events.without_journal();
+        copy.before_added_reset =
+            self.before_added_reset.as_ref().and_then(|before| before.last()).map(|last| vec![(0, last.1)]);
+        (copy.fresh, copy.ended, copy.played) = (self.fresh, self.ended, self.played);
+        (copy.episode, copy.step, copy.episode_return) = (self.episode, self.step, self.episode_return);
+        copy.reset_options.clone_from(&self.reset_options);
+        copy.view.clone_from(&self.view);
+        copy.standing.clone_from(&self.standing);
+        (copy.action_stride, copy.own_time_limit) = (self.action_stride, self.own_time_limit);
+        copy.await_ready(child, false, terms);
+        copy.started_by = self.started_by;
+        copy.op = Some(Op::Start);
+        copy
+    }
+
+    /// Becomes what another slot is, as this env's next instance. What ran here ends; nothing is said of it, since nothing
+    /// happened to it.
+    pub(crate) fn become_that(&mut self, mut other: Slot) {
+        if self.child.is_some() {
+            self.stop();
+        }
+        if !self.ended {
+            self.episode += 1;
+        }
+        self.instance += u32::from(self.started);
+        self.started = true;
+        self.config = other.config.clone();
+        self.phase = std::mem::replace(&mut other.phase, Phase::Down);
+        self.child = other.child.take();
+        self.started_by = other.started_by;
+        self.standing.clone_from(&other.standing);
+        (self.fresh, self.ended, self.played) = (other.fresh, other.ended, other.played);
+        (self.step, self.episode_return) = (other.step, other.episode_return);
+        self.reset_options.clone_from(&other.reset_options);
+        self.view = std::mem::take(&mut other.view);
+        self.events.become_that(std::mem::take(&mut other.events));
+        self.before_added_reset = other.before_added_reset.as_ref().and_then(|before| before.last()).map(|last| {
+            let running = (self.instance, last.1);
+            self.finished.iter().copied().chain([running]).collect()
+        });
+        self.action_stride = other.action_stride;
+        self.own_time_limit = other.own_time_limit;
+        (self.op, self.pending, self.error) = (None, None, None);
+        (self.masked, self.recycled, self.in_flight) = (false, false, false);
+    }
+
+    /// Shows the present view in its row, as if nothing else had happened.
+    pub(crate) fn show(&self, batch: &mut Batch) {
+        let row = self.row();
+        batch.begin_row(row);
+        batch.set_view(row, &self.view);
+    }
+
+    /// Starts the worker of an instance as a copy of the env that was created and is never stepped.
+    pub(super) fn start_as_copy_of_template(&mut self, terms: &Terms) -> Result<(), Error> {
+        let mut template = terms.template.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut batch, mut faults) = (Batch::zeros(1, &Default::default()), FaultLog::default());
+        for last in [false, true] {
+            let one = match &mut *template {
+                Some(one) => one,
+                None => {
+                    let mut one = Slot::new(0, self.config.clone(), None, 0);
+                    one.start_template(terms, &mut faults)?;
+                    template.insert(Box::new(one))
+                }
+            };
+            if one.config.canonical != self.config.canonical {
+                let index = self.index;
+                return Err(UsageError::new(format!(
+                    "env {index} has another config than the env it is to be copied from"
+                ))
+                .hint("`fork-after-create` is for envs of one config; `fork` takes any")
+                .into());
+            }
+            match one.ask_for_copy(&mut || false, terms, &mut batch, &mut faults) {
+                Ok(child) => {
+                    self.await_ready(child, false, terms);
+                    self.started_by = Some(Start::ForkAfterCreate);
+                    return Ok(());
+                }
+                // Killed since the last start, say: one more is made.
+                Err(_) if !last => *template = None,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the env that is copied, and waits until it is created.
+    fn start_template(&mut self, terms: &Terms, faults: &mut FaultLog) -> Result<(), Error> {
+        self.started = true;
+        self.spawn_worker(terms)?;
+        self.op = Some(Op::Start);
+        loop {
+            match self.hear_start(SLICE, terms) {
+                Started::NotYet | Started::Kept => {}
+                Started::Ready => {
+                    (self.phase, self.op) = (Phase::Idle, None);
+                    return Ok(());
+                }
+                Started::Refused(error) => return Err(error),
+                Started::Fault(kind, message, backtrace) => {
+                    return Err(self.make_fault(kind, message, backtrace, faults).into());
+                }
+            }
+        }
+    }
+}

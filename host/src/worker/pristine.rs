@@ -1,0 +1,75 @@
+//! A worker that is locked, has its code loaded and has instantiated nothing: it is never an env, and copies itself when it
+//! is told to. Nothing that a guest could have written is in what its copies share.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::RecvFlags;
+
+use super::directories::Preopen;
+use super::load::Loaded;
+use super::{Control, hello, say, serve};
+use crate::cage::Standing;
+use crate::cage::copy::{self, Side};
+use crate::cage::process::{self, LastFilter};
+use crate::control::{self, FromWorker, Job, Received, ToPristine};
+use crate::slab::WorkerSlab;
+
+/// A pristine worker at work.
+pub(super) struct Pristine {
+    pub(super) control: Control,
+    pub(super) slab: WorkerSlab,
+    pub(super) loaded: Loaded,
+    pub(super) standing: Standing,
+    pub(super) directories: Vec<Preopen>,
+    /// What its copies put up, if they are not to be copied.
+    pub(super) last_filter: Option<LastFilter>,
+}
+
+impl Pristine {
+    /// Says that it is ready, then makes a copy for each message, until the host is gone. Returns in each copy too, at its end.
+    pub(super) fn run(self) -> io::Result<()> {
+        say(self.control, &FromWorker::Ready { bulk_len: 0 })?;
+        loop {
+            let (ToPristine::Copy, descriptors) = match control::receive(self.control, RecvFlags::empty())? {
+                Received::Message(message, descriptors) => (message, descriptors),
+                Received::Closed => return Ok(()),
+                other => return Err(io::Error::other(format!("no order came: {other:?}"))),
+            };
+            let [control, log, slab] = the_three(descriptors)?;
+            match copy::copy() {
+                Ok(Side::Copy) => return self.become_env(control, log, slab),
+                // Who waits for the copy sees its socket close, and tries in another way.
+                Ok(Side::Original) | Err(_) => {}
+            }
+        }
+    }
+
+    /// What the copy does: it is a worker that has just loaded its code.
+    fn become_env(mut self, control: OwnedFd, log: OwnedFd, slab: OwnedFd) -> io::Result<()> {
+        copy::settle(control, log)?;
+        self.slab.replace(slab.as_fd())?;
+        drop(slab);
+        if let Some(filter) = &self.last_filter {
+            filter.put_up()?;
+        }
+        hello(self.control)?;
+        say(self.control, &FromWorker::Locked(self.standing.clone()))?;
+        let (job, descriptors) = match control::receive(self.control, RecvFlags::empty())? {
+            Received::Message(Job::Env(job), descriptors) => (job, descriptors),
+            Received::Closed => return Ok(()),
+            other => return Err(io::Error::other(format!("no job came: {other:?}"))),
+        };
+        process::set_title(&job.title);
+        let mut descriptors = descriptors.into_iter();
+        // It was there for the number of those after it.
+        drop(descriptors.next());
+        let outside = super::outside_of(&job, &mut descriptors, self.directories)?;
+        serve::serve(self.control, &job, self.slab, &self.loaded, outside, self.standing)
+    }
+}
+
+/// What comes with an order to copy: control socket, log, slab.
+pub(super) fn the_three(descriptors: Vec<OwnedFd>) -> io::Result<[OwnedFd; 3]> {
+    <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| io::Error::other("a copy's descriptors did not come"))
+}

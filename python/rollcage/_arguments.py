@@ -50,6 +50,8 @@ class Limits:
         Sockets that one env has open at once, of those that it was granted (8).
     restarts_in_window, restarts_window, restarts_in_all : int, float, int
         How often one env is started anew after faults: so many in so many seconds (10 in 60), so many in all (100).
+    snapshot_bytes : int
+        Bytes of actions and calls of one instance that are kept for snapshots (1 MiB); 0 keeps none.
 
     """
 
@@ -65,6 +67,7 @@ class Limits:
     restarts_in_window: int | None = None
     restarts_window: float | None = None
     restarts_in_all: int | None = None
+    snapshot_bytes: int | None = None
 
 
 def limits(given: Limits | Mapping[str, Any] | None) -> Limits:
@@ -226,6 +229,8 @@ def native(
     recycle_after: int | None,
     record: str | os.PathLike[str] | None,
     embed_plugin: bool,
+    start: str | None,
+    branching: bool,
 ) -> dict[str, Any]:
     """What the extension makes envs of."""
     if callable(plugin):
@@ -257,4 +262,6 @@ def native(
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
         "record": None if record is None else os.fspath(record),
         "embed_plugin": bool(embed_plugin),
+        "start": start,
+        "branching": bool(branching),
     }

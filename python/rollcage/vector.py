@@ -82,6 +82,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         compares it (`docs/rollout.md`). `finish_recording` and `close` close it.
     embed_plugin : bool
         Put the plugin into the recording, so that the folder is all that another person needs.
+    start : {"fork", "fork-after-create", "spawn"}, optional
+        How envs are started: as copies of a locked worker that has instantiated nothing (what is done where every wall of the
+        sandbox stands); as copies of one env that was created, whose large tables are then in memory once (one config for all);
+        or by an exec each.
+    branching : bool
+        Whether `branch` and `write_back` may be asked for. Without, a worker lacks the system calls that make a process of it.
     debug : bool
         What envs print goes to stderr at once.
 
@@ -123,6 +129,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         recycle_after: int | None = None,
         record: str | os.PathLike[str] | None = None,
         embed_plugin: bool = False,
+        start: str | None = None,
+        branching: bool = True,
         debug: bool = False,
     ) -> None:
         self.closed = True  # until it is made: `close` may be called on what never was
@@ -145,6 +153,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             recycle_after=recycle_after,
             record=record,
             embed_plugin=embed_plugin,
+            start=start,
+            branching=branching,
         )
         self._native = native.Envs(given, copy)
         self.closed = False
@@ -490,7 +500,139 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             return (getattr(self, f"single_{name}"),)
         return None
 
+    # ── Copies ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def branch(self, env: int, count: int, *, reseed: int | Sequence[int] | None = None) -> VectorEnv:
+        """Live copies of one env at its present step, each in a process of its own: envs of a `VectorEnv` of their own.
+
+        They share memory until one of them writes to it, and nothing else: neither sees what the other does from now on. Given
+        the same actions, each goes on to the bit as the env would. They can be branched again. The env stays where it is.
+
+        Parameters
+        ----------
+        env : int
+        count : int
+            How many copies.
+        reseed : int or sequence of int, optional
+            New random streams for what is still to come: an int *s* gives copy *k* ``s + k``, a sequence one each. Without,
+            every copy draws what the env would draw.
+
+        Returns
+        -------
+        VectorEnv
+            With ``num_envs=count``; step it without a reset. Close it, or let it be collected.
+
+        Raises
+        ------
+        UsageError
+            No such env; one in flight, masked, or with sockets, ports or services; or made with ``branching=False``.
+        FaultError
+            The env is dead.
+
+        """
+        many = arguments.count("count", count, 1, 4096)
+        seeds = None if reseed is None else arguments.seeds(reseed, many)
+        if seeds is not None and None in seeds:
+            raise UsageError("reseed: a seed for each copy is expected")
+        native_envs = self._native.branch(arguments.count("env", env, 0, self.num_envs - 1), many, cast("Any", seeds))
+        return self._beside(native_envs, many)
+
+    def _beside(self, native_envs: native.Envs, many: int) -> VectorEnv:
+        """Envs of the same plugin and spaces."""
+        other = VectorEnv.__new__(VectorEnv)
+        other.__dict__.update(self.__dict__)
+        known = native_envs.known()
+        other._native, other.num_envs, other.closed = native_envs, many, False
+        other._observations = Values(known["observation_space"], many)
+        other._actions = Values(known["action_space"], many)
+        other.observation_space = batch_space(other.single_observation_space, many)
+        other.action_space = batch_space(other.single_action_space, many)
+        other._infos = Infos(native_envs, known)
+        other._begun = np.full(many, time.perf_counter())
+        if self._view is not None:
+            other._view = other._observations.read(native_envs.observations(), contiguous=False)
+        return other
+
+    def write_back(self, env: int, to: int | Sequence[int], *, source: VectorEnv | None = None) -> Any:
+        """Other envs become copies of one, in the middle of its episode: of `source` if that is given, a branch of these.
+
+        Returns
+        -------
+        observations
+            Of all envs: of those in `to` what the copied env sees.
+
+        Raises
+        ------
+        UsageError
+            As of `branch`; and where the run is recorded, since the rows of such an env would have no beginning.
+
+        """
+        ids = [to] if isinstance(to, int) else list(to)
+        ids = [arguments.count("to", index, 0, self.num_envs - 1) for index in ids]
+        from_native = None if source is None else source._native
+        row = self._native.write_back(from_native, arguments.count("env", env, 0, 4095), ids)
+        return self._observe(row[0])
+
+    def snapshot(self, env: int) -> bytes:
+        """An env as it stands, as data: what its instance was told, and the digest of what it answered.
+
+        `restore` brings it back, here or on any machine; so does ``rollcage run --from FILE``. A few bytes a step; JSON.
+
+        Raises
+        ------
+        UsageError
+            The env has sockets, a real clock or real randomness; it is dead after a fault; or it was told more than
+            `Limits.snapshot_bytes`.
+
+        """
+        return self._native.snapshot(arguments.count("env", env, 0, self.num_envs - 1))
+
+    def restore(self, env: int, snapshot: bytes) -> Any:
+        """An env becomes what a snapshot is of: it is told the same again, and its digest compared.
+
+        Returns
+        -------
+        observations
+            Of all envs: of `env` what it sees then.
+
+        Raises
+        ------
+        UsageError
+            The snapshot was changed, is of another plugin, limits or time limit, or does not come out as it was; or the run is
+            recorded. No env has changed then.
+
+        """
+        row = self._native.restore(arguments.count("env", env, 0, self.num_envs - 1), bytes(snapshot))
+        return self._observe(row[0])
+
+    def step_many(self, env: int, actions: Any) -> tuple[Any, Reals, bool, bool]:
+        """Takes steps of one env in one turn of its worker: no policy is asked between them. Ends with the episode.
+
+        Parameters
+        ----------
+        env : int
+        actions : batched actions
+            One for each step.
+
+        Returns
+        -------
+        observations : batched observations
+            After each step that was taken.
+        rewards : ndarray of float64, shape (steps,)
+        terminated, truncated : bool
+            Whether the last of them ended the episode; a fault truncates.
+
+        """
+        index, many = arguments.count("env", env, 0, self.num_envs - 1), len(actions)
+        _, data, rewards, terminated, truncated = self._native.step_many(index, self._actions.write(actions, many))
+        return self._observations.read(data), rewards, terminated, truncated
+
     # ── What is known ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def started_by(self) -> str | None:
+        """How the envs were started: ``fork``, ``fork-after-create`` or ``spawn``."""
+        return self._native.started_by()
 
     @property
     def configs(self) -> list[dict[str, Any]]:
@@ -578,6 +720,8 @@ def make_vec(
     recycle_after: int | None = None,
     record: str | os.PathLike[str] | None = None,
     embed_plugin: bool = False,
+    start: str | None = None,
+    branching: bool = True,
     debug: bool = False,
 ) -> VectorEnv:
     """Makes envs of a plugin: Gymnasium's `VectorEnv`. The arguments are those of `VectorEnv`.
@@ -613,5 +757,7 @@ def make_vec(
         recycle_after=recycle_after,
         record=record,
         embed_plugin=embed_plugin,
+        start=start,
+        branching=branching,
         debug=debug,
     )

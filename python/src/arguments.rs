@@ -38,6 +38,8 @@ pub(crate) struct Arguments {
     /// A folder to record into.
     record: Option<PathBuf>,
     embed_plugin: bool,
+    start: Option<String>,
+    branching: bool,
 }
 
 /// `rollcage.Limits`: what is not said is the host's own.
@@ -55,6 +57,7 @@ struct Given {
     restarts_in_window: Option<u32>,
     restarts_window: Option<f64>,
     restarts_in_all: Option<u32>,
+    snapshot_bytes: Option<usize>,
 }
 
 impl Arguments {
@@ -100,6 +103,10 @@ impl Arguments {
         if let Some(folder) = self.record {
             builder = builder.record(Record { folder, embed_plugin: self.embed_plugin });
         }
+        if let Some(start) = &self.start {
+            builder = builder.start(start.parse()?);
+        }
+        builder = builder.branching(self.branching);
         if self.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
         }
@@ -126,6 +133,7 @@ impl Given {
         limits.memory_bytes = self.memory_bytes.unwrap_or(limits.memory_bytes);
         limits.fuel_per_step = self.fuel_per_step;
         limits.sockets = self.sockets.unwrap_or(limits.sockets);
+        limits.snapshot_bytes = self.snapshot_bytes.unwrap_or(limits.snapshot_bytes);
         limits.restarts.in_window = self.restarts_in_window.unwrap_or(limits.restarts.in_window);
         limits.restarts.in_all = self.restarts_in_all.unwrap_or(limits.restarts.in_all);
         Ok(limits)

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use rollcage::{Batch, Error, Frame, ResetSome, UsageError, VecEnv};
+use pyo3::types::{PyBytes, PyDict, PyList};
+use rollcage::{Batch, Error, Frame, ResetSome, Snapshot, UsageError, VecEnv};
 
 use crate::arguments::{Arguments, parse};
 use crate::errors::{exception, fault_object, usage_error};
@@ -44,6 +44,9 @@ type Row<'py> = (
 /// Which rows have a final view; final observations, infos and action masks.
 type Finals<'py> =
     (Bound<'py, PyArray1<bool>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>);
+
+/// What a batch of steps gives: how many, observations, rewards, terminated, truncated.
+type Many<'py> = (u32, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>, bool, bool);
 
 /// The envs of one `VectorEnv`. One thread at a time.
 #[pyclass(frozen, module = "rollcage._rollcage")]
@@ -92,16 +95,7 @@ impl Envs {
             Ok::<_, Error>((envs, warnings))
         });
         let (envs, warnings) = started.map_err(|error| error_of(py, &error, &raised))?;
-        let interrupt = envs.interrupt_flag();
-        let state = State { envs, warnings, actions: Vec::new(), received: None, copies };
-        Ok(Envs {
-            state: Mutex::new(state),
-            user: Mutex::new(None),
-            closing: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            interrupt,
-            raised,
-        })
+        Ok(Envs::of(envs, warnings, copies, raised))
     }
 
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
@@ -279,6 +273,67 @@ impl Envs {
         self.work(py, |state| state.envs.set_reset_options(env, options.as_ref()))
     }
 
+    /// Takes steps of one env in one turn of its worker: how many, observations and rewards of each, terminated, truncated.
+    fn step_many<'py>(&self, py: Python<'py>, env: usize, actions: PyReadonlyArray1<'py, u8>) -> PyResult<Many<'py>> {
+        let bytes = actions.as_slice()?.to_vec();
+        let steps = self.work(py, |state| state.envs.step_many(env, &bytes))?;
+        let (observations, rewards) =
+            (PyArray1::from_vec(py, steps.observations), PyArray1::from_vec(py, steps.rewards));
+        Ok((steps.taken, observations, rewards, steps.terminated, steps.truncated))
+    }
+
+    // ── Copies ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Live copies of an env, as envs of their own; with seeds, one for each, which begins its random streams anew.
+    fn branch(&self, py: Python<'_>, env: usize, count: usize, seeds: Option<Vec<u64>>) -> PyResult<Envs> {
+        let copies = self.state(py)?.copies;
+        let mut envs = self.work(py, |state| match &seeds {
+            Some(seeds) => state.envs.branch_reseeded(env, seeds),
+            None => state.envs.branch(env, count),
+        })?;
+        let raised: Arc<Mutex<Option<PyErr>>> = Arc::default();
+        let keep = Arc::clone(&raised);
+        envs.interrupt_when(move || signalled(&keep));
+        Ok(Envs::of(envs, Vec::new(), copies, raised))
+    }
+
+    /// Envs become copies of another: of these, or of `source`.
+    fn write_back<'py>(
+        &self,
+        py: Python<'py>,
+        source: Option<Bound<'py, Envs>>,
+        env: usize,
+        to: Vec<usize>,
+    ) -> PyResult<Row<'py>> {
+        match source.as_ref().map(Bound::get) {
+            Some(source) if !std::ptr::eq(source, self) => {
+                let mut source = source.state(py)?;
+                let source: &mut State = &mut source;
+                self.work(py, |state| state.envs.write_back_from(&mut source.envs, env, &to).map(|_| ()))?;
+            }
+            _ => self.work(py, |state| state.envs.write_back(env, &to).map(|_| ()))?,
+        }
+        self.row(py)
+    }
+
+    /// An env as data.
+    fn snapshot<'py>(&self, py: Python<'py>, env: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let snapshot = self.work(py, |state| state.envs.snapshot(env))?;
+        Ok(PyBytes::new(py, &snapshot.to_bytes()))
+    }
+
+    /// An env becomes what a snapshot is of.
+    fn restore<'py>(&self, py: Python<'py>, env: usize, snapshot: &[u8]) -> PyResult<Row<'py>> {
+        let snapshot = Snapshot::from_bytes(snapshot).map_err(|error| exception(py, &error.into()))?;
+        self.work(py, |state| state.envs.restore(env, &snapshot).map(|_| ()))?;
+        self.row(py)
+    }
+
+    /// How the envs were started.
+    fn started_by(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.state(py)?.envs.started_by(0).map(|start| start.to_string()))
+    }
+
     /// Closes the recording, if there is one: its receipt.
     fn finish_recording(&self, py: Python<'_>) -> PyResult<Option<String>> {
         self.work(py, |state| Ok(state.envs.finish_recording()?.map(|receipt| receipt.to_string())))
@@ -359,6 +414,19 @@ impl Envs {
 }
 
 impl Envs {
+    fn of(envs: VecEnv, warnings: Vec<String>, copies: bool, raised: Arc<Mutex<Option<PyErr>>>) -> Envs {
+        let interrupt = envs.interrupt_flag();
+        let state = State { envs, warnings, actions: Vec::new(), received: None, copies };
+        Envs {
+            state: Mutex::new(state),
+            user: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            interrupt,
+            raised,
+        }
+    }
+
     /// Runs a call of the host's without the GIL. What a signal's handler raised meanwhile is what it raises.
     fn work<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut State) -> Result<T, Error> + Send) -> PyResult<T> {
         let mut state = self.state(py)?;

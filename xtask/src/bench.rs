@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: rollcage beside `SubprocVecEnv`, interleaved in one run, so that ratios mean something on a noisy
-//! machine; `bench walls`: rollcage behind its walls beside itself without; and `bench record`: recorded beside not. Prints tables in Markdown; asserts nothing.
+//! machine; `bench walls`: rollcage behind its walls beside itself without; `bench record`: recorded beside not; `bench start`: by fork beside by spawn and beside the peers. Prints tables in Markdown; asserts nothing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -22,6 +23,12 @@ const WALL_ROUNDS: usize = 10;
 
 const WALL_ENVS: [usize; 4] = [1, 8, 32, 128];
 
+const START_ENVS: usize = 64;
+
+/// Envs whose memory is looked at, and those that are stepped over both starts.
+const MEMORY_ENVS: usize = 32;
+const LOCKSTEP_ENVS: [usize; 2] = [32, 128];
+
 const RECORD_ENVS: [usize; 3] = [1, 8, 32];
 
 /// Steps of a run of which half are recorded: some parts are closed on the way.
@@ -34,8 +41,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [flag] if flag == "--no-peers" => false,
         [what] if what == "walls" => return walls(),
         [what] if what == "record" => return recording(),
+        [what] if what == "start" => return starts(),
         [what] if what == "peers" => return peers_in_python(),
-        _ => bail!("usage: cargo xtask bench [--no-peers | walls | record | peers]"),
+        _ => bail!("usage: cargo xtask bench [--no-peers | walls | record | start | peers]"),
     };
     let program = ready()?;
     let python = if peers { Some(python::venv()?.join("bin/python")) } else { None };
@@ -108,6 +116,103 @@ fn walls() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// How quickly envs are there, and what follows from it: by fork beside by spawn, and beside the peers, in one run.
+fn starts() -> Result<()> {
+    let program = ready()?;
+    let python = python::venv()?.join("bin/python");
+    let methods = ["fork", "spawn"];
+    let peers = ["subproc-fork", "subproc-spawn", "async"];
+    let envs = START_ENVS;
+    let mut seconds = vec![Vec::new(); methods.len() + peers.len()];
+    for round in 0..ROUNDS {
+        for (which, method) in methods.iter().enumerate() {
+            let result = rollcage(&program, envs, envs, &["--start", method])?;
+            seconds[which].push(number(&result, "start_seconds")? * 1e3);
+        }
+        for (which, peer) in peers.iter().enumerate() {
+            // One that takes a minute is not asked five times.
+            if round > 0 && *peer == "subproc-spawn" {
+                continue;
+            }
+            let output = Command::new(&python)
+                .args(["-Wignore".as_ref(), root().join("xtask/bench/start.py").as_os_str()])
+                .args(["--kind", peer, "--envs", &envs.to_string()])
+                .output()
+                .context("start.py")?;
+            if !output.status.success() {
+                bail!("{peer}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            let result = serde_json::from_slice(&output.stdout)?;
+            seconds[methods.len() + which].push(number(&result, "start_seconds")? * 1e3);
+        }
+        eprintln!("bench: starts, round {} of {ROUNDS}", round + 1);
+    }
+    let mut medians = seconds.into_iter().map(|values| median(values).unwrap_or(f64::NAN));
+    println!("| {envs} envs, until the first reset's answers | ms | of rollcage's fork |");
+    println!("|---|--:|--:|");
+    let fork = medians.next().unwrap_or(f64::NAN);
+    println!("| rollcage, by fork | {fork:.0} | 1.0 |");
+    let others = ["rollcage, by spawn", "SubprocVecEnv, fork", "SubprocVecEnv, spawn", "AsyncVectorEnv"];
+    for (name, milliseconds) in others.into_iter().zip(medians) {
+        println!("| {name} | {milliseconds:.0} | {:.1} |", milliseconds / fork);
+    }
+
+    println!(
+        "\n| start | MB each (PSS), {MEMORY_ENVS} envs | and a share of what they are copied from | steps/s, 32 envs | steps/s, 128 envs |"
+    );
+    println!("|---|--:|--:|--:|--:|");
+    let mut speeds = vec![Vec::new(); methods.len() * LOCKSTEP_ENVS.len()];
+    for round in 0..ROUNDS {
+        for which in [round % 2, 1 - round % 2] {
+            for (column, envs) in LOCKSTEP_ENVS.into_iter().enumerate() {
+                let result = rollcage(&program, envs, 200_000, &["--start", methods[which]])?;
+                speeds[2 * which + column].push(number(&result, "steps_per_second")?);
+            }
+        }
+        eprintln!("bench: lockstep, round {} of {ROUNDS}", round + 1);
+    }
+    let mut speeds = speeds.into_iter().map(|values| median(values).unwrap_or(f64::NAN));
+    for method in methods {
+        let (each, all) = memory_each(&program, method)?;
+        let (few, many) = (speeds.next().unwrap_or(f64::NAN), speeds.next().unwrap_or(f64::NAN));
+        println!("| {method} | {each:.2} | {all:.2} | {few:.0} | {many:.0} |");
+    }
+    Ok(())
+}
+
+/// What a run's workers have of memory, each page shared out among those that have it: MB for each env, and with what they
+/// were copied from. To be run as root, since a worker is nobody else's to look into.
+fn memory_each(program: &Path, method: &str) -> Result<(f64, f64)> {
+    let mut run = Command::new(program)
+        .args(["run", "cartpole", "--seed", "7", "--steps", "1000000000", "--start", method])
+        .args(["--envs", &MEMORY_ENVS.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(2));
+    let (mut envs, mut all) = (0.0, 0.0);
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        if parent != Some(run.id()) {
+            continue;
+        }
+        let rollup = std::fs::read_to_string(entry.path().join("smaps_rollup")).unwrap_or_default();
+        let pss = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+        let bytes = pss.unwrap_or(f64::NAN) * 1024.0;
+        all += bytes;
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        envs += if line.split('\0').nth(2).is_some_and(|title| title.starts_with("env ")) { bytes } else { 0.0 };
+    }
+    run.kill()?;
+    run.wait()?;
+    #[expect(clippy::cast_precision_loss, reason = "32")]
+    let each = |bytes: f64| bytes / MEMORY_ENVS as f64 / 1e6;
+    Ok((each(envs), each(all)))
 }
 
 /// What recording costs: steps a second, beside a run that is not recorded.

@@ -22,6 +22,7 @@ cargo xtask VERB
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
   bench walls      what the walls cost, beside `--walls none`
   bench record     what recording costs
+  bench start      how quickly envs start, by fork, by spawn and the peers', and what they take of memory
   bench peers      the Python package beside its peers, into the chart of the README
 ";
 
@@ -167,7 +168,7 @@ fn model(environment: &[(&str, &str)]) -> Result<()> {
 /// The program under test, the guests that misbehave, and those that no compiler makes: from a workspace of its own, whose
 /// dependencies are parts of wasmtime's with other features.
 fn build_guests() -> Result<()> {
-    run(&mut cargo(&["build", "--release", "--locked"]))?;
+    run(&mut cargo(&["build", "--release", "--locked", "--bins", "--examples"]))?;
     build_hostile()?;
     let smith = target()?.join("smith");
     run(cargo(&["build", "--release", "--locked", "--manifest-path", "tests/smith/Cargo.toml", "--target-dir"])

@@ -11,7 +11,7 @@ use serde_json::json;
 
 /// Simulations before each step of the env.
 const SIMULATIONS: usize = 1000;
-/// Steps that a simulation looks ahead beyond what is known, by random actions; and at most within it.
+/// Steps that a simulation takes within what is known at most, and beyond it by random actions.
 const HORIZON: usize = 50;
 /// What a reward is worth a step later.
 const DISCOUNT: f64 = 0.97;
@@ -68,7 +68,7 @@ fn simulate(tree: &mut Tree, from: i64, random: &mut Random) -> Result<(), Error
                 // The action is taken in a copy: this node's env stays where it is.
                 let mut copy = node.env.branch(0, 1)?;
                 let steps = copy.step_many(0, &(action as i64).to_le_bytes())?;
-                let (next, ended) = (number(copy.last().observation(0)), steps.terminated || steps.truncated);
+                let (next, ended) = (state_of(&copy), steps.terminated || steps.truncated);
                 let leads = *node.actions[action].leads.insert((next, steps.rewards[0], ended));
                 if !ended && !tree.contains_key(&next) {
                     worth = look_ahead(&mut copy, random)?;
@@ -93,14 +93,14 @@ fn simulate(tree: &mut Tree, from: i64, random: &mut Random) -> Result<(), Error
     Ok(())
 }
 
+fn state_of(env: &VecEnv) -> i64 {
+    env.last().observation(0).try_into().map_or(0, i64::from_le_bytes)
+}
+
 /// What a random policy gets from here: in a copy, in one turn of its worker.
 fn look_ahead(env: &mut VecEnv, random: &mut Random) -> Result<f64, Error> {
     let rewards = env.branch(0, 1)?.step_many(0, &random.actions(HORIZON))?.rewards;
     Ok(rewards.iter().rev().fold(0.0, |worth, reward| reward + DISCOUNT * worth))
-}
-
-fn number(observation: &[u8]) -> i64 {
-    observation.try_into().map_or(0, i64::from_le_bytes)
 }
 
 /// xorshift64, so that every run of this example is the same.
@@ -130,7 +130,8 @@ fn main() -> Result<(), Error> {
         luck += env.step_many(0, &random.actions(200))?.rewards.iter().sum::<f64>();
     }
 
-    let mut state = number(env.reset(None)?.observation(0));
+    env.reset(None)?;
+    let mut state = state_of(&env);
     let mut tree = Tree::from([(state, Node::of(env.branch(0, 1)?))]);
     let (mut steps, mut reward, mut ended) = (0, 0.0, false);
     while !ended {
@@ -140,11 +141,9 @@ fn main() -> Result<(), Error> {
         let action = tree.get(&state).map_or(0, |node| best(node.actions.iter().map(|edge| edge.visits)));
         let batch = env.step(&(action as i64).to_le_bytes())?;
         (steps, reward, ended) = (steps + 1, batch.rewards[0], batch.terminated[0] || batch.truncated[0]);
-        state = number(batch.observation(0));
+        state = state_of(&env);
     }
-    println!(
-        "random: {luck} of 200 crossings; tree search: {reward} of 1, in {steps} steps, over {} live envs",
-        tree.len()
-    );
+    let nodes = tree.len();
+    println!("random: {luck} of 200 crossings; tree search: {reward} of 1, in {steps} steps, over {nodes} live envs");
     Ok(())
 }

@@ -21,6 +21,13 @@ use crate::vec_env::{ResetSome, VecEnv};
 /// The number of the format.
 const FORMAT: u32 = 1;
 
+/// Bytes of a snapshot's file: a hundred times what is kept of an instance by default, and a bound on what a stranger's
+/// takes of memory.
+pub const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of memory that a snapshot may ask for on behalf of an env: what wasm of 32 bits can address.
+const MEMORY_BYTES_MAX: u64 = 4 << 30;
+
 /// A live env, as any host on any machine can restore it. It is data: serialise it by serde, or write it as
 /// [`Snapshot::to_bytes`] does. It carries a hash of itself: one that was changed is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +113,12 @@ impl TryFrom<Fields> for Snapshot {
         if fields.format != FORMAT {
             return Err(format!("its format is {}; this rollcage reads {FORMAT}", fields.format));
         }
+        if fields.limits.memory_bytes > MEMORY_BYTES_MAX {
+            return Err(format!(
+                "it wants {} bytes of memory; the limit is {MEMORY_BYTES_MAX}",
+                fields.limits.memory_bytes
+            ));
+        }
         if fields.hash()?.to_string() != fields.hash {
             return Err("it was changed since it was taken: its hash is another".to_owned());
         }
@@ -127,6 +140,9 @@ impl Snapshot {
     /// It is none, of another format, or not what was written.
     pub fn from_bytes(bytes: &[u8]) -> Result<Snapshot, UsageError> {
         let refuse = |what: String| UsageError::new(format!("snapshot: {what}"));
+        if bytes.len() as u64 > SNAPSHOT_BYTES_MAX {
+            return Err(refuse(format!("{} bytes; the limit is {SNAPSHOT_BYTES_MAX}", bytes.len())));
+        }
         let snapshot: Snapshot = serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
         if snapshot.to_bytes() != bytes {
             return Err(refuse("it was changed since it was taken: its bytes are others".to_owned()));
@@ -287,7 +303,7 @@ impl VecEnv {
         let own = &self.terms.prepared.plugin;
         if fields.plugin.sha256 != own.sha256_hex() {
             let (of, here) = (&fields.plugin.sha256, own.sha256_hex());
-            return refuse(format!("it is of the plugin with sha256 {of}; theirs has {here}"));
+            return refuse(format!("it is of the plugin with sha256 {of:?}; theirs has {here:?}"));
         }
         let (theirs, limits) = (fields.limits, SnapshotLimits::of(&self.terms));
         if theirs != limits {

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rollcage::policy::{Policy, PolicyName};
+use rollcage::rollout::folder::Rollout;
 use rollcage::rollout::record::Record;
-use rollcage::{Autoreset, Backend, Error, FaultKind, Limits, OnFault, ResetSome, Snapshot, Start, VecEnv};
+use rollcage::rollout::replay::{Replaying, watch};
+use rollcage::{Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, VecEnv};
 use rollcage_tests::{
-    Process, Rollcage, Scratch, alone, builder, discrete, eventually, fixture, fixture_path, is_root, shipped,
+    Process, Rollcage, Scratch, alone, builder, discrete, eventually, fixture, fixture_path, is_root, program, shipped,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -344,6 +346,41 @@ fn what_cannot_be_copied_says_why() {
     assert_eq!(Rollcage::run(["replay".as_ref(), folder.as_os_str()]).status, Some(0));
 }
 
+/// Connections cannot be copied, but what came over them can be served to many.
+#[test]
+fn an_env_that_is_replayed_from_its_capture_can_be_branched() {
+    let scratch = Scratch::new("copies-served");
+    let folder = scratch.folder().join("run");
+    let zeros = |envs: &mut VecEnv| {
+        let action = vec![0; envs.spec().action_space.stride()];
+        envs.step(&action).map(|batch| batch.observation(0).to_vec()).unwrap()
+    };
+    let grants = ["clock=real", "random=real"].map(|grant| grant.parse::<Grant>().unwrap());
+    let made = builder(fixture("numbers")).seed(4).grants(grants.into_iter().collect());
+    let mut envs = made.record(Record { folder: folder.clone(), embed_plugin: true }).build().unwrap();
+    envs.reset(None).unwrap();
+    let seen: Vec<Vec<u8>> = (0..20).map(|_| zeros(&mut envs)).collect();
+    drop(envs);
+
+    let rollout = Rollout::open(&folder).unwrap();
+    let how = Replaying {
+        worker: Some(program()),
+        cache: Some(rollcage_tests::cache()),
+        branching: true,
+        ..Replaying::default()
+    };
+    let mut branches = Vec::new();
+    let show = |envs: &mut VecEnv, _stepped: bool| branches.push(envs.branch(0, 1).unwrap());
+    watch(&rollout, &fixture("numbers"), &how, (0, 0), show).unwrap();
+    // After the reset, and after each step: each goes on by itself, over what is still to come.
+    assert_eq!(branches.len(), 21);
+    for (after, branch) in branches.iter_mut().enumerate().rev() {
+        for expected in &seen[after..] {
+            assert_eq!(zeros(branch), *expected, "after {after}");
+        }
+    }
+}
+
 #[test]
 fn a_thousand_branches_leave_nothing() {
     alone("copies::a_thousand_branches_leave_nothing", || {
@@ -616,6 +653,10 @@ fn snapshots_on_the_command_line() {
     let mut envs = shipped("cartpole").build().unwrap();
     envs.restore(0, &snapshot).unwrap();
     assert_eq!(envs.snapshot(0).unwrap().digest(), snapshot.digest());
+
+    let ran = Rollcage::run(["run", "frozenlake", "--from", &file]);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("the snapshot is of `cartpole`"), "{ran:?}");
 
     let ran = Rollcage::run(["replay", &recording, "--until", "9000", "--snapshot", &file]);
     assert_eq!(ran.status, Some(2), "{ran:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +15,7 @@ use indicatif::HumanCount;
 use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::rollout::record::Record;
+use rollcage::snapshot::SNAPSHOT_BYTES_MAX;
 use rollcage::text::{escape, escape_line};
 use rollcage::{
     Autoreset, Backend, Builder, Error, Limits, OnFault, Plugin, Snapshot, Start, UsageError, VecEnv, Wall, Walls,
@@ -290,6 +291,13 @@ impl Run {
                     .hint("name its file: `rollcage run FILE.wasm --from …`")
             })?,
         };
+        if plugin.sha256_hex() != wanted.sha256 {
+            let (name, sha256) = (plugin.name(), plugin.sha256_hex());
+            let (of, wanted) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
+            return Err(UsageError::new(format!(
+                "plugin `{name}` has sha256 {sha256}; the snapshot is of `{of}`, sha256 {wanted}"
+            )));
+        }
         let builder = VecEnv::builder(plugin).config(snapshot.config())?;
         Ok(match snapshot.max_episode_steps() {
             Some(steps) => builder.max_episode_steps(steps),
@@ -362,7 +370,10 @@ fn about_walls(envs: &VecEnv, json: bool) -> String {
 /// A snapshot, from its file.
 fn read_snapshot(path: &Path) -> Result<Snapshot, UsageError> {
     let refuse = |what: String| UsageError::new(format!("snapshot `{}`: {what}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let mut bytes = Vec::new();
+    // One byte more than is allowed: whoever reads it then says what the limit is.
+    let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+    file.take(SNAPSHOT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
     Snapshot::from_bytes(&bytes).map_err(|error| refuse(error.message))
 }
 

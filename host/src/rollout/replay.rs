@@ -68,6 +68,9 @@ pub struct Replaying {
     pub protected: Vec<Protected>,
     /// Refuses to run where a wall of the sandbox does not stand: a recording's plugin is a stranger's.
     pub require_sandbox: bool,
+    /// Envs that [`watch`] shows can be branched: also those of a run with sockets, since what came in is served. A branch goes
+    /// on as far as it asks for what was recorded.
+    pub branching: bool,
     /// Raised, it ends the replay by [`Error::Interrupted`].
     pub interrupt: Arc<AtomicBool>,
 }
@@ -382,7 +385,7 @@ impl<'a> Stage<'a> {
             .on_fault(OnFault::Raise)
             // One env: a worker to copy would be one more.
             .start(Start::Spawn)
-            .branching(false)
+            .branching(self.how.branching)
             .backend(self.backend)
             .grants(self.how.grants.clone())
             .protect(self.how.protected.iter().cloned())

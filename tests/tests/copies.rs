@@ -471,7 +471,7 @@ fn whoever_is_killed_the_rest_goes_on() {
             }
             killer.join().unwrap();
         }
-        assert!(kills > 50 && made > 20, "{kills} kills, {made} branchings");
+        assert!(kills > 20 && made > 5, "{kills} kills, {made} branchings");
         play(&mut envs, 50, 1);
         drop((envs, branches));
         // Copies that were killed before they said a word are found within a second.

@@ -72,8 +72,7 @@ impl VecEnv {
     /// As [`VecEnv::write_back`], from an env of another `VecEnv`: one of its branches, most often.
     ///
     /// # Errors
-    /// As [`VecEnv::write_back`]; and [`Error::Usage`] where the two are not of one plugin, with the same limits, spaces and time
-    /// limit.
+    /// As [`VecEnv::write_back`]; and [`Error::Usage`] where `source` is neither a branch of these envs, nor they of it.
     pub fn write_back_from(&mut self, source: &mut VecEnv, from: usize, to: &[usize]) -> Result<&Batch, Error> {
         self.check_replaced(to)?;
         if !Arc::ptr_eq(&self.terms, &source.terms) {

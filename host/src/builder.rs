@@ -414,7 +414,6 @@ impl Builder {
             let _ = cache.keep_plugin(&prepared.plugin.sha256_hex(), prepared.plugin.bytes());
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let past_bytes = self.limits.snapshot_bytes;
         let terms = Terms {
             prepared,
             program,
@@ -425,7 +424,6 @@ impl Builder {
             shape: None,
             start: self.start,
             copied,
-            past_bytes,
             pristine: Pristine::new(),
             envs: AtomicUsize::new(self.envs),
             cores,
@@ -446,7 +444,7 @@ impl Builder {
         if let Some(again) = self.again {
             slots.iter_mut().for_each(|slot| slot.begin_at(&again));
         }
-        slots.iter_mut().for_each(|slot| slot.keep_past(terms.past_bytes));
+        slots.iter_mut().for_each(|slot| slot.keep_past(terms.limits.snapshot_bytes));
         let mut envs = VecEnv::assembled(slots, terms, grants, self.seed);
         if let Some(recording) = recording {
             if captures {

@@ -45,6 +45,10 @@ pub struct Limits {
     pub snapshot_bytes: usize,
 }
 
+/// Bytes of memory that a stranger's file (a recording, a snapshot) may ask for on behalf of an env: what wasm of 32 bits can
+/// address.
+pub(crate) const STRANGERS_MEMORY_BYTES_MAX: u64 = 4 << 30;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -17,7 +17,7 @@ use crate::error::{Error, UsageError};
 use crate::slab::HostSlab;
 use crate::slot::Terms;
 use crate::start;
-use crate::watcher::{self, Expected, Log};
+use crate::watcher::{self, Expected};
 
 /// Pristine workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.
 const STARTS_MAX: u32 = 16;
@@ -127,8 +127,7 @@ impl Pristine {
 /// Gets ready for a copy: the worker to come, and what it is to be given: control socket, log and slab.
 pub(crate) fn announce(terms: &Terms) -> std::io::Result<(Child, [OwnedFd; 3])> {
     let (slab, slab_fd) = HostSlab::create()?;
-    let log = if terms.debug { Log::Through } else { Log::Kept };
-    let (child, [control, log]) = watcher::expect(Expected { slab, log })?;
+    let (child, [control, log]) = watcher::expect(Expected { slab, log: terms.log() })?;
     Ok((child, [control, log, slab_fd]))
 }
 
@@ -139,8 +138,7 @@ fn start(terms: &Terms) -> Result<Option<Child>, Error> {
     let code = terms.prepared.code.as_fd();
     let descriptors: Vec<BorrowedFd<'_>> =
         [slab_fd.as_fd(), code, code, code].into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();
-    let log = if terms.debug { Log::Through } else { Log::Kept };
-    let child = start::worker(&terms.program, TITLE, Some(slab), log, &job, &descriptors)?;
+    let child = start::worker(&terms.program, TITLE, Some(slab), terms.log(), &job, &descriptors)?;
     let deadline = Instant::now() + terms.limits.start_timeout;
     let mut introduction = start::Introduction::default();
     let failed = |what: &str| Error::system("starting a pristine worker")(std::io::Error::other(what.to_owned()));

@@ -14,6 +14,7 @@ use crate::digest::{CallKind, Digest};
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, UsageError};
 use crate::grant::Grant;
+use crate::limits::STRANGERS_MEMORY_BYTES_MAX;
 use crate::rollout::manifest::PluginName;
 use crate::slot::{PastEvent, Slot, Terms};
 use crate::vec_env::{ResetSome, VecEnv};
@@ -24,9 +25,6 @@ const FORMAT: u32 = 1;
 /// Bytes of a snapshot's file: a hundred times what is kept of an instance by default, and a bound on what a stranger's
 /// takes of memory.
 pub const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
-
-/// Bytes of memory that a snapshot may ask for on behalf of an env: what wasm of 32 bits can address.
-const MEMORY_BYTES_MAX: u64 = 4 << 30;
 
 /// A live env, as any host on any machine can restore it. It is data: serialise it by serde, or write it as
 /// [`Snapshot::to_bytes`] does. It carries a hash of itself: one that was changed is refused.
@@ -113,9 +111,9 @@ impl TryFrom<Fields> for Snapshot {
         if fields.format != FORMAT {
             return Err(format!("its format is {}; this rollcage reads {FORMAT}", fields.format));
         }
-        if fields.limits.memory_bytes > MEMORY_BYTES_MAX {
+        if fields.limits.memory_bytes > STRANGERS_MEMORY_BYTES_MAX {
             return Err(format!(
-                "it wants {} bytes of memory; the limit is {MEMORY_BYTES_MAX}",
+                "it wants {} bytes of memory; the limit is {STRANGERS_MEMORY_BYTES_MAX}",
                 fields.limits.memory_bytes
             ));
         }
@@ -232,7 +230,7 @@ impl VecEnv {
         }
         let (past, digest) = slot.past();
         if past.is_lost {
-            let most = self.terms.past_bytes;
+            let most = self.terms.limits.snapshot_bytes;
             return Err(refuse(format!("its instance was told more than the {most} bytes that are kept"))
                 .hint("`Limits::snapshot_bytes` bounds them")
                 .into());
@@ -278,7 +276,7 @@ impl VecEnv {
         let name = self.terms.prepared.plugin.name().to_owned();
         let config = self.terms.prepared.schema.complete(fields.config.clone(), &name)?;
         let mut slot = Slot::new(0, config, None, fields.seed);
-        slot.keep_past(self.terms.past_bytes);
+        slot.keep_past(self.terms.limits.snapshot_bytes);
         slot.begin_start(&self.terms)?;
         let mut again = self.beside(vec![slot]);
         again.come_up()?;

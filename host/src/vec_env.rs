@@ -751,13 +751,18 @@ impl VecEnv {
 
     /// As `settle`, for one env that is not in flight.
     pub(crate) fn settle_one(&mut self, index: usize) -> Result<(), Error> {
+        self.bring_to_rest(index)?;
+        self.slots[index].take_error().map_or(Ok(()), Err)
+    }
+
+    /// Finishes what is under way in one env, unless its caller will `recv` it.
+    fn bring_to_rest(&mut self, index: usize) -> Result<(), Error> {
         if self.slots[index].in_flight {
             return Err(UsageError::new(format!("env {index} is in flight"))
                 .hint("`recv` its answer before you ask something else of it")
                 .into());
         }
-        self.finish(index)?;
-        self.slots[index].take_error().map_or(Ok(()), Err)
+        self.finish(index)
     }
 
     pub(crate) fn check_started(&self) -> Result<(), Error> {
@@ -872,12 +877,7 @@ impl VecEnv {
     fn converse(&mut self, env: usize, message: &ToWorker) -> Result<(Reply, Vec<u8>), Error> {
         self.check_started()?;
         let index = self.existing(env)?;
-        if self.slots[index].in_flight {
-            return Err(UsageError::new(format!("env {env} is in flight"))
-                .hint("`recv` its answer before you ask something else of it")
-                .into());
-        }
-        self.finish(index)?;
+        self.bring_to_rest(index)?;
         let VecEnv { slots, terms, batch, faults, interrupt, ask, .. } = self;
         slots[index].converse(message, &[], &mut || interrupted(interrupt, ask), terms, batch, faults)
     }

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::grants::Granting;
 use super::picture::Picture;
 use super::run::backend;
-use super::source::cache;
+use super::source::{cache, check_hash, not_here};
 use super::{Status, complain, say, say_json};
 
 /// Run a recording again and compare every step of it
@@ -112,18 +112,11 @@ impl Recorded {
                 (Some(plugin), _) => plugin,
                 (None, Some(file)) => Plugin::from_file(file)?,
                 (None, None) => {
-                    let name = escape_line(&wanted.name);
-                    let message = format!("the plugin `{name}` (sha256 {}) is not here", escape_line(&wanted.sha256));
-                    return Err(UsageError::new(message).hint("name its file with `--plugin FILE`").into());
+                    return Err(not_here("the plugin", wanted, "name its file with `--plugin FILE`").into());
                 }
             },
         };
-        if plugin.sha256_hex() != wanted.sha256 {
-            let (name, found) = (plugin.name(), plugin.sha256_hex());
-            let wanted = escape_line(&wanted.sha256);
-            let message = format!("plugin `{name}` has sha256 {found}; the recording is of {wanted}");
-            return Err(UsageError::new(message).into());
-        }
+        check_hash(&plugin, wanted, "the recording")?;
         let how = Replaying {
             backend: self.backend,
             cache,

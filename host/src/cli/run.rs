@@ -16,7 +16,7 @@ use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::rollout::record::Record;
 use rollcage::snapshot::SNAPSHOT_BYTES_MAX;
-use rollcage::text::{escape, escape_line};
+use rollcage::text::escape;
 use rollcage::{
     Autoreset, Backend, Builder, Error, Limits, OnFault, Plugin, Snapshot, Start, UsageError, VecEnv, Wall, Walls,
 };
@@ -28,7 +28,7 @@ use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Report, Times};
-use super::source::{Source, cache, with_cache};
+use super::source::{Source, cache, check_hash, not_here, with_cache};
 use super::{Status, complain, one_line, say, say_json};
 
 /// Episodes where neither `--episodes` nor `--steps` is given.
@@ -221,9 +221,9 @@ impl Run {
             let description = envs.prepared().description();
             picture.recorder(description, self.autoreset)
         });
-        let begun = envs.start().and_then(|()| {
-            let every = 0..snapshot.as_ref().map_or(0, |_| envs.len());
-            every.zip(snapshot.iter().cycle()).try_for_each(|(env, from)| envs.restore(env, from).map(drop))
+        let begun = envs.start().and_then(|()| match &snapshot {
+            Some(from) => (0..envs.len()).try_for_each(|env| envs.restore(env, from).map(drop)),
+            None => Ok(()),
         });
         let (tally, ended) = match begun {
             Err(error) => (Tally::default(), Err(error)),
@@ -286,18 +286,10 @@ impl Run {
         let plugin = match self.source.plugin()? {
             Some(plugin) => plugin,
             None => Plugin::of_hash(&wanted.sha256, cache.as_ref()).ok_or_else(|| {
-                let (name, sha256) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
-                UsageError::new(format!("the snapshot's plugin `{name}` (sha256 {sha256}) is not here"))
-                    .hint("name its file: `rollcage run FILE.wasm --from …`")
+                not_here("the snapshot's plugin", wanted, "name its file: `rollcage run FILE.wasm --from …`")
             })?,
         };
-        if plugin.sha256_hex() != wanted.sha256 {
-            let (name, sha256) = (plugin.name(), plugin.sha256_hex());
-            let (of, wanted) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
-            return Err(UsageError::new(format!(
-                "plugin `{name}` has sha256 {sha256}; the snapshot is of `{of}`, sha256 {wanted}"
-            )));
-        }
+        check_hash(&plugin, wanted, "the snapshot")?;
         let builder = VecEnv::builder(plugin).config(snapshot.config())?;
         Ok(match snapshot.max_episode_steps() {
             Some(steps) => builder.max_episode_steps(steps),

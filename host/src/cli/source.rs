@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use rollcage::config::{self, CONFIG_FILE_BYTES_MAX};
+use rollcage::rollout::manifest::PluginName;
+use rollcage::text::escape_line;
 use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
 use serde_json::{Map, Value};
 
@@ -59,6 +61,22 @@ impl Source {
         }
         Ok(config)
     }
+}
+
+/// The plugin that somebody's file names is nowhere here.
+pub(super) fn not_here(what: &str, wanted: &PluginName, hint: &str) -> UsageError {
+    let (name, sha256) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
+    UsageError::new(format!("{what} `{name}` (sha256 {sha256}) is not here")).hint(hint)
+}
+
+/// Refuses a plugin that is not the one that somebody's file (`of`: `the recording`) names.
+pub(super) fn check_hash(plugin: &Plugin, wanted: &PluginName, of: &str) -> Result<(), UsageError> {
+    if plugin.sha256_hex() == wanted.sha256 {
+        return Ok(());
+    }
+    let (name, found) = (plugin.name(), plugin.sha256_hex());
+    let (other, wanted) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
+    Err(UsageError::new(format!("plugin `{name}` has sha256 {found}; {of} is of `{other}`, sha256 {wanted}")))
 }
 
 fn read_config(path: &Path) -> Result<Value, UsageError> {

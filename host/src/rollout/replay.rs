@@ -26,14 +26,11 @@ use crate::engine::Backend;
 use crate::error::{Error, UsageError};
 use crate::fault::{FaultKind, OnFault};
 use crate::grant::{Grants, Protected};
-use crate::limits::Limits;
+use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::plugin::Plugin;
 use crate::pristine::Start;
 use crate::snapshot::Snapshot;
 use crate::vec_env::{ResetSome, VecEnv};
-
-/// Bytes of memory that a recording may ask for on behalf of an env: what wasm of 32 bits can address.
-const MEMORY_BYTES_MAX: u64 = 4 << 30;
 
 /// The longest that a step may take because its recording says so.
 const PATIENCE_MAX: Duration = Duration::from_secs(3600);
@@ -336,9 +333,9 @@ impl<'a> Stage<'a> {
     fn new(rollout: &'a Rollout, plugin: &'a Plugin, how: &'a Replaying) -> Result<Stage<'a>, UsageError> {
         let manifest = rollout.manifest();
         let recorded = &manifest.limits;
-        if recorded.memory_bytes > MEMORY_BYTES_MAX {
+        if recorded.memory_bytes > STRANGERS_MEMORY_BYTES_MAX {
             return Err(UsageError::new(format!(
-                "the recording wants {} bytes of memory for an env; the limit is {MEMORY_BYTES_MAX}",
+                "the recording wants {} bytes of memory for an env; the limit is {STRANGERS_MEMORY_BYTES_MAX}",
                 recorded.memory_bytes
             )));
         }

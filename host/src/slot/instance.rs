@@ -14,7 +14,6 @@ use crate::rollout::capture;
 use crate::slab::{HostSlab, Lie};
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::start::{self, Introduction};
-use crate::watcher::Log;
 
 use super::ill::{end_of, guest_fault, name_of};
 use super::{Phase, Slot, Terms};
@@ -67,10 +66,9 @@ impl Slot {
             .chain(outside.descriptors(code))
             .chain(terms.directories.iter().map(AsFd::as_fd))
             .collect();
-        let log = if terms.debug { Log::Through } else { Log::Kept };
         let title = format!("env {}", self.index);
         let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
-        let child = start::worker(&terms.program, &title, Some(slab), log, &job, &descriptors)?;
+        let child = start::worker(&terms.program, &title, Some(slab), terms.log(), &job, &descriptors)?;
         self.await_ready(child, false, terms);
         self.started_by = Some(Start::Spawn);
         Ok(())

@@ -43,6 +43,7 @@ use crate::space::Layout;
 use crate::spec::Spec;
 use crate::start::Introduction;
 use crate::wait::{self, Spin};
+use crate::watcher::Log;
 
 pub(crate) use enter::PastEvent;
 
@@ -84,8 +85,6 @@ pub(crate) struct Terms {
     pub(crate) start: Start,
     /// Whether copies of envs may be asked for.
     pub(crate) copied: bool,
-    /// Bytes of events that are kept of one env for snapshots.
-    pub(crate) past_bytes: usize,
     pub(crate) pristine: Pristine,
     /// Envs that have these terms, copies included, and cores for them.
     pub(crate) envs: AtomicUsize,
@@ -105,6 +104,11 @@ pub(crate) struct Shape {
 impl Terms {
     fn shape(&self) -> &Shape {
         self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
+    }
+
+    /// Where a worker's log goes.
+    pub(crate) fn log(&self) -> Log {
+        if self.debug { Log::Through } else { Log::Kept }
     }
 
     /// Whether there are more cores than envs.

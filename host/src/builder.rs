@@ -18,6 +18,7 @@ use crate::control::{Cage, CaptureMode, GrantedSockets};
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
+use crate::files::absolute;
 use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
@@ -57,6 +58,8 @@ pub struct Builder {
     again: Option<Again>,
     start: Start,
     copied: bool,
+    /// Where relative paths of grants begin.
+    folder: PathBuf,
 }
 
 impl Builder {
@@ -84,6 +87,7 @@ impl Builder {
             again: None,
             start: Start::default(),
             copied: true,
+            folder: std::env::current_dir().unwrap_or_default(),
         }
     }
 
@@ -157,7 +161,7 @@ impl Builder {
     /// [`worker_main`](crate::worker_main) first thing in its `main`.
     #[must_use]
     pub fn worker(mut self, program: impl Into<PathBuf>) -> Builder {
-        self.worker = Some(program.into());
+        self.worker = Some(absolute(program.into()));
         self
     }
 
@@ -191,7 +195,8 @@ impl Builder {
         self
     }
 
-    /// Gives every env one capability of the outside, beside what it has been given already. Without any it has none.
+    /// Gives every env one capability of the outside, beside what it has been given already. Without any it has none. A relative
+    /// path begins where this program was when the builder was made.
     #[must_use]
     pub fn grant(mut self, grant: Grant) -> Builder {
         self.grants.add(grant);
@@ -208,7 +213,7 @@ impl Builder {
     /// Where private working directories of services are made; `/tmp` if not said.
     #[must_use]
     pub fn temporary(mut self, folder: impl Into<PathBuf>) -> Builder {
-        self.temporary = Some(folder.into());
+        self.temporary = Some(absolute(folder.into()));
         self
     }
 
@@ -224,7 +229,7 @@ impl Builder {
     /// (`docs/rollout.md`). The recording is closed by [`VecEnv::finish_recording`], [`VecEnv::close`] or dropping.
     #[must_use]
     pub fn record(mut self, record: Record) -> Builder {
-        self.record = Some(record);
+        self.record = Some(Record { folder: absolute(record.folder), ..record });
         self
     }
 
@@ -263,7 +268,7 @@ impl Builder {
     /// builder, and, to be written to, the worker program. The library knows no home folder: whoever does names it here.
     #[must_use]
     pub fn protect(mut self, paths: impl IntoIterator<Item = Protected>) -> Builder {
-        self.protected.extend(paths);
+        self.protected.extend(paths.into_iter().map(|one| Protected { path: absolute(one.path), ..one }));
         self
     }
 
@@ -288,9 +293,11 @@ impl Builder {
     pub fn assemble(self) -> Result<VecEnv, Error> {
         let program = start::program(self.worker.as_deref())?;
         self.check()?;
-        let opened = self.grants.open(&self.protected_with(&program))?;
+        let opened = self.grants.open(&self.folder, &self.protected_with(&program))?;
+        // Before the work: a folder that cannot be had, or that another run has, is no reason to compile.
+        let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         let prepared = self.prepare_with(&program)?;
-        self.assemble_prepared(prepared, program, opened)
+        self.assemble_prepared(prepared, program, opened, recording)
     }
 
     /// The plugin, compiled and described: what `build` does first.
@@ -344,7 +351,13 @@ impl Builder {
         Ok(())
     }
 
-    fn assemble_prepared(self, prepared: Prepared, program: PathBuf, opened: Opened) -> Result<VecEnv, Error> {
+    fn assemble_prepared(
+        self,
+        prepared: Prepared,
+        program: PathBuf,
+        opened: Opened,
+        recording: Option<Recording>,
+    ) -> Result<VecEnv, Error> {
         let Opened { grants, mut granted, directories, mut beside } = opened;
         let wants = grants.check_wants(prepared.plugin.name(), &prepared.description.wants);
         if let Some(folder) = self.temporary {
@@ -408,7 +421,6 @@ impl Builder {
             .hint("start them by `fork`: each is a copy of what has no connection yet")
             .into());
         }
-        let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         if let (Some(_), Some(cache)) = (&recording, &self.cache) {
             // Where it cannot be kept, whoever runs the recording again names the file.
             let _ = cache.keep_plugin(&prepared.plugin.sha256_hex(), prepared.plugin.bytes());

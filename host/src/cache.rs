@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::engine::EngineSettings;
 use crate::error::UsageError;
+use crate::files::{absolute, open_regular};
 use crate::limits::Limits;
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 
@@ -48,7 +49,7 @@ impl Cache {
         if metadata.mode() & 0o022 != 0 {
             return Err(refuse("others may write to it".to_owned()));
         }
-        Ok(Cache { folder: folder.to_owned() })
+        Ok(Cache { folder: absolute(folder.to_owned()) })
     }
 
     /// The folder.
@@ -84,12 +85,9 @@ impl Cache {
 
     /// A file of the user's own.
     fn read_own(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
-        // Opening a FIFO would wait for a writer; regular files do not know the flag.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+        let mut file = open_regular(path, limit).ok()?;
         let metadata = file.metadata().ok()?;
-        let ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
-        if !ours || metadata.len() > limit {
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
             return None;
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);

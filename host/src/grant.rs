@@ -21,6 +21,7 @@ pub use crate::cage::broker::{Host, Refused};
 use crate::config::{self, nearest, plain};
 use crate::control::DIRECTORIES_MAX;
 use crate::error::UsageError;
+use crate::files::absolute;
 use crate::lease::LeaseSpec;
 use crate::spec::{Want, WantKind};
 
@@ -77,7 +78,7 @@ pub enum Access {
 pub enum Grant {
     /// `dir=HOST:GUEST[:ro|:rw]`: a directory of the host's, all that is in it included, by the guest's name for it.
     Dir {
-        /// Where it is on the host. A relative path begins at the working directory.
+        /// Where it is on the host. A relative path begins at the working directory in which the builder was made.
         host: PathBuf,
         /// What the guest calls it: an absolute path without `.`, `..`, empty parts or colons.
         guest: String,
@@ -549,6 +550,9 @@ impl Grants {
                 }
                 ("grant", _) => return Err(wrong("`grant`: expected a section, `[grant]`".to_owned())),
                 ("lease" | "service", members) => {
+                    // Services are started anew later, wherever this program is then.
+                    let file = absolute(file.to_owned());
+                    let folder = file.parent().unwrap_or(folder);
                     grants.each.extend(beside::of_section(section, members, folder).map_err(within)?);
                 }
                 ("config", Value::Object(members)) => grants.config = members.clone(),

@@ -36,6 +36,7 @@ pub mod digest;
 pub mod engine;
 pub mod error;
 pub mod fault;
+mod files;
 pub mod grant;
 mod handshake;
 #[cfg(feature = "worker")]

@@ -178,6 +178,11 @@ impl Snapshot {
         self.0.steps
     }
 
+    /// Those of them that the present episode has: its return and length count them.
+    pub fn episode_steps(&self) -> u32 {
+        self.0.step
+    }
+
     /// The digest of its instance.
     pub fn digest(&self) -> Option<Digest> {
         Digest::from_hex(&self.0.digest)
@@ -235,17 +240,11 @@ impl VecEnv {
                 .hint("`Limits::snapshot_bytes` bounds them")
                 .into());
         }
-        let description = &self.terms.prepared.description;
         let events: Vec<Event> = past.events.iter().map(event_of).collect();
         let count = |event: &PastEvent| if let PastEvent::Steps { count, .. } = event { *count } else { 0 };
         let mut fields = Fields {
             format: FORMAT,
-            plugin: PluginName {
-                name: description.name.clone(),
-                version: description.version.clone(),
-                sha256: self.terms.prepared.plugin.sha256_hex(),
-                interface: description.interface.clone(),
-            },
+            plugin: PluginName::of(&self.terms.prepared),
             config: slot.config().value.clone(),
             seed: slot.base_seed(),
             grants: directories(self.grants.iter()),

@@ -75,6 +75,8 @@ pub struct VecEnv {
     keeper: Option<Keeper>,
     /// What is done is written down, and whether the plugin is put with it.
     pub(crate) recording: Option<(Recording, bool)>,
+    /// What came of the recording that ended with the envs.
+    recorded: Option<Result<Digest, Error>>,
     pub(crate) grants: Grants,
     pub(crate) seed: u64,
     /// Its envs have ended.
@@ -117,6 +119,7 @@ impl VecEnv {
             terms,
             keeper: None,
             recording: None,
+            recorded: None,
             grants,
             seed,
             ended: false,
@@ -133,12 +136,11 @@ impl VecEnv {
             if let Some(terms) = Arc::get_mut(&mut self.terms) {
                 terms.shape = None;
             }
-            // Nothing was played: there is nothing to keep.
-            if let Some((recording, _)) = self.recording.take() {
-                self.slots.iter_mut().for_each(Slot::end_journal);
-                recording.discard();
-            }
+            // Nothing was played: there is nothing to keep. Dropped last, since workers write into its folder.
+            let recording = if self.is_forked() { None } else { self.recording.take() };
+            self.slots.iter_mut().for_each(Slot::end_journal);
             self.end();
+            drop(recording);
         }
         started
     }
@@ -192,7 +194,7 @@ impl VecEnv {
     }
 
     /// Closes the recording, if there is one: what is done afterwards is not in it. Returns the receipt
-    /// (`docs/receipts.md`).
+    /// (`docs/receipts.md`). After [`VecEnv::say_goodbye`], which closes it too: what came of that.
     ///
     /// # Errors
     /// [`Error::System`]: it could not be written to the end. What was written before stays readable, and says that it is a
@@ -201,7 +203,7 @@ impl VecEnv {
         if self.is_forked() {
             return Ok(None);
         }
-        let Some((recording, _)) = self.recording.take() else { return Ok(None) };
+        let Some((recording, _)) = self.recording.take() else { return self.recorded.take().transpose() };
         self.slots.iter_mut().for_each(Slot::end_journal);
         recording.finish(self.slots.iter().map(Slot::recorded_end).collect()).map(Some)
     }
@@ -575,8 +577,8 @@ impl VecEnv {
             self.terms.end(false);
         }
         self.keeper = None;
-        // Whoever wants to know how that went has asked before.
-        let _ = self.finish_recording();
+        // Whoever wants to know how that went asks before, or afterwards.
+        self.recorded = self.finish_recording().transpose();
     }
 
     // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────

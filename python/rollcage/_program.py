@@ -10,7 +10,7 @@ from typing import NoReturn
 from rollcage.errors import UsageError
 
 #: Where the build puts it.
-PACKAGED = Path(__file__).parent / "_program" / "rollcage"
+PACKAGED = Path(__file__).absolute().parent / "_program" / "rollcage"
 
 
 def path() -> Path:
@@ -23,7 +23,8 @@ def path() -> Path:
 
     """
     named = os.environ.get("ROLLCAGE_PROGRAM")
-    program = Path(named) if named else PACKAGED
+    # Envs are started anew from it, wherever this program is then.
+    program = Path(named).absolute() if named else PACKAGED
     if not program.is_file():
         hint = "install the package anew, or name a program of the same build by ROLLCAGE_PROGRAM"
         raise UsageError(f"the rollcage program is not at {program}", [hint])

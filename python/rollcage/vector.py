@@ -79,7 +79,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Start an env anew, with its services, after so many episodes.
     record : path, optional
         A folder, empty or not there yet, into which everything that happens is recorded: `rollcage replay` runs it again and
-        compares it (`docs/rollout.md`). `finish_recording` and `close` close it.
+        compares it (`docs/rollout.md`). `finish_recording` and `close` close it. A relative path is of the working directory
+        in which the envs were made.
     embed_plugin : bool
         Put the plugin into the recording, so that the folder is all that another person needs.
     start : {"fork", "fork-after-create", "spawn"}, optional
@@ -590,6 +591,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     def restore(self, env: int, snapshot: bytes) -> Any:
         """An env becomes what a snapshot is of: it is told the same again, and its digest compared.
 
+        Return and length of the episode that goes on count what was before it.
+
         Returns
         -------
         observations
@@ -673,12 +676,21 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     def finish_recording(self) -> str | None:
         """Closes the recording, if there is one, and gives its receipt (`docs/receipts.md`), 64 hex digits.
 
-        What is done afterwards is not in it. `close` does the same, and tells nobody where it fails.
+        What is done afterwards is not in it. `close` does the same, and warns where it fails.
+
+        Raises
+        ------
+        HostError
+            It could not be written to the end. What was written before stays readable, and says that it is a part.
+
         """
         return self._native.finish_recording()
 
     def close(self, **kwargs: Any) -> None:
-        """Ends every env and its worker. May be called again; from another thread it ends the call that is under way."""
+        """Ends every env and its worker. May be called again; from another thread it ends the call that is under way.
+
+        Warns (`RuntimeWarning`) where a recording could not be finished.
+        """
         if not self.closed:
             self.closed = True
             self._native.close()

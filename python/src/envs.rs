@@ -1,6 +1,7 @@
 //! On the path of a step, between Python and `rollcage::VecEnv`: the GIL is let go while it waits, and signals of Python's are
 //! looked at every 20 ms. Knows batches; knows nothing of Gymnasium.
 
+use std::ffi::CString;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -8,6 +9,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rollcage::{Batch, Error, Frame, ResetSome, Snapshot, UsageError, VecEnv};
@@ -340,19 +342,22 @@ impl Envs {
     }
 
     /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way.
-    fn close(&self, py: Python<'_>) {
+    /// Warns where the recording could not be finished: nobody else would hear of it.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.load(Acquire) || self.closing.swap(true, AcqRel) {
-            return;
+            return Ok(());
         }
         if let Some(mut state) = self.try_state() {
             let state: &mut State = &mut state;
-            return py.detach(|| self.end(state));
+            return warn_unfinished(py, py.detach(|| self.end(state)));
         }
         self.interrupt.store(true, Release);
         if *self.user() != Some(std::thread::current().id()) {
-            py.detach(|| self.end(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner)));
+            let end = || self.end(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+            return warn_unfinished(py, py.detach(end));
         }
         // Else this is a handler inside that call, which ends the envs when it has returned.
+        Ok(())
     }
 
     // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
@@ -439,7 +444,7 @@ impl Envs {
         let done = py.detach(|| work(state));
         *self.user() = None;
         if self.closing.load(Acquire) && !self.closed.load(Acquire) {
-            py.detach(|| self.end(state));
+            warn_unfinished(py, py.detach(|| self.end(state)))?;
         }
         done.map_err(|error| match error_of(py, &error, &self.raised) {
             _ if matches!(error, Error::Usage(_)) && state.envs.is_forked() => forked(py, &error),
@@ -495,11 +500,27 @@ impl Envs {
         self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, state: &mut State) {
-        if !self.closed.swap(true, AcqRel) {
-            state.envs.say_goodbye();
+    /// Ends the envs. Why their recording could not be finished, if that is so.
+    fn end(&self, state: &mut State) -> Option<String> {
+        if self.closed.swap(true, AcqRel) {
+            return None;
         }
+        let folder = state.envs.recording().map(|folder| folder.display().to_string());
+        state.envs.say_goodbye();
+        let unfinished = state.envs.finish_recording().err();
+        unfinished.map(|error| {
+            let folder = folder.unwrap_or_default();
+            format!("the recording `{folder}` is not complete, `close` could not finish it: {error}")
+        })
     }
+}
+
+/// Python's warning of a recording that could not be finished, at the line that called `close`.
+fn warn_unfinished(py: Python<'_>, unfinished: Option<String>) -> PyResult<()> {
+    let Some(text) = unfinished else { return Ok(()) };
+    // A text of paths and the system's words may have a NUL in it, which C strings do not.
+    let text = CString::new(text.replace('\0', "\\0")).unwrap_or_default();
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 2)
 }
 
 /// Lets Python's handlers of signals run. Whether one raised something, which is kept.

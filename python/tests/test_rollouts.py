@@ -5,14 +5,18 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pandas
 import polars
 import pytest
+from conftest import hostile
 
 import rollcage
 from rollcage import _program
@@ -62,6 +66,51 @@ def test_closing_closes_the_recording(tmp_path: object) -> None:
     assert program("replay", folder) == f"identical: 1 steps, digest {digest}\n"
     with pytest.raises(rollcage.UsageError, match="not empty"):
         rollcage.make_vec("frozenlake", record=folder)
+
+
+def test_a_recording_is_where_it_was_meant_after_a_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "program").symlink_to(_program.path())
+    (here / "trap.wasm").symlink_to(hostile("trap"))
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("ROLLCAGE_PROGRAM", "program")
+    monkeypatch.setenv("ROLLCAGE_CACHE", "cache")
+    envs = rollcage.make_vec("trap.wasm", num_envs=2, seed=3, record="out/run")
+    # What notebooks and Hydra do. The guest traps, and is started anew from the program that was named.
+    monkeypatch.chdir(there)
+    envs.reset()
+    for _ in range(12):
+        envs.step([0, 0])
+    assert envs.faults
+    digest = envs.digest
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        envs.close()
+    assert list(there.iterdir()) == []
+    monkeypatch.delenv("ROLLCAGE_PROGRAM")
+    said = program("replay", here / "out/run", ROLLCAGE_CACHE=str(here / "cache"))
+    assert said.startswith("identical: ") and said.endswith(f"digest {digest}\n")
+
+
+def test_closing_warns_of_a_recording_that_could_not_be_finished(tmp_path: Path) -> None:
+    envs = rollcage.make_vec("cartpole", record=tmp_path / "gone")
+    envs.reset()
+    shutil.rmtree(tmp_path / "gone")
+    with pytest.warns(RuntimeWarning, match="gone` is not complete, `close` could not finish it") as warned:
+        envs.close()
+    assert len(warned) == 1
+    envs.close()
+    # Who asked before was told by an exception, and by nothing more.
+    envs = rollcage.make_vec("cartpole", record=tmp_path / "gone")
+    envs.reset()
+    shutil.rmtree(tmp_path / "gone")
+    with pytest.raises(rollcage.HostError, match="writing a recording"):
+        envs.finish_recording()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        envs.close()
 
 
 def test_columns_are_what_pandas_and_polars_make_of_them(recorded: str) -> None:

@@ -5,8 +5,17 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{RecordBatch, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rollcage::rollout::folder::{Damage, Rollout};
@@ -16,7 +25,7 @@ use rollcage::{Backend, Grant, Plugin, RenderMode, ResetSome, VecEnv};
 use serde_json::{Value, json};
 
 use rollcage_tests::{
-    Ran, Rollcage, Scratch, builder, cache, discrete, eventually, fixture, fixture_path, program, root,
+    Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root, within,
 };
 
 use crate::digest::SHIPPED;
@@ -194,14 +203,191 @@ fn a_plugin_is_found_by_its_hash() {
     assert_eq!(missing.status, Some(2));
     assert!(missing.stderr.contains(&sha256), "{missing:?}");
     assert_eq!(run(&empty, &["replay", &folder, "--plugin", &text]).status, Some(0));
-    let another = fixture_path("trap").display().to_string();
-    let empty = scratch.folder().join("empty too");
-    assert_eq!(run(&empty, &["replay", &folder, "--plugin", &another]).status, Some(2));
     // Put into the recording it is needed nowhere else.
     let embedded = scratch.folder().join("embedded").display().to_string();
     let arguments = ["run", &text, "--steps", "60", "--seed", "1", "--record", &embedded, "--embed-plugin"];
     assert_eq!(run(&own_cache, &arguments).status, Some(0));
     assert_eq!(run(&scratch.folder().join("third"), &["replay", &embedded]).status, Some(0));
+
+    // A file that was named is used or refused, wherever else the plugin is.
+    let another = fixture_path("trap").display().to_string();
+    let shipped = scratch.folder().join("shipped").display().to_string();
+    let arguments = ["run", "cartpole", "--steps", "60", "--seed", "1", "--record", &shipped];
+    assert_eq!(run(&own_cache, &arguments).status, Some(0));
+    for command in ["replay", "verify"] {
+        for recording in [&folder, &embedded, &shipped] {
+            let ran = run(&own_cache, &[command, recording, "--plugin", &another]);
+            assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{command} {recording}: {ran:?}");
+            assert!(ran.stderr.contains("; the recording is of `"), "{ran:?}");
+            let ran = run(&own_cache, &[command, recording, "--plugin", "/nowhere.wasm"]);
+            assert_eq!(ran.status, Some(2), "{ran:?}");
+        }
+        assert_eq!(run(&empty, &[command, &embedded, "--plugin", &text]).status, Some(0));
+    }
+}
+
+// ── Whose folder it is ──────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn two_runs_that_record_into_one_folder_leave_one_recording() {
+    let scratch = Scratch::new("rollouts-two");
+    for round in 0..6 {
+        let folder = scratch.folder().join(round.to_string());
+        if round % 2 == 1 {
+            fs::create_dir(&folder).unwrap();
+        }
+        let runs: Vec<_> = (0..3)
+            .map(|_| {
+                let mut run = Rollcage::command();
+                run.args(["run", "cartpole", "--envs", "4", "--steps", "400", "--seed", "3", "--json", "--record"]);
+                run.arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let ran: Vec<Ran> = runs.into_iter().map(|run| run.wait_with_output().unwrap().into()).collect();
+        let (kept, refused): (Vec<&Ran>, Vec<&Ran>) = ran.iter().partition(|ran| ran.status == Some(0));
+        assert_eq!((kept.len(), refused.len()), (1, 2), "{ran:?}");
+        for ran in refused {
+            assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+            assert!(ran.stderr.contains("the folder is not empty"), "{ran:?}");
+        }
+        let report: Value = serde_json::from_str(&kept[0].stdout).unwrap();
+        identical(&folder, &report, &[]);
+    }
+}
+
+#[test]
+fn a_start_that_fails_gives_the_folder_back() {
+    let scratch = Scratch::new("rollouts-back");
+    let guest = fixture_path("create-fail").display().to_string();
+    for there in [false, true] {
+        let folder = scratch.folder().join(format!("out-{there}"));
+        let text = folder.display().to_string();
+        if there {
+            fs::create_dir(&folder).unwrap();
+        }
+        let refused = |arguments: &[&str]| {
+            let ran = Rollcage::run([arguments, &["--seed", "1", "--record", &text]].concat());
+            assert_ne!(ran.status, Some(0), "{ran:?}");
+            assert_eq!(folder.exists(), there, "{arguments:?}");
+            if there {
+                assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{arguments:?}");
+            }
+        };
+        // `create` fails, when what comes in from outside is written already; there is no picture to draw; the config is wrong.
+        refused(&["run", &guest, "--grant", "clock=real", "--embed-plugin", "--envs", "3", "--on-fault", "raise"]);
+        refused(&["run", "mirror", "--render", "/tmp/nothing.png", "--steps", "3"]);
+        refused(&["run", "cartpole", "--config", "gravitas=1"]);
+        // Then the folder is anybody's.
+        let (status, report) = Rollcage::json(["run", "cartpole", "--steps", "30", "--seed", "1", "--record", &text]);
+        assert_eq!(status, Some(0), "{report}");
+        identical(&folder, &report, &[]);
+    }
+    // One that was killed before all envs had started says what it is.
+    let folder = scratch.folder().join("begun");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("rollout.json"), "").unwrap();
+    let ran = replayed_plain(&folder);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("the run has not started all its envs"), "{ran:?}");
+}
+
+#[test]
+fn a_broken_off_export_does_not_block_the_next() {
+    let scratch = Scratch::new("rollouts-broken");
+    let (_, folder) = record(&scratch, "run", &["cartpole", "--steps", "3000", "--seed", "1"]);
+    let out = scratch.folder().join("out");
+    fs::create_dir(&out).unwrap();
+    for (format, place) in [("jsonl", out.join("rows.jsonl")), ("minari", out.join("rollcage/cartpole-v0/data"))] {
+        let output = if format == "jsonl" { &place } else { &out };
+        let mut export = Command::new("sh");
+        // A file may have 1 KiB: whoever writes more is killed.
+        export.args(["-c", "ulimit -c 0; ulimit -f 2; exec \"$0\" \"$@\""]).arg(program());
+        export.args(["export", "--format", format, "--output"]).args([output, &folder]);
+        let ran = within(60, &mut export);
+        assert_ne!(ran.status, Some(0), "{format}: {ran:?}");
+        assert!(!place.exists(), "{format}: a half of it is there");
+        let again = [&folder, output].map(|path| path.display().to_string());
+        let export = || Rollcage::run(["export", &again[0], "--format", format, "--output", &again[1]]);
+        let ran = export();
+        assert_eq!(ran.status, Some(0), "{format}: {ran:?}");
+        assert!(place.exists());
+        // What is there is nobody's to write over.
+        let ran = export();
+        assert_eq!(ran.status, Some(2), "{format}: {ran:?}");
+        assert!(ran.stderr.contains("is there already"), "{format}: {ran:?}");
+    }
+}
+
+/// A program whose working directory changes after it has said where things are.
+#[test]
+fn a_relative_path_means_the_same_after_a_chdir() {
+    alone("rollouts::a_relative_path_means_the_same_after_a_chdir", || {
+        let scratch = Scratch::new("rollouts-chdir");
+        for folder in ["here/data", "there"] {
+            fs::create_dir_all(scratch.folder().join(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(program(), scratch.folder().join("here/program")).unwrap();
+        fs::copy(fixture_path("trap"), scratch.folder().join("here/plugin.wasm")).unwrap();
+        std::env::set_current_dir(scratch.folder().join("here")).unwrap();
+        let plugin = Plugin::from_file("plugin.wasm".as_ref()).unwrap();
+        let cache = rollcage::Cache::open("cache".as_ref()).unwrap();
+        let builder = VecEnv::builder(plugin.clone())
+            .config(&json!({"at": 3}))
+            .unwrap()
+            .seed(5)
+            .worker("program")
+            .cache(cache.clone())
+            .grant("dir=data:/data".parse().unwrap())
+            .record(Record { folder: "out".into(), embed_plugin: false });
+        std::env::set_current_dir(scratch.folder().join("there")).unwrap();
+        let mut envs = builder.build().unwrap();
+        envs.reset(None).unwrap();
+        // It traps and is started anew, from the program that was named.
+        (0..20).for_each(|_| step_zeros(&mut envs));
+        assert!(envs.faults().total() > 0);
+        let digest = envs.digest();
+        envs.finish_recording().unwrap().unwrap();
+        drop(envs);
+        assert_eq!(fs::read_dir(scratch.folder().join("there")).unwrap().count(), 0);
+
+        std::env::set_current_dir(scratch.folder().join("here")).unwrap();
+        let rollout = Rollout::open("out".as_ref()).unwrap();
+        std::env::set_current_dir(scratch.folder().join("there")).unwrap();
+        let grants = [format!("dir={}:/data", scratch.folder().join("here/data").display()).parse::<Grant>().unwrap()];
+        let how = Replaying {
+            worker: Some(program()),
+            cache: Some(cache),
+            grants: grants.into_iter().collect(),
+            ..Replaying::default()
+        };
+        let result = replay(&rollout, &plugin, &how, |_| ()).unwrap();
+        assert_eq!((result.difference, result.digest), (None, digest));
+        std::env::set_current_dir("/").unwrap();
+    });
+}
+
+// ── Numbers that JSON does not have ─────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_return_that_json_does_not_have_is_written_as_a_word() {
+    let scratch = Scratch::new("rollouts-words");
+    let guest = fixture_path("shape").display().to_string();
+    for (what, word) in [("reward-nan", "NaN"), ("reward-infinite", "-Infinity")] {
+        let what = format!("what={what}");
+        let arguments =
+            [guest.as_str(), "--config", &what, "--steps", "40", "--seed", "1", "--max-episode-steps", "10"];
+        let (report, folder) = record(&scratch, word, &arguments);
+        assert_eq!(report["return"]["mean"], word, "{report}");
+        let totals = &manifest(&folder)["totals"];
+        assert_eq!(totals["return"], report["return"], "{totals}");
+        identical(&folder, &report, &[]);
+        let ran = Rollcage::run(["verify".as_ref(), folder.as_os_str()]);
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        assert!(ran.stdout.contains(&format!(", mean return {word}, receipt ")), "{ran:?}");
+        assert!(jsonl(&folder).iter().any(|line| line["reward"] == word));
+        let ran = Rollcage::run([&["run"], &arguments[..]].concat());
+        assert!(ran.stdout.contains(&format!("{word} on average")), "{ran:?}");
+    }
 }
 
 // ── Faults, calls ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -545,6 +731,208 @@ fn every_flipped_bit_is_found() {
     }
     fs::write(folder.join("trajectory-00001.parquet"), "more").unwrap();
     assert_eq!(replayed_plain(&folder).status, Some(1));
+}
+
+/// What anybody can put in place of a file.
+const ODD: [&str; 6] = ["fifo", "zero", "link", "folder", "sparse", "device"];
+
+fn put(odd: &str, path: &Path) {
+    let meant = path.with_extension("meant");
+    fs::rename(path, &meant).unwrap();
+    match odd {
+        "fifo" => rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap(),
+        "zero" => std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        // To the very file.
+        "link" => std::os::unix::fs::symlink(&meant, path).unwrap(),
+        "folder" => fs::create_dir(path).unwrap(),
+        "sparse" => fs::File::create(path).unwrap().set_len(9 << 30).unwrap(),
+        _ => std::os::unix::fs::symlink("/dev/stdin", path).unwrap(),
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_of_bounded_size_is_refused_at_once() {
+    let scratch = Scratch::new("rollouts-odd");
+    let arguments =
+        ["mirror", "--envs", "2", "--steps", "60", "--seed", "5", "--grant", "clock=real", "--embed-plugin"];
+    let (_, whole) = record(&scratch, "run", &arguments);
+    let names = ["rollout.json", "CHECKSUMS", "trajectory-00000.parquet", "plugin.wasm", "capture/1.bin", "capture"];
+    for name in names {
+        for odd in ODD {
+            // As it was published; and as a run leaves it that was killed.
+            for sealed in [true, false] {
+                if !sealed && name == "CHECKSUMS" {
+                    continue;
+                }
+                let folder = scratch.folder().join("odd");
+                let _ = fs::remove_dir_all(&folder);
+                let copied = Command::new("cp").arg("-r").args([&whole, &folder]).status().unwrap();
+                assert!(copied.success());
+                if !sealed {
+                    fs::remove_file(folder.join("CHECKSUMS")).unwrap();
+                }
+                put(odd, &folder.join(name));
+                let meant = folder.join(name).with_extension("meant");
+                if odd != "link" && meant.is_dir() {
+                    fs::remove_dir_all(&meant).unwrap();
+                } else if odd != "link" {
+                    fs::remove_file(&meant).unwrap();
+                }
+                for command in [&["verify"][..], &["replay"], &["export", "--format", "jsonl"]] {
+                    let mut run = Rollcage::command();
+                    run.args(command).arg(&folder).stdin(Stdio::null());
+                    let ran = within(60, &mut run);
+                    // An export of a prefix looks at neither plugin nor captures; and an empty folder of captures is one.
+                    let unused =
+                        ["plugin.wasm", "capture/1.bin"].contains(&name) || (name, odd) == ("capture", "folder");
+                    let expected: &[i32] = if !sealed && command[0] == "export" && unused { &[0] } else { &[1, 2] };
+                    let status = ran.status.unwrap_or(-1);
+                    assert!(expected.contains(&status), "{command:?}, {odd} as {name}, sealed {sealed}: {ran:?}");
+                    assert!(!ran.stderr.contains("a bug in rollcage"), "{ran:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Another part with the same rows, but for what `change` makes of them; everything else is as it was written.
+fn rewrite(folder: &Path, change: impl Fn(RecordBatch) -> RecordBatch, metadata: impl Fn(&str, &str) -> String) {
+    let path = folder.join("trajectory-00000.parquet");
+    let read = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap();
+    let file = read.metadata().file_metadata();
+    let keys = file.key_value_metadata().unwrap().iter().filter(|pair| pair.key != "ARROW:schema");
+    let keys = keys.map(|pair| KeyValue::new(pair.key.clone(), metadata(&pair.key, pair.value.as_deref().unwrap())));
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap()))
+        .set_created_by(file.created_by().unwrap().to_owned())
+        .set_key_value_metadata(Some(keys.collect()))
+        .set_statistics_enabled(EnabledStatistics::None);
+    for name in ["env", "instance", "episode", "step"] {
+        properties = properties.set_column_statistics_enabled(name.into(), EnabledStatistics::Chunk);
+    }
+    let schema = read.schema().clone();
+    let batch = read.with_batch_size(1 << 20).build().unwrap().next().unwrap().unwrap();
+    let mut writer = ArrowWriter::try_new(fs::File::create(&path).unwrap(), schema, Some(properties.build())).unwrap();
+    writer.write(&change(batch)).unwrap();
+    writer.close().unwrap();
+    seal(folder);
+}
+
+/// Whoever changes a recording makes its checksums anew: what no hash has is found by a replay.
+#[test]
+fn what_is_not_hashed_is_recomputed_and_compared() {
+    let scratch = Scratch::new("rollouts-forged");
+    let (_, whole) = record(&scratch, "run", &["cartpole", "--envs", "2", "--episodes", "6", "--seed", "9"]);
+    let folder = scratch.folder().join("forged");
+    let fresh = || {
+        let _ = fs::remove_dir_all(&folder);
+        assert!(Command::new("cp").arg("-r").args([&whole, &folder]).status().unwrap().success());
+    };
+    let found = |field: &str| {
+        let ran = Rollcage::run(["verify".as_ref(), folder.as_os_str()]);
+        assert_eq!(ran.status, Some(1), "{field}: {ran:?}");
+        assert!(ran.stdout.contains(field) || ran.stderr.contains(field), "{field}: {ran:?}");
+    };
+    // As it was, written anew: this way of forging leaves no other traces.
+    fresh();
+    rewrite(&folder, |batch| batch, |_, value| value.to_owned());
+    assert_eq!(Rollcage::run(["verify".as_ref(), folder.as_os_str()]).status, Some(0));
+
+    // The column `episode`, of the last episodes, and of all.
+    for from in [2, 0] {
+        fresh();
+        let later = |batch: RecordBatch| {
+            let mut columns = batch.columns().to_vec();
+            let index = batch.schema().index_of("episode").unwrap();
+            let episodes = columns[index].as_primitive::<UInt64Type>().values();
+            let later = episodes.iter().map(|episode| episode + u64::from(*episode >= from));
+            columns[index] = Arc::new(UInt64Array::from_iter_values(later));
+            RecordBatch::try_new(batch.schema(), columns).unwrap()
+        };
+        rewrite(&folder, later, |_, value| value.to_owned());
+        found("instance, episode, step");
+    }
+    // What a part says of its spaces, which other programs read.
+    fresh();
+    rewrite(&folder, |batch| batch, |_, value| value.replace("\"n\":2", "\"n\":3"));
+    found("is not as it is written");
+
+    // The manifest: anybody can write another, and its receipt is another; but it says what came out.
+    let forge = |pointer: &str, value: Value| {
+        fresh();
+        let mut manifest = manifest(&folder);
+        let old = std::mem::replace(manifest.pointer_mut(pointer).unwrap(), value);
+        assert_ne!(&old, manifest.pointer(pointer).unwrap(), "{pointer}");
+        fs::write(folder.join("rollout.json"), serde_json::to_string_pretty(&manifest).unwrap() + "\n").unwrap();
+        seal(&folder);
+    };
+    for (pointer, value, field) in [
+        ("/totals/return/mean", json!(500.0), "totals"),
+        ("/totals/steps", json!(9), "totals"),
+        ("/totals/length", json!(null), "totals"),
+        ("/instances/1/digest", json!("00".repeat(32)), "instances"),
+        ("/instances/0/instance", json!(1), "digests"),
+        ("/not_portable", json!(["because"]), "not_portable"),
+        ("/portable", json!(false), "not_portable"),
+        ("/plugin/name", json!("chess"), "plugin"),
+        ("/plugin/version", json!("9.0.0"), "plugin"),
+        ("/spaces/max_episode_steps", json!(501), "spaces"),
+        ("/spaces/observation/low", json!(-9.0), "is not as it is written"),
+        ("/config/sutton_barto_reward", json!(true), "different"),
+        ("/rollcage", json!("9.9.9"), "is not as it is written"),
+    ] {
+        forge(pointer, value);
+        found(field);
+    }
+    // Words that nobody asked for, and the same words in another form.
+    for (from, to, status) in [("\"format\": 1", "\"format\": 1,\n  \"best\": true", 2), ("  \"seed\"", " \"seed\"", 1)]
+    {
+        fresh();
+        let path = folder.join("rollout.json");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(path, text.replace(from, to)).unwrap();
+        seal(&folder);
+        assert_eq!(Rollcage::run(["verify".as_ref(), folder.as_os_str()]).status, Some(status), "{to}");
+    }
+}
+
+/// A flipped bit of a part is found, or it changes nothing of what is read.
+#[test]
+fn a_flipped_bit_under_new_checksums_is_found_or_says_nothing() {
+    let scratch = Scratch::new("rollouts-resealed");
+    let (_, folder) = record(&scratch, "run", &["mirror", "--envs", "2", "--steps", "40", "--seed", "5"]);
+    let rows = |folder: &Path| -> Option<Vec<u8>> {
+        let mut lines = Vec::new();
+        rollcage::rollout::export::jsonl(&Rollout::open(folder).ok()?, &mut lines).ok()?;
+        Some(lines)
+    };
+    let as_written = rows(&folder).unwrap();
+    let path = folder.join("trajectory-00000.parquet");
+    let whole = fs::read(&path).unwrap();
+    let plugin = Plugin::shipped("mirror").unwrap();
+    let mut rng = ChaCha12Rng::seed_from_u64(4);
+    let (mut refused, mut silent) = (0, 0);
+    for _ in 0..300 {
+        let bit = usize::try_from(rng.next_u64() % (whole.len() as u64 * 8)).unwrap();
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &flipped).unwrap();
+        seal(&folder);
+        // A reader that panics has not found it.
+        let how = Replaying { worker: Some(program()), cache: Some(cache()), ..Replaying::default() };
+        let identical = Rollout::open(&folder)
+            .ok()
+            .and_then(|rollout| replay(&rollout, &plugin, &how, |_| ()).ok())
+            .is_some_and(|replayed| replayed.difference.is_none());
+        if identical {
+            silent += 1;
+            assert_eq!(rows(&folder).as_ref(), Some(&as_written), "bit {bit}");
+        } else {
+            refused += 1;
+        }
+    }
+    assert!(refused > silent, "{refused} found, {silent} say nothing");
 }
 
 #[test]

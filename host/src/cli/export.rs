@@ -1,13 +1,11 @@
 //! `rollcage export`: a recording in formats that other programs read.
 
-use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::ValueEnum;
 use rollcage::UsageError;
-use rollcage::rollout::export::{ExportError, jsonl, minari};
+use rollcage::rollout::export::{ExportError, jsonl, jsonl_file, minari};
 use rollcage::rollout::folder::Rollout;
 
 use super::{Status, complain, say};
@@ -71,10 +69,7 @@ impl Export {
                     if answer.kind() == io::ErrorKind::BrokenPipe => {}
                 other => other.map_err(into_anyhow)?,
             },
-            Some(path) => {
-                let file = File::create_new(path).with_context(|| format!("writing `{}`", path.display()))?;
-                jsonl(rollout, &mut BufWriter::new(file)).map_err(into_anyhow)?;
-            }
+            Some(path) => jsonl_file(rollout, path).map_err(into_anyhow)?,
         }
         Ok(())
     }

@@ -90,6 +90,10 @@ impl Status {
 pub(crate) fn main(started: Instant) -> ExitCode {
     // A panic is a bug of ours: one line says so, and no backtrace, whatever the environment asks for.
     panic::set_hook(Box::new(|panic| {
+        if rollcage::rollout::is_reading() {
+            // Somebody's file, and told as such.
+            return;
+        }
         let what = panic.payload_as_str().unwrap_or("something that is no text");
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
         complain("error", &format!("a bug in rollcage: {what}{place}"));

@@ -72,7 +72,7 @@ pub(super) struct Recorded {
     /// The folder that `rollcage run --record` wrote
     pub(super) dir: PathBuf,
 
-    /// The plugin's file, where it is neither in the recording, nor shipped, nor in the cache
+    /// The plugin's file [default: the one in the recording, that ships, or in the cache, by its hash]
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
 
@@ -106,15 +106,13 @@ impl Recorded {
         let rollout = Rollout::open(&self.dir)?;
         let cache = if self.no_cache { None } else { cache() };
         let wanted = &rollout.manifest().plugin;
-        let plugin = match rollout.embedded_plugin()? {
-            Some(plugin) => plugin,
-            None => match (Plugin::of_hash(&wanted.sha256, cache.as_ref()), &self.plugin) {
-                (Some(plugin), _) => plugin,
-                (None, Some(file)) => Plugin::from_file(file)?,
-                (None, None) => {
-                    return Err(not_here("the plugin", wanted, "name its file with `--plugin FILE`").into());
-                }
-            },
+        let embedded = rollout.embedded_plugin()?;
+        let plugin = match &self.plugin {
+            // Who names a file means that one: if it is not the plugin, that is said.
+            Some(file) => Plugin::from_file(file)?,
+            None => embedded
+                .or_else(|| Plugin::of_hash(&wanted.sha256, cache.as_ref()))
+                .ok_or_else(|| not_here("the plugin", wanted, "name its file with `--plugin FILE`"))?,
         };
         check_hash(&plugin, wanted, "the recording")?;
         let how = Replaying {

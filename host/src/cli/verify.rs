@@ -1,10 +1,12 @@
 //! `rollcage verify`: a replay, and the receipt of what was replayed.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rollcage::text::escape_line;
 use rollcage::{Digest, UsageError};
+use serde_json::Value;
 
 use super::replay::{Recorded, difference_line};
 use super::{Status, complain, say};
@@ -51,9 +53,9 @@ impl Verify {
             say(&difference_line(difference))?;
             return Ok(Status::Incomplete);
         }
-        let totals = manifest.totals.clone().unwrap_or_default();
-        let mean = match totals["return"]["mean"].as_f64() {
-            Some(mean) => format!("mean return {mean}"),
+        let mean = match manifest.mean_return() {
+            Some(Value::String(word)) => format!("mean return {}", escape_line(word)),
+            Some(mean) => format!("mean return {}", mean.as_f64().unwrap_or_default()),
             None => "no finished episode".to_owned(),
         };
         let plugin = &manifest.plugin;
@@ -79,6 +81,9 @@ impl Verify {
     }
 }
 
+/// Bytes of a file with a receipt that are looked at: the line that `rollcage verify` prints, with a large config in it.
+const RECEIPT_BYTES_MAX: u64 = 1 << 20;
+
 /// A receipt as it is typed, or from a file.
 fn receipt(given: &str) -> Result<Digest, UsageError> {
     if let Some(digest) = Digest::from_hex(given) {
@@ -91,7 +96,9 @@ fn receipt(given: &str) -> Result<Digest, UsageError> {
     if !Path::new(given).is_file() {
         return Err(refuse("neither 64 hex digits nor a file"));
     }
-    let text = fs::read_to_string(given).map_err(|error| refuse(&error.to_string()))?;
+    let mut text = String::new();
+    let file = File::open(given).map_err(|error| refuse(&error.to_string()))?;
+    file.take(RECEIPT_BYTES_MAX).read_to_string(&mut text).map_err(|error| refuse(&error.to_string()))?;
     // What `rollcage verify` printed will do too: the receipt is its last word.
     text.split_whitespace().filter_map(Digest::from_hex).next_back().ok_or_else(|| refuse("holds no 64 hex digits"))
 }

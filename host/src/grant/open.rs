@@ -109,11 +109,11 @@ pub(crate) struct Opened {
 }
 
 impl Grants {
-    /// Checks the grants and opens the directories.
+    /// Checks the grants and opens the directories; a relative path begins at `base`.
     ///
     /// # Errors
     /// The first grant that is malformed, leads nowhere, or is refused; and why.
-    pub(crate) fn open(&self, protected: &[Protected]) -> Result<Opened, UsageError> {
+    pub(crate) fn open(&self, base: &Path, protected: &[Protected]) -> Result<Opened, UsageError> {
         self.check()?;
         let protected = resolved(protected);
         let (mut grants, mut opened) = (Vec::new(), Vec::new());
@@ -121,7 +121,7 @@ impl Grants {
         for grant in self {
             match grant {
                 Grant::Dir { host, guest, access } => {
-                    let (host, directory) = open_directory(grant, host, *access, &protected)?;
+                    let (host, directory) = open_directory(grant, base, host, *access, &protected)?;
                     opened.push((Grant::Dir { host, guest: guest.clone(), access: *access }, directory));
                 }
                 Grant::RealClock => granted.real_clock = true,
@@ -165,13 +165,14 @@ fn shown(path: &Path) -> String {
 /// Finds out where a directory is, whether it may be granted, and opens it: the place, and the descriptor.
 fn open_directory(
     grant: &Grant,
+    base: &Path,
     host: &Path,
     access: Access,
     protected: &[Protected],
 ) -> Result<(PathBuf, OwnedFd), UsageError> {
     let text = grant.to_string();
     let wrong = |why: String| refuse(&text, why);
-    let place = std::fs::canonicalize(host).map_err(|error| {
+    let place = std::fs::canonicalize(base.join(host)).map_err(|error| {
         wrong(match error.kind() {
             io::ErrorKind::NotFound => format!("there is no folder `{}`", shown(host)),
             io::ErrorKind::NotADirectory => format!("`{}` is not a folder", shown(host)),
@@ -314,7 +315,7 @@ mod tests {
 
         fn open(&self, texts: &[&str], protected: &[Protected]) -> Result<Opened, UsageError> {
             let grants: Grants = texts.iter().map(|text| self.in_it(text).parse::<Grant>().unwrap()).collect();
-            grants.open(protected)
+            grants.open("/".as_ref(), protected)
         }
 
         fn in_it(&self, text: &str) -> String {
@@ -352,7 +353,7 @@ mod tests {
             let flags = rustix::io::fcntl_getfd(descriptor.as_fd()).unwrap();
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "{name}");
         }
-        let nothing = Grants::new().open(&[]).unwrap();
+        let nothing = Grants::new().open("/".as_ref(), &[]).unwrap();
         assert!(nothing.grants.is_empty() && nothing.granted == Granted::default() && nothing.directories.is_empty());
     }
 

@@ -9,8 +9,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::open_regular;
+
 /// Bytes of a record: a read of 64 KiB, or as much randomness as a guest gets at once, and what is around it.
 pub(crate) const RECORD_BYTES_MAX: u32 = 64 << 20;
+
+/// Bytes of one env's capture: a worker that would write more has met a fault.
+pub(crate) const CAPTURE_BYTES_MAX: u64 = 16 << 30;
 
 /// The call of a record that begins an instance; its result is the instance number, u32, little-endian.
 const INSTANCE: &str = "instance";
@@ -52,7 +57,7 @@ pub(crate) fn begin_instance(path: &Path, instance: u32) -> io::Result<OwnedFd> 
 
 /// Opens an env's capture, and says where the records of an instance begin.
 pub(crate) fn of_instance(path: &Path, instance: u32) -> io::Result<(OwnedFd, u64)> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)?;
+    let file = open_regular(path, CAPTURE_BYTES_MAX)?;
     let mut begins = None;
     let wanted = Record { call: INSTANCE.to_owned(), sent: [0; 32], result: instance.to_le_bytes().to_vec() };
     let wanted = postcard::to_stdvec(&wanted).map_err(io::Error::other)?;
@@ -79,7 +84,8 @@ fn walk(file: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<bool>) -> io
             read => read?,
         }
         let len = u64::from(u32::from_le_bytes(len));
-        if len > u64::from(RECORD_BYTES_MAX) || at + 4 + len > total {
+        // No record is empty: what reads so is a hole.
+        if len == 0 || len > u64::from(RECORD_BYTES_MAX) || at + 4 + len > total {
             return Ok(());
         }
         let mut shown = [0; SHOWN];

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use super::record::write_parquet;
 use super::rows::{Row, RowShape, Rows};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
-use crate::space::{SHAPE_KEY, Space};
+use crate::files::Beside;
+use crate::space::{SHAPE_KEY, Space, float_json};
 
 /// The version of Minari whose format is written.
 const MINARI_VERSION: &str = "0.5.4";
@@ -42,6 +43,23 @@ impl From<UsageError> for ExportError {
 
 fn writing(error: io::Error) -> ExportError {
     ExportError::Host(Error::system("writing the export")(error))
+}
+
+/// As [`jsonl`], into a file that is not there yet, and is there only when it is whole.
+///
+/// # Errors
+/// As [`jsonl`]; or something is there already.
+pub fn jsonl_file(rollout: &Rollout, path: &Path) -> Result<(), ExportError> {
+    let (beside, file) = Beside::file(path).map_err(|error| cannot_put(path, error, "name another file"))?;
+    jsonl(rollout, &mut BufWriter::new(file))?;
+    beside.put().map_err(|error| cannot_put(path, error, "name another file"))
+}
+
+fn cannot_put(path: &Path, error: io::Error, hint: &str) -> ExportError {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return UsageError::new(format!("`{}` is there already", path.display())).hint(hint).into();
+    }
+    writing(io::Error::new(error.kind(), format!("`{}`: {error}", path.display())))
 }
 
 /// Writes a JSON object for each row, in the recording's order. Values are as `rollcage run --policy FILE.jsonl` reads them.
@@ -72,7 +90,7 @@ fn row_json(row: &Row<'_>, shape: &RowShape) -> Value {
         "step": row.step,
         "observation": shape.observation.to_json(row.view.observation),
         "action": row.action.map(|action| shape.action.to_json(action)),
-        "reward": outcome.map(|outcome| number(outcome.reward)),
+        "reward": outcome.map(|outcome| float_json(outcome.reward)),
         "terminated": outcome.map(|outcome| outcome.terminated),
         "truncated": outcome.map(|outcome| outcome.truncated),
     });
@@ -91,17 +109,6 @@ fn row_json(row: &Row<'_>, shape: &RowShape) -> Value {
     json
 }
 
-/// A number as the values of a Box have it.
-fn number(number: f64) -> Value {
-    if number.is_nan() {
-        "NaN".into()
-    } else if number.is_infinite() {
-        if number > 0.0 { "Infinity" } else { "-Infinity" }.into()
-    } else {
-        number.into()
-    }
-}
-
 /// What was exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
@@ -111,19 +118,17 @@ pub struct Exported {
     pub steps: u64,
 }
 
-/// Writes a Minari dataset into `folder/data`, which must not be there: an episode for each of the recording that took a
+/// Writes a Minari dataset into `folder/data`, which must not be there, and is there only when it is whole: an episode for each of the recording that took a
 /// step. The last step of one that neither terminated nor was truncated (a fault, or the end of the run) is truncated, as
 /// Minari's own collector has it. `id` is the dataset's name, `NAMESPACE/NAME-vN`.
 ///
 /// # Errors
 /// The recording cannot be read, the folder is there already, or cannot be written.
 pub fn minari(rollout: &Rollout, folder: &Path, id: &str) -> Result<Exported, ExportError> {
-    let data = folder.join("data");
-    if data.exists() {
-        let message = format!("`{}` is there already", data.display());
-        return Err(UsageError::new(message).hint("name another folder, or another dataset").into());
-    }
-    fs::create_dir_all(&data).map_err(writing)?;
+    let hint = "name another folder, or another dataset";
+    fs::create_dir_all(folder).map_err(writing)?;
+    let place = folder.join("data");
+    let (beside, data) = Beside::folder(&place).map_err(|error| cannot_put(&place, error, hint))?;
     let shape = rollout.shape();
     let mut dataset = Dataset { data: &data, exported: Exported::default(), bytes: 0 };
     let mut open: HashMap<u32, Rows> = HashMap::new();
@@ -163,6 +168,7 @@ pub fn minari(rollout: &Rollout, folder: &Path, id: &str) -> Result<Exported, Ex
         "rollcage_digest": manifest.digest,
     });
     fs::write(data.join("metadata.json"), metadata.to_string()).map_err(writing)?;
+    beside.put().map_err(|error| cannot_put(&place, error, hint))?;
     Ok(exported)
 }
 

@@ -1,25 +1,35 @@
 //! A recording as it is read: verified first, then part by part. Anybody may have written it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
 
+use super::capture::CAPTURE_BYTES_MAX;
 use super::manifest::{FORMAT, Manifest};
+use super::part::{PART_FILE_BYTES_MAX, Part};
 use super::rows::{RowShape, Rows};
-use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN};
+use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, number_of_part};
 use crate::builder::ENVS_MAX;
 use crate::digest::Digest;
 use crate::error::UsageError;
+use crate::files::{open_regular, read_regular};
+use crate::limits::Limits;
 use crate::plugin::Plugin;
 use crate::spec::Spec;
 
 /// Bytes of a manifest: a config for each of 4,096 envs is a part of it.
 const MANIFEST_BYTES_MAX: u64 = 512 << 20;
+
+/// Files of a recording: a part in five seconds for two months.
+const FILES_MAX: usize = 1 << 20;
+
+/// Bytes of the checksums: a line of at most 128 for each file.
+const CHECKSUMS_BYTES_MAX: u64 = (FILES_MAX as u64) << 7;
 
 /// Bytes of rows that are looked at in one piece.
 const BATCH_BYTES: usize = 16 << 20;
@@ -56,6 +66,9 @@ impl Rollout {
     /// [`Damage::Mismatch`]: a file is not as it was written. [`Damage::Unusable`]: this is no recording that can be read.
     pub fn open(folder: &Path) -> Result<Rollout, Damage> {
         let shown = folder.display();
+        // It is read long after this call.
+        let folder =
+            &std::path::absolute(folder).map_err(|error| UsageError::new(format!("recording `{shown}`: {error}")))?;
         let unusable = |what: String| Damage::Unusable(UsageError::new(format!("recording `{shown}`: {what}")));
         if !folder.is_dir() {
             return Err(unusable("no such folder".to_owned()));
@@ -64,27 +77,32 @@ impl Rollout {
             Damage::Mismatch(what) => Damage::Mismatch(format!("recording `{shown}`: {what}")),
             Damage::Unusable(error) => unusable(error.message),
         })?;
-        let manifest = read_manifest(folder).map_err(unusable)?;
+        let (manifest, as_written) = read_manifest(folder).map_err(unusable)?;
+        if !as_written {
+            return Err(Damage::Mismatch(format!("recording `{shown}`: {MANIFEST} is not as rollcage writes it")));
+        }
         if complete && !manifest.complete {
             return Err(Damage::Mismatch(format!(
                 "recording `{shown}`: {CHECKSUMS} is there, and {MANIFEST} not complete"
             )));
-        }
-        if manifest.format != FORMAT {
-            let format = manifest.format;
-            return Err(unusable(format!("its format is {format}; this rollcage reads {FORMAT}")));
         }
         if manifest.envs == 0 || manifest.envs as usize > ENVS_MAX {
             return Err(unusable(format!("{} envs; from 1 to {ENVS_MAX} are possible", manifest.envs)));
         }
         let spec = manifest.spaces.spec().map_err(unusable)?;
         let shape = RowShape::of(&spec).map_err(unusable)?;
-        let mut parts = Vec::new();
-        for name in files(folder).map_err(|error| unusable(error.to_string()))? {
-            if name.starts_with("trajectory-") && name.ends_with(".parquet") {
-                parts.push(folder.join(name));
-            }
+        // Through a link in its place, each capture would be somebody else's file.
+        if fs::symlink_metadata(folder.join(CAPTURE)).is_ok_and(|found| !found.is_dir()) {
+            return Err(unusable(format!("`{CAPTURE}` is no folder")));
         }
+        let names = files(folder).map_err(|error| unusable(error.to_string()))?;
+        let mut numbers: Vec<(u32, &String)> =
+            names.iter().filter_map(|name| Some((number_of_part(name)?, name))).collect();
+        numbers.sort_unstable();
+        if let Some((_, (number, _))) = (0..).zip(&numbers).find(|(expected, (number, _))| number != expected) {
+            return Err(Damage::Mismatch(format!("recording `{shown}`: a part before number {number} is missing")));
+        }
+        let parts = numbers.into_iter().map(|(_, name)| folder.join(name)).collect();
         Ok(Rollout { folder: folder.to_owned(), manifest, spec, shape: Arc::new(shape), parts, complete })
     }
 
@@ -113,10 +131,12 @@ impl Rollout {
     /// It is another one, or cannot be read.
     pub fn embedded_plugin(&self) -> Result<Option<Plugin>, Damage> {
         let path = self.folder.join(PLUGIN);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let plugin = Plugin::from_file(&path)?;
+        let bytes = match read_regular(&path, Limits::default().plugin_bytes) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(UsageError::new(format!("plugin `{}`: {error}", path.display())).into()),
+        };
+        let plugin = Plugin::from_bytes(&path.display().to_string(), bytes);
         if plugin.sha256_hex() != self.manifest.plugin.sha256 {
             return Err(Damage::Mismatch(format!("`{}` is not the plugin that {MANIFEST} names", path.display())));
         }
@@ -141,44 +161,46 @@ impl Rollout {
     pub(crate) fn batches(&self) -> impl Iterator<Item = Result<(&Path, RecordBatch), Damage>> + '_ {
         let size = (BATCH_BYTES / self.shape.row_bytes().max(1)).clamp(1, BATCH_ROWS);
         self.parts.iter().flat_map(move |path| {
-            let wrong = |error: String| {
-                Damage::Unusable(UsageError::new(format!("recording: `{}` cannot be read: {error}", path.display())))
+            let (part, failed) = match Part::open(path, &self.shape, &self.manifest.rollcage, size) {
+                Ok(part) => (Some(part), None),
+                Err(damage) => (None, Some(Err(damage))),
             };
-            let reader = File::open(path)
-                .map_err(|error| wrong(error.to_string()))
-                .and_then(|file| {
-                    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| wrong(error.to_string()))
-                })
-                .and_then(|builder| builder.with_batch_size(size).build().map_err(|error| wrong(error.to_string())));
-            let (reader, failed) = match reader {
-                Ok(reader) => (Some(reader), None),
-                Err(error) => (None, Some(Err(error))),
-            };
-            let batches = reader.into_iter().flatten().map(move |batch| match batch {
-                Ok(batch) => Ok((path.as_path(), batch)),
-                Err(error) => Err(wrong(error.to_string())),
-            });
-            batches.chain(failed)
+            part.into_iter().flatten().map(move |batch| Ok((path.as_path(), batch?))).chain(failed)
         })
     }
 }
 
-fn read_manifest(folder: &Path) -> Result<Manifest, String> {
-    let mut text = String::new();
-    let file = File::open(folder.join(MANIFEST)).map_err(|error| match error.kind() {
+/// The manifest, and whether its text is the one that is written of it.
+fn read_manifest(folder: &Path) -> Result<(Manifest, bool), String> {
+    /// Read first: other formats have other keys.
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let wrong = |error: &dyn std::fmt::Display| format!("{MANIFEST}: {error}");
+    let text = read_regular(&folder.join(MANIFEST), MANIFEST_BYTES_MAX).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             format!("it has no {MANIFEST}; a recording is made by `rollcage run … --record DIR`")
         }
-        _ => format!("{MANIFEST}: {error}"),
+        _ => wrong(&error),
     })?;
-    file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text).map_err(|error| format!("{MANIFEST}: {error}"))?;
-    serde_json::from_str(&text).map_err(|error| format!("{MANIFEST}: {error}"))
+    if text.is_empty() {
+        return Err(format!("{MANIFEST} is empty: the run has not started all its envs, or was ended before it had"));
+    }
+    let text = String::from_utf8(text).map_err(|error| wrong(&error))?;
+    let Format { format } = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    if format != FORMAT {
+        return Err(format!("its format is {format}; this rollcage reads {FORMAT}"));
+    }
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let as_written = manifest.text().map_err(|error| wrong(&error))? == text;
+    Ok((manifest, as_written))
 }
 
 /// Compares every file with its checksum. False: there are none, as after a kill.
 fn verify(folder: &Path) -> Result<bool, Damage> {
     let unreadable = |name: &str, error: io::Error| Damage::Unusable(UsageError::new(format!("{name}: {error}")));
-    let text = match fs::read(folder.join(CHECKSUMS)) {
+    let text = match read_regular(&folder.join(CHECKSUMS), CHECKSUMS_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(unreadable(CHECKSUMS, error)),
@@ -199,11 +221,14 @@ fn verify(folder: &Path) -> Result<bool, Damage> {
     if let Some(name) = present.iter().find(|name| !listed.contains_key(*name)) {
         return Err(Damage::Mismatch(format!("`{name}` is not in {CHECKSUMS}")));
     }
+    if let Some(name) = listed.keys().find(|name| limit_of(name).is_none()) {
+        return Err(Damage::Mismatch(format!("`{name}` is no file of a recording")));
+    }
     for (name, hash) in &listed {
         if !present.contains(name) {
             return Err(Damage::Mismatch(format!("`{name}` is in {CHECKSUMS}, and not in the folder")));
         }
-        let found = hash_file(&folder.join(name)).map_err(|error| unreadable(name, error))?;
+        let found = hash_file(folder, name).map_err(|error| unreadable(name, error))?;
         if found != *hash {
             return Err(Damage::Mismatch(format!("`{name}` is not what it was: its checksum differs")));
         }
@@ -211,30 +236,49 @@ fn verify(folder: &Path) -> Result<bool, Damage> {
     Ok(true)
 }
 
-/// The files of a recording but the checksums, in the order of their names. No folder but that of captures is looked into.
+/// The files of a recording but the checksums, in the order of their names. No folder but that of captures is looked into, and
+/// that only if it is one.
 pub(crate) fn files(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for (inside, prefix) in [(folder.to_owned(), String::new()), (folder.join(CAPTURE), format!("{CAPTURE}/"))] {
-        let entries = match fs::read_dir(&inside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => continue,
-            entries => entries?,
-        };
-        for entry in entries {
+    let mut add = |inside: &Path, prefix: &str| -> io::Result<bool> {
+        let mut has_captures = false;
+        for entry in fs::read_dir(inside)? {
             let entry = entry?;
             let name = entry.file_name().into_string().map_err(|_| io::Error::other("a file's name is not UTF-8"))?;
             let is_own_folder = prefix.is_empty() && name == CAPTURE && entry.file_type()?.is_dir();
+            has_captures |= is_own_folder;
             if !is_own_folder && name != CHECKSUMS && !name.ends_with(".tmp") {
                 names.push(format!("{prefix}{name}"));
             }
+            if names.len() > FILES_MAX {
+                return Err(io::Error::other(format!("more than {FILES_MAX} files")));
+            }
         }
+        Ok(has_captures)
+    };
+    if add(folder, "")? {
+        add(&folder.join(CAPTURE), &format!("{CAPTURE}/"))?;
     }
     names.sort_unstable();
     Ok(names)
 }
 
-/// BLAKE3 of a file.
-pub(crate) fn hash_file(path: &Path) -> io::Result<Digest> {
+/// Bytes that a file of this name may have; none: a recording has no such file.
+pub(crate) fn limit_of(name: &str) -> Option<u64> {
+    let captured = name.strip_prefix(CAPTURE).and_then(|rest| rest.strip_prefix('/')).and_then(env_of_capture);
+    match name {
+        MANIFEST => Some(MANIFEST_BYTES_MAX),
+        PLUGIN => Some(Limits::default().plugin_bytes),
+        _ if number_of_part(name).is_some() => Some(PART_FILE_BYTES_MAX),
+        _ => captured.map(|_| CAPTURE_BYTES_MAX),
+    }
+}
+
+/// BLAKE3 of a file of a recording's.
+pub(crate) fn hash_file(folder: &Path, name: &str) -> io::Result<Digest> {
+    let limit = limit_of(name).ok_or_else(|| io::Error::other("it is no file of a recording"))?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
+    // Bounded even if it grows while it is read.
+    hasher.update_reader(open_regular(&folder.join(name), limit)?.take(limit))?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }

@@ -50,6 +50,8 @@ pub(crate) struct History {
     instance: Option<u32>,
     digest: InstanceDigest<Edge>,
     open: Option<Open>,
+    /// Of the next reset that answers: they are numbered within the env, from 0.
+    next_episode: u64,
     episode_return: f64,
     /// Events of a reset that same-step autoreset added, until something follows.
     tentative: Vec<Tentative>,
@@ -107,6 +109,7 @@ impl History {
             instance: None,
             digest: InstanceDigest::new(),
             open: None,
+            next_episode: 0,
             episode_return: 0.0,
             tentative: Vec::new(),
             loose: Vec::new(),
@@ -155,6 +158,7 @@ impl History {
                 };
                 open.set_view(view);
                 self.open = Some(open);
+                self.next_episode = episode + 1;
                 self.episode_return = 0.0;
             }
             What::Step { reward, flags } => {
@@ -251,6 +255,11 @@ impl History {
         std::mem::take(&mut self.ended)
     }
 
+    /// The number of the next episode.
+    pub(crate) fn next_episode(&self) -> u64 {
+        self.next_episode
+    }
+
     /// Whose it is.
     pub(crate) fn env(&self) -> u32 {
         self.env
@@ -328,7 +337,14 @@ impl Histories {
 
     /// All envs' totals in one.
     pub(crate) fn totals(&self) -> Totals {
-        self.envs.iter().map(|env| env.totals).fold(Totals::default(), |mut all, one| {
+        Totals::of(self.envs.iter().map(|env| env.totals))
+    }
+}
+
+impl Totals {
+    /// The totals of many envs in one.
+    pub(crate) fn of(envs: impl Iterator<Item = Totals>) -> Totals {
+        envs.fold(Totals::default(), |mut all, one| {
             let merge = |all: &mut Spread, one: Spread, first: bool| {
                 (all.min, all.max) =
                     if first { (one.min, one.max) } else { (all.min.min(one.min), all.max.max(one.max)) };

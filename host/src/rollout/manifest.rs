@@ -10,17 +10,19 @@ use crate::autoreset::Autoreset;
 use crate::digest::Digest;
 use crate::engine::{Backend, ENGINE_VERSION, EngineSettings};
 use crate::fault::FaultKind;
-use crate::grant::{Grant, Grants};
+use crate::grant::Grants;
 use crate::limits::Limits;
+use crate::plugin::Prepared;
 use crate::slot::Terms;
-use crate::space::Space;
-use crate::spec::{InfoField, Spec};
+use crate::space::{Space, float_json};
+use crate::spec::{Description, InfoField, Spec};
 
 /// The number of the format.
 pub const FORMAT: u32 = 1;
 
 /// A rollout's `rollout.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`FORMAT`].
     pub format: u32,
@@ -72,6 +74,7 @@ pub struct Manifest {
 
 /// Which plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PluginName {
     /// As it names itself.
     pub name: String,
@@ -83,8 +86,17 @@ pub struct PluginName {
     pub interface: String,
 }
 
+impl PluginName {
+    pub(crate) fn of(prepared: &Prepared) -> PluginName {
+        let Description { name, version, interface, .. } = &prepared.description;
+        let sha256 = prepared.plugin.sha256_hex();
+        PluginName { name: name.clone(), version: version.clone(), sha256, interface: interface.clone() }
+    }
+}
+
 /// Limits, in bytes and seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of `Limits`")]
 pub struct RecordedLimits {
     pub memory_bytes: u64,
@@ -116,6 +128,7 @@ impl From<&Limits> for RecordedLimits {
 
 /// What ran the guest's code, as far as answers and fuel depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Engine {
     /// The version of the engine.
     pub wasmtime: String,
@@ -156,7 +169,8 @@ impl Engine {
 }
 
 /// The spaces of observations, actions and declared infos, as `rollcage inspect --json` writes them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of `Spec`")]
 pub struct Spaces {
     pub observation: Value,
@@ -206,7 +220,8 @@ impl Spaces {
 }
 
 /// How an instance came out. All of an env's, in order: their digests make up the env's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InstanceEnd {
     /// The env.
     pub env: u32,
@@ -223,7 +238,8 @@ pub struct InstanceEnd {
 }
 
 /// A fault that ended an instance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FaultEnd {
     /// Its kind.
     pub kind: FaultKind,
@@ -260,7 +276,11 @@ impl InstanceEnd {
 pub(crate) fn totals_json(totals: &Totals) -> Value {
     let figures = |spread: &super::history::Spread| match totals.episodes {
         0 => Value::Null,
-        episodes => json!({ "mean": spread.sum / episodes as f64, "min": spread.min, "max": spread.max }),
+        episodes => json!({
+            "mean": float_json(spread.sum / episodes as f64),
+            "min": float_json(spread.min),
+            "max": float_json(spread.max),
+        }),
     };
     json!({
         "steps": totals.steps,
@@ -269,6 +289,11 @@ pub(crate) fn totals_json(totals: &Totals) -> Value {
         "return": figures(&totals.returns),
         "length": figures(&totals.lengths),
     })
+}
+
+/// Why a run with this grant is not portable, if it is a directory.
+pub(crate) fn files_are_missing(grant: &str) -> Option<String> {
+    grant.starts_with("dir=").then(|| format!("`{grant}`: its files are an input, and not in the recording"))
 }
 
 impl Manifest {
@@ -281,13 +306,10 @@ impl Manifest {
         seed: u64,
     ) -> Manifest {
         let configs: Vec<Value> = configs.cloned().collect();
-        let description = &terms.prepared.description;
         let mut not_portable = Vec::new();
         let mut captured = Vec::new();
         for grant in grants.iter() {
-            if let Grant::Dir { .. } = grant {
-                not_portable.push(format!("`{grant}`: its files are an input, and not in the recording"));
-            }
+            not_portable.extend(files_are_missing(&grant.to_string()));
         }
         for (given, what) in [
             (terms.granted.sockets.is_some(), "sockets"),
@@ -302,12 +324,7 @@ impl Manifest {
             format: FORMAT,
             complete: false,
             rollcage: env!("CARGO_PKG_VERSION").to_owned(),
-            plugin: PluginName {
-                name: description.name.clone(),
-                version: description.version.clone(),
-                sha256: terms.prepared.plugin.sha256_hex(),
-                interface: description.interface.clone(),
-            },
+            plugin: PluginName::of(&terms.prepared),
             envs: u32::try_from(configs.len()).unwrap_or(u32::MAX),
             config: match configs.first() {
                 Some(first) if configs.iter().all(|config| config == first) => first.clone(),
@@ -331,6 +348,21 @@ impl Manifest {
             started: now(),
             finished: None,
         }
+    }
+
+    /// The text of its file.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub(crate) fn text(&self) -> Result<String, serde_json::Error> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// What the totals say of returns, as JSON has it: none where no episode has finished.
+    pub fn mean_return(&self) -> Option<&Value> {
+        self.totals.as_ref()?.get("return")?.get("mean")
     }
 
     /// The receipt: BLAKE3 of what ran and what came of it, as canonical JSON (RFC 8785), without machine and times.

@@ -10,9 +10,12 @@ pub mod folder;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub mod manifest;
+mod part;
 pub mod record;
 pub mod replay;
 pub(crate) mod rows;
+
+pub use part::is_reading;
 
 /// The manifest's file.
 pub const MANIFEST: &str = "rollout.json";
@@ -31,4 +34,16 @@ pub(crate) fn part_name(number: u32) -> String {
 /// The name of an env's captured calls, below the folder.
 pub(crate) fn capture_name(env: usize) -> String {
     format!("{CAPTURE}/{env}.bin")
+}
+
+/// The number of the part that has this name.
+pub(crate) fn number_of_part(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("trajectory-")?.strip_suffix(".parquet")?.parse().ok()?;
+    (part_name(number) == name).then_some(number)
+}
+
+/// The env whose captured calls the file of this name has, in their folder.
+pub(crate) fn env_of_capture(name: &str) -> Option<usize> {
+    let env = name.strip_suffix(".bin")?.parse().ok()?;
+    (format!("{env}.bin") == name).then_some(env)
 }

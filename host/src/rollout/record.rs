@@ -3,8 +3,10 @@
 //! What stands under a final name is whole: a part is written under another name and renamed. A killed run leaves a
 //! manifest that says that it is not complete, and every part that was closed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -19,17 +21,18 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
-use super::history::Histories;
+use super::history::{Histories, History};
 use super::journal::{FaultMet, Journal, Page};
 use super::manifest::{InstanceEnd, Manifest, totals_json};
+use super::part::{COUNTED, written_by};
 use super::rows::{RowShape, Rows};
-use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, part_name};
+use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, part_name};
 use crate::digest::{Digest, env_digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 
-/// Rows of a part.
-const PART_ROWS: usize = 65_536;
+/// Rows of a part. The last event may add a few more.
+pub(crate) const PART_ROWS: usize = 65_536;
 
 /// Bytes of values that a part holds at most, before they are compressed: what a recording takes of memory.
 const PART_BYTES: usize = 64 << 20;
@@ -64,11 +67,15 @@ pub(crate) struct EnvEnd {
     pub(crate) follows: bool,
 }
 
-/// A recording under way.
+/// A recording under way. Dropped before it has begun, it gives its folder back.
 pub(crate) struct Recording {
     folder: PathBuf,
-    /// The folder was made for this: it is taken away again if nothing was written.
+    /// The folder was made for this.
     made: bool,
+    /// Which file the manifest is (device and inode): by it the folder is this recording's.
+    claim: (u64, u64),
+    /// Something is written that is worth keeping.
+    begun: bool,
     journal: Journal,
     pages: Option<Receiver<Page>>,
     end: Option<Sender<Vec<EnvEnd>>>,
@@ -77,37 +84,54 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Makes the folder, or takes an empty one. Events can be entered from now on.
+    /// Makes the folder, or takes an empty one: at once, and alone, by a manifest in which nothing stands yet. Events can be
+    /// entered from now on.
     ///
     /// # Errors
     /// It is not empty, or cannot be made.
     pub(crate) fn open(folder: &Path) -> Result<Recording, UsageError> {
         let shown = folder.display();
         let refuse = |what: String| UsageError::new(format!("recording to `{shown}`: {what}"));
-        let made = match fs::read_dir(folder) {
-            Ok(mut entries) => {
-                if entries.next().is_some() {
-                    return Err(refuse("the folder is not empty".to_owned())
-                        .hint("name a new one; a recording is never written over another"));
-                }
-                false
+        let wrong = |error: io::Error| refuse(error.to_string());
+        let not_empty = |what: &str| {
+            refuse(format!("the folder is not empty{what}"))
+                .hint("name a new one; a recording is never written over another")
+        };
+        let folder = std::path::absolute(folder).map_err(wrong)?;
+        if let Some(above) = folder.parent() {
+            fs::create_dir_all(above).map_err(wrong)?;
+        }
+        let made = match fs::create_dir(&folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(wrong(error)),
+        };
+        // Whoever makes this file has the folder; of two runs only one does.
+        let claim = match create_new(&folder.join(MANIFEST)) {
+            Ok(file) => file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).map_err(wrong)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(not_empty(": a recording is in it, or another run has begun one"));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(folder).map_err(|error| refuse(error.to_string()))?;
-                true
-            }
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) => return Err(wrong(error)),
         };
         let (full, pages) = bounded(PAGES_WAITING);
-        Ok(Recording {
-            folder: folder.to_owned(),
+        let recording = Recording {
+            folder,
             made,
+            claim,
+            begun: false,
             journal: Journal::to(full),
             pages: Some(pages),
             end: None,
             thread: None,
             outcome: Arc::default(),
-        })
+        };
+        for entry in fs::read_dir(&recording.folder).map_err(wrong)? {
+            if entry.map_err(wrong)?.file_name() != MANIFEST {
+                return Err(not_empty(""));
+            }
+        }
+        Ok(recording)
     }
 
     pub(crate) fn journal(&self) -> &Journal {
@@ -126,32 +150,47 @@ impl Recording {
     pub(crate) fn begin(&mut self, manifest: Manifest, shape: RowShape, plugin: Option<&[u8]>) -> Result<(), Error> {
         let wrong = || Error::system("writing a recording");
         if let Some(bytes) = plugin {
-            fs::write(self.folder.join(PLUGIN), bytes).map_err(wrong())?;
+            write_whole(&self.folder, PLUGIN, |file| file.write_all(bytes)).map_err(wrong())?;
         }
-        write_manifest(&self.folder, &manifest).map_err(wrong())?;
-        let Some(pages) = self.pages.take() else { return Ok(()) };
-        let (end, ended) = bounded(1);
+        self.claim = write_manifest(&self.folder, &manifest).map_err(wrong())?;
         let writer = Writer {
             journal: self.journal.clone(),
             histories: Histories::new(manifest.envs as usize, Arc::new(shape)),
             manifest,
             parts: Parts { folder: self.folder.clone(), closed: 0, began: None },
         };
+        self.begin_thread(|pages, ended| writer.run(pages, ended))
+    }
+
+    /// Starts the thread that takes pages, with its work.
+    fn begin_thread(
+        &mut self,
+        work: impl FnOnce(&Receiver<Page>, &Receiver<Vec<EnvEnd>>) -> Result<Digest, Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let wrong = Error::system("writing a recording");
+        let Some(pages) = self.pages.take() else { return Ok(()) };
+        let (end, ended) = bounded(1);
         let outcome = Arc::clone(&self.outcome);
         let work = move || {
-            let done = writer.run(&pages, &ended);
+            let done = catch_unwind(AssertUnwindSafe(|| work(&pages, &ended))).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<&str>().copied();
+                let text = text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+                let why = format!("a bug in rollcage, please report it: its thread panicked: {text}");
+                Err(Error::system("writing a recording")(io::Error::other(why)))
+            });
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
             // Only now does the journal's other end close: whoever finds it closed finds the reason.
             drop(pages);
         };
-        let thread = std::thread::Builder::new().name("rollcage-record".to_owned()).spawn(work).map_err(wrong())?;
-        (self.end, self.thread) = (Some(end), Some(thread));
+        let thread = std::thread::Builder::new().name("rollcage-record".to_owned()).spawn(work).map_err(wrong)?;
+        (self.end, self.thread, self.begun) = (Some(end), Some(thread), true);
         Ok(())
     }
 
     /// The error that ended the recording before its time.
     pub(crate) fn failure(&self) -> Option<Error> {
-        if !self.journal.has_ended() {
+        // Without waiting for a page to be full: what can be told of at once is.
+        if !self.journal.has_ended() && !self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             return None;
         }
         match &*self.outcome.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -165,6 +204,9 @@ impl Recording {
     /// # Errors
     /// The system's, or that of the thread before. What was closed before stays readable.
     pub(crate) fn finish(mut self, ends: Vec<EnvEnd>) -> Result<Digest, Error> {
+        if !self.begun {
+            return Err(Error::system("writing a recording")(io::Error::other("it was never begun")));
+        }
         self.journal.flush();
         if let Some(end) = self.end.take() {
             // A thread that has ended has said why.
@@ -174,15 +216,39 @@ impl Recording {
             let _ = thread.join();
         }
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-        outcome.unwrap_or_else(|| Err(Error::system("writing a recording")(io::Error::other("it was never begun"))))
+        outcome
+            .unwrap_or_else(|| Err(Error::system("writing a recording")(io::Error::other("its thread left no word"))))
     }
 
-    /// Nothing was recorded: what was made for it is taken away.
-    pub(crate) fn discard(self) {
+    /// Nothing was recorded: what was made for it is taken away, by its names, and nothing else.
+    fn give_back(&self) {
+        let manifest = self.folder.join(MANIFEST);
+        let is_ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == self.claim;
+        if !fs::symlink_metadata(&manifest).is_ok_and(is_ours) {
+            // Somebody has taken it away, and whatever is there now is not this recording's.
+            return;
+        }
+        let captures = self.folder.join(CAPTURE);
+        for entry in fs::read_dir(&captures).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| env_of_capture(name).is_some()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let _ = fs::remove_dir(captures);
+        let _ = fs::remove_file(self.folder.join(PLUGIN));
+        // Last, since by it the folder is taken.
+        let _ = fs::remove_file(manifest);
         if self.made {
-            // Not empty any more: then it is somebody's.
-            let _ = fs::remove_dir_all(self.folder.join(CAPTURE));
+            // Not empty: then it is somebody's.
             let _ = fs::remove_dir(&self.folder);
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if !self.begun {
+            self.give_back();
         }
     }
 }
@@ -238,7 +304,7 @@ impl Writer {
                 recv(ended) -> ends => {
                     // What was sent before the end was sent is there already.
                     pages.try_iter().try_for_each(|page| self.take(&page))?;
-                    return self.finish(&ends.unwrap_or_default());
+                    return self.finish(&ends.map_err(io::Error::other)?);
                 }
                 default(LOOK) => {
                     let journal = self.journal.clone();
@@ -280,22 +346,13 @@ impl Writer {
                 let note = history.notes.iter().find(|note| note.instance == instance.0);
                 self.manifest.instances.push(InstanceEnd::new(index, instance, note));
             }
+            self.parts.grow(&mut self.histories.rows)?;
         }
         if !self.histories.rows.is_empty() || self.parts.closed == 0 {
             self.parts.close(&mut self.histories.rows)?;
         }
-        for history in &self.histories.envs {
-            let faults = history.notes.iter().filter_map(|note| note.fault.as_ref());
-            for fault in faults.filter(|fault| !fault.kind.is_reproducible()) {
-                let why = match fault.kind {
-                    FaultKind::StackOverflow => "the depth of the stack differs between machines",
-                    _ => "it hangs on time, or on somebody outside",
-                };
-                let (env, FaultMet { kind, episode, step, .. }) = (history.env(), fault);
-                self.manifest.not_portable.push(format!("env {env}, episode {episode}, step {step}: {kind}: {why}"));
-            }
-        }
         let manifest = &mut self.manifest;
+        manifest.not_portable.extend(self.histories.envs.iter().flat_map(not_portable));
         manifest.portable = manifest.not_portable.is_empty();
         manifest.totals = Some(totals_json(&self.histories.totals()));
         manifest.digest = Some(run_digest(&digests).to_string());
@@ -307,6 +364,20 @@ impl Writer {
         write_checksums(&self.parts.folder)?;
         Ok(receipt)
     }
+}
+
+/// Why what happened to an env may go otherwise on another machine.
+pub(crate) fn not_portable(history: &History) -> Vec<String> {
+    let faults = history.notes.iter().filter_map(|note| note.fault.as_ref());
+    let told = |fault: &FaultMet| {
+        let why = match fault.kind {
+            FaultKind::StackOverflow => "the depth of the stack differs between machines",
+            _ => "it hangs on time, or on somebody outside",
+        };
+        let (env, FaultMet { kind, episode, step, .. }) = (history.env(), fault);
+        format!("env {env}, episode {episode}, step {step}: {kind}: {why}")
+    };
+    faults.filter(|fault| !fault.kind.is_reproducible()).map(told).collect()
 }
 
 /// The time, RFC 3339.
@@ -325,18 +396,27 @@ pub(crate) fn machine() -> Value {
     })
 }
 
-/// Writes a file whole, or not at all.
-fn write_whole(folder: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let temporary = folder.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary)?;
-    write(&mut file)?;
-    drop(file);
-    fs::rename(&temporary, folder.join(name))
+/// Makes a file that is not there.
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(manifest).map_err(io::Error::other)?;
-    text.push('\n');
+/// Writes a file whole, or not at all, in a folder that is this recording's. Returns which file it is: device and inode.
+fn write_whole(folder: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<(u64, u64)> {
+    let temporary = folder.join(format!("{name}.tmp"));
+    let mut file = create_new(&temporary)?;
+    let written = write(&mut file).and_then(|()| file.metadata()).and_then(|metadata| {
+        fs::rename(&temporary, folder.join(name))?;
+        Ok((metadata.dev(), metadata.ino()))
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<(u64, u64)> {
+    let text = manifest.text().map_err(io::Error::other)?;
     write_whole(folder, MANIFEST, |file| file.write_all(text.as_bytes()))
 }
 
@@ -354,12 +434,12 @@ fn properties(schema: &arrow_schema::Schema) -> WriterProperties {
     let metadata = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
-        .set_created_by(format!("rollcage {}", env!("CARGO_PKG_VERSION")))
+        .set_created_by(written_by(env!("CARGO_PKG_VERSION")))
         .set_key_value_metadata(Some(metadata))
         .set_max_row_group_row_count(Some(usize::MAX))
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None);
-    for name in ["env", "instance", "episode", "step"] {
+    for name in COUNTED {
         let column = ColumnPath::from(name);
         properties = properties
             .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
@@ -374,9 +454,72 @@ fn properties(schema: &arrow_schema::Schema) -> WriterProperties {
 /// The checksums of every other file, as `b3sum` prints them.
 fn write_checksums(folder: &Path) -> io::Result<()> {
     let mut lines = String::new();
-    for name in super::folder::files(folder)? {
-        let hash = super::folder::hash_file(&folder.join(&name))?;
+    // What somebody else has put there is not the recording's: whoever reads it says so.
+    for name in super::folder::files(folder)?.into_iter().filter(|name| super::folder::limit_of(name).is_some()) {
+        let hash = super::folder::hash_file(folder, &name)?;
         lines.push_str(&format!("{hash}  {name}\n"));
     }
-    write_whole(folder, CHECKSUMS, |file| file.write_all(lines.as_bytes()))
+    write_whole(folder, CHECKSUMS, |file| file.write_all(lines.as_bytes())).map(drop)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+    use crate::digest::ViewParts;
+    use crate::rollout::journal::What;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("rollcage-record-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn of_two_recordings_in_one_folder_one_is_refused_and_the_other_stays() {
+        let folder = scratch("two");
+        let first = Recording::open(&folder).unwrap();
+        let refused = Recording::open(&folder).err().unwrap();
+        assert!(
+            refused.message.ends_with("the folder is not empty: a recording is in it, or another run has begun one")
+        );
+        assert!(folder.join(MANIFEST).exists());
+        // Given back, it is anybody's again, and made anew it is not taken away by who had it before.
+        fs::create_dir(folder.join(CAPTURE)).unwrap();
+        fs::write(folder.join("capture/0.bin"), "").unwrap();
+        let second = {
+            drop(first);
+            assert!(!folder.exists());
+            Recording::open(&folder).unwrap()
+        };
+        fs::remove_dir_all(&folder).unwrap();
+        let third = Recording::open(&folder).unwrap();
+        drop(second);
+        assert!(folder.join(MANIFEST).exists());
+        fs::write(folder.join("mine.txt"), "mine").unwrap();
+        drop(third);
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["mine.txt"]);
+        assert!(Recording::open(&folder).is_err());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_panic_of_the_recording_thread_is_the_error_of_the_next_call_and_of_the_end() {
+        let folder = scratch("panic");
+        let mut recording = Recording::open(&folder).unwrap();
+        recording.begin_thread(|_, _| panic!("boom")).unwrap();
+        let view = ViewParts { observation: &[0; 4096], mask: &[], info: &[], extra: &[] };
+        recording.journal().enter((0, 0), false, What::Recycled, &[], view);
+        let until = Instant::now() + Duration::from_secs(60);
+        while recording.failure().is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let failure = recording.failure().unwrap().to_string();
+        assert!(failure.contains("its thread panicked: boom"), "{failure}");
+        let end = recording.finish(Vec::new()).unwrap_err().to_string();
+        assert_eq!(end, failure);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::folder::{Damage, Rollout};
-use super::history::History;
+use super::history::{History, Totals};
 use super::journal::{Asked, FaultMet, Journal};
-use super::manifest::{FaultEnd, InstanceEnd, Manifest};
+use super::manifest::{FaultEnd, InstanceEnd, Manifest, PluginName, Spaces, files_are_missing, totals_json};
+use super::record;
 use super::rows::{Row, RowShape, Rows};
 use crate::autoreset::Autoreset;
 use crate::builder::Builder;
@@ -30,6 +31,7 @@ use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::plugin::Plugin;
 use crate::pristine::Start;
 use crate::snapshot::Snapshot;
+use crate::space::float_json;
 use crate::vec_env::{ResetSome, VecEnv};
 
 /// The longest that a step may take because its recording says so.
@@ -171,7 +173,7 @@ pub fn replay(
     let digest = run_digest(&digests);
     let prefix = !rollout.is_complete();
     if difference.is_none() && !prefix {
-        difference = different_digest(manifest, digest, &digests);
+        difference = different_digest(manifest, digest, &digests).or_else(|| different_manifest(manifest, &envs));
     }
     let steps = envs.iter().map(|env| env.history.totals.steps).sum();
     let believed = envs.iter().map(|env| env.believed).sum();
@@ -320,6 +322,44 @@ fn different_digest(manifest: &Manifest, digest: Digest, digests: &[Digest]) -> 
     Some(Difference { env, episode: 0, step: 0, field: field.to_owned(), recorded, got })
 }
 
+/// What else the manifest says of the run: sums, how instances came out, why it is not portable. All of it follows from what
+/// was done again, but for the words of faults.
+fn different_manifest(manifest: &Manifest, envs: &[EnvAgain<'_>]) -> Option<Difference> {
+    let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
+    let instances = |ends: &[InstanceEnd]| {
+        let mut ends = ends.to_vec();
+        ends.iter_mut().filter_map(|end| end.fault.as_mut()).for_each(|fault| fault.message.clear());
+        ends
+    };
+    let ended = instances(&envs.iter().flat_map(EnvAgain::ends).collect::<Vec<_>>());
+    let recorded = instances(&manifest.instances);
+    let at = recorded.iter().zip(&ended).position(|(recorded, got)| recorded != got);
+    let at = at.or((recorded.len() != ended.len()).then_some(recorded.len().min(ended.len())));
+    let one = |ends: &[InstanceEnd]| at.and_then(|at| ends.get(at)).map(|end| json(serde_json::to_value(end)));
+
+    let totals = totals_json(&Totals::of(envs.iter().map(|env| env.history.totals)));
+    let mut not_portable: Vec<String> = manifest.grants.iter().filter_map(|grant| files_are_missing(grant)).collect();
+    not_portable.extend(envs.iter().flat_map(|env| record::not_portable(&env.history)));
+    let portable = (manifest.portable, &manifest.not_portable);
+    [
+        ("instances", one(&recorded).into(), one(&ended).into()),
+        ("totals", manifest.totals.clone().into(), totals),
+        ("not_portable", json(serde_json::to_value(portable)), {
+            json(serde_json::to_value((not_portable.is_empty(), &not_portable)))
+        }),
+    ]
+    .into_iter()
+    .find(|(_, recorded, got): &(&str, Value, Value)| recorded != got)
+    .map(|(field, recorded, got)| Difference {
+        env: 0,
+        episode: 0,
+        step: 0,
+        field: field.to_owned(),
+        recorded,
+        got,
+    })
+}
+
 /// What all envs of a replay have in common.
 struct Stage<'a> {
     rollout: &'a Rollout,
@@ -400,6 +440,30 @@ impl<'a> Stage<'a> {
             builder = builder.cache(cache.clone());
         }
         builder.build()
+    }
+
+    /// What the manifest says of plugin, config and spaces otherwise than the env that was started: rows of other spaces are
+    /// not compared.
+    fn other_env(&self, env: u32, envs: &VecEnv) -> Option<(&'static str, Value, Value)> {
+        let manifest = self.rollout.manifest();
+        let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
+        let plugin = PluginName::of(envs.prepared());
+        let mut spaces = Spaces::from(envs.spec());
+        if env > 0 {
+            // The manifest has the first env's; configs differ, and so may this.
+            spaces.max_episode_steps = manifest.spaces.max_episode_steps;
+        }
+        [
+            ("plugin", json(serde_json::to_value(&manifest.plugin)), json(serde_json::to_value(&plugin))),
+            ("spaces", json(serde_json::to_value(&manifest.spaces)), json(serde_json::to_value(&spaces))),
+            (
+                "config",
+                manifest.config_of(env as usize).clone(),
+                envs.config_of(0).map(|config| config.value.clone()).unwrap_or_default(),
+            ),
+        ]
+        .into_iter()
+        .find(|(_, recorded, got)| recorded != got)
     }
 
     /// How an instance ended, as the manifest has it.
@@ -517,6 +581,14 @@ impl<'a> EnvAgain<'a> {
         env_digest(self.instances.iter().copied())
     }
 
+    /// How its instances came out.
+    fn ends(&self) -> impl Iterator<Item = InstanceEnd> + '_ {
+        self.instances.iter().map(|&instance| {
+            let note = self.history.notes.iter().find(|note| note.instance == instance.0);
+            InstanceEnd::new(self.env, instance, note)
+        })
+    }
+
     fn do_rows(&mut self, rows: &Rows, indices: &[usize], part: Part) -> Result<(), ReplayError> {
         let mut at = 0;
         while let Some(&index) = indices.get(at) {
@@ -526,7 +598,7 @@ impl<'a> EnvAgain<'a> {
                 return Ok(());
             }
             if self.instance != Some(row.instance) {
-                self.go_to_instance(row.instance, row.episode)?;
+                self.go_to_instance(row.instance)?;
             }
             let calls = calls_of(&row)?;
             if row.step == 0 && part != Part::Rest {
@@ -572,7 +644,7 @@ impl<'a> EnvAgain<'a> {
     }
 
     /// Ends the instance that runs, and begins that one, with those between that had no row.
-    fn go_to_instance(&mut self, instance: u32, episode: u64) -> Result<(), ReplayError> {
+    fn go_to_instance(&mut self, instance: u32) -> Result<(), ReplayError> {
         if self.instance.is_some_and(|now| now > instance) {
             let what = format!("recording: env {}: instance {instance} comes after a later one", self.env);
             return Err(Damage::Unusable(UsageError::new(what)).into());
@@ -584,14 +656,14 @@ impl<'a> EnvAgain<'a> {
         for end in between.collect::<Vec<_>>() {
             self.live_without_rows(end)?;
         }
-        self.begin_instance(instance, episode)
+        self.begin_instance(instance)
     }
 
     /// An instance that met a fault before it had a row.
     fn live_without_rows(&mut self, end: &InstanceEnd) -> Result<(), ReplayError> {
         let Some(fault) = &end.fault else {
             if !end.calls.is_empty() {
-                self.begin_instance(end.instance, 0)?;
+                self.begin_instance(end.instance)?;
                 for call in parse_calls(&end.calls)? {
                     self.say(&call)?;
                 }
@@ -603,15 +675,17 @@ impl<'a> EnvAgain<'a> {
             self.instance = Some(end.instance);
             return self.meet(fault, None);
         }
-        self.begin_instance(end.instance, fault.episode)?;
+        self.begin_instance(end.instance)?;
         for call in parse_calls(&end.calls)? {
             self.say(&call)?;
         }
         self.meet(fault, None)
     }
 
-    fn begin_instance(&mut self, instance: u32, episode: u64) -> Result<(), ReplayError> {
+    fn begin_instance(&mut self, instance: u32) -> Result<(), ReplayError> {
         self.end_instance(true);
+        // Counted here: what the recording says of it is compared.
+        let episode = self.history.next_episode();
         self.instance = Some(instance);
         let captured = &self.stage.rollout.manifest().captured;
         let file = || self.stage.rollout.capture(self.env as usize);
@@ -623,6 +697,12 @@ impl<'a> EnvAgain<'a> {
                 let interrupt = Arc::clone(&self.stage.how.interrupt);
                 envs.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed));
                 self.missing_walls = envs.missing_walls().to_vec();
+                if let Some((field, recorded, got)) = self.stage.other_env(self.env, &envs) {
+                    let field = field.to_owned();
+                    let difference = Difference { env: self.env, episode, step: 0, field, recorded, got };
+                    self.difference.get_or_insert((self.expected_at, difference));
+                    return Ok(());
+                }
                 self.running = Some(envs);
                 Ok(())
             }
@@ -852,7 +932,7 @@ fn different(recorded: &Row<'_>, got: &Row<'_>, shape: &RowShape) -> Option<(Str
     }
     if let (Some(one), Some(two)) = (&one.outcome, &two.outcome) {
         if one.reward.to_bits() != two.reward.to_bits() {
-            return field("reward", number(one.reward), number(two.reward));
+            return field("reward", float_json(one.reward), float_json(two.reward));
         }
         if one.terminated != two.terminated {
             return field("terminated", one.terminated.into(), two.terminated.into());
@@ -864,12 +944,8 @@ fn different(recorded: &Row<'_>, got: &Row<'_>, shape: &RowShape) -> Option<(Str
             return field("digest", one.digest.to_string().into(), two.digest.to_string().into());
         }
     } else if one.outcome != two.outcome {
-        let reward = |row: &Row<'_>| row.outcome.map(|outcome| number(outcome.reward)).into();
+        let reward = |row: &Row<'_>| row.outcome.map(|outcome| float_json(outcome.reward)).into();
         return field("reward", reward(one), reward(two));
     }
     None
-}
-
-fn number(number: f64) -> Value {
-    if number.is_finite() { number.into() } else { number.to_string().into() }
 }

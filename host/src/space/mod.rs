@@ -19,6 +19,7 @@ pub(crate) use self::arrow::{SHAPE_KEY, item_field};
 use self::dtype::Number;
 pub use self::layout::{InfoLayout, Layout, Leaf, LeafKind};
 pub(crate) use self::text::escaped;
+pub use self::text::float_json;
 use crate::spec::InfoField;
 
 /// Nodes of one space: `wit/0.1.0/types.wit` promises authors this many.

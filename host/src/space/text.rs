@@ -186,10 +186,18 @@ pub(super) fn number_to_json(dtype: Dtype, number: Number) -> Value {
             Ok(number) => number.into(),
             Err(_) => i64::try_from(number).unwrap_or(i64::MIN).into(),
         },
-        Number::Float(number) if number.is_nan() => "NaN".into(),
-        Number::Float(f64::INFINITY) => "Infinity".into(),
-        Number::Float(f64::NEG_INFINITY) => "-Infinity".into(),
-        Number::Float(number) => dtype.shortest(number).into(),
+        Number::Float(number) if number.is_finite() => dtype.shortest(number).into(),
+        Number::Float(number) => float_json(number),
+    }
+}
+
+/// A float as JSON. What JSON does not have is a string: `"NaN"`, `"Infinity"`, `"-Infinity"`.
+pub fn float_json(number: f64) -> Value {
+    match number {
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        number if number.is_nan() => "NaN".into(),
+        number => number.into(),
     }
 }
 

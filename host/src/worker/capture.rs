@@ -14,9 +14,6 @@ use serde::de::DeserializeOwned;
 
 use crate::rollout::capture::{RECORD_BYTES_MAX, Record};
 
-/// Bytes of one env's capture: a worker that would write more has met a fault.
-pub(super) const CAPTURE_BYTES_MAX: u64 = 16 << 30;
-
 /// What is passed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outside {

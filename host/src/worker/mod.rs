@@ -23,8 +23,9 @@ use crate::control::{
     self, BUILD, Cage, CaptureMode, CompileJob, EnvJob, FromWorker, GrantedDirectory, GuestFault, Job, Received,
 };
 use crate::fault::FaultKind;
+use crate::rollout::capture::CAPTURE_BYTES_MAX;
 use crate::slab::WorkerSlab;
-use capture::{CAPTURE_BYTES_MAX, Capture};
+use capture::Capture;
 use directories::Preopen;
 use instance::{Instance, InstanceSettings};
 use pristine::Pristine;

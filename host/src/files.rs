@@ -1,0 +1,212 @@
+//! Files at their edges. What anybody may have put there is read as a regular file of bounded size; what is written for others
+//! is in its place whole, or not at all.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{CWD, RenameFlags};
+
+/// Bytes from which on a file is looked at for holes.
+const SPARSE_FROM_BYTES: u64 = 64 << 20;
+
+/// How many times as long as what is on the disk such a file may be. A file system that compresses comes nowhere near.
+const SPARSE_TIMES_MAX: u64 = 256;
+
+/// Bytes of a block, as `stat` counts them.
+const BLOCK_BYTES: u64 = 512;
+
+/// The path from the root: what is kept of a path must mean the same when the working directory is another. One that cannot be
+/// made absolute (an empty one) stays as it is, and whoever uses it says so.
+pub(crate) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Opens a file for reading that anybody may have put there: a regular one of at most `limit` bytes, and no link. Waits for
+/// nobody.
+///
+/// # Errors
+/// The system's; or what it is instead, as a fragment.
+pub(crate) fn open_regular(path: &Path, limit: u64) -> io::Result<File> {
+    // Looked at before it is opened, since opening a device does something; and afterwards, since it may be another one then.
+    check(&fs::symlink_metadata(path)?, limit)?;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    check(&file.metadata()?, limit)?;
+    Ok(file)
+}
+
+/// Reads such a file whole.
+///
+/// # Errors
+/// As of [`open_regular`].
+pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more, by which a file is known that has grown.
+    open_regular(path, limit)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_long(bytes.len() as u64, limit));
+    }
+    Ok(bytes)
+}
+
+fn check(metadata: &Metadata, limit: u64) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_file() => None,
+        () if kind.is_symlink() => Some("a link, and none is followed here"),
+        () if kind.is_dir() => Some("a folder, and no file"),
+        () if kind.is_fifo() => Some("a FIFO, and no regular file"),
+        () if kind.is_socket() => Some("a socket, and no regular file"),
+        () => Some("a device, and no regular file"),
+    };
+    if let Some(what) = what {
+        return Err(io::Error::other(format!("it is {what}")));
+    }
+    let (bytes, on_disk) = (metadata.len(), metadata.blocks().saturating_mul(BLOCK_BYTES));
+    if bytes > limit {
+        return Err(too_long(bytes, limit));
+    }
+    if bytes >= SPARSE_FROM_BYTES && on_disk.saturating_mul(SPARSE_TIMES_MAX) < bytes {
+        return Err(io::Error::other(format!("it is a sparse file: {bytes} bytes long, {on_disk} bytes on the disk")));
+    }
+    Ok(())
+}
+
+fn too_long(bytes: u64, limit: u64) -> io::Error {
+    io::Error::other(format!("it has {bytes} bytes; the limit is {limit}"))
+}
+
+/// A file or folder that is written beside its place, and put there when it is whole. Dropped before, it is taken away: one that
+/// was broken off stands in nobody's way.
+pub(crate) struct Beside {
+    place: PathBuf,
+    temporary: PathBuf,
+    is_put: bool,
+}
+
+impl Beside {
+    /// Makes a file beside `place`, where nothing may be yet.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`]: something is there. Else the system's.
+    pub(crate) fn file(place: &Path) -> io::Result<(Beside, File)> {
+        let beside = Beside::of(place)?;
+        let flags = libc::O_NOFOLLOW;
+        let file = OpenOptions::new().write(true).create_new(true).custom_flags(flags).open(&beside.temporary)?;
+        Ok((beside, file))
+    }
+
+    /// As [`Beside::file`], for a folder: where it is to be written.
+    ///
+    /// # Errors
+    /// As [`Beside::file`].
+    pub(crate) fn folder(place: &Path) -> io::Result<(Beside, PathBuf)> {
+        let beside = Beside::of(place)?;
+        DirBuilder::new().mode(0o777).create(&beside.temporary)?;
+        let temporary = beside.temporary.clone();
+        Ok((beside, temporary))
+    }
+
+    fn of(place: &Path) -> io::Result<Beside> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let place = std::path::absolute(place)?;
+        if fs::symlink_metadata(&place).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let name = place.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy().into_owned();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Hidden, so that nobody takes it for what it is to be.
+        let temporary = place.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
+        Ok(Beside { place, temporary, is_put: false })
+    }
+
+    /// Puts it in its place. What somebody else has put there meanwhile stays.
+    ///
+    /// # Errors
+    /// As [`Beside::file`].
+    pub(crate) fn put(mut self) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, &self.temporary, CWD, &self.place, RenameFlags::NOREPLACE) {
+            // Not every file system knows it.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if fs::symlink_metadata(&self.place).is_err() => {
+                fs::rename(&self.temporary, &self.place)?;
+            }
+            renamed => renamed?,
+        }
+        self.is_put = true;
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.is_put {
+            // Its name is this process's own: nobody else's is met.
+            let _ = fs::remove_file(&self.temporary).or_else(|_| fs::remove_dir_all(&self.temporary));
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("rollcage-files-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_is_no_regular_file_of_bounded_size_is_not_opened() {
+        let folder = scratch("odd");
+        let path = folder.join("x");
+        let told = |limit| open_regular(&path, limit).unwrap_err().to_string();
+        rustix::fs::mkfifoat(CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(told(9), "it is a FIFO, and no regular file");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_eq!(told(9), "it is a link, and none is followed here");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(told(9), "it is a folder, and no file");
+        fs::remove_dir(&path).unwrap();
+        File::create(&path).unwrap().set_len(9 << 30).unwrap();
+        assert_eq!(told(9), format!("it has {} bytes; the limit is 9", 9u64 << 30));
+        assert!(told(u64::MAX).starts_with("it is a sparse file: "), "{}", told(u64::MAX));
+        fs::write(&path, "whole").unwrap();
+        assert_eq!(read_regular(&path, 5).unwrap(), b"whole");
+        assert_eq!(told(4), "it has 5 bytes; the limit is 4");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_broken_off_is_gone_and_what_is_there_stays() {
+        let folder = scratch("beside");
+        let place = folder.join("out");
+        let names = || fs::read_dir(&folder).unwrap().count();
+        let (broken, mut file) = Beside::file(&place).unwrap();
+        file.write_all(b"half").unwrap();
+        assert!(names() == 1 && !place.exists());
+        drop(broken);
+        let (broken, inside) = Beside::folder(&place).unwrap();
+        fs::write(inside.join("a"), "a").unwrap();
+        drop(broken);
+        assert_eq!(names(), 0);
+
+        let (first, mut file) = Beside::file(&place).unwrap();
+        file.write_all(b"mine").unwrap();
+        let (second, _) = Beside::folder(&place).unwrap();
+        first.put().unwrap();
+        assert_eq!(second.put().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(Beside::file(&place).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((fs::read(&place).unwrap().as_slice(), names()), (&b"mine"[..], 1));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

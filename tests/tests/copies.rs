@@ -654,6 +654,19 @@ fn snapshots_on_the_command_line() {
     envs.restore(0, &snapshot).unwrap();
     assert_eq!(envs.snapshot(0).unwrap().digest(), snapshot.digest());
 
+    // Without `--seed` it is the snapshot's, which is that of env 1; and it is said what returns count.
+    let (_, drawn) = Rollcage::json(["run", "--from", &file, "--envs", "3", "--episodes", "3"]);
+    assert_eq!(drawn["seed"], 8, "{drawn}");
+    let begun = snapshot.episode_steps();
+    assert_eq!(drawn["from"], json!({"steps": 150, "episode_steps": begun}));
+    assert!(drawn["length"]["min"].as_f64() > Some(begun.into()), "{drawn}");
+    let (_, again) = Rollcage::json(["run", "--from", &file, "--envs", "3", "--episodes", "3"]);
+    assert_eq!((&again["digest"], &again["return"]), (&drawn["digest"], &drawn["return"]));
+    let ran = Rollcage::run(["run", "--from", &file, "--episodes", "1"]);
+    let line = "  from        a snapshot after 150 steps";
+    assert!(ran.stdout.contains(line) && !ran.stderr.contains("was drawn"), "{ran:?}");
+    assert!(begun == 0 || ran.stdout.contains("before it"), "{ran:?}");
+
     let ran = Rollcage::run(["run", "frozenlake", "--from", &file]);
     assert_eq!(ran.status, Some(2), "{ran:?}");
     assert!(ran.stderr.contains("the snapshot is of `cartpole`"), "{ran:?}");

@@ -7,8 +7,9 @@ use std::time::Duration;
 use indicatif::HumanCount;
 use rollcage::fault::FAULTS_KEPT_MAX;
 use rollcage::grant::Refused;
+use rollcage::space::float_json;
 use rollcage::text::escape_line;
-use rollcage::{Fault, FaultKind, Grant, Grants, VecEnv};
+use rollcage::{Fault, FaultKind, Grant, Grants, Snapshot, VecEnv};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,14 +52,49 @@ pub(super) struct Report {
     refused: Vec<RefusedLine>,
     picture: Option<Drawn>,
     recording: Option<String>,
+    from: Option<Begun>,
     pub(super) incomplete: Option<String>,
 }
 
 #[derive(Clone, Copy, Serialize)]
 struct Figures {
+    #[serde(serialize_with = "float")]
     mean: f64,
+    #[serde(serialize_with = "float")]
     min: f64,
+    #[serde(serialize_with = "float")]
     max: f64,
+}
+
+/// A number whatever it is: what JSON does not have is a word.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "so serde wants it")]
+fn float<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    float_json(*number).serialize(serializer)
+}
+
+/// Where a run that begins from a snapshot begins.
+#[derive(Serialize)]
+pub(super) struct Begun {
+    /// Steps that the snapshot's env had taken.
+    steps: u64,
+    /// Those of the episode that goes on: its return and length count them.
+    episode_steps: u32,
+}
+
+impl Begun {
+    pub(super) fn at(snapshot: &Snapshot) -> Begun {
+        Begun { steps: snapshot.steps(), episode_steps: snapshot.episode_steps() }
+    }
+
+    fn line(&self) -> String {
+        let Begun { steps, episode_steps } = self;
+        let after = format!("a snapshot after {} steps", HumanCount(*steps));
+        match episode_steps {
+            0 => after,
+            1 => format!("{after}; return and length of each env's first episode count 1 step before it"),
+            many => format!("{after}; return and length of each env's first episode count {many} steps before it"),
+        }
+    }
 }
 
 /// Something that an env asked of the network and was not given.
@@ -102,6 +138,7 @@ impl Report {
         times: Times,
         picture: Option<Drawn>,
         recorded: Option<PathBuf>,
+        from: Option<Begun>,
         incomplete: Option<String>,
     ) -> Report {
         let plugin = envs.prepared().plugin();
@@ -133,6 +170,7 @@ impl Report {
                 .collect(),
             picture,
             recording: recorded.map(|folder| folder.display().to_string()),
+            from,
             incomplete,
         }
     }
@@ -145,6 +183,9 @@ impl Report {
             ("return", figures(self.returns)),
             ("length", figures(self.lengths)),
         ];
+        if let Some(from) = &self.from {
+            rows.push(("from", from.line()));
+        }
         if self.steps > 0 {
             rows.push(("speed", format!("{} steps/s", count(self.steps_per_second))));
         }
@@ -253,6 +294,9 @@ fn figures(figures: Option<Figures>) -> String {
 
 /// A number with at most two decimals, none where they are zeros.
 fn number(value: f64) -> String {
+    if let Value::String(word) = float_json(value) {
+        return word;
+    }
     let text = format!("{value:.2}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
@@ -297,6 +341,7 @@ mod tests {
             refused: Vec::new(),
             picture: None,
             recording: None,
+            from: None,
             incomplete: None,
         }
     }
@@ -327,6 +372,7 @@ mod tests {
             "refused",
             "picture",
             "recording",
+            "from",
             "incomplete",
         ];
         assert_eq!(keys, expected);
@@ -407,7 +453,14 @@ cartpole, 8 envs, seed 7
 
     #[test]
     fn numbers_for_people() {
-        for (value, expected) in [(9.0, "9"), (-0.5, "-0.5"), (22.414, "22.41"), (100.0, "100"), (f64::NAN, "NaN")] {
+        for (value, expected) in [
+            (9.0, "9"),
+            (-0.5, "-0.5"),
+            (22.414, "22.41"),
+            (100.0, "100"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
             assert_eq!(number(value), expected);
         }
     }

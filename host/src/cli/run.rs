@@ -27,7 +27,7 @@ use super::grants::Granting;
 use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
-use super::report::{Report, Times};
+use super::report::{Begun, Report, Times};
 use super::source::{Source, cache, check_hash, not_here, with_cache};
 use super::{Status, complain, one_line, say, say_json};
 
@@ -66,7 +66,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "S")]
     steps: Option<u64>,
 
-    /// The seed of env 0; env i has K + i [default: drawn, and printed]
+    /// The seed of env 0; env i has K + i [default: the snapshot's with --from, else drawn, and printed]
     #[arg(long, value_name = "K")]
     seed: Option<u64>,
 
@@ -126,8 +126,8 @@ pub(super) struct Run {
 
     /// Begin where a snapshot stands, with its plugin, config, seed and limits; `rollcage replay --snapshot` takes one
     ///
-    /// Every env begins there; the random policy draws other actions for each. PLUGIN is needed where the snapshot's is neither
-    /// shipped nor in the cache.
+    /// Every env begins there; the random policy draws other actions for each. The return and length of its first episode count
+    /// the steps that it took before. PLUGIN is needed where the snapshot's is neither shipped nor in the cache.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "config_file", "memory", "fuel", "max_episode_steps", "record"])]
     from: Option<PathBuf>,
 
@@ -189,13 +189,14 @@ impl Run {
         let policy = PolicyName::parse(&self.policy)?;
         let picture = self.render.as_deref().map(Picture::at).transpose()?;
         let goal = self.goal();
-        let seed = self.seed.unwrap_or_else(drawn_seed);
         if self.debug && self.walls != Walls::NONE {
             return Err(UsageError::new("`--debug` goes with `--walls none`: the walls end what a debugger does")
                 .hint("add `--walls none`, if the plugin is trusted")
                 .into());
         }
         let snapshot = self.from.as_deref().map(read_snapshot).transpose()?;
+        let said = self.seed.or(snapshot.as_ref().map(Snapshot::seed));
+        let seed = said.unwrap_or_else(drawn_seed);
         let builder = self.builder(seed, snapshot.as_ref())?;
 
         let mut progress = Progress::new(goal);
@@ -210,7 +211,7 @@ impl Run {
         if let Some(picture) = &picture {
             picture.check(envs.prepared().description())?;
         }
-        if self.seed.is_none() {
+        if said.is_none() {
             progress.print(&format!("seed: {seed} was drawn; `--seed {seed}` plays the same again\n"));
         }
         progress.begin("starting");
@@ -260,7 +261,8 @@ impl Run {
         if stands {
             envs.say_goodbye();
         }
-        let report = Report::new(&envs, &tally, times, drawn, recorded, incomplete);
+        let from = snapshot.as_ref().map(Begun::at);
+        let report = Report::new(&envs, &tally, times, drawn, recorded, from, incomplete);
         if self.logs {
             print_logs(&envs);
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -117,6 +117,21 @@ pub(crate) fn forks() -> u32 {
         unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
     });
     FORKS.load(Relaxed)
+}
+
+/// A lock for each fork of a program, by its number. A thread that has one while another forks is not in the child: there that
+/// lock stays locked for ever, and the child has another.
+pub(crate) struct LockByFork<T>([Mutex<Option<T>>; 16]);
+
+impl<T> LockByFork<T> {
+    pub(crate) const fn new() -> LockByFork<T> {
+        LockByFork([const { Mutex::new(None) }; 16])
+    }
+
+    /// This fork's.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<T>> {
+        self.0[forks() as usize % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What waiting for a message came to.

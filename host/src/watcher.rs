@@ -8,7 +8,7 @@
 //! A copy of a worker is a child of this thread too, since the kernel makes it a brother of its original. Who it is the
 //! kernel says with its hello; a child that nobody ordered is ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -24,7 +24,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::child::{Child, Exit, LogTail, Shared};
+use crate::child::{Child, Exit, LockByFork, LogTail, Shared};
 use crate::control::{self, FromWorker, Received, UNREAD_MESSAGES_MAX};
 use crate::slab::HostSlab;
 
@@ -75,8 +75,8 @@ enum Order {
     Expect(Expected, Sender<io::Result<Announced>>),
 }
 
-/// How often children that nobody ordered are looked for, while there are workers that can be copied.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often children that nobody ordered are looked for, while there are workers: what can multiply does so for as long.
+const SWEEP_EVERY: Duration = Duration::from_millis(200);
 
 /// A handle of the watcher's thread.
 struct Watcher {
@@ -86,7 +86,7 @@ struct Watcher {
     host: u32,
 }
 
-static WATCHER: Mutex<Option<Arc<Watcher>>> = Mutex::new(None);
+static WATCHER: LockByFork<Arc<Watcher>> = LockByFork::new();
 
 /// Starts a process. It is watched from then on; the [`Child`] is its owner.
 pub(crate) fn spawn(spawn: Spawn) -> io::Result<Child> {
@@ -100,7 +100,7 @@ pub(crate) fn expect(expected: Expected) -> io::Result<Announced> {
 
 fn order<T>(order: impl FnOnce(Sender<io::Result<T>>) -> Order) -> io::Result<T> {
     let watcher = {
-        let mut slot = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = WATCHER.lock();
         match &*slot {
             Some(watcher) if watcher.host == std::process::id() => Arc::clone(watcher),
             _ => Arc::clone(slot.insert(Arc::new(Watcher::start()?))),
@@ -121,8 +121,7 @@ impl Watcher {
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let wake_here = Arc::clone(&wake);
         let (workers, swept) = (HashMap::new(), Instant::now());
-        let watch =
-            Watch { epoll, wake: wake_here, orders: taken, workers, next: 0, copies: false, swept, strays: false };
+        let watch = Watch { epoll, wake: wake_here, orders: taken, workers, next: 0, swept, strays: false };
         std::thread::Builder::new().name("rollcage-watcher".to_owned()).spawn(move || watch.run())?;
         Ok(Watcher { orders, wake, host: std::process::id() })
     }
@@ -141,8 +140,6 @@ struct Watch {
     orders: Receiver<Order>,
     workers: HashMap<u64, Watched>,
     next: u64,
-    /// Whether a copy was ever ordered.
-    copies: bool,
     /// When children were last looked through, and whether one was left that is nobody's.
     swept: Instant,
     strays: bool,
@@ -160,11 +157,11 @@ impl Watch {
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
         let mut buffer = vec![0; LOG_READ_BYTES];
-        let tick = Timespec { tv_sec: SWEEP_EVERY.as_secs().cast_signed(), tv_nsec: 0 };
+        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP_EVERY.subsec_nanos()) };
         loop {
             events.clear();
             let space = rustix::buffer::spare_capacity(&mut events);
-            let sweeps = self.copies && (self.strays || !self.workers.is_empty());
+            let sweeps = self.strays || !self.workers.is_empty();
             match epoll::wait(&self.epoll, space, sweeps.then_some(&tick)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // The epoll descriptor is this thread's own: it cannot fail, and if it does nothing can be watched.
@@ -210,7 +207,6 @@ impl Watch {
             }
             Log::Through => (None, io::stderr().as_fd().try_clone_to_owned()?),
         };
-        self.copies = true;
         let child = self.watch(control, log, Some(expected.slab), None)?;
         Ok((child, [theirs, their_log]))
     }
@@ -366,24 +362,44 @@ impl Watch {
         Ok(())
     }
 
-    /// Ends and reaps children of this thread that nobody ordered: a worker that somebody took over can make some, and a
-    /// copy that ends before its hello is left behind. Without `/proc` (or a kernel that lists children) none are found.
+    /// Ends and reaps children of this thread that nobody ordered: a worker that somebody took over can make some, and a copy that
+    /// ends before its hello is left behind. Where there are more than are on order, whoever made them is ended with them: a
+    /// copy is of its original's process group until it has said hello, and a group is killed at once, so that nobody in it
+    /// makes more meanwhile. Without `/proc` (or a kernel that lists children) none are found.
     fn sweep(&mut self) {
         (self.swept, self.strays) = (Instant::now(), false);
         let Ok(children) = std::fs::read_to_string("/proc/thread-self/children") else { return };
-        let expected = self.workers.values().any(|worker| worker.shared.process.get().is_none());
+        let known = |worker: &Watched| worker.shared.process.get().map(|(pid, _)| *pid);
+        let workers: HashMap<Pid, &Watched> =
+            self.workers.values().filter_map(|worker| Some((known(worker)?, worker))).collect();
+        let ordered = self.workers.len() - workers.len();
+        let mut strays = Vec::new();
         for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            let known = |worker: &Watched| worker.shared.process.get().is_some_and(|(known, _)| *known == pid);
-            if self.workers.values().any(known) {
-                continue;
+            // One that has ended is reaped here.
+            if !workers.contains_key(&pid)
+                && let Ok(None) =
+                    rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+            {
+                strays.push(pid);
             }
-            if !expected {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
-            // One that was killed is reaped at the next look.
-            let reaped = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-            self.strays |= matches!(reaped, Ok(None));
         }
+        if strays.len() > ordered {
+            let own = rustix::process::getpgrp();
+            let group = |pid: &Pid| rustix::process::getpgid(Some(*pid)).ok().filter(|group| *group != own);
+            let groups: HashSet<Pid> = strays.iter().filter_map(group).collect();
+            for group in &groups {
+                if let Some(worker) = workers.get(group) {
+                    let _ = worker.shared.lie.set("it made processes that nobody ordered".to_owned());
+                    worker.shared.alert();
+                }
+                let _ = rustix::process::kill_process_group(*group, Signal::KILL);
+            }
+            for pid in &strays {
+                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            }
+        }
+        // Those that were killed are reaped at the next look.
+        self.strays = !strays.is_empty();
     }
 
     fn read_log(&mut self, number: u64, buffer: &mut [u8]) {

@@ -62,6 +62,8 @@ pub enum Lie {
     Aborts,
     Hangs,
     HangsUp,
+    /// Makes processes of itself, which make some in turn.
+    Multiplies,
     TakenFlips,
     /// Answers as it should, and ends.
     AnswersAndExits,
@@ -89,7 +91,7 @@ pub enum Lie {
 
 impl Lie {
     /// Every one, in order.
-    pub const ALL: [Lie; 65] = [
+    pub const ALL: [Lie; 66] = [
         Lie::None,
         Lie::WrongBuild,
         Lie::ReadyBeforeHello,
@@ -140,6 +142,7 @@ impl Lie {
         Lie::Aborts,
         Lie::Hangs,
         Lie::HangsUp,
+        Lie::Multiplies,
         Lie::TakenFlips,
         Lie::AnswersAndExits,
         Lie::AnswersAndChatters,

@@ -363,6 +363,31 @@ fn lies_in_a_step() {
     }
 }
 
+/// Nobody but the host's watcher bounds how many they are, where the worker is root's. All are ended, and whoever made them.
+#[test]
+fn a_worker_that_multiplies_is_ended_with_all_that_it_made() {
+    let limits = Limits { start_timeout: Duration::from_secs(20), ..Limits::default() };
+    let made = liar(Lie::Multiplies).limits(limits.call_timeouts(Duration::from_secs(30)));
+    let mut envs = made.build().unwrap();
+    envs.reset(None).unwrap();
+    step(&mut envs).unwrap();
+    step(&mut envs).unwrap();
+    let batch = step(&mut envs).unwrap();
+    let fault = batch.faults[1].clone().unwrap();
+    assert_eq!(fault.kind, FaultKind::Protocol, "{fault}");
+    assert!(fault.message.contains("processes that nobody ordered"), "{fault}");
+    assert_eq!([batch.rewards[0], batch.rewards[2]], [paid(3)[0], paid(3)[2]]);
+    let others = || {
+        let own: Vec<u32> = (0..3).filter_map(|env| envs.pid(env)).collect();
+        Process::own()
+            .children()
+            .into_iter()
+            .filter(|child| !own.contains(&child.0) && child.title() == "env 1")
+            .count()
+    };
+    eventually("none of them is left", 20, || others() == 0);
+}
+
 #[test]
 fn an_answer_before_the_end_counts_and_the_end_is_the_next_steps() {
     let table = [(Lie::AnswersAndExits, FaultKind::Exited), (Lie::AnswersAndChatters, FaultKind::Protocol)];

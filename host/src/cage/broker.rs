@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use serde::Serialize;
 
+use crate::child::LockByFork;
 use crate::control::{self, FromBroker, OwnRefusal, Received, SocketOptions, SocketRefusal, ToBroker};
 
 /// How long a connection may take to be made.
@@ -156,9 +157,9 @@ impl Drop for Seat {
 /// # Errors
 /// The system's: no descriptors, no thread.
 pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, OwnedFd)> {
-    static BROKER: Mutex<Option<Arc<Broker>>> = Mutex::new(None);
+    static BROKER: LockByFork<Arc<Broker>> = LockByFork::new();
     let broker = {
-        let mut slot = BROKER.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = BROKER.lock();
         match &*slot {
             Some(broker) if broker.host == std::process::id() => Arc::clone(broker),
             // The first one; or this process is a fork of the one whose threads those are.

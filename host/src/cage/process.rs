@@ -14,8 +14,8 @@ use rustix::process::Signal;
 
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
-use super::seccomp::{self, Allow, Purpose};
-use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
+use super::seccomp::{self, Allow, Of, Purpose};
+use super::{Standing, Wall, Walls, capabilities, copy, landlock, namespaces, rlimits};
 
 /// The control socket's number in every worker.
 pub const CONTROL: RawFd = 3;
@@ -152,6 +152,10 @@ pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
     // 7. From the machine's memory, disk and descriptors.
     if asked(Wall::Rlimits) {
         rlimits::set(&plan.allowance)?;
+        // In a namespace of its own: in the machine's, all that its user runs would count.
+        if standing.walls.has(Wall::Namespaces) && plan.purpose.has(Of::Copied, true) {
+            copy::bound()?;
+        }
         standing.note(Wall::Rlimits, Ok(()));
     }
     // 8. From every path, port and abstract socket, and from other processes.

@@ -303,8 +303,8 @@ pub const TABLE: &[Allow] = allow! {
     Writer   renameat,        SYS_renameat,        [],                                       Done,   "renaming";
     Writer   linkat,          SYS_linkat,          [Is(4, 0)],                               Done,   "a hard link";
     Writer   symlinkat,       SYS_symlinkat,       [],                                       Denied, "a symbolic link: a trap for whoever follows it outside";
-    Writer   utimensat,       SYS_utimensat,       [Is(3, 0)],                               Done,   "an open file's times";
-    Writer   utimensat,       SYS_utimensat,       [Is(3, NO_FOLLOW)],                       Done,   "a name's times";
+    // No path: Landlock lets everybody's times be set by one.
+    Writer   utimensat,       SYS_utimensat,       [Only(1, 0), Is(3, 0)],                   Done,   "an open file's times";
     // `clock=real`.
     Sleeper  clock_nanosleep, SYS_clock_nanosleep, [Is(0, MONOTONIC), Is(1, 0)],             Done,   "waiting in real time";
     // Granted sockets, which the broker made and connected. No `socket`, `connect`, `bind`, `setsockopt`; and no destination:

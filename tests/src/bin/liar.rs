@@ -73,6 +73,22 @@ fn hang() -> ! {
     }
 }
 
+/// Each process makes three of itself, in two calls, for five generations: some hundreds in all. Each ends by itself, if nobody ends it.
+fn multiply() -> ! {
+    let mut generation = 0;
+    while generation < 5 {
+        let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+        // SAFETY: a clone without shared memory and without a stack is a fork, and this process has one thread.
+        let ids = [(); 2].map(|()| unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) });
+        generation += 1;
+        if ids.iter().all(|id| *id != 0) {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_secs(60));
+    std::process::exit(0)
+}
+
 fn fault(kind: FaultKind) -> FromWorker {
     FromWorker::Fault(GuestFault { kind, message: "so it says".to_owned(), backtrace: Vec::new() })
 }
@@ -302,6 +318,7 @@ impl Liar<'_> {
                 rustix::net::shutdown(control, rustix::net::Shutdown::Both).unwrap();
                 self.publish(honest);
             }
+            Lie::Multiplies => multiply(),
             Lie::TakenFlips => self.flip_taken(1),
             Lie::AnswersAndExits => {
                 self.publish(honest);

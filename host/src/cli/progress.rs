@@ -1,5 +1,6 @@
 //! What is seen on stderr while a run goes on: a bar, if somebody watches, and the first faults as they happen.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use rollcage::{Fault, FaultKind, FaultLog};
 use super::one_line;
 use super::play::{Goal, Tally};
 
-/// Faults that are told as they happen. An env that fails at every step would fill the screen; the rest is counted.
+/// Different faults that are told as they happen. An env that fails in ever new ways would fill the screen; the rest is counted.
 const FAULTS_TOLD_MAX: usize = 5;
 
 /// Frames of a backtrace that are told with a fault: the innermost ones name the culprit.
@@ -29,7 +30,16 @@ pub(super) struct Progress {
     drawn: Instant,
     playing_since: Option<Instant>,
     seen: u64,
-    told: usize,
+    /// The faults that were told, and those that were like them.
+    told: Vec<(Fault, Alike)>,
+    silent: bool,
+}
+
+/// Faults that are equal to one that was told: how many, and of which envs.
+#[derive(Default)]
+struct Alike {
+    count: u64,
+    envs: BTreeSet<u32>,
 }
 
 impl Progress {
@@ -44,7 +54,7 @@ impl Progress {
             let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(goal.total()).with_style(style.progress_chars("━╸─"))
         });
-        Progress { bar, goal, drawn: Instant::now(), playing_since: None, seen: 0, told: 0 }
+        Progress { bar, goal, drawn: Instant::now(), playing_since: None, seen: 0, told: Vec::new(), silent: false }
     }
 
     /// Says what is being done before the first step.
@@ -78,18 +88,19 @@ impl Progress {
         bar.set_message(message);
     }
 
-    /// Tells the faults that are new. A restart that the env asked for is none to be told.
+    /// Tells the faults that are new; one that is like another is counted. A restart that the env asked for is none to be told.
     pub(super) fn tell(&mut self, faults: &FaultLog) {
         let new = usize::try_from(self.seen).unwrap_or(usize::MAX);
         self.seen = faults.total();
         for fault in faults.first().iter().skip(new).filter(|fault| fault.kind != FaultKind::GuestRestart) {
-            self.told += 1;
-            match self.told {
-                1..=FAULTS_TOLD_MAX => self.print(&told(fault)),
-                told if told == FAULTS_TOLD_MAX + 1 => {
-                    self.print("fault: further ones are counted, and told at the end\n")
-                }
-                _ => return,
+            if let Some((_, alike)) = self.told.iter_mut().find(|(known, _)| is_like(known, fault)) {
+                alike.count += 1;
+                alike.envs.insert(fault.env);
+            } else if self.told.len() < FAULTS_TOLD_MAX {
+                self.print(&told(fault));
+                self.told.push((fault.clone(), Alike::default()));
+            } else if !std::mem::replace(&mut self.silent, true) {
+                self.print("fault: further ones are counted, and told at the end\n");
             }
         }
     }
@@ -105,8 +116,11 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away: what follows is the report.
+    /// Says how many faults were like those that were told, and takes the bar away: what follows is the report.
     pub(super) fn end(&self) {
+        for (fault, alike) in self.told.iter().filter(|(_, alike)| alike.count > 0) {
+            self.print(&more(fault, alike));
+        }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -123,6 +137,21 @@ impl Progress {
 fn per_second(steps: u64, time: Duration) -> u64 {
     let seconds = time.as_secs_f64();
     if seconds > 0.0 { (steps as f64 / seconds) as u64 } else { 0 }
+}
+
+/// Whether two faults are one for who reads of them: the same was met in the same place.
+fn is_like(one: &Fault, other: &Fault) -> bool {
+    (one.kind, &one.message, &one.backtrace) == (other.kind, &other.message, &other.backtrace)
+}
+
+/// One line for all that were like a fault that was told.
+fn more(fault: &Fault, alike: &Alike) -> String {
+    let Fault { kind, message, .. } = fault;
+    let envs = match (alike.envs.len(), alike.envs.first()) {
+        (1, Some(env)) => format!("env {env}"),
+        (envs, _) => format!("{envs} envs"),
+    };
+    format!("fault: {} more like it, of {envs}: {kind}: {}\n", HumanCount(alike.count), one_line(message))
 }
 
 /// A fault in a few lines: what, where in the guest, and what it printed last.
@@ -155,6 +184,25 @@ fn is_of_the_language(frame: &str) -> bool {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_faults_are_one_block_with_a_count() {
+        let fault = |env: u32, instance: u32, message: &str| -> Fault {
+            serde_json::from_value(serde_json::json!({
+                "env": env, "instance": instance, "episode": 0, "step": 2, "kind": "step_timeout", "message": message,
+                "log": "", "log_dropped_bytes": 0, "backtrace": [],
+            }))
+            .unwrap()
+        };
+        let one = fault(3, 0, "the step did not answer within 10 s");
+        assert!(is_like(&one, &fault(4, 7, "the step did not answer within 10 s")));
+        assert!(!is_like(&one, &fault(3, 0, "the step did not answer within 1 s")));
+        let mut alike = Alike { count: 1_000, envs: [3].into() };
+        let line = "fault: 1,000 more like it, of env 3: step_timeout: the step did not answer within 10 s\n";
+        assert_eq!(more(&one, &alike), line);
+        alike.envs.insert(4);
+        assert!(more(&one, &alike).contains("of 2 envs: "));
+    }
 
     #[test]
     fn a_fault_is_told_without_acting_on_the_terminal() {

@@ -95,6 +95,8 @@ pub const KEEPER_ARGUMENT: &str = "__rollcage-keeper";
 
 /// Makes this program its own worker program: to be called first thing in `main`.
 ///
+/// It raises this process's soft limit of the stack to 8 MiB, where that is lower.
+///
 /// In a process that the host started as a worker or keeper it does that one's job and never returns. Else it returns at once,
 /// and from then on [`VecEnv`] starts workers from this very program.
 #[cfg(feature = "worker")]
@@ -106,6 +108,7 @@ pub fn worker_main() {
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub fn worker_main_behind(table: &'static [cage::seccomp::Allow]) {
+    cage::stack::make_room();
     match std::env::args_os().nth(1) {
         Some(mode) if mode == WORKER_ARGUMENT => worker::run(table),
         Some(mode) if mode == KEEPER_ARGUMENT => keeper::run(),

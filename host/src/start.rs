@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::cage::{Standing, Wall};
+use crate::cage::{self, Standing, Wall};
 use crate::child::{Child, Exit, Heard};
 use crate::control::{BUILD, Cage, FromWorker, Job};
 use crate::error::{Error, UsageError};
@@ -19,6 +19,7 @@ pub(crate) static THIS_PROGRAM_IS_A_WORKER: AtomicBool = AtomicBool::new(false);
 
 /// The worker program: the one the caller named, else this program, if it said that it is one.
 pub(crate) fn program(named: Option<&Path>) -> Result<PathBuf, UsageError> {
+    cage::stack::check()?;
     match named {
         // A name without a slash would be looked up in PATH by whoever starts it: it is meant as a file here.
         Some(path) => std::path::absolute(path)

@@ -1088,3 +1088,26 @@ fn a_worker_program_must_be_one() {
     assert_eq!(build("/bin/false"), "worker program `/bin/false` ended before it said hello");
     assert!(program().exists());
 }
+
+/// `ulimit -s 64`: workers and program make their stacks larger, if they may; else it is said before anything is started.
+#[test]
+fn a_stack_limit_of_64_kib_is_raised_or_told() {
+    let run = |flags: &str| {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit {flags} 64 && exec \"$0\" run cartpole --steps 10 --seed 1 --no-cache --envs 2");
+        within(100, command.args(["-c", &script]).arg(program()).stdin(std::process::Stdio::null()))
+    };
+    let ran = run("-S -s");
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    // Soft and hard.
+    let ran = run("-s");
+    let mays = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mays = mays.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    let may_raise = u64::from_str_radix(mays, 16).unwrap() & 1 << 24 != 0;
+    if may_raise {
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+    } else {
+        assert_eq!(ran.status, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains("the hard limit of the stack is 64 KiB"), "{ran:?}");
+    }
+}

@@ -24,6 +24,7 @@ mod rlimits;
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub mod seccomp;
+pub(crate) mod stack;
 #[cfg(feature = "worker")]
 pub(crate) mod wasm;
 

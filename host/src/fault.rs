@@ -194,25 +194,46 @@ impl Default for Budget {
     }
 }
 
+/// Instances of one env in a row that come to nothing, after which its budget is spent. Each may take a whole timeout, so that a
+/// number in a window would never be reached; and a third one that meets the same shows that a tenth would.
+pub const FRUITLESS_MAX: u32 = 3;
+
 /// The restarts of one env, counted against a budget.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restarts {
     recent: VecDeque<Instant>,
     total: u32,
+    /// Instances in a row that came to nothing, and when the last of them ended.
+    fruitless: Option<(u32, Instant)>,
 }
 
 impl Restarts {
-    /// Spends one restart; false when the budget is used up.
-    pub(crate) fn spend(&mut self, budget: &Budget, now: Instant) -> bool {
-        while self.recent.front().is_some_and(|then| now.duration_since(*then) >= budget.window) {
+    /// An instance has ended by a fault: `fruitless`, it came to nothing.
+    pub(crate) fn note(&mut self, fruitless: bool, now: Instant) {
+        let before = self.fruitless.map_or(0, |(count, _)| count);
+        self.fruitless = fruitless.then_some((before.saturating_add(1), now));
+    }
+
+    /// Spends one restart.
+    ///
+    /// # Errors
+    /// The budget is used up, and by what.
+    pub(crate) fn spend(&mut self, budget: &Budget, now: Instant) -> Result<(), String> {
+        let Budget { in_window, window, in_all } = *budget;
+        while self.recent.front().is_some_and(|then| now.duration_since(*then) >= window) {
             self.recent.pop_front();
         }
-        if self.total >= budget.in_all || self.recent.len() >= budget.in_window as usize {
-            return false;
+        if let Some((count @ FRUITLESS_MAX.., last)) = self.fruitless
+            && now.duration_since(last) < window
+        {
+            return Err(format!("{count} instances in a row came to nothing"));
+        }
+        if self.total >= in_all || self.recent.len() >= in_window as usize {
+            return Err(format!("{in_window} in {} s, {in_all} in all", window.as_secs()));
         }
         self.recent.push_back(now);
         self.total += 1;
-        true
+        Ok(())
     }
 }
 
@@ -287,7 +308,31 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let spent: Vec<bool> =
-            [0, 1, 2, 10, 30].into_iter().map(|seconds| restarts.spend(&budget, at(seconds))).collect();
+            [0, 1, 2, 10, 30].into_iter().map(|seconds| restarts.spend(&budget, at(seconds)).is_ok()).collect();
         assert_eq!(spent, [true, true, false, true, false]);
+    }
+
+    #[test]
+    fn three_in_a_row_that_come_to_nothing_spend_it_however_long_they_take() {
+        let budget = Budget { in_window: 10, window: Duration::from_secs(60), in_all: 100 };
+        let mut restarts = Restarts::default();
+        let start = Instant::now();
+        let mut end = |fruitless, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            restarts.note(fruitless, now);
+            restarts.spend(&budget, now).is_ok()
+        };
+        // An hour each. One that comes to something breaks the row.
+        let ends = [true, true, false, true, true, true].into_iter().zip((0..).step_by(3600));
+        assert_eq!(
+            ends.map(|(fruitless, at)| end(fruitless, at)).collect::<Vec<_>>(),
+            [true, true, true, true, true, false]
+        );
+        // Later one more may be tried, and one only.
+        let spent = |at: u64, restarts: &mut Restarts| restarts.spend(&budget, start + Duration::from_secs(at));
+        assert_eq!(spent(5 * 3600 + 59, &mut restarts), Err("3 instances in a row came to nothing".to_owned()));
+        assert_eq!(spent(5 * 3600 + 60, &mut restarts), Ok(()));
+        restarts.note(true, start + Duration::from_secs(6 * 3600));
+        assert_eq!(spent(6 * 3600, &mut restarts), Err("4 instances in a row came to nothing".to_owned()));
     }
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use rollcage::child::LOG_BYTES_MAX;
 use rollcage::fault::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
 use rollcage::{
-    Autoreset, Batch, Budget, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, RenderMode, ResetSome, VecEnv,
+    Autoreset, Batch, Budget, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, RenderMode, ResetSome, Start,
+    VecEnv,
 };
-use rollcage_tests::{Process, builder, discrete, eventually, fixture, root, shipped};
+use rollcage_tests::{Process, builder, discrete, eventually, fixture, program, root, shipped};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -881,9 +882,9 @@ fn a_reset_that_met_a_fault_is_tried_again_in_a_new_instance() {
 fn a_reset_that_always_meets_a_fault_spends_the_budget() {
     let mut envs = trap(json!({ "in_call": "reset" })).limits(budget(3)).build().unwrap();
     let Err(Error::Fault(fault)) = envs.reset(None) else { panic!("it was reset") };
-    assert_eq!((fault.kind, fault.env, fault.instance), (FaultKind::Trap, 1, 3));
-    assert!(fault.message.contains("(the restart budget is spent: 10 in 60 s, 3 in all)"), "{fault}");
-    assert_eq!(envs.faults().total(), 4);
+    assert_eq!((fault.kind, fault.env, fault.instance), (FaultKind::Trap, 1, 2));
+    assert!(fault.message.contains("(the restart budget is spent: 3 instances in a row came to nothing)"), "{fault}");
+    assert_eq!(envs.faults().total(), 3);
     // The others are reset all the same, and can be stepped.
     let last = envs.last();
     assert!(last.was_reset[0] && last.was_reset[2]);
@@ -892,7 +893,56 @@ fn a_reset_that_always_meets_a_fault_spends_the_budget() {
     assert_eq!([batch.rewards[0], batch.rewards[2]], [1.0, 1.0]);
     // Without a budget there is no further instance.
     assert!(matches!(envs.reset_some(&ONLY_ENV_1), Err(Error::Fault(_))));
-    assert_eq!(envs.faults().total(), 4);
+    assert_eq!(envs.faults().total(), 3);
+    // A smaller budget is spent before.
+    let mut envs = trap(json!({ "in_call": "reset" })).limits(budget(1)).build().unwrap();
+    let Err(Error::Fault(fault)) = envs.reset(None) else { panic!("it was reset") };
+    assert!(fault.message.contains("(the restart budget is spent: 10 in 60 s, 1 in all)"), "{fault}");
+    assert_eq!(envs.faults().total(), 2);
+}
+
+/// Each takes a whole timeout, so that ten in a minute are never reached.
+#[test]
+fn an_endless_loop_is_started_three_times_and_not_for_a_quarter_of_an_hour() {
+    let long = Duration::from_millis(500);
+    for (in_call, at, kind) in [
+        ("create", 0, FaultKind::StartTimeout),
+        ("reset", 0, FaultKind::ResetTimeout),
+        ("step", 0, FaultKind::StepTimeout),
+        ("step", 2, FaultKind::StepTimeout),
+    ] {
+        let mut limits = Limits::default().call_timeouts(long);
+        if in_call == "create" {
+            limits.start_timeout = Duration::from_secs(3);
+        }
+        let config = json!({ "in_call": in_call, "at": at, "episode": -1 });
+        let made = builder(fixture("loop")).limits(limits).config(&config).unwrap();
+        let began = Instant::now();
+        let play = |mut envs: VecEnv| -> Result<(), Error> {
+            envs.reset(None)?;
+            (0..100).try_for_each(|_| envs.step(&discrete(&[0])).map(drop))
+        };
+        let Err(Error::Fault(fault)) = made.build().and_then(play) else { panic!("{in_call}: it goes on") };
+        assert_eq!((fault.kind, fault.instance), (kind, 2), "{in_call}: {fault}");
+        assert!(
+            fault.message.ends_with("(the restart budget is spent: 3 instances in a row came to nothing)"),
+            "{fault}"
+        );
+        assert!(began.elapsed() < Duration::from_secs(60), "{in_call}: {:?}", began.elapsed());
+    }
+}
+
+/// An instance that finished an episode did answer: only the budget of a minute bounds such an env.
+#[test]
+fn an_env_that_gets_somewhere_before_it_hangs_is_started_again() {
+    let limits = Limits::default().call_timeouts(Duration::from_millis(500));
+    let config = json!({ "at": 1, "episode": 1, "length": 4 });
+    let mut envs = builder(fixture("loop")).limits(limits).config(&config).unwrap().build().unwrap();
+    envs.reset(None).unwrap();
+    while envs.instance(0) != Some(5) {
+        envs.step(&discrete(&[0])).unwrap();
+    }
+    assert_eq!(envs.faults().total(), 5);
 }
 
 #[test]
@@ -1242,4 +1292,34 @@ fn a_killed_worker_is_told_as_killed_whatever_is_asked_next() {
         }
     }
     assert!(told > 30, "{told} of 60");
+}
+
+/// No clock can add them: they are as good as none.
+#[test]
+fn timeouts_near_the_longest_duration_are_waited_for() {
+    let long = Duration::MAX;
+    let limits = Limits {
+        start_timeout: long,
+        compile_timeout: long,
+        close_timeout: long,
+        clock_step: long,
+        ..Limits::default()
+    };
+    let restarts = Budget { window: long, ..Budget::default() };
+    let limits = Limits { restarts, ..limits.call_timeouts(long) };
+    for start in [Start::Spawn, Start::Fork, Start::ForkAfterCreate] {
+        // Without a cache: it is compiled and described.
+        let made = VecEnv::builder(fixture("echo")).worker(program()).limits(limits.clone()).start(start);
+        let mut envs = made.envs(2).build().unwrap();
+        envs.reset(None).unwrap();
+        envs.step(&discrete(&[1, 1])).unwrap();
+        envs.send(&discrete(&[1, 1]), &[0, 1]).unwrap();
+        assert_eq!(envs.recv(2, Some(long)).unwrap().0, [0, 1]);
+        assert_eq!(envs.step_many(0, &discrete(&[1, 1])).unwrap().taken, 2);
+        let _ = envs.call(0, "anything", &json!({}));
+        let snapshot = envs.snapshot(0).unwrap();
+        envs.restore(1, &snapshot).unwrap();
+        envs.write_back(0, &[1]).unwrap();
+        envs.close();
+    }
 }

@@ -1,5 +1,7 @@
 //! Faults of an env: how they are found, what they are called, and what they lead to (the table of `docs/faults.md`).
 
+use std::time::{Duration, Instant};
+
 use crate::batch::Batch;
 use crate::child::Exit;
 use crate::control::{FromWorker, GuestFault};
@@ -39,7 +41,7 @@ impl Slot {
             // The reset has ended the episode: what it met is the next one's.
             self.end_episode();
         }
-        let fault = self.make_fault(kind, message, backtrace, faults);
+        let fault = self.make_fault(kind, message, backtrace, terms, faults);
         match self.op.take() {
             Some(Op::Step(_)) => self.end_step_by_fault(fault, terms, batch),
             Some(Op::StepMany(_)) => {
@@ -122,8 +124,10 @@ impl Slot {
         kind: FaultKind,
         message: String,
         backtrace: Vec<String>,
+        terms: &Terms,
         faults: &mut FaultLog,
     ) -> Fault {
+        self.restarts.note(self.came_to_nothing(kind, terms), Instant::now());
         self.hear_ended_services();
         let message = std::mem::take(&mut self.ended_services)
             .into_iter()
@@ -144,6 +148,26 @@ impl Slot {
         }
         faults.push(fault.clone());
         fault
+    }
+
+    /// Whether an instance that ends by this fault was of no use, so that the next one will hardly be: it did not answer, for longer
+    /// than it had worked, and finished no episode; or `create` or its first reset met what it will meet again.
+    fn came_to_nothing(&self, kind: FaultKind, terms: &Terms) -> bool {
+        let limits = &terms.limits;
+        let waited = match kind {
+            FaultKind::StartTimeout => limits.start_timeout,
+            FaultKind::ResetTimeout => limits.reset_timeout,
+            FaultKind::StepTimeout => limits.step_timeout,
+            FaultKind::CallTimeout => limits.call_timeout,
+            FaultKind::GuestRestart => return false,
+            kind => {
+                // One that talks to somebody may find him back.
+                let alone = !terms.granted.is_captured() && !terms.beside.is_kept();
+                return self.fresh && alone && kind.is_reproducible();
+            }
+        };
+        let worked = self.ready_at.map_or(Duration::ZERO, |ready| ready.elapsed().saturating_sub(waited));
+        self.played == 0 && worked < waited
     }
 
     pub(super) fn bare_fault(&self, kind: FaultKind, mut message: String) -> Fault {

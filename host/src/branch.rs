@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::batch::Batch;
 use crate::builder::ENVS_MAX;
 use crate::error::{Error, UsageError};
+use crate::interrupt::Interrupt;
 use crate::slot::Slot;
-use crate::vec_env::{VecEnv, interrupted};
+use crate::vec_env::VecEnv;
 
 impl VecEnv {
     /// Makes `count` live copies of an env as it stands: envs of a `VecEnv` of their own, each in a process of its own. They
@@ -34,9 +35,14 @@ impl VecEnv {
     /// fault; one with granted sockets, ports or services, which cannot be in two processes; or copies were switched off
     /// ([`Builder::branching`](crate::Builder::branching)). [`Error::Fault`]: the env is dead. [`Error::Interrupted`].
     pub fn branch(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
-        if count == 0 || count > ENVS_MAX {
-            return Err(UsageError::new(format!("{count} branches; from 1 to {ENVS_MAX} are possible")).into());
-        }
+        check_count(count)?;
+        let mut branches = self.branches(env, count)?;
+        branches.set_interrupt(&Interrupt::default());
+        Ok(branches)
+    }
+
+    /// Branches whose waits are this call's.
+    fn branches(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         let index = self.check_copied(env)?;
         // All are asked for before any is waited for.
         let slots = self.copies_of(index, count)?;
@@ -51,8 +57,10 @@ impl VecEnv {
     /// # Errors
     /// As [`VecEnv::branch`] and [`VecEnv::reseed`].
     pub fn branch_reseeded(&mut self, env: usize, seeds: &[u64]) -> Result<VecEnv, Error> {
-        let mut branches = self.branch(env, seeds.len())?;
+        check_count(seeds.len())?;
+        let mut branches = self.branches(env, seeds.len())?;
         seeds.iter().enumerate().try_for_each(|(index, seed)| branches.reseed(index, *seed))?;
+        branches.set_interrupt(&Interrupt::default());
         Ok(branches)
     }
 
@@ -78,9 +86,12 @@ impl VecEnv {
         if !Arc::ptr_eq(&self.terms, &source.terms) {
             return Err(UsageError::new("the env to be copied is not of these envs, nor of branches of theirs").into());
         }
-        let index = source.check_copied(from)?;
-        let slots = source.copies_of(index, to.len())?;
-        self.replace(to, slots)
+        // It is this call that waits for the other's env, and either may be closed meanwhile.
+        let theirs = source.interrupt.clone();
+        source.set_interrupt(&self.interrupt.or_flag_of(&theirs));
+        let slots = source.check_copied(from).and_then(|index| source.copies_of(index, to.len()));
+        source.set_interrupt(&theirs);
+        self.replace(to, slots?)
     }
 
     /// Whether an env may be copied now.
@@ -124,18 +135,24 @@ impl VecEnv {
 
     /// Asks for copies of an env; their slots, numbered from 0.
     fn copies_of(&mut self, index: usize, count: usize) -> Result<Vec<Slot>, Error> {
-        let VecEnv { slots, terms, batch, faults, interrupt, ask, .. } = self;
+        let VecEnv { slots, terms, batch, faults, .. } = self;
         let copy = |number| {
-            let child = slots[index].ask_for_copy(&mut || interrupted(interrupt, ask), terms, batch, faults)?;
+            let child = slots[index].ask_for_copy(terms, batch, faults)?;
             Ok(slots[index].of_copy(number, child, terms))
         };
         (0u32..).take(count).map(copy).collect()
     }
 
-    /// A `VecEnv` of these slots, with the same terms.
+    /// A `VecEnv` of these slots, with the same terms, and the same interrupt for as long as a call of this one makes it.
     pub(crate) fn beside(&self, slots: Vec<Slot>) -> VecEnv {
         self.terms.envs.fetch_add(slots.len(), Relaxed);
-        VecEnv::assembled_beside(slots, Arc::clone(&self.terms), self.grants.clone(), self.seed)
+        let (terms, interrupt) = (Arc::clone(&self.terms), self.interrupt.clone());
+        VecEnv::assembled_beside(slots, terms, self.grants.clone(), self.seed, interrupt)
+    }
+
+    fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        self.interrupt = interrupt.clone();
+        self.slots.iter_mut().for_each(|slot| slot.set_interrupt(interrupt));
     }
 
     /// Waits until every env is ready, and shows where it stands.
@@ -171,4 +188,11 @@ impl VecEnv {
         }
         &self.batch
     }
+}
+
+fn check_count(count: usize) -> Result<(), UsageError> {
+    if count == 0 || count > ENVS_MAX {
+        return Err(UsageError::new(format!("{count} branches; from 1 to {ENVS_MAX} are possible")));
+    }
+    Ok(())
 }

@@ -3,8 +3,8 @@
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,6 +20,7 @@ use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
 use crate::files::absolute;
 use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
+use crate::interrupt::Interrupt;
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
 use crate::pristine::{Pristine, Start};
@@ -60,6 +61,7 @@ pub struct Builder {
     copied: bool,
     /// Where relative paths of grants begin.
     folder: PathBuf,
+    interrupt: Interrupt,
 }
 
 impl Builder {
@@ -88,6 +90,7 @@ impl Builder {
             start: Start::default(),
             copied: true,
             folder: std::env::current_dir().unwrap_or_default(),
+            interrupt: Interrupt::default(),
         }
     }
 
@@ -249,6 +252,19 @@ impl Builder {
         self
     }
 
+    /// Raised, this flag makes compiling, describing and starting return [`Error::Interrupted`] within 20 ms, and later the calls
+    /// of the [`VecEnv`], whose flag it is ([`VecEnv::interrupt_flag`]).
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        self.interrupt.flag()
+    }
+
+    /// Asked every 20 ms while one of them waits, as [`VecEnv::interrupt_when`] has it.
+    #[must_use]
+    pub fn interrupt_when(self, ask: impl FnMut() -> bool + Send + 'static) -> Builder {
+        self.interrupt.ask_by(ask);
+        self
+    }
+
     /// Envs that do again what was recorded.
     pub(crate) fn again(mut self, again: Again) -> Builder {
         self.again = Some(again);
@@ -278,7 +294,7 @@ impl Builder {
     /// [`Error::Usage`]: a grant is refused (nothing has started then), the plugin cannot be run, a config is wrong or a
     /// grant that the plugin needs is missing (no env has started then), `create` refuses a config, or the envs differ in
     /// their spaces. [`Error::Fault`]: an env cannot be started within its budget of
-    /// restarts. No process is left behind.
+    /// restarts. [`Error::Interrupted`]. No process is left behind.
     pub fn build(self) -> Result<VecEnv, Error> {
         let mut envs = self.assemble()?;
         envs.start()?;
@@ -310,7 +326,7 @@ impl Builder {
 
     fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
         let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
-        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program, &self.cage)
+        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program, &self.cage, &self.interrupt)
     }
 
     /// What the caller protects, and what is protected because this builder uses it.
@@ -457,7 +473,7 @@ impl Builder {
             slots.iter_mut().for_each(|slot| slot.begin_at(&again));
         }
         slots.iter_mut().for_each(|slot| slot.keep_past(terms.limits.snapshot_bytes));
-        let mut envs = VecEnv::assembled(slots, terms, grants, self.seed);
+        let mut envs = VecEnv::assembled(slots, terms, grants, self.seed, self.interrupt);
         if let Some(recording) = recording {
             if captures {
                 envs.capture_into(recording.folder());

@@ -39,6 +39,7 @@ pub mod fault;
 mod files;
 pub mod grant;
 mod handshake;
+mod interrupt;
 #[cfg(feature = "worker")]
 mod keeper;
 pub mod lease;

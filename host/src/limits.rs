@@ -1,6 +1,6 @@
 //! Every limit that an operator can set, and what it bounds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fault::Budget;
 
@@ -72,10 +72,22 @@ impl Default for Limits {
     }
 }
 
+/// So long from now, or as far as the clock goes on: a timeout may be any.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    /// Thirty years, which a clock can add.
+    const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    Instant::now() + timeout.min(LONGEST)
+}
+
+/// All of them together.
+pub(crate) fn together(times: impl Iterator<Item = Duration>) -> Duration {
+    times.fold(Duration::ZERO, Duration::saturating_add)
+}
+
 impl Limits {
     /// Sets every timeout to one that no debugging session meets.
     pub fn patient(mut self) -> Limits {
-        /// Thirty days: the clock must be able to add it.
+        /// Thirty days.
         const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
         self.start_timeout = PATIENCE;
         self.compile_timeout = PATIENCE;

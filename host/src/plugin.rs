@@ -8,7 +8,7 @@ use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
@@ -19,7 +19,8 @@ use crate::config::ConfigSchema;
 use crate::control::{BUILD, Cage, CompileJob, EnvJob, FromWorker, Granted, Job};
 use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
-use crate::limits::Limits;
+use crate::interrupt::Interrupt;
+use crate::limits::{Limits, deadline};
 use crate::slab::{self, HostSlab};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 use crate::start;
@@ -188,14 +189,15 @@ impl Prepared {
     ///
     /// # Errors
     /// A [`UsageError`] that names the plugin: it is no component, misses the export, wants WASI 0.3, does not
-    /// compile within its limits, or describes itself badly.
-    pub fn new(
+    /// compile within its limits, or describes itself badly. [`Error::Interrupted`].
+    pub(crate) fn new(
         plugin: &Plugin,
         engine: EngineSettings,
         limits: &Limits,
         cache: Option<&Cache>,
         program: &Path,
         cage: &Cage,
+        interrupt: &Interrupt,
     ) -> Result<Prepared, Error> {
         let refuse = |what: String| UsageError::new(format!("plugin `{}`: {what}", plugin.name));
         if plugin.size() as u64 > limits.plugin_bytes {
@@ -213,8 +215,8 @@ impl Prepared {
         let Entry { description, code } = match cached {
             Some(entry) => entry,
             None => {
-                let (code, interface) = compile(plugin, engine, limits, program, cage)?;
-                let description = describe(plugin, engine, limits, &code, interface, program, cage)?;
+                let (code, interface) = compile(plugin, engine, limits, program, cage, interrupt)?;
+                let description = describe(plugin, engine, limits, &code, interface, program, cage, interrupt)?;
                 let code = read_all(&code).map_err(Error::system("reading compiled code"))?;
                 Entry { description, code }
             }
@@ -248,6 +250,7 @@ fn compile(
     limits: &Limits,
     program: &Path,
     cage: &Cage,
+    interrupt: &Interrupt,
 ) -> Result<(OwnedFd, String), Error> {
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
@@ -262,8 +265,7 @@ fn compile(
         cpu_seconds_max,
     });
     let child = start::worker(program, "compile", None, Log::Kept, &job, &[source.as_fd(), output.as_fd()])?;
-    let deadline = Instant::now() + limits.compile_timeout;
-    match start::answer(&child, deadline, program, cage)? {
+    match start::answer(&child, deadline(limits.compile_timeout), program, cage, interrupt)? {
         Ok(FromWorker::Compiled { code_len, interface }) => {
             child.kill();
             child.wait_dead();
@@ -297,6 +299,7 @@ fn compile(
 }
 
 /// Loads the code in a worker of its own and asks it to describe itself.
+#[expect(clippy::too_many_arguments, reason = "what a worker takes, and who may end the wait for it")]
 fn describe(
     plugin: &Plugin,
     engine: EngineSettings,
@@ -305,6 +308,7 @@ fn describe(
     interface: String,
     program: &Path,
     cage: &Cage,
+    interrupt: &Interrupt,
 ) -> Result<Description, Error> {
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
@@ -323,8 +327,8 @@ fn describe(
         copied: false,
     });
     let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &[slab_fd.as_fd(), code.as_fd()])?;
-    let deadline = Instant::now() + limits.start_timeout.max(Duration::from_millis(1));
-    match start::answer(&child, deadline, program, cage)? {
+    let until = deadline(limits.start_timeout.max(Duration::from_millis(1)));
+    match start::answer(&child, until, program, cage, interrupt)? {
         Ok(FromWorker::Ready { bulk_len }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {
             child.kill();
             let bytes = match child.slab().map(|slab| slab.read_bulk(0, bulk_len as usize)) {

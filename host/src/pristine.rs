@@ -8,12 +8,13 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cage::Walls;
-use crate::child::Child;
+use crate::child::{Child, Heard};
 use crate::control::{FromWorker, Job, ToPristine};
 use crate::error::{Error, UsageError};
+use crate::limits::deadline;
 use crate::slab::HostSlab;
 use crate::slot::Terms;
 use crate::start;
@@ -21,6 +22,10 @@ use crate::watcher::{self, Expected};
 
 /// Pristine workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.
 const STARTS_MAX: u32 = 16;
+
+/// How long the first word of a copy may be on its way: a system call and a message, on a busy machine. Who copied nothing by then
+/// has stopped.
+pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What `ps` shows of one; a copy writes `env 3` in its place, which is at most as long.
 const TITLE: &str = "envs      ";
@@ -69,9 +74,28 @@ pub(crate) struct Pristine(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     child: Option<Child>,
+    /// One that is to become that.
+    starting: Option<Starting>,
     starts: u32,
-    /// The walls do not stand, and the caller did not insist.
+    /// The walls do not stand and the caller did not insist, or it did not come up in time.
     given_up: bool,
+}
+
+/// One that is not ready yet.
+struct Starting {
+    child: Child,
+    deadline: Instant,
+    introduction: start::Introduction,
+}
+
+/// What came of asking for a copy.
+pub(crate) enum Asked {
+    /// It is on its way, from the pristine worker of this number.
+    Coming(Child, u32),
+    /// The one to ask is not ready: to be asked again.
+    NotYet,
+    /// There is nobody to ask, so that the env is to be spawned.
+    Nobody,
 }
 
 impl Pristine {
@@ -83,27 +107,25 @@ impl Pristine {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a copy. None: there is nobody to ask, so that the env is to be spawned.
-    pub(crate) fn copy(&self, terms: &Terms) -> Option<Child> {
+    /// Asks for a copy, with one wait of at most a slice if there is something to wait for.
+    pub(crate) fn copy(&self, terms: &Terms, patience: Duration) -> Asked {
         let mut kept = self.kept();
-        if kept.child.as_ref().is_some_and(Child::is_dead) {
-            kept.child = None;
+        if !kept.has_settled(terms, patience) {
+            return Asked::NotYet;
         }
-        let wanted = terms.start == Start::Fork || Walls::SANDBOX.iter().all(|wall| terms.cage.walls.has(wall));
-        if wanted && kept.child.is_none() && !kept.given_up && kept.starts < STARTS_MAX {
-            kept.starts += 1;
-            match start(terms) {
-                Ok(Some(child)) => kept.child = Some(child),
-                Ok(None) => kept.given_up = true,
-                // The spawn that follows meets the same, and says so.
-                Err(_) => {}
-            }
-        }
-        let pristine = kept.child.as_ref()?;
-        let (child, descriptors) = announce(terms).ok()?;
+        let (Some(pristine), Ok((child, descriptors))) = (&kept.child, announce(terms)) else { return Asked::Nobody };
         // One that does not take it is about to be found dead: the copy that does not come is then spawned.
         let _ = pristine.send(&ToPristine::Copy, &descriptors.each_ref().map(AsFd::as_fd));
-        Some(child)
+        Asked::Coming(child, kept.starts)
+    }
+
+    /// The one of this number does not copy: it is ended, and the next start makes another. Copies that it was asked for and did
+    /// not make are found out by that.
+    pub(crate) fn end_one(&self, number: u32) {
+        let mut kept = self.kept();
+        if kept.starts == number {
+            kept.child = None;
+        }
     }
 
     /// The process id, if it runs.
@@ -115,12 +137,85 @@ impl Pristine {
     pub(crate) fn end(&self) {
         let mut kept = self.kept();
         kept.given_up = true;
-        kept.child = None;
+        (kept.child, kept.starting) = (None, None);
     }
 
-    /// A fork's copy of this value: the process is the parent's.
+    /// A fork's copy of this value: the process is the parent's. So is the lock, if a thread had it that is not in this process.
     pub(crate) fn forget(&self) {
-        std::mem::forget(self.kept().child.take());
+        if let Ok(mut kept) = self.0.try_lock() {
+            std::mem::forget((kept.child.take(), kept.starting.take()));
+        }
+    }
+}
+
+impl Kept {
+    /// Whether it is known who is to be asked, or that there is nobody. Starts one where there is none.
+    fn has_settled(&mut self, terms: &Terms, patience: Duration) -> bool {
+        if self.child.as_ref().is_some_and(Child::is_dead) {
+            self.child = None;
+        }
+        let wanted = terms.start == Start::Fork || Walls::SANDBOX.iter().all(|wall| terms.cage.walls.has(wall));
+        if self.child.is_some() || !wanted || self.given_up {
+            return true;
+        }
+        let mut starting = match self.starting.take() {
+            Some(starting) => starting,
+            None if self.starts >= STARTS_MAX => return true,
+            None => {
+                self.starts += 1;
+                match start(terms) {
+                    Ok(starting) => starting,
+                    // The spawn that follows meets the same, and says so.
+                    Err(_) => return true,
+                }
+            }
+        };
+        match starting.hear(terms, patience) {
+            Came::NotYet => {
+                self.starting = Some(starting);
+                return false;
+            }
+            Came::Ready => self.child = Some(starting.child),
+            Came::Useless => self.given_up = true,
+            Came::Nothing => {}
+        }
+        true
+    }
+}
+
+/// What became of one that was started.
+enum Came {
+    NotYet,
+    Ready,
+    /// Nor would another be: a wall is missing and nobody insists on starting by fork, or it takes too long.
+    Useless,
+    /// The spawn that follows meets the same, and says so.
+    Nothing,
+}
+
+impl Starting {
+    fn hear(&mut self, terms: &Terms, patience: Duration) -> Came {
+        let stands = |walls: Walls| Walls::SANDBOX.iter().all(|wall| walls.has(wall));
+        loop {
+            match self.child.listen(patience) {
+                Heard::Message(message) => match self.introduction.hear(message, &terms.program, &terms.cage) {
+                    Ok(None) => {}
+                    Ok(Some(FromWorker::Ready { .. })) => {
+                        let Some(standing) = self.introduction.standing() else { return Came::Nothing };
+                        // Seen from outside: the worker itself might say anything.
+                        if self.child.check_status(standing.walls).is_err() {
+                            return Came::Nothing;
+                        }
+                        let copies = terms.start == Start::Fork || stands(standing.walls);
+                        return if copies { Came::Ready } else { Came::Useless };
+                    }
+                    Ok(Some(_)) | Err(_) => return Came::Nothing,
+                },
+                Heard::Lie(_) | Heard::Dead(_) => return Came::Nothing,
+                Heard::Nothing if Instant::now() >= self.deadline => return Came::Useless,
+                Heard::Nothing => return Came::NotYet,
+            }
+        }
     }
 }
 
@@ -131,24 +226,14 @@ pub(crate) fn announce(terms: &Terms) -> std::io::Result<(Child, [OwnedFd; 3])> 
     Ok((child, [control, log, slab_fd]))
 }
 
-/// Starts one and waits until it is ready. None: a wall is missing, and nobody insists on starting by fork.
-fn start(terms: &Terms) -> Result<Option<Child>, Error> {
+/// Starts one, without waiting for it.
+fn start(terms: &Terms) -> Result<Starting, Error> {
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
     let job = Job::Pristine(terms.job(TITLE, String::new(), 0));
     let code = terms.prepared.code.as_fd();
     let descriptors: Vec<BorrowedFd<'_>> =
         [slab_fd.as_fd(), code, code, code].into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();
     let child = start::worker(&terms.program, TITLE, Some(slab), terms.log(), &job, &descriptors)?;
-    let deadline = Instant::now() + terms.limits.start_timeout;
-    let mut introduction = start::Introduction::default();
-    let failed = |what: &str| Error::system("starting a pristine worker")(std::io::Error::other(what.to_owned()));
-    match start::listen(&child, deadline, &terms.program, &terms.cage, &mut introduction)? {
-        Ok(FromWorker::Ready { .. }) => {}
-        Ok(_) => return Err(failed("it does not load the code")),
-        Err(_) => return Err(failed("it did not become ready")),
-    }
-    let Some(standing) = introduction.standing() else { return Err(failed("it did not say which walls stand")) };
-    child.check_status(standing.walls).map_err(|what| failed(&what))?;
-    let stands = standing.lacks(Walls::SANDBOX).is_none();
-    Ok((stands || terms.start == Start::Fork).then_some(child))
+    let introduction = start::Introduction::default();
+    Ok(Starting { child, deadline: deadline(terms.limits.start_timeout), introduction })
 }

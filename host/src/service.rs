@@ -6,8 +6,6 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +15,7 @@ use crate::config::plain;
 use crate::control::{BUILD, FromWorker};
 use crate::error::{Error, UsageError};
 use crate::lease::{LeaseSpec, check_together};
+use crate::limits::{deadline, together};
 use crate::start::{self, describe_exit, not_a_worker};
 use crate::wait::SLICE;
 use crate::watcher::{self, Log, Spawn};
@@ -187,8 +186,8 @@ impl Keeper {
     /// Starts one from the worker program (`None`: this program, if it is one) and waits for its hello.
     ///
     /// # Errors
-    /// No worker program, or one of another build; the system's.
-    pub fn start(program: Option<&Path>) -> Result<Keeper, Error> {
+    /// No worker program, or one of another build; the system's; [`Error::Interrupted`], where `interrupted` is true.
+    pub fn start(program: Option<&Path>, interrupted: impl Fn() -> bool) -> Result<Keeper, Error> {
         let program = start::program(program)?;
         let host = std::process::id();
         let title = format!("of {host}");
@@ -205,6 +204,7 @@ impl Keeper {
                 Heard::Nothing if Instant::now() >= deadline => {
                     return Err(Error::system("starting a keeper")(std::io::ErrorKind::TimedOut.into()));
                 }
+                Heard::Nothing if interrupted() => return Err(Error::Interrupted),
                 Heard::Nothing => {}
             }
         }
@@ -224,10 +224,10 @@ impl Keeper {
         &mut self,
         leases: &[LeaseSpec],
         timeout: Duration,
-        interrupt: Option<&AtomicBool>,
+        interrupted: impl Fn() -> bool,
     ) -> Result<Vec<u16>, Error> {
         self.ask_hold(leases, timeout)?;
-        match self.answer(timeout + self.stop + GRACE, interrupt, "taking leases")? {
+        match self.answer(together([timeout, self.stop, GRACE].into_iter()), interrupted, "taking leases")? {
             FromKeeper::Held { ports } if ports.len() == leases.len() => Ok(ports),
             FromKeeper::Exhausted(why) => {
                 Err(Error::system("taking leases")(std::io::Error::new(std::io::ErrorKind::AddrInUse, why)))
@@ -254,12 +254,13 @@ impl Keeper {
         &mut self,
         services: &[Service],
         stdio: &[BorrowedFd<'_>],
-        interrupt: Option<&AtomicBool>,
+        interrupted: impl Fn() -> bool,
     ) -> Result<Result<(), (String, String)>, Error> {
         let before = self.stop;
         self.ask_serve(services, stdio)?;
-        let ready: Duration = services.iter().map(|service| service.ready_timeout).sum();
-        match self.answer(before + ready + self.stop + GRACE, interrupt, "starting services")? {
+        let ready = services.iter().map(|service| service.ready_timeout);
+        let patience = together(ready.chain([before, self.stop, GRACE]));
+        match self.answer(patience, interrupted, "starting services")? {
             FromKeeper::Serving => Ok(Ok(())),
             FromKeeper::ServiceFailed { name, why } => Ok(Err((name, why))),
             other => Err(unasked("starting services", &other)),
@@ -276,7 +277,7 @@ impl Keeper {
             return Err(UsageError::new(format!("{count} services; at most {SERVICES_MAX} run together")).into());
         }
         self.say("starting services", &ToKeeper::Serve { services: services.to_vec() }, stdio)?;
-        self.stop = services.iter().map(|service| service.stop_timeout).sum();
+        self.stop = together(services.iter().map(|service| service.stop_timeout));
         Ok(())
     }
 
@@ -301,7 +302,7 @@ impl Keeper {
 
     /// How long the end may take.
     pub fn end_timeout(&self) -> Duration {
-        self.stop + GRACE
+        self.stop.saturating_add(GRACE)
     }
 
     /// What it and its services printed: the newest 64 KiB, not escaped.
@@ -318,16 +319,16 @@ impl Keeper {
     fn answer(
         &self,
         timeout: Duration,
-        interrupt: Option<&AtomicBool>,
+        interrupted: impl Fn() -> bool,
         what: &'static str,
     ) -> Result<FromKeeper, Error> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         loop {
             match self.listen(SLICE) {
                 Told::Message(FromKeeper::ServiceEnded { .. }) => {}
                 Told::Message(message) => return Ok(message),
                 Told::Gone(why) => return Err(Error::system(what)(std::io::Error::other(why))),
-                Told::Nothing if interrupt.is_some_and(|flag| flag.load(Relaxed)) => return Err(Error::Interrupted),
+                Told::Nothing if interrupted() => return Err(Error::Interrupted),
                 Told::Nothing if Instant::now() >= deadline => {
                     return Err(Error::system(what)(std::io::ErrorKind::TimedOut.into()));
                 }
@@ -346,7 +347,7 @@ impl Drop for Keeper {
             return;
         }
         let _ = child.send(&ToKeeper::End, &[]);
-        let deadline = Instant::now() + self.end_timeout();
+        let deadline = deadline(self.end_timeout());
         while !child.is_dead() && Instant::now() < deadline {
             if !matches!(child.listen(SLICE), Heard::Nothing | Heard::Message(_)) {
                 std::thread::sleep(Duration::from_micros(100));

@@ -11,6 +11,7 @@ use crate::cage::{self, Standing, Wall};
 use crate::child::{Child, Exit, Heard};
 use crate::control::{BUILD, Cage, FromWorker, Job};
 use crate::error::{Error, UsageError};
+use crate::interrupt::Interrupt;
 use crate::slab::HostSlab;
 use crate::watcher::{self, Log, Spawn};
 
@@ -114,8 +115,9 @@ pub(crate) fn answer(
     deadline: Instant,
     program: &Path,
     cage: &Cage,
+    interrupt: &Interrupt,
 ) -> Result<Result<FromWorker, NoAnswer>, Error> {
-    listen(child, deadline, program, cage, &mut Introduction::default())
+    listen(child, deadline, program, cage, interrupt, &mut Introduction::default())
 }
 
 /// As [`answer`], for a caller who wants to know what the introduction said, answer or not.
@@ -124,6 +126,7 @@ pub(crate) fn listen(
     deadline: Instant,
     program: &Path,
     cage: &Cage,
+    interrupt: &Interrupt,
     introduction: &mut Introduction,
 ) -> Result<Result<FromWorker, NoAnswer>, Error> {
     loop {
@@ -139,7 +142,7 @@ pub(crate) fn listen(
             Heard::Dead(_) if !introduction.greeted() => return Err(not_a_worker(program).into()),
             Heard::Dead(exit) => return Ok(Err(NoAnswer::Dead(exit))),
             Heard::Nothing if Instant::now() >= deadline => return Ok(Err(NoAnswer::Timeout)),
-            Heard::Nothing => {}
+            Heard::Nothing => interrupt.check()?,
         }
     }
 }
@@ -155,7 +158,7 @@ pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
     let cage = Cage::default();
     let child = worker(&program, "check", None, Log::Kept, &Job::Check(cage), &[])?;
     let mut introduction = Introduction::default();
-    let end = listen(&child, Instant::now() + PATIENCE, &program, &cage, &mut introduction)?;
+    let end = listen(&child, Instant::now() + PATIENCE, &program, &cage, &Interrupt::default(), &mut introduction)?;
     let failed = match (end, introduction.standing) {
         // It has nothing to answer, so an orderly end is all.
         (Err(NoAnswer::Dead(Exit::Code(0))), Some(standing)) => return Ok(standing),

@@ -19,7 +19,9 @@ use crate::digest::{Digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::grant::{Grants, Refused};
+use crate::interrupt::Interrupt;
 use crate::lease::LeaseSpec;
+use crate::limits::deadline;
 use crate::plugin::{Plugin, Prepared};
 use crate::pristine::Start;
 use crate::rollout::capture_name;
@@ -64,9 +66,8 @@ pub struct VecEnv {
     pub(crate) terms: Arc<Terms>,
     pub(crate) batch: Batch,
     pub(crate) faults: FaultLog,
-    pub(crate) interrupt: Arc<AtomicBool>,
-    /// The caller's own look at what may have come up while a call waits.
-    pub(crate) ask: Option<Box<dyn FnMut() -> bool + Send>>,
+    /// What makes a waiting call return. The slots have it too.
+    pub(crate) interrupt: Interrupt,
     /// Of which fork of this program it is.
     forks: u32,
     /// Which envs a call has named, to find one named twice.
@@ -101,18 +102,24 @@ impl VecEnv {
     }
 
     /// The builder's work, before any worker has started.
-    pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64) -> VecEnv {
-        VecEnv::assembled_beside(slots, Arc::new(terms), grants, seed)
+    pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64, interrupt: Interrupt) -> VecEnv {
+        VecEnv::assembled_beside(slots, Arc::new(terms), grants, seed, interrupt)
     }
 
     /// Envs with the terms of others.
-    pub(crate) fn assembled_beside(slots: Vec<Slot>, terms: Arc<Terms>, grants: Grants, seed: u64) -> VecEnv {
+    pub(crate) fn assembled_beside(
+        mut slots: Vec<Slot>,
+        terms: Arc<Terms>,
+        grants: Grants,
+        seed: u64,
+        interrupt: Interrupt,
+    ) -> VecEnv {
+        slots.iter_mut().for_each(|slot| slot.set_interrupt(&interrupt));
         let layout = terms.shape.as_ref().map(|shape| shape.strides.view).unwrap_or_default();
         VecEnv {
             batch: Batch::zeros(slots.len(), &layout),
             faults: FaultLog::default(),
-            interrupt: Arc::new(AtomicBool::new(false)),
-            ask: None,
+            interrupt,
             forks: child::forks(),
             seen: Vec::new(),
             slots,
@@ -151,6 +158,12 @@ impl VecEnv {
         self.keeper = slot::keep_the_run(terms, self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
+        }
+        // All copies are asked for before any is waited for.
+        for slot in &mut self.slots {
+            while !slot.leave_queue(SLICE, &self.terms)? {
+                self.interrupt.check()?;
+            }
         }
         for index in 0..self.slots.len() {
             self.finish(index)?;
@@ -347,15 +360,13 @@ impl VecEnv {
         self.check_started()?;
         let flying: Vec<usize> = (0..self.slots.len()).filter(|&index| self.slots[index].in_flight).collect();
         let wanted = min_ready.min(flying.len());
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut ready = self.ready(&flying);
+        let deadline = timeout.map(deadline);
+        let mut ready = self.ready(&flying)?;
         while ready.len() < wanted && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            if interrupted(&self.interrupt, &mut self.ask) {
-                return Err(Error::Interrupted);
-            }
+            self.interrupt.check()?;
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             self.wait_any(&flying, left);
-            ready = self.ready(&flying);
+            ready = self.ready(&flying)?;
         }
         for &index in &ready {
             if let Some(error) = self.slots[index].take_error() {
@@ -526,13 +537,14 @@ impl VecEnv {
     /// Raised, this flag makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may raise it). It
     /// stays raised until the caller lowers it.
     pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.interrupt)
+        self.interrupt.flag()
     }
 
     /// Asked every 20 ms while a call waits, and when a signal has come in its thread: at true it returns
-    /// [`Error::Interrupted`]. For hosts whose signals are handled by somebody who must be asked, like Python's.
+    /// [`Error::Interrupted`]. For hosts whose signals are handled by somebody who must be asked, like Python's. A
+    /// [`say_goodbye`](VecEnv::say_goodbye) does not wait any longer then.
     pub fn interrupt_when(&mut self, ask: impl FnMut() -> bool + Send + 'static) {
-        self.ask = Some(Box::new(ask));
+        self.interrupt.ask_by(ask);
     }
 
     /// Whether this is a fork's copy: its envs are the parent's, every call but the looks at what is known is a usage error,
@@ -552,11 +564,13 @@ impl VecEnv {
         if self.is_forked() {
             return;
         }
-        let deadline = Instant::now() + self.terms.limits.close_timeout;
+        let deadline = deadline(self.terms.limits.close_timeout);
         let closing: Vec<bool> = self.slots.iter_mut().map(|slot| slot.begin_close(deadline)).collect();
-        for (slot, _) in self.slots.iter().zip(closing).filter(|(_, closing)| *closing) {
-            slot.wait_closed(deadline);
-        }
+        // Raised already, the flag is why the envs are closed. What comes from now on ends the wait.
+        let mut interrupt = self.interrupt.flag().load(Relaxed).then(Interrupt::default);
+        let interrupt = &*interrupt.get_or_insert_with(|| self.interrupt.clone());
+        let mut closing = self.slots.iter().zip(closing).filter(|(_, closing)| *closing);
+        let _ = closing.try_for_each(|(slot, _)| slot.wait_closed(deadline, interrupt));
         self.end();
     }
 
@@ -847,24 +861,26 @@ impl VecEnv {
         let slot = &mut self.slots[index];
         while slot.is_busy() {
             let progress = slot.advance(SLICE, spin, &self.terms, &mut self.batch, &mut self.faults);
-            if progress == Progress::Waiting && interrupted(&self.interrupt, &mut self.ask) {
-                return Err(Error::Interrupted);
+            slot.check_interrupted()?;
+            if progress == Progress::Waiting {
+                self.interrupt.check()?;
             }
         }
         Ok(())
     }
 
     /// Those of `flying` that have answered.
-    fn ready(&mut self, flying: &[usize]) -> Vec<usize> {
-        flying
-            .iter()
-            .copied()
-            .filter(|&index| {
-                let slot = &mut self.slots[index];
-                slot.advance(Duration::ZERO, Spin::None, &self.terms, &mut self.batch, &mut self.faults)
-                    == Progress::Done
-            })
-            .collect()
+    fn ready(&mut self, flying: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut ready = Vec::with_capacity(flying.len());
+        for &index in flying {
+            let slot = &mut self.slots[index];
+            let progress = slot.advance(Duration::ZERO, Spin::None, &self.terms, &mut self.batch, &mut self.faults);
+            slot.check_interrupted()?;
+            if progress == Progress::Done {
+                ready.push(index);
+            }
+        }
+        Ok(ready)
     }
 
     /// Sleeps until one of `flying` has something to say, or a slice is over.
@@ -880,8 +896,8 @@ impl VecEnv {
         self.check_started()?;
         let index = self.existing(env)?;
         self.bring_to_rest(index)?;
-        let VecEnv { slots, terms, batch, faults, interrupt, ask, .. } = self;
-        slots[index].converse(message, &[], &mut || interrupted(interrupt, ask), terms, batch, faults)
+        let VecEnv { slots, terms, batch, faults, .. } = self;
+        slots[index].converse(message, &[], terms, batch, faults)
     }
 }
 
@@ -905,11 +921,6 @@ pub enum Frame {
     },
     /// Text. Not escaped.
     Text(String),
-}
-
-/// Whether a call that waits is to return.
-pub(crate) fn interrupted(flag: &AtomicBool, ask: &mut Option<Box<dyn FnMut() -> bool + Send>>) -> bool {
-    flag.load(Relaxed) || ask.as_mut().is_some_and(|ask| ask())
 }
 
 /// The first error of a call. The others are taken too: an error is that of the call that met it, and no later one's.

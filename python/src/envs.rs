@@ -34,6 +34,9 @@ pub(crate) mod events {
     pub(crate) const RESET: u32 = 32;
 }
 
+/// How often a wait for another thread's call looks at signals.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What one call gives: observations (none where the caller has a view), rewards, terminated, truncated, events.
 type Row<'py> = (
     Option<Bound<'py, PyArray1<u8>>>,
@@ -53,7 +56,9 @@ type Many<'py> = (u32, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>, bool
 /// The envs of one `VectorEnv`. One thread at a time.
 #[pyclass(frozen, module = "rollcage._rollcage")]
 pub(crate) struct Envs {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// The process that made them: in a fork's child they are the parent's.
+    host: u32,
     /// Whose call is under way: a signal's handler may run inside one.
     user: Mutex<Option<ThreadId>>,
     /// To be closed by whoever is at it.
@@ -91,10 +96,7 @@ impl Envs {
         let keep = Arc::clone(&raised);
         let started = py.detach(|| {
             let (builder, warnings) = arguments.builder()?;
-            let mut envs = builder.assemble()?;
-            envs.interrupt_when(move || signalled(&keep));
-            envs.start()?;
-            Ok::<_, Error>((envs, warnings))
+            Ok::<_, Error>((builder.interrupt_when(move || signalled(&keep)).build()?, warnings))
         });
         let (envs, warnings) = started.map_err(|error| error_of(py, &error, &raised))?;
         Ok(Envs::of(envs, warnings, copies, raised))
@@ -341,7 +343,8 @@ impl Envs {
         self.work(py, |state| Ok(state.envs.finish_recording()?.map(|receipt| receipt.to_string())))
     }
 
-    /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way.
+    /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way. What a signal's
+    /// handler raises meanwhile ends the wait: for the guests' goodbyes, or for that call, which then ends the envs itself.
     /// Warns where the recording could not be finished: nobody else would hear of it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.load(Acquire) || self.closing.swap(true, AcqRel) {
@@ -349,15 +352,36 @@ impl Envs {
         }
         if let Some(mut state) = self.try_state() {
             let state: &mut State = &mut state;
-            return warn_unfinished(py, py.detach(|| self.end(state)));
+            let warned = warn_unfinished(py, py.detach(|| self.end(state)));
+            return self.raised().map_or(warned, Err);
+        }
+        if self.is_forked() {
+            // Whoever is at them is a thread of the parent's, and they are the parent's to end.
+            self.closed.store(true, Release);
+            return Ok(());
         }
         self.interrupt.store(true, Release);
-        if *self.user() != Some(std::thread::current().id()) {
-            let end = || self.end(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-            return warn_unfinished(py, py.detach(end));
+        if *self.user() == Some(std::thread::current().id()) {
+            // A handler inside that call, which ends the envs when it has returned.
+            return Ok(());
         }
-        // Else this is a handler inside that call, which ends the envs when it has returned.
-        Ok(())
+        let ended = py.detach(|| {
+            loop {
+                if let Some(mut state) = self.try_state() {
+                    return Ok(self.end(&mut state));
+                }
+                // By its own store: that call's is looked at by that call.
+                let raised = Mutex::default();
+                if signalled(&raised) {
+                    return Err(raised.into_inner().unwrap_or_else(PoisonError::into_inner));
+                }
+                std::thread::sleep(LOOK);
+            }
+        });
+        match ended {
+            Ok(unfinished) => warn_unfinished(py, unfinished),
+            Err(raised) => raised.map_or(Ok(()), Err),
+        }
     }
 
     // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
@@ -423,7 +447,8 @@ impl Envs {
         let interrupt = envs.interrupt_flag();
         let state = State { envs, warnings, actions: Vec::new(), received: None, copies };
         Envs {
-            state: Mutex::new(state),
+            state: Arc::new(Mutex::new(state)),
+            host: std::process::id(),
             user: Mutex::new(None),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -480,6 +505,12 @@ impl Envs {
     /// The state, for a short look or a call.
     fn state(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
         self.try_state().ok_or_else(|| {
+            if self.is_forked() {
+                let error = UsageError::new("these envs belong to the process that this one was forked from, a thread of which is \
+                     using them")
+                .hint("make envs of its own in the forked process; those of its parent go on there");
+                return usage_error(py, "ForkedError", &error);
+            }
             let error = UsageError::new(
                 "the envs are in use: another thread's call is under way, or this is a signal's handler inside one",
             )
@@ -494,6 +525,16 @@ impl Envs {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Whether this is a fork's copy, in a process that has none of the threads that use the envs.
+    fn is_forked(&self) -> bool {
+        self.host != std::process::id()
+    }
+
+    /// What a signal's handler raised while a call waited.
+    fn raised(&self) -> Option<PyErr> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn user(&self) -> MutexGuard<'_, Option<ThreadId>> {
@@ -521,6 +562,15 @@ fn warn_unfinished(py: Python<'_>, unfinished: Option<String>) -> PyResult<()> {
     // A text of paths and the system's words may have a NUL in it, which C strings do not.
     let text = CString::new(text.replace('\0', "\\0")).unwrap_or_default();
     PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 2)
+}
+
+impl Drop for Envs {
+    fn drop(&mut self) {
+        if self.is_forked() && self.try_state().is_none() {
+            // Left as a thread of the parent's had it in hand, and so not to be taken apart.
+            std::mem::forget(Arc::clone(&self.state));
+        }
+    }
 }
 
 /// Lets Python's handlers of signals run. Whether one raised something, which is kept.

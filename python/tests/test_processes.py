@@ -140,6 +140,45 @@ def test_a_forked_child_keeps_nothing_alive() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_close_in_a_child_forked_while_another_thread_steps() -> None:
+    """The thread that steps is not in the child, and what it had locked stays locked there."""
+    envs = rollcage.make_vec(hostile("loop"), 2, config={"at": 0, "length": -1}, limits={"step_timeout": 600.0})
+    envs.reset()
+    stepping = threading.Thread(target=lambda: pytest.raises(rollcage.ClosedError, envs.step, [0, 0]))
+    stepping.start()
+    time.sleep(0.2)
+
+    def use() -> None:
+        signal.alarm(30)  # which ends a child that hangs
+        with pytest.raises(rollcage.ForkedError, match="forked"):
+            envs.step([0, 0])
+        with pytest.raises(rollcage.ForkedError, match="forked"):
+            _ = envs.digest
+        envs.close()
+        assert envs.closed
+
+    def drop() -> None:
+        nonlocal envs
+        signal.alarm(30)
+        del envs
+        gc.collect()
+
+    def make_ones_own() -> None:
+        signal.alarm(30)
+        own = rollcage.make_vec("cartpole", 2, seed=1)
+        own.reset()
+        own.close()
+        envs.close()
+
+    for _ in range(5):
+        assert [in_a_child(work) for work in (use, drop, make_ones_own)] == [0, 0, 0]
+    assert stepping.is_alive() and len(workers()) >= 2
+    envs.close()
+    stepping.join(30)
+    assert not stepping.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_subproc_vec_env_and_data_loader_beside_ours() -> None:
     pytest.importorskip("stable_baselines3")
     import gymnasium

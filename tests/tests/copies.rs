@@ -86,6 +86,58 @@ fn envs_start_as_copies_of_what_instantiated_nothing() {
     assert_eq!(digests.len(), 1);
 }
 
+/// Stopped, it takes orders and copies nothing: no env waits for it for longer than for the first word of a copy, and none meets a
+/// fault by it.
+#[test]
+fn a_stopped_pristine_worker_is_replaced_and_its_env_spawned() {
+    let mut envs = shipped("cartpole").envs(3).seed(3).start(Start::Fork).build().unwrap();
+    envs.reset(None).unwrap();
+    let first = envs.pristine_pid().unwrap();
+    let pid = |pid: u32| Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid(first), Signal::STOP).unwrap();
+    for env in [1, 2] {
+        kill(envs.pid(env).unwrap());
+        eventually("the env is gone", 5, || envs.pid(env).is_none());
+    }
+    let began = Instant::now();
+    let batch = envs.step(&discrete(&[0, 0, 0])).unwrap();
+    assert!(batch.faults[1].is_some() && batch.faults[2].is_some());
+    let batch = envs.step(&discrete(&[0, 0, 0])).unwrap();
+    assert_eq!(batch.was_reset, [false, true, true]);
+    assert!(began.elapsed() < Limits::default().start_timeout, "{:?}", began.elapsed());
+    for env in [1, 2] {
+        assert_eq!((envs.started_by(env), envs.instance(env)), (Some(Start::Spawn), Some(1)));
+    }
+    assert_eq!(envs.faults().total(), 2, "two were killed, and nothing else happened");
+    eventually("it was ended", 5, || !Process(first).exists());
+    // The next start makes another.
+    kill(envs.pid(0).unwrap());
+    eventually("the env is gone", 5, || envs.pid(0).is_none());
+    envs.step(&discrete(&[0, 0, 0])).unwrap();
+    assert!(envs.step(&discrete(&[0, 0, 0])).unwrap().was_reset[0]);
+    assert_eq!(envs.started_by(0), Some(Start::Fork));
+    assert_ne!(envs.pristine_pid(), Some(first));
+}
+
+/// The same of an env that was created and is copied.
+#[test]
+fn a_stopped_template_is_replaced() {
+    let limits = Limits { call_timeout: Duration::from_secs(2), ..Limits::default() };
+    let made = shipped("cartpole").envs(2).seed(3).limits(limits).start(Start::ForkAfterCreate);
+    let mut envs = made.build().unwrap();
+    envs.reset(None).unwrap();
+    let own: Vec<u32> = (0..2).map(|env| envs.pid(env).unwrap()).collect();
+    let is_template = |process: &Process| process.title().starts_with("env ") && !own.contains(&process.0);
+    let template = Process::own().children().into_iter().find(is_template).unwrap();
+    kill_process(Pid::from_raw(i32::try_from(template.0).unwrap()).unwrap(), Signal::STOP).unwrap();
+    kill(envs.pid(1).unwrap());
+    eventually("the env is gone", 5, || envs.pid(1).is_none());
+    envs.step(&discrete(&[0, 0])).unwrap();
+    assert!(envs.step(&discrete(&[0, 0])).unwrap().was_reset[1]);
+    assert_eq!((envs.started_by(1), envs.instance(1)), (Some(Start::ForkAfterCreate), Some(1)));
+    assert_eq!(envs.faults().total(), 1);
+}
+
 /// The same tests over the other start: by default envs start by fork.
 fn over_spawn(filters: &[&str]) {
     let mut command = Command::new(std::env::current_exe().unwrap());

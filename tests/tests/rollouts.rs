@@ -25,8 +25,9 @@ use rollcage::{Backend, Grant, Plugin, RenderMode, ResetSome, VecEnv};
 use serde_json::{Value, json};
 
 use rollcage_tests::{
-    Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root, within,
+    Process, Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root, within,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::digest::SHIPPED;
 use crate::services::gnugo;
@@ -1002,4 +1003,25 @@ fn a_killed_run_leaves_a_readable_prefix() {
         assert!(steps > 0 && steps <= parts * 65_536, "{parts} parts, {steps} steps");
         assert_eq!(Rollcage::run(["verify".as_ref(), folder.as_os_str()]).status, Some(2));
     }
+}
+
+/// Whatever it waits for: here for a worker that is not ready and stands still.
+#[test]
+fn an_interrupt_ends_a_replay_whose_env_does_not_start() {
+    let scratch = Scratch::new("rollouts-interrupted");
+    let folder = scratch.folder().join("run");
+    let plugin = fixture_path("slow");
+    let slow = ["--config=in_call=create", "--config=at=0", "--config=spins=2000000000"];
+    let mut run = Rollcage::command();
+    run.arg("run").arg(&plugin).args(slow).args(["--steps=2", "--seed=1", "--embed-plugin", "--record"]).arg(&folder);
+    let ran = within(100, &mut run);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let mut command = Rollcage::command();
+    let mut host = command.arg("replay").arg(&folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = |pid: u32| Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    eventually("its env starts", 60, || !Process(host.id()).envs().is_empty());
+    kill_process(pid(Process(host.id()).envs()[0].0), Signal::STOP).unwrap();
+    kill_process(pid(host.id()), Signal::INT).unwrap();
+    eventually("it has ended", 20, || host.try_wait().unwrap().is_some());
+    assert_eq!(host.wait().unwrap().code(), Some(130));
 }

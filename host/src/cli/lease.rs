@@ -80,8 +80,9 @@ impl Lease {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             flag::register(signal, Arc::clone(&interrupted)).context("handling signals")?;
         }
-        let mut keeper = Keeper::start(None)?;
-        let ports = keeper.hold(&leases, self.timeout, Some(&interrupted))?;
+        let is_raised = || interrupted.load(Relaxed);
+        let mut keeper = Keeper::start(None, is_raised)?;
+        let ports = keeper.hold(&leases, self.timeout, is_raised)?;
         let held: Vec<(LeaseSpec, u16)> = leases.into_iter().zip(ports).collect();
 
         let variables = held.iter().map(|(lease, first)| (lease.variable().into(), first.to_string().into()));
@@ -97,7 +98,7 @@ impl Lease {
         };
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        if let Err((_, why)) = keeper.serve(&[service], &stdio, Some(&interrupted))? {
+        if let Err((_, why)) = keeper.serve(&[service], &stdio, is_raised)? {
             return Err(UsageError::new(format!("the command did not start: {}", escape_line(&why))).into());
         }
         wait(&keeper, &interrupted)

@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags, getpid, getppid, pidfd_open};
 use crate::cage::process;
 use crate::control::{self, BUILD, FromWorker, Received};
 use crate::lease::{self, LeaseSpec, Taken};
+use crate::limits::deadline;
 use crate::service::{FromKeeper, Ready, Service, ToKeeper};
 use tree::{Output, Running};
 
@@ -133,7 +134,7 @@ impl Keeper {
     /// Takes ports in place of those it has; tries until the time is over.
     fn hold(&mut self, leases: &[LeaseSpec], timeout: Duration) {
         self.taken = None;
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         while !self.over {
             match lease::take(leases) {
                 Ok(Ok(taken)) => {

@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, pid
 
 use super::{Keeper, SOON};
 use crate::cage::process;
+use crate::limits::deadline;
 use crate::service::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
 
 /// Bytes of a line of output that stay together. A longer one is cut into lines.
@@ -118,7 +119,7 @@ impl Keeper {
     /// until no child is left. Then removes what was made for it.
     pub(super) fn end_tree(&mut self) {
         let patience = self.running.iter().map(|running| running.service.stop_timeout).max().unwrap_or_default();
-        let kill_at = Instant::now() + patience;
+        let kill_at = deadline(patience);
         if self.reap() {
             // Every member of its groups descends from here too: a signal to them as well would be a second one, which
             // some programs take for impatience.

@@ -439,7 +439,8 @@ impl<'a> Stage<'a> {
         if let Some(cache) = &self.how.cache {
             builder = builder.cache(cache.clone());
         }
-        builder.build()
+        let interrupt = Arc::clone(&self.how.interrupt);
+        builder.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed)).build()
     }
 
     /// What the manifest says of plugin, config and spaces otherwise than the env that was started: rows of other spaces are
@@ -693,9 +694,7 @@ impl<'a> EnvAgain<'a> {
         let again = Again { instance, episode, journal: self.journal.clone(), captured };
         let started = self.stage.start(self.env, again);
         match started {
-            Ok(mut envs) => {
-                let interrupt = Arc::clone(&self.stage.how.interrupt);
-                envs.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed));
+            Ok(envs) => {
                 self.missing_walls = envs.missing_walls().to_vec();
                 if let Some((field, recorded, got)) = self.stage.other_env(self.env, &envs) {
                     let field = field.to_owned();

@@ -1,27 +1,28 @@
 //! Conversations with an env outside its turns of reset and step: render, call, attributes, reseed, goodbye.
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::control::{EnvError, FromWorker, Reply, ToWorker};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
+use crate::interrupt::Interrupt;
+use crate::limits::deadline;
 use crate::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
 use crate::wait::{self, Spin};
 
 use super::ill::{Ill, guest_fault, lied, nobody};
 use super::turn::Look;
-use super::{Busy, Op, Phase, Slot, Terms};
+use super::{Busy, Op, Phase, Progress, Slot, Terms};
 
 impl Slot {
-    /// Sends a message and waits for its answer from the bulk area. The env must not be busy. An answer that
-    /// `interrupted` did not wait for is entered into the digest when it comes, and given to nobody.
+    /// Sends a message and waits for its answer from the bulk area. The env must not be busy. An answer that an interrupt did
+    /// not wait for is entered into the digest when it comes, and given to nobody.
     pub(crate) fn converse(
         &mut self,
         message: &ToWorker,
         descriptors: &[BorrowedFd<'_>],
-        interrupted: &mut dyn FnMut() -> bool,
         terms: &Terms,
         batch: &mut Batch,
         faults: &mut FaultLog,
@@ -29,9 +30,13 @@ impl Slot {
         let index = self.index;
         let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
         // An instance that is still coming up after a fault is waited for.
-        while matches!(self.phase, Phase::Keeping { .. } | Phase::Starting { .. }) {
+        while matches!(self.phase, Phase::Keeping { .. } | Phase::Queued { .. } | Phase::Starting { .. }) {
             self.op = Some(Op::Start);
-            self.advance(wait::SLICE, Spin::None, terms, batch, faults);
+            let progress = self.advance(wait::SLICE, Spin::None, terms, batch, faults);
+            self.check_interrupted()?;
+            if progress == Progress::Waiting {
+                self.interrupt.check()?;
+            }
             if let Some(error) = self.take_error() {
                 return Err(error);
             }
@@ -42,14 +47,14 @@ impl Slot {
         if !matches!(self.phase, Phase::Idle) {
             return Err(usage("it has no running instance after a fault; reset it first").into());
         }
-        let deadline = Instant::now() + terms.limits.call_timeout;
+        let deadline = deadline(terms.limits.call_timeout);
         let request =
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
         let fault = match self.ask(message, descriptors, request, deadline) {
             Err(fault) => fault,
             Ok(()) => loop {
                 match self.look(wait::SLICE, Spin::None, terms) {
-                    Look::Working if interrupted() => {
+                    Look::Working if self.interrupt.is_raised() => {
                         self.op = Some(Op::Converse(message.clone()));
                         return Err(Error::Interrupted);
                     }
@@ -72,7 +77,7 @@ impl Slot {
             },
         };
         self.op = Some(Op::Converse(message.clone()));
-        let fault = self.make_fault(fault.0, fault.1, fault.2, faults);
+        let fault = self.make_fault(fault.0, fault.1, fault.2, terms, faults);
         self.op = None;
         self.pending = Some(fault.clone());
         Err(fault.into())
@@ -144,11 +149,21 @@ impl Slot {
             && self.ask(&ToWorker::Close, &[], request, deadline).is_ok()
     }
 
-    /// Waits for the goodbye, until the deadline.
-    pub(crate) fn wait_closed(&self, deadline: Instant) {
-        let (Some(child), Some(slab)) = (&self.child, self.slab()) else { return };
-        while !child.is_dead() && matches!(slab.answered(), Ok(false)) && Instant::now() < deadline {
-            wait::wait(slab.done_word(), slab.unanswered(), slab.host_sleeps(), Spin::None, wait::SLICE);
+    /// Waits for the goodbye, until the deadline or an interrupt.
+    pub(crate) fn wait_closed(&self, deadline: Instant, interrupt: &Interrupt) -> Result<(), Error> {
+        while !self.has_closed(deadline, wait::SLICE) {
+            interrupt.check()?;
         }
+        Ok(())
+    }
+
+    /// Whether the goodbye is said, or nobody waits for it any longer: one look, with one wait in it if `patience` allows.
+    pub(super) fn has_closed(&self, deadline: Instant, patience: Duration) -> bool {
+        let (Some(child), Some(slab)) = (&self.child, self.slab()) else { return true };
+        let waits = || !child.is_dead() && matches!(slab.answered(), Ok(false)) && Instant::now() < deadline;
+        if waits() && !patience.is_zero() {
+            wait::wait(slab.done_word(), slab.unanswered(), slab.host_sleeps(), Spin::None, patience.min(wait::SLICE));
+        }
+        !waits()
     }
 }

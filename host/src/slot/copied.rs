@@ -22,14 +22,13 @@ impl Slot {
     /// As a call's: no instance runs, a fault, an interrupt; or the system makes no process.
     pub(crate) fn ask_for_copy(
         &mut self,
-        interrupted: &mut dyn FnMut() -> bool,
         terms: &Terms,
         batch: &mut Batch,
         faults: &mut FaultLog,
     ) -> Result<Child, Error> {
         let (child, descriptors) = pristine::announce(terms).map_err(Error::system("getting ready for a copy"))?;
         let descriptors = descriptors.each_ref().map(AsFd::as_fd);
-        self.converse(&ToWorker::Copy, &descriptors, interrupted, terms, batch, faults)?;
+        self.converse(&ToWorker::Copy, &descriptors, terms, batch, faults)?;
         Ok(child)
     }
 
@@ -47,7 +46,7 @@ impl Slot {
         copy.view.clone_from(&self.view);
         copy.standing.clone_from(&self.standing);
         (copy.action_stride, copy.own_time_limit) = (self.action_stride, self.own_time_limit);
-        copy.await_ready(child, false, terms);
+        copy.await_ready(child, None, terms);
         copy.started_by = self.started_by;
         copy.op = Some(Op::Start);
         copy
@@ -70,6 +69,7 @@ impl Slot {
         self.started_by = other.started_by;
         self.standing.clone_from(&other.standing);
         (self.fresh, self.ended, self.played) = (other.fresh, other.ended, other.played);
+        self.ready_at = other.ready_at;
         (self.step, self.episode_return) = (other.step, other.episode_return);
         self.reset_options.clone_from(&other.reset_options);
         self.view = std::mem::take(&mut other.view);
@@ -81,7 +81,7 @@ impl Slot {
         self.action_stride = other.action_stride;
         self.own_time_limit = other.own_time_limit;
         (self.op, self.pending, self.error) = (None, None, None);
-        (self.masked, self.recycled, self.in_flight) = (false, false, false);
+        (self.masked, self.recycled, self.in_flight, self.interrupted) = (false, false, false, false);
     }
 
     /// Shows the present view in its row, as if nothing else had happened.
@@ -93,6 +93,11 @@ impl Slot {
 
     /// Starts the worker of an instance as a copy of the env that was created and is never stepped.
     pub(super) fn start_as_copy_of_template(&mut self, terms: &Terms) -> Result<(), Error> {
+        let started = self.copy_template(terms);
+        self.or_interrupted(started, true)
+    }
+
+    fn copy_template(&mut self, terms: &Terms) -> Result<(), Error> {
         let mut template = terms.template.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut batch, mut faults) = (Batch::zeros(1, &Default::default()), FaultLog::default());
         for last in [false, true] {
@@ -100,6 +105,7 @@ impl Slot {
                 Some(one) => one,
                 None => {
                     let mut one = Slot::new(0, self.config.clone(), None, 0);
+                    one.set_interrupt(&self.interrupt);
                     one.start_template(terms, &mut faults)?;
                     template.insert(Box::new(one))
                 }
@@ -112,11 +118,17 @@ impl Slot {
                 .hint("`fork-after-create` is for envs of one config; `fork` takes any")
                 .into());
             }
-            match one.ask_for_copy(&mut || false, terms, &mut batch, &mut faults) {
+            one.set_interrupt(&self.interrupt);
+            match one.ask_for_copy(terms, &mut batch, &mut faults) {
                 Ok(child) => {
-                    self.await_ready(child, false, terms);
+                    self.await_ready(child, None, terms);
                     self.started_by = Some(Start::ForkAfterCreate);
                     return Ok(());
+                }
+                Err(Error::Interrupted) => {
+                    // The answer that is on its way would be the next one's.
+                    *template = None;
+                    return Err(Error::Interrupted);
                 }
                 // Killed since the last start, say: one more is made.
                 Err(_) if !last => *template = None,
@@ -133,14 +145,14 @@ impl Slot {
         self.op = Some(Op::Start);
         loop {
             match self.hear_start(SLICE, terms) {
-                Started::NotYet | Started::Kept => {}
+                Started::NotYet | Started::Kept => self.interrupt.check()?,
                 Started::Ready => {
                     (self.phase, self.op) = (Phase::Idle, None);
                     return Ok(());
                 }
                 Started::Refused(error) => return Err(error),
                 Started::Fault(kind, message, backtrace) => {
-                    return Err(self.make_fault(kind, message, backtrace, faults).into());
+                    return Err(self.make_fault(kind, message, backtrace, terms, faults).into());
                 }
             }
         }

@@ -201,9 +201,9 @@ impl Slot {
     /// What the env is being asked for.
     fn asked(&self) -> Asked {
         let busy = match &self.phase {
-            Phase::Starting { .. } | Phase::Keeping { .. } => return Asked::Start,
+            Phase::Starting { .. } | Phase::Queued { .. } | Phase::Keeping { .. } => return Asked::Start,
             Phase::Busy(busy) => Some(busy),
-            Phase::Idle | Phase::Down => None,
+            Phase::Idle | Phase::Closing { .. } | Phase::Down => None,
         };
         match &self.op {
             Some(Op::Step(_) | Op::StepMany(_)) => Asked::Step,

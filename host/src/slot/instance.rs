@@ -9,14 +9,15 @@ use crate::child::{Child, Exit, Heard};
 use crate::control::{CaptureMode, FromWorker, Job};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
-use crate::pristine::Start;
+use crate::limits::deadline;
+use crate::pristine::{Asked, COPY_TIMEOUT, Start};
 use crate::rollout::capture;
 use crate::slab::{HostSlab, Lie};
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::start::{self, Introduction};
 
 use super::ill::{end_of, guest_fault, name_of};
-use super::{Phase, Slot, Terms};
+use super::{CopiedFrom, Phase, Slot, Terms};
 
 /// What of the outside one instance has for itself.
 struct OwnOutside {
@@ -40,20 +41,59 @@ impl Slot {
         self.fresh = true;
         self.ended = true;
         self.played = 0;
+        self.ready_at = None;
         self.events.begin_instance();
-        if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms) }
+        if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms, Duration::ZERO) }
     }
 
-    /// Starts the worker of an instance: as a copy of a worker that is ready for that, or by an exec of its own.
-    pub(super) fn start_worker(&mut self, terms: &Terms) -> Result<(), Error> {
+    /// Starts the worker of an instance: as a copy of a worker that is ready for that, or by an exec of its own. It stays queued
+    /// while the one to be copied is not ready.
+    pub(super) fn start_worker(&mut self, terms: &Terms, patience: Duration) -> Result<(), Error> {
+        self.phase = Phase::Queued { kept: true };
         match terms.start {
             Start::Spawn => self.spawn_worker(terms),
             Start::ForkAfterCreate => self.start_as_copy_of_template(terms),
-            Start::Best | Start::Fork => match terms.pristine.copy(terms) {
-                Some(child) => self.give_job(child, terms),
-                None => self.spawn_worker(terms),
+            Start::Best | Start::Fork => match terms.pristine.copy(terms, patience) {
+                Asked::Coming(child, number) => self.give_job(child, number, terms),
+                Asked::NotYet => Ok(()),
+                Asked::Nobody => self.spawn_worker(terms),
             },
         }
+    }
+
+    /// Goes on with an instance that is queued.
+    fn start_queued(&mut self, kept: bool, patience: Duration, terms: &Terms) -> Started {
+        if self.interrupted {
+            // The caller is told before it is tried again.
+            return Started::NotYet;
+        }
+        let started = if kept { self.start_worker(terms, patience) } else { self.begin_keeping(terms) };
+        match started {
+            Ok(()) if matches!(self.phase, Phase::Queued { .. }) => Started::NotYet,
+            Ok(()) => Started::Kept,
+            Err(error) => Started::Refused(error),
+        }
+    }
+
+    /// Has its worker started, if that is still to be done, with one wait of at most a slice; whether it is done.
+    pub(crate) fn leave_queue(&mut self, patience: Duration, terms: &Terms) -> Result<bool, Error> {
+        let Phase::Queued { kept } = self.phase else { return Ok(true) };
+        match self.start_queued(kept, patience, terms) {
+            Started::Refused(error) => Err(error),
+            _ => {
+                self.check_interrupted()?;
+                Ok(!matches!(self.phase, Phase::Queued { .. }))
+            }
+        }
+    }
+
+    /// What a start came to that may have been interrupted: it is tried again then, by the next call.
+    pub(super) fn or_interrupted(&mut self, started: Result<(), Error>, kept: bool) -> Result<(), Error> {
+        if matches!(started, Err(Error::Interrupted)) {
+            (self.phase, self.interrupted) = (Phase::Queued { kept }, true);
+            return Ok(());
+        }
+        started
     }
 
     /// Starts the worker of an instance by an exec.
@@ -69,13 +109,13 @@ impl Slot {
         let title = format!("env {}", self.index);
         let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
         let child = start::worker(&terms.program, &title, Some(slab), terms.log(), &job, &descriptors)?;
-        self.await_ready(child, false, terms);
+        self.await_ready(child, None, terms);
         self.started_by = Some(Start::Spawn);
         Ok(())
     }
 
     /// Tells a copy of the pristine worker which env it is.
-    fn give_job(&mut self, child: Child, terms: &Terms) -> Result<(), Error> {
+    fn give_job(&mut self, child: Child, number: u32, terms: &Terms) -> Result<(), Error> {
         let outside = self.open_outside(terms)?;
         let code = terms.prepared.code.as_fd();
         let descriptors: Vec<BorrowedFd<'_>> = [code].into_iter().chain(outside.descriptors(code)).collect();
@@ -83,15 +123,16 @@ impl Slot {
         let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
         // One that is gone already says so in another way.
         let _ = child.send(&job, &descriptors);
-        self.await_ready(child, true, terms);
+        let until = Instant::now() + COPY_TIMEOUT.min(terms.limits.start_timeout);
+        self.await_ready(child, Some(CopiedFrom { number, until }), terms);
         self.started_by = Some(Start::Fork);
         Ok(())
     }
 
-    pub(super) fn await_ready(&mut self, child: Child, of_pristine: bool, terms: &Terms) {
+    pub(super) fn await_ready(&mut self, child: Child, copied_from: Option<CopiedFrom>, terms: &Terms) {
         self.child = Some(child);
-        let deadline = Instant::now() + terms.limits.start_timeout;
-        self.phase = Phase::Starting { deadline, introduction: Introduction::default(), of_pristine };
+        let deadline = deadline(terms.limits.start_timeout);
+        self.phase = Phase::Starting { deadline, introduction: Introduction::default(), copied_from };
     }
 
     /// Opens what of the outside an instance has for itself.
@@ -132,17 +173,10 @@ impl Slot {
             }
             return;
         }
-        if !self.restarts.spend(&terms.limits.restarts, Instant::now()) {
-            let budget = terms.limits.restarts;
+        if let Err(spent) = self.restarts.spend(&terms.limits.restarts, Instant::now()) {
             let last = batch.faults[self.row()].as_deref().cloned();
             let mut fault = last.unwrap_or_else(|| self.bare_fault(FaultKind::Exited, "no instance runs".to_owned()));
-            fault.message = format!(
-                "{} (the restart budget is spent: {} in {} s, {} in all)",
-                fault.message,
-                budget.in_window,
-                budget.window.as_secs(),
-                budget.in_all
-            );
+            fault.message = format!("{} (the restart budget is spent: {spent})", fault.message);
             self.give_up(fault.into());
             return;
         }
@@ -155,13 +189,14 @@ impl Slot {
     pub(super) fn hear(&mut self, patience: Duration, terms: &Terms) -> Started {
         match self.phase {
             Phase::Keeping { deadline } => self.hear_keeper(deadline, patience, terms),
+            Phase::Queued { kept } => self.start_queued(kept, patience, terms),
             _ => self.hear_start(patience, terms),
         }
     }
 
     /// Listens to a worker that is starting.
     pub(super) fn hear_start(&mut self, patience: Duration, terms: &Terms) -> Started {
-        let Phase::Starting { deadline, introduction, of_pristine } = &mut self.phase else { return Started::NotYet };
+        let Phase::Starting { deadline, introduction, copied_from } = &mut self.phase else { return Started::NotYet };
         let Some(child) = &self.child else { return Started::fault(FaultKind::Exited, "no worker") };
         let mut patience = patience.min(deadline.saturating_duration_since(Instant::now()));
         loop {
@@ -204,11 +239,18 @@ impl Slot {
                 }
                 Heard::Lie(lie) => return Started::fault(FaultKind::Protocol, &lie),
                 // It never was: whoever was to be copied is gone.
-                Heard::Dead(Exit::Unknown) if *of_pristine && !introduction.greeted() => {
-                    return match self.spawn_worker(terms) {
-                        Ok(()) => Started::NotYet,
-                        Err(error) => Started::Refused(error),
-                    };
+                Heard::Dead(Exit::Unknown) if copied_from.is_some() && !introduction.greeted() => {
+                    return self.spawn_in_place(terms);
+                }
+                // Nor is it to come: whoever was to be copied has stopped.
+                Heard::Nothing
+                    if !introduction.greeted()
+                        && copied_from.is_some_and(|CopiedFrom { until, .. }| Instant::now() >= until) =>
+                {
+                    if let Some(CopiedFrom { number, .. }) = *copied_from {
+                        terms.pristine.end_one(number);
+                    }
+                    return self.spawn_in_place(terms);
                 }
                 Heard::Dead(exit) => {
                     if !introduction.greeted() && self.instance == 0 && matches!(exit, Exit::Code(_)) {
@@ -224,6 +266,14 @@ impl Slot {
                 }
                 Heard::Nothing => return Started::NotYet,
             }
+        }
+    }
+
+    /// Spawns what did not come as a copy. That is nobody's fault, and no restart.
+    fn spawn_in_place(&mut self, terms: &Terms) -> Started {
+        match self.spawn_worker(terms) {
+            Ok(()) => Started::NotYet,
+            Err(error) => Started::Refused(error),
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::grant::{Per, Scene, inject};
+use crate::interrupt::Interrupt;
 use crate::lease::LeaseSpec;
+use crate::limits::{deadline, together};
 use crate::service::{FromKeeper, Keeper, Service, Told};
 
 use super::instance::Started;
@@ -30,6 +32,11 @@ impl Slot {
 
     /// Asks for ports, if there are none yet, or for services.
     pub(super) fn begin_keeping(&mut self, terms: &Terms) -> Result<(), Error> {
+        let begun = self.ask_keeper(terms);
+        self.or_interrupted(begun, false)
+    }
+
+    fn ask_keeper(&mut self, terms: &Terms) -> Result<(), Error> {
         self.ended_services.clear();
         // One that was killed has let its ports go, and its services are gone with it.
         while let Some(keeper) = &self.keeper {
@@ -39,7 +46,7 @@ impl Slot {
                 Told::Nothing => return self.ask_services(terms),
             }
         }
-        let mut keeper = Keeper::start(Some(&terms.program))?;
+        let mut keeper = Keeper::start(Some(&terms.program), || self.interrupt.is_raised())?;
         self.ports.clear();
         if terms.beside.leases.is_empty() {
             self.keeper = Some(keeper);
@@ -56,11 +63,12 @@ impl Slot {
         let services = terms.beside.services_for(&self.scene(terms), Per::Env)?;
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
         if services.is_empty() {
-            return self.start_worker(terms);
+            return self.start_worker(terms, Duration::ZERO);
         }
-        let patience = keeper.end_timeout() + services.iter().map(|service| service.ready_timeout).sum::<Duration>();
+        let ready = services.iter().map(|service| service.ready_timeout);
+        let patience = together(ready.chain([keeper.end_timeout(), GRACE]));
         keeper.ask_serve(&services, &[])?;
-        self.phase = Phase::Keeping { deadline: Instant::now() + patience + GRACE };
+        self.phase = Phase::Keeping { deadline: deadline(patience) };
         Ok(())
     }
 
@@ -73,7 +81,7 @@ impl Slot {
                 self.ports = terms.beside.leases.iter().cloned().zip(ports).collect();
                 self.put_ports_in(terms).and_then(|()| self.ask_services(terms))
             }
-            Told::Message(FromKeeper::Serving) => self.start_worker(terms),
+            Told::Message(FromKeeper::Serving) => self.start_worker(terms, Duration::ZERO),
             // Not of this instance.
             Told::Message(FromKeeper::ServiceEnded { .. }) => Ok(()),
             Told::Message(FromKeeper::Exhausted(why)) => Err(exhausted(why)),
@@ -130,10 +138,16 @@ impl Slot {
             return;
         }
         self.enter_recycled();
-        let deadline = Instant::now() + terms.limits.close_timeout;
+        let deadline = deadline(terms.limits.close_timeout);
         if self.begin_close(deadline) {
-            self.wait_closed(deadline);
+            self.phase = Phase::Closing { deadline };
+        } else {
+            self.start_next(terms);
         }
+    }
+
+    /// Ends the instance, and starts the next one.
+    pub(super) fn start_next(&mut self, terms: &Terms) {
         self.stop();
         if let Err(error) = self.start_instance(terms) {
             self.give_up(error);
@@ -142,24 +156,21 @@ impl Slot {
 }
 
 /// What all envs of a run share: takes its ports and starts its services. None: there are none.
-pub(crate) fn keep_the_run(
-    terms: &mut Terms,
-    seed: u64,
-    interrupt: &std::sync::atomic::AtomicBool,
-) -> Result<Option<Keeper>, Error> {
+pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) -> Result<Option<Keeper>, Error> {
     if !terms.beside.run_is_kept() {
         return Ok(None);
     }
-    let mut keeper = Keeper::start(Some(&terms.program))?;
+    let is_raised = || interrupt.is_raised();
+    let mut keeper = Keeper::start(Some(&terms.program), is_raised)?;
     let leases: Vec<LeaseSpec> = terms.beside.run_leases.clone();
     if !leases.is_empty() {
-        let ports = keeper.hold(&leases, LEASE_TIMEOUT, Some(interrupt))?;
+        let ports = keeper.hold(&leases, LEASE_TIMEOUT, is_raised)?;
         terms.shared = leases.into_iter().zip(ports).collect();
     }
     let scene = Scene { ports: terms.shared.clone(), env: None, seed };
     let services: Vec<Service> = terms.beside.services_for(&scene, Per::Run)?;
     if !services.is_empty()
-        && let Err((name, why)) = keeper.serve(&services, &[], Some(interrupt))?
+        && let Err((name, why)) = keeper.serve(&services, &[], is_raised)?
     {
         return Err(service_failed(&keeper, &name, &why));
     }

@@ -33,6 +33,7 @@ use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
 use crate::grant::Beside;
+use crate::interrupt::Interrupt;
 use crate::lease::LeaseSpec;
 use crate::limits::Limits;
 use crate::plugin::Prepared;
@@ -141,12 +142,12 @@ impl Terms {
 
     /// Ends the workers that are nobody's env. `forked`: they are the parent's.
     pub(crate) fn end(&self, forked: bool) {
-        let template = self.template.lock().unwrap_or_else(PoisonError::into_inner).take();
         if forked {
-            std::mem::forget(template);
+            // Locked: by a thread that is not in this process.
+            std::mem::forget(self.template.try_lock().ok().and_then(|mut template| template.take()));
             self.pristine.forget();
         } else {
-            drop(template);
+            drop(self.template.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.pristine.end();
         }
     }
@@ -158,12 +159,24 @@ enum Phase {
     Down,
     /// The keeper was asked for ports or services; no worker yet.
     Keeping { deadline: Instant },
-    /// Spawned, or asked of another as its copy (`of_pristine`); `Ready` has not come.
-    Starting { deadline: Instant, introduction: Introduction, of_pristine: bool },
+    /// Its worker is to be started as soon as there is somebody to copy; or its keeper, where that was interrupted.
+    Queued { kept: bool },
+    /// Spawned, or asked of another as its copy; `Ready` has not come.
+    Starting { deadline: Instant, introduction: Introduction, copied_from: Option<CopiedFrom> },
     /// The last answer is accepted.
     Idle,
     /// A turn is published.
     Busy(Busy),
+    /// It says goodbye, and the next instance follows.
+    Closing { deadline: Instant },
+}
+
+/// A pristine worker that was asked for a copy.
+#[derive(Clone, Copy, Debug)]
+struct CopiedFrom {
+    number: u32,
+    /// Until when the copy must have said its first word.
+    until: Instant,
 }
 
 struct Busy {
@@ -256,6 +269,8 @@ pub(crate) struct Slot {
     masked: bool,
     error: Option<Error>,
     restarts: Restarts,
+    /// When the running instance was ready.
+    ready_at: Option<Instant>,
     events: Events,
     /// Bytes of one action.
     action_stride: usize,
@@ -275,6 +290,9 @@ pub(crate) struct Slot {
     first_spec: Option<Spec>,
     /// Whether the caller sent something and has not received its answer.
     pub(crate) in_flight: bool,
+    /// What makes its waits return, and whether one has: the caller is still to be told.
+    interrupt: Interrupt,
+    interrupted: bool,
 }
 
 impl Slot {
@@ -310,6 +328,7 @@ impl Slot {
             masked: false,
             error: None,
             restarts: Restarts::default(),
+            ready_at: None,
             events: Events::new(),
             action_stride: 0,
             finished: Vec::new(),
@@ -322,7 +341,19 @@ impl Slot {
             started_by: None,
             first_spec: None,
             in_flight: false,
+            interrupt: Interrupt::default(),
+            interrupted: false,
         }
+    }
+
+    /// What makes its waits return from now on.
+    pub(crate) fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        self.interrupt = interrupt.clone();
+    }
+
+    /// The error of a call in which a wait of this env's was interrupted. What was under way goes on with the next one.
+    pub(crate) fn check_interrupted(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.interrupted) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// Keeps what its instances are told, up to so many bytes, for snapshots.
@@ -457,25 +488,28 @@ impl Slot {
         while let Some(op) = &self.op {
             match &self.phase {
                 Phase::Down => self.restart(terms, batch),
-                Phase::Keeping { .. } | Phase::Starting { .. } => match self.hear(patience, terms) {
-                    Started::NotYet => return Progress::Waiting,
-                    Started::Kept => {}
-                    Started::Ready => {
-                        self.phase = Phase::Idle;
-                        if matches!(self.op, Some(Op::Start)) {
-                            self.op = None;
+                Phase::Keeping { .. } | Phase::Queued { .. } | Phase::Starting { .. } => {
+                    match self.hear(patience, terms) {
+                        Started::NotYet => return Progress::Waiting,
+                        Started::Kept => {}
+                        Started::Ready => {
+                            self.phase = Phase::Idle;
+                            self.ready_at = Some(Instant::now());
+                            if matches!(self.op, Some(Op::Start)) {
+                                self.op = None;
+                            }
+                        }
+                        Started::Refused(error) => {
+                            self.stop();
+                            self.give_up(error);
+                        }
+                        Started::Fault(kind, message, backtrace) => {
+                            self.keep_digest_of_added_reset(batch);
+                            let fault = self.make_fault(kind, message, backtrace, terms, faults);
+                            self.reset_met_fault(fault, terms, batch);
                         }
                     }
-                    Started::Refused(error) => {
-                        self.stop();
-                        self.give_up(error);
-                    }
-                    Started::Fault(kind, message, backtrace) => {
-                        self.keep_digest_of_added_reset(batch);
-                        let fault = self.make_fault(kind, message, backtrace, faults);
-                        self.reset_met_fault(fault, terms, batch);
-                    }
-                },
+                }
                 Phase::Idle => {
                     let op = op.clone();
                     self.publish(op, terms, batch, faults);
@@ -484,6 +518,12 @@ impl Slot {
                     if patience.is_zero() && matches!(self.phase, Phase::Busy(_)) {
                         return Progress::Waiting;
                     }
+                }
+                Phase::Closing { deadline } => {
+                    if !self.has_closed(*deadline, patience) {
+                        return Progress::Waiting;
+                    }
+                    self.start_next(terms);
                 }
                 Phase::Busy(_) => match self.look(patience, spin, terms) {
                     Look::Working => return Progress::Waiting,

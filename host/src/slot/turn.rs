@@ -10,6 +10,7 @@ use crate::control::{EnvError, FromWorker, ToWorker};
 use crate::digest::{StepFlags, ViewParts};
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
+use crate::limits::deadline;
 use crate::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
 use crate::wait::{self, Spin};
 
@@ -64,7 +65,7 @@ impl Slot {
             request.flags |= request_flags::MESSAGE;
             let message = ToWorker::ResetOptions(options.clone());
             if let Some(Err(error)) = self.child.as_ref().map(|child| child.send(&message, &[])) {
-                let (kind, message, backtrace) = self.unsent(&error, Instant::now() + timeout);
+                let (kind, message, backtrace) = self.unsent(&error, deadline(timeout));
                 self.met_fault(kind, message, backtrace, terms, batch, faults);
                 return;
             }
@@ -72,7 +73,7 @@ impl Slot {
         if let Some(Op::Reset(reset)) = &mut self.op {
             reset.asked = true;
         }
-        let busy = Busy::new(request, Instant::now() + timeout);
+        let busy = Busy::new(request, deadline(timeout));
         self.phase = Phase::Busy(Busy { limit_flag, seed, options, ..busy });
         let Some(slab) = self.child.as_ref().and_then(Child::slab) else { return };
         if matches!(op, Op::Step(_) | Op::StepMany(_)) {
@@ -138,7 +139,7 @@ impl Slot {
                 {
                     busy.heartbeat = taken;
                     busy.moved += 1;
-                    busy.deadline = now + terms.limits.step_timeout;
+                    busy.deadline = self::deadline(terms.limits.step_timeout);
                     return Look::Working;
                 }
                 // An answer that came by now counts: a host that was stopped must not blame the env.

@@ -690,6 +690,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         """Ends every env and its worker. May be called again; from another thread it ends the call that is under way.
 
         Warns (`RuntimeWarning`) where a recording could not be finished.
+        Ctrl-C cuts the goodbyes of the envs short (``Limits.close_timeout``), and is raised when they have ended.
         """
         if not self.closed:
             self.closed = True

@@ -158,6 +158,7 @@ impl VecEnv {
         self.keeper = slot::keep_the_run(terms, self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
+            slot.check_interrupted()?;
         }
         // All copies are asked for before any is waited for.
         for slot in &mut self.slots {

@@ -44,6 +44,7 @@ def interrupted(call: Callable[[], Any], after: float = 0.3) -> None:
         with pytest.raises(KeyboardInterrupt):
             call()
     finally:
+        timer.cancel()
         timer.join()
 
 
@@ -75,7 +76,7 @@ def test_services_of_a_run_that_come_up_are_interrupted(tmp_path: Path) -> None:
     grants = tmp_path / "grants.toml"
     grants.write_text(
         "[[service]]\nname = 'late'\nper = 'run'\ncommand = ['/bin/sleep', '1000']\n"
-        "ready = { delay = '600s', timeout = '1000s' }\nstop-timeout = '1s'\n"
+        "ready = { delay = '600s' }\nstop-timeout = '1s'\n"
     )
     rollcage.make_vec("cartpole").close()
     interrupted(lambda: rollcage.make_vec("cartpole", grants=grants))

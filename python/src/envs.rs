@@ -506,8 +506,10 @@ impl Envs {
     fn state(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
         self.try_state().ok_or_else(|| {
             if self.is_forked() {
-                let error = UsageError::new("these envs belong to the process that this one was forked from, a thread of which is \
-                     using them")
+                let error = UsageError::new(
+                    "these envs belong to the process that this one was forked from, a thread of which is \
+                     using them",
+                )
                 .hint("make envs of its own in the forked process; those of its parent go on there");
                 return usage_error(py, "ForkedError", &error);
             }

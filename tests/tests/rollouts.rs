@@ -25,7 +25,8 @@ use rollcage::{Backend, Grant, Plugin, RenderMode, ResetSome, VecEnv};
 use serde_json::{Value, json};
 
 use rollcage_tests::{
-    Process, Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root, within,
+    Process, Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root,
+    within,
 };
 use rustix::process::{Pid, Signal, kill_process};
 

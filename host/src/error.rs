@@ -23,6 +23,12 @@ impl UsageError {
         UsageError { message: message.into(), hints: Vec::new(), unsupported: false }
     }
 
+    /// Says before the message what it is of.
+    #[must_use]
+    pub(crate) fn of(self, what: &str) -> UsageError {
+        UsageError { message: format!("{what}{}", self.message), ..self }
+    }
+
     /// Adds a line that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> UsageError {

@@ -79,7 +79,7 @@ pub use plugin::{Plugin, Prepared};
 pub use pristine::Start;
 pub use snapshot::Snapshot;
 pub use space::{Dtype, Space};
-pub use spec::{Description, InfoField, RenderMode, Spec, Want, WantKind};
+pub use spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
 pub use start::check_walls;
 pub use vec_env::{Frame, ResetSome, VecEnv};
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::UsageError;
 use crate::space::{Layout, Space, escaped};
+use crate::spec::OutOfBounds;
 
 /// Bytes of one line of an actions file, its end excluded: what is read of a file that has no line ends. A value of
 /// an action is at most 16 MiB and takes some characters a byte, but who acts by file acts in small spaces.
@@ -91,6 +92,15 @@ impl Policy {
         }
     }
 
+    /// What becomes of actions of a file that are outside the bounds of their `Box`; else they are refused.
+    #[must_use]
+    pub fn out_of_bounds(mut self, outside: OutOfBounds) -> Policy {
+        if let Policy::File(file) = &mut self {
+            file.outside = outside;
+        }
+        self
+    }
+
     /// Goes on to the next step. False: the actions have ended, and with them the run.
     ///
     /// # Errors
@@ -162,6 +172,7 @@ pub struct ActionsFile {
     reader: Box<dyn BufRead + Send>,
     layout: Layout,
     envs: usize,
+    outside: OutOfBounds,
     line: u64,
     actions: Vec<Value>,
 }
@@ -188,7 +199,8 @@ impl ActionsFile {
 
     /// Actions from anything that can be read; `name` stands in messages.
     pub fn from_reader(name: &str, reader: Box<dyn BufRead + Send>, layout: Layout, envs: usize) -> ActionsFile {
-        ActionsFile { name: name.to_owned(), reader, layout, envs, line: 0, actions: Vec::new() }
+        let (outside, actions) = (OutOfBounds::Refuse, Vec::new());
+        ActionsFile { name: name.to_owned(), reader, layout, envs, outside, line: 0, actions }
     }
 
     /// The actions of the next step, one for every env; they are what [`Policy::act`] then takes. Entries are not
@@ -235,10 +247,12 @@ impl ActionsFile {
     }
 
     fn act(&self, env: usize, mask: Option<&[u8]>, action: &mut [u8]) -> Result<(), UsageError> {
-        let taken = self.layout.from_json(&self.actions[env], action);
-        let taken = taken.and_then(|()| self.layout.contains(action));
-        let taken = taken.and_then(|()| mask.map_or(Ok(()), |mask| self.layout.check_unmasked(action, mask)));
-        taken.map_err(|wrong| self.wrong(&format!("env {env}: {wrong}")))
+        let wrong = |what: String| self.wrong(&format!("env {env}: {what}"));
+        self.layout.from_json(&self.actions[env], action).map_err(wrong)?;
+        if let Some(clipped) = self.layout.as_action(action, self.outside).map_err(|error| wrong(error.message))? {
+            action.copy_from_slice(&clipped);
+        }
+        mask.map_or(Ok(()), |mask| self.layout.check_unmasked(action, mask)).map_err(wrong)
     }
 
     fn wrong(&self, message: &str) -> UsageError {

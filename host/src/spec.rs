@@ -73,6 +73,28 @@ pub struct Description {
     pub interface: String,
 }
 
+/// What becomes of an action with a finite float outside the bounds of its `Box`. NaN and infinities outside are
+/// refused in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutOfBounds {
+    /// It is a usage error; but what is out by no more than rounding is set to the bound.
+    #[default]
+    Refuse,
+    /// The env is given it as it is.
+    Pass,
+}
+
+impl OutOfBounds {
+    /// `refuse` or `pass`.
+    pub fn name(self) -> &'static str {
+        match self {
+            OutOfBounds::Refuse => "refuse",
+            OutOfBounds::Pass => "pass",
+        }
+    }
+}
+
 /// A field that `info` may carry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InfoField {
@@ -91,6 +113,8 @@ pub struct Spec {
     pub action_space: Space,
     /// Whether every view carries an action mask.
     pub action_masked: bool,
+    /// What becomes of actions outside the bounds of their `Box`.
+    pub actions_out_of_bounds: OutOfBounds,
     /// Declared info fields.
     pub info_fields: Vec<InfoField>,
     /// The usual time limit in steps; the host counts it.
@@ -111,6 +135,7 @@ struct WireSpec {
     observation_space: Nodes,
     action_space: Nodes,
     action_masked: bool,
+    actions_out_of_bounds: OutOfBounds,
     info_fields: Vec<(String, Nodes)>,
     max_episode_steps: Option<u32>,
     reward_threshold: Option<f64>,
@@ -153,6 +178,7 @@ impl Spec {
             observation_space: nodes(&self.observation_space),
             action_space: nodes(&self.action_space),
             action_masked: self.action_masked,
+            actions_out_of_bounds: self.actions_out_of_bounds,
             info_fields: self.info_fields.iter().map(|field| (field.name.clone(), nodes(&field.space))).collect(),
             max_episode_steps: self.max_episode_steps,
             reward_threshold: self.reward_threshold,
@@ -174,6 +200,7 @@ impl Spec {
             observation_space: space(&wire.observation_space)?,
             action_space: space(&wire.action_space)?,
             action_masked: wire.action_masked,
+            actions_out_of_bounds: wire.actions_out_of_bounds,
             info_fields: fields.collect::<Result<_, String>>()?,
             max_episode_steps: wire.max_episode_steps,
             reward_threshold: wire.reward_threshold,
@@ -191,6 +218,10 @@ impl Spec {
         space("observation space", &self.observation_space, &other.observation_space)
             .or_else(|| space("action space", &self.action_space, &other.action_space))
             .or_else(|| value("action masks", self.action_masked.to_string(), other.action_masked.to_string()))
+            .or_else(|| {
+                let name = |spec: &Spec| spec.actions_out_of_bounds.name().to_owned();
+                value("actions out of bounds", name(self), name(other))
+            })
             .or_else(|| value("info fields", names(self), names(other)))
             .or_else(|| {
                 self.info_fields

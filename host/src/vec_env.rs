@@ -1,6 +1,7 @@
 //! On the path of a step: **vec_env** → slab → wait → worker/serve → worker/instance → slab.
 //! Knows what a caller may ask of many envs at once; knows nothing of bytes in slabs, processes or wasm.
 
+use std::borrow::Cow;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -285,8 +286,8 @@ impl VecEnv {
     /// As [`VecEnv::step`], for what was wrong before any env was stepped.
     pub fn step_async(&mut self, actions: &[u8]) -> Result<(), Error> {
         self.settle()?;
-        self.check_actions(actions, 0..self.slots.len())?;
-        self.publish(actions, 0..self.slots.len());
+        let actions = self.check_actions(actions, 0..self.slots.len())?;
+        self.publish(&actions, 0..self.slots.len());
         Ok(())
     }
 
@@ -312,8 +313,8 @@ impl VecEnv {
         self.check_started()?;
         self.settle()?;
         self.check_ids(env_ids)?;
-        self.check_actions(actions, env_ids.iter().copied())?;
-        self.publish(actions, env_ids.iter().copied());
+        let actions = self.check_actions(actions, env_ids.iter().copied())?;
+        self.publish(&actions, env_ids.iter().copied());
         self.collect(env_ids)?;
         Ok(&self.batch)
     }
@@ -343,8 +344,8 @@ impl VecEnv {
                 return Err(error);
             }
         }
-        self.check_actions(actions, env_ids.iter().copied())?;
-        self.publish(actions, env_ids.iter().copied());
+        let actions = self.check_actions(actions, env_ids.iter().copied())?;
+        self.publish(&actions, env_ids.iter().copied());
         for &index in env_ids {
             self.slots[index].in_flight = true;
         }
@@ -411,12 +412,13 @@ impl VecEnv {
                 .hint("reset it first; a batch of steps never does")
                 .into());
         }
-        for (number, action) in actions.chunks_exact(stride).enumerate() {
-            self.check_action(action).map_err(|what| UsageError::new(format!("env {env}, action {number}: {what}")))?;
+        let mut actions = Cow::Borrowed(actions);
+        for number in 0..actions.len() / stride {
+            self.as_action(&mut actions, number).map_err(|error| error.of(&format!("env {env}, action {number}: ")))?;
         }
         let layout = self.shape().strides.view;
         let mut all = Steps::default();
-        let mut rest = actions;
+        let mut rest = &*actions;
         while !rest.is_empty() {
             let left = self.slots[index].steps_left(&self.terms).map_or(usize::MAX, |left| left as usize);
             let count = (rest.len() / stride).min(layout.steps_max()).min(left);
@@ -800,8 +802,14 @@ impl VecEnv {
         }
     }
 
-    fn check_action(&self, action: &[u8]) -> Result<(), String> {
-        self.shape().action.contains(action)
+    /// Whether the action at this position is one; what an env is given in place of another one takes its place.
+    fn as_action(&self, actions: &mut Cow<'_, [u8]>, position: usize) -> Result<(), UsageError> {
+        let Shape { spec, strides, action, .. } = self.shape();
+        let range = position * strides.view.action..(position + 1) * strides.view.action;
+        if let Some(clipped) = action.as_action(&actions[range.clone()], spec.actions_out_of_bounds)? {
+            actions.to_mut()[range].copy_from_slice(&clipped);
+        }
+        Ok(())
     }
 
     /// Every index names an env, and none twice.
@@ -817,8 +825,13 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Looks at every action that would run, before any does.
-    fn check_actions(&self, actions: &[u8], ids: impl ExactSizeIterator<Item = usize>) -> Result<(), Error> {
+    /// Looks at every action that would run, before any does. What the envs are given: the same, but for floats that were
+    /// outside their bounds by rounding.
+    fn check_actions<'a>(
+        &self,
+        actions: &'a [u8],
+        ids: impl ExactSizeIterator<Item = usize>,
+    ) -> Result<Cow<'a, [u8]>, Error> {
         self.check_started()?;
         let stride = self.shape().strides.view.action;
         let envs = ids.len();
@@ -826,17 +839,17 @@ impl VecEnv {
             let (bytes, wanted) = (actions.len(), envs * stride);
             return Err(UsageError::new(format!("{bytes} bytes of actions; {envs} envs take {wanted}")).into());
         }
+        let mut actions = Cow::Borrowed(actions);
         for (position, index) in ids.enumerate() {
             let slot = &self.slots[index];
             if let Some(error) = slot.refuses_step(&self.terms) {
                 return Err(error.into());
             }
             if slot.takes_action(&self.terms) {
-                let action = &actions[position * stride..(position + 1) * stride];
-                self.check_action(action).map_err(|what| UsageError::new(format!("env {index}: action {what}")))?;
+                self.as_action(&mut actions, position).map_err(|error| error.of(&format!("env {index}: action ")))?;
             }
         }
-        Ok(())
+        Ok(actions)
     }
 
     /// Publishes a step for each of these envs.

@@ -60,6 +60,8 @@ class Numbers(Node):
         self.shape = shape
         self.offset = offset
         self.size = size
+        #: The least and the greatest elements, where those outside are to be set to them.
+        self.clip_to: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
     def read(self, rows: Bytes) -> npt.NDArray[Any]:
         # The rows stand apart: what follows a value is another's, or filling.
@@ -83,6 +85,9 @@ class Numbers(Node):
             if array.size != envs * (self.size // self.dtype.itemsize) or array.shape[:1] != (envs,):
                 raise UsageError(f"{path}: an array of shape {array.shape}; {shape} is expected")
             array = array.reshape(shape)
+        if self.clip_to is not None:
+            # What is not finite stays so, and the host refuses it.
+            array = np.where(np.isfinite(array), np.clip(array, *self.clip_to), array)
         return np.ascontiguousarray(array)
 
     def _cast(self, array: npt.NDArray[Any], path: str) -> npt.NDArray[Any]:
@@ -183,13 +188,13 @@ class Tuple(Node):
         return tuple(node.batch([value[index] for value in values]) for index, node in enumerate(self.members))
 
 
-def node_of(described: Described) -> Node:
-    """The tree of a space that the extension describes."""
+def node_of(described: Described, *, clip: bool = False) -> Node:
+    """The tree of a space that the extension describes; with `clip`, what is written into a Box is clipped to it."""
     kind = described["kind"]
     if kind == "dict":
-        return Dict({key: node_of(entry) for key, entry in described["entries"]})
+        return Dict({key: node_of(entry, clip=clip) for key, entry in described["entries"]})
     if kind == "tuple":
-        return Tuple([node_of(entry) for entry in described["entries"]])
+        return Tuple([node_of(entry, clip=clip) for entry in described["entries"]])
     place = (described["offset"], described["size"])
     if kind == "text":
         # Gymnasium's Text has a set of characters always; none declared means any, which it cannot say.
@@ -209,7 +214,10 @@ def node_of(described: Described) -> Node:
         np.broadcast_to(bound[0] if bound.size == 1 else bound.reshape(shape), shape)
         for bound in (np.frombuffer(described["low"], dtype), np.frombuffer(described["high"], dtype))
     )
-    return Numbers(spaces.Box(low, high, shape, dtype.type), dtype, shape, *place)
+    box = Numbers(spaces.Box(low, high, shape, dtype.type), dtype, shape, *place)
+    if clip:
+        box.clip_to = (low, high)
+    return box
 
 
 class AnyText(spaces.Text):
@@ -237,11 +245,13 @@ class Values:
         The space, as the extension describes it.
     envs : int
         Rows of a batch.
+    clip : bool
+        Whether numbers that are written into a Box are clipped to its bounds.
 
     """
 
-    def __init__(self, described: Described, envs: int) -> None:
-        self.node = node_of(described)
+    def __init__(self, described: Described, envs: int, *, clip: bool = False) -> None:
+        self.node = node_of(described, clip=clip)
         self.stride: int = described["stride"]
         self.envs = envs
         # Of the commonest spaces a batch of bytes is the array already.

@@ -57,7 +57,7 @@ class VecEnv(base_vec_env.VecEnv):
         ``rgb_array`` or ``ansi``, where the env has it.
     **kwargs
         As of `rollcage.VectorEnv`: ``config``, ``grants``, ``limits``, ``max_episode_steps``, ``on_fault``,
-        ``require_sandbox`` and others.
+        ``clip_actions``, ``require_sandbox`` and others.
 
     Raises
     ------

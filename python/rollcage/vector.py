@@ -68,6 +68,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     episode_statistics : bool
         Put ``episode`` (``r`` return, ``l`` length, ``t`` seconds) into the infos of steps that end one. Off, since
         `gymnasium.wrappers.vector.RecordEpisodeStatistics` refuses a key that is there.
+    clip_actions : bool
+        Clip the numbers of actions to the bounds of their Box before the envs see them, as Gymnasium's `ClipAction` does. Else the
+        env says (`actions_out_of_bounds`): ``pass``, and it is given them as they are; or ``refuse``, and they are a `UsageError`
+        (but for what is outside by no more than rounding, which is set to the bound). NaN and infinities are always refused.
     copy : bool
         Give a new array of observations with each call. Else, if the observations are a Box, each call gives the same array,
         a view of the host's memory that the next call overwrites: see Notes.
@@ -124,6 +128,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         on_fault: str = "restart",
         render_mode: str | None = None,
         episode_statistics: bool = False,
+        clip_actions: bool = False,
         copy: bool = True,
         require_sandbox: bool = False,
         backend: str = "native",
@@ -166,7 +171,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self.reward_threshold: float | None = known["reward_threshold"]
         self.sha256: str = known["sha256"]
         self._observations = Values(known["observation_space"], self.num_envs)
-        self._actions = Values(known["action_space"], self.num_envs)
+        self._clip_actions = bool(clip_actions)
+        self._actions = Values(known["action_space"], self.num_envs, clip=self._clip_actions)
         self.single_observation_space = self._observations.space
         self.single_action_space = self._actions.space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -183,6 +189,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self.render_mode = render_mode
         self.autoreset_mode = mode
         self.action_masked: bool = known["action_masked"]
+        #: What becomes of actions outside the bounds of their Box: ``refuse`` or ``pass``.
+        self.actions_out_of_bounds: str = known["actions_out_of_bounds"]
         self._infos = Infos(self._native, known)
         self._statistics = episode_statistics
         self._begun = np.full(self.num_envs, time.perf_counter())
@@ -545,7 +553,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         known = native_envs.known()
         other._native, other.num_envs, other.closed = native_envs, many, False
         other._observations = Values(known["observation_space"], many)
-        other._actions = Values(known["action_space"], many)
+        other._actions = Values(known["action_space"], many, clip=self._clip_actions)
         other.observation_space = batch_space(other.single_observation_space, many)
         other.action_space = batch_space(other.single_action_space, many)
         other._infos = Infos(native_envs, known)
@@ -727,6 +735,7 @@ def make_vec(
     on_fault: str = "restart",
     render_mode: str | None = None,
     episode_statistics: bool = False,
+    clip_actions: bool = False,
     copy: bool = True,
     require_sandbox: bool = False,
     backend: str = "native",
@@ -764,6 +773,7 @@ def make_vec(
         on_fault=on_fault,
         render_mode=render_mode,
         episode_statistics=episode_statistics,
+        clip_actions=clip_actions,
         copy=copy,
         require_sandbox=require_sandbox,
         backend=backend,

@@ -15,6 +15,7 @@ pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, 
     dict.set_item("observation_space", space(py, &spec.observation_space)?)?;
     dict.set_item("action_space", space(py, &spec.action_space)?)?;
     dict.set_item("action_masked", spec.action_masked)?;
+    dict.set_item("actions_out_of_bounds", spec.actions_out_of_bounds.name())?;
     dict.set_item("mask_bytes", if spec.action_masked { spec.action_space.mask_len().unwrap_or(0) } else { 0 })?;
     let layout = info_layout(&spec.info_fields).map_err(pyo3::exceptions::PyValueError::new_err)?;
     let fields = PyList::empty(py);

@@ -16,7 +16,7 @@ Format: JSON Lines, runs one after the other. A run is a header, then its rows i
 `config` is what the plugin is created with: the keyword arguments of `gymnasium.make(ID, …)`, and what ID itself stands
 for (`{"map_name": "8x8"}` for FrozenLake8x8-v1). `repr` of a space is Gymnasium's. A Box is a list of numbers, each the
 shortest text that gives the same double again; for a float32 that is the double of the same value. A Discrete is an integer, a
-Tuple a list. `truncated` is that of the time limit, which wraps the environment as `gymnasium.make` does it.
+Tuple a list. Some are outside the bounds of their Box: both environments that have one clip by themselves. `truncated` is that of the time limit, which wraps the environment as `gymnasium.make` does it.
 
 The first row of a run resets with its seed. A step that ends an episode is followed by a reset without a seed, as an
 automatic reset is, mostly without options. Some runs also reset in the middle of an episode, with and without a seed.
@@ -170,12 +170,23 @@ def plain(value):
 
 
 def draw(space, actions):
-    """An action: of a Box one in three is a bound, which is where clipping begins."""
+    """An action: of a Box one in three is a bound, which is where clipping begins, and one in six is beyond it."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return actions.randrange(int(space.n))
     bounds = zip(space.low.tolist(), space.high.tolist(), strict=True)
-    numbers = [actions.choice([low, high, 0.0]) if actions.random() < 1 / 3 else actions.uniform(low, high) for low, high in bounds]
+    numbers = [number(low, high, actions) for low, high in bounds]
     return np.array(numbers, dtype=space.dtype)
+
+
+def number(low, high, actions):
+    """An element of a Box."""
+    kind = actions.random()
+    if kind < 1 / 3:
+        return actions.choice([low, high, 0.0])
+    if kind < 1 / 2:
+        beyond = actions.choice([1e-7, 1e-6, 0.015, 0.5, 3.0, 1e3, 1e18])
+        return actions.choice([low * (1 + beyond), high * (1 + beyond)])
+    return actions.uniform(low, high)
 
 
 def write(row):

@@ -567,7 +567,7 @@ fn the_object_has_the_keys_of_the_contract() {
 
 #[test]
 fn the_object_of_inspect_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 19] = [
+    const KEYS: [&str; 20] = [
         "plugin",
         "sha256",
         "bytes",
@@ -578,6 +578,7 @@ fn the_object_of_inspect_has_the_keys_of_the_contract() {
         "observation_space",
         "action_space",
         "action_masked",
+        "actions_out_of_bounds",
         "info_fields",
         "max_episode_steps",
         "reward_threshold",

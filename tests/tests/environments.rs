@@ -9,7 +9,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rollcage::policy::{Policy, PolicyName};
-use rollcage::{Autoreset, Error, Plugin, Prepared, RenderMode, Spec, VecEnv};
+use rollcage::{Autoreset, Error, OutOfBounds, Plugin, Prepared, RenderMode, Spec, VecEnv};
 
 use rollcage_tests::{root, shipped};
 
@@ -120,6 +120,9 @@ fn section(name: &str, prepared: &Prepared, spec: Option<&Spec>) -> String {
     if let Some(spec) = spec {
         for field in &spec.info_fields {
             writeln!(text, "* info: `{}`, `{}`", field.name, field.space).unwrap();
+        }
+        if spec.actions_out_of_bounds == OutOfBounds::Pass {
+            writeln!(text, "* actions outside their bounds are taken as they are").unwrap();
         }
         if let Some(threshold) = spec.reward_threshold {
             writeln!(text, "* solved at a mean return of {threshold}").unwrap();

@@ -1,6 +1,7 @@
 //! Whole-system tests: one binary, a module a subject. Real processes, real Gymnasium, real signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod actions;
 mod autoreset;
 mod cache;
 mod cli;

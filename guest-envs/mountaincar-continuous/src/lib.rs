@@ -7,6 +7,8 @@
 //! |-----------------------------------------|---|-------------------------------|-----------------------------|
 //! | the force, from -1 (left) to 1 (right)  |   | position, m, -1.2 to 0.6      | at 0.45 or beyond, if it is |
 //! |                                         |   | velocity, m a step, ±0.07     | `goal_velocity` or more     |
+//!
+//! A force outside its bounds pushes as the bound does, and is charged as it is.
 
 use rollcage_sdk::classic::{ResetBounds, Valley, single};
 use rollcage_sdk::prelude::*;
@@ -56,7 +58,10 @@ impl Environment for MountainCarContinuous {
 
     fn spec(&self) -> Spec<Self> {
         let (low, high) = ([MIN_POSITION, -MAX_SPEED].map(single), [MAX_POSITION, MAX_SPEED].map(single));
-        Spec::new(BoxSpace::new(low, high), BoxSpace::all(-1.0, 1.0)).max_episode_steps(999).reward_threshold(90.0)
+        Spec::new(BoxSpace::new(low, high), BoxSpace::all(-1.0, 1.0))
+            .out_of_bounds_passes()
+            .max_episode_steps(999)
+            .reward_threshold(90.0)
     }
 
     fn reset(&mut self, rng: &mut NumpyRng, bounds: ResetBounds) -> Result<View<Self>, EnvError> {
@@ -66,11 +71,16 @@ impl Environment for MountainCarContinuous {
     }
 
     fn step(&mut self, _rng: &mut NumpyRng, [force]: [f32; 1]) -> Result<Step<Self>, EnvError> {
-        // numpy reckons with the state in the precision that it has, and with the force in 32 bits.
+        // numpy reckons with the state in the precision that it has, and with the force in 32 bits. Where the force is clipped
+        // it is Python's number, of 64 bits, until it meets the velocity.
         let wide = self.first;
         let round = |value: f64| if wide { value } else { single(value).into() };
-        let slope = single(GRAVITY * round(3.0 * self.position).cos());
-        let velocity = round(self.velocity + f64::from(force * single(POWER) - slope));
+        let slope = GRAVITY * round(3.0 * self.position).cos();
+        let push = match force {
+            -1.0..=1.0 => f64::from(force * single(POWER) - single(slope)),
+            _ => round(POWER.copysign(force.into()) - slope),
+        };
+        let velocity = round(self.velocity + push);
         let mut velocity = velocity.clamp(round(-MAX_SPEED), round(MAX_SPEED));
         let position = round(self.position + velocity).clamp(round(MIN_POSITION), round(MAX_POSITION));
         if position == round(MIN_POSITION) && velocity < 0.0 {
@@ -123,10 +133,19 @@ mod tests {
     }
 
     #[test]
-    fn a_force_outside_is_refused() {
-        let mut env = Native::<MountainCarContinuous>::new("{}").expect("the defaults");
-        env.reset(Some(0), None).expect("a reset");
-        assert!(matches!(env.step([1.5]), Err(EnvError::InvalidAction(_))));
-        assert!(env.render(RenderMode::RgbArray).is_ok());
+    fn a_force_outside_pushes_as_the_bound_and_is_charged_as_it_is() {
+        let step = |force: f32| {
+            let mut env = Native::<MountainCarContinuous>::new("{}").expect("the defaults");
+            env.reset(Some(0), None).expect("a reset");
+            let step = env.step([force]);
+            assert!(env.render(RenderMode::RgbArray).is_ok());
+            step.map(|step| (step.observation, step.reward))
+        };
+        let (bound, beyond) = (step(1.0).expect("a step"), step(1.5).expect("a step"));
+        assert_eq!((bound.1, beyond.1), (-0.1, -0.225));
+        assert!((bound.0[1] - beyond.0[1]).abs() < 1e-9, "{bound:?} {beyond:?}");
+        for force in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(matches!(step(force), Err(EnvError::InvalidAction(_))), "{force}");
+        }
     }
 }

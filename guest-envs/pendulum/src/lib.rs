@@ -6,6 +6,8 @@
 //! |---------------------------|---|-------------------------------------------|-----------------------------------|
 //! | torque, N m, from -2 to 2 |   | cos and sin of the angle, 0 being upright | -(angle² + 0.1 velocity² + 0.001  |
 //! |                           |   | its angular velocity, rad/s, ±8           | torque²), the angle within ±π     |
+//!
+//! A torque outside its bounds is set to them.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
@@ -72,7 +74,8 @@ impl Environment for Pendulum {
     fn spec(&self) -> Spec<Self> {
         let high = [1.0, 1.0, MAX_SPEED].map(single);
         let torque = single(MAX_TORQUE);
-        Spec::new(BoxSpace::new(high.map(|bound| -bound), high), BoxSpace::all(-torque, torque)).max_episode_steps(200)
+        let observations = BoxSpace::new(high.map(|bound| -bound), high);
+        Spec::new(observations, BoxSpace::all(-torque, torque)).out_of_bounds_passes().max_episode_steps(200)
     }
 
     fn reset(&mut self, rng: &mut NumpyRng, Options { x_init, y_init }: Options) -> Result<View<Self>, EnvError> {
@@ -92,6 +95,7 @@ impl Environment for Pendulum {
     fn step(&mut self, _rng: &mut NumpyRng, [torque]: [f32; 1]) -> Result<Step<Self>, EnvError> {
         let (theta, velocity, g) = (self.theta, self.velocity, self.config.g);
         let angle = normalized_angle(theta);
+        let torque = torque.clamp(-single(MAX_TORQUE), single(MAX_TORQUE));
         // numpy reckons with the torque in 32 bits.
         let effort = f64::from(single(0.001) * (torque * torque));
         let push = f64::from(single(3.0 / (MASS * (LENGTH * LENGTH))) * torque);
@@ -170,6 +174,19 @@ mod tests {
         assert_eq!((step.observation, step.reward, step.terminated), ([1.0, 0.0, 0.0], 0.0, false));
         let step = env.step([2.0]).expect("a step");
         assert!((step.reward + 0.004).abs() < 1e-9 && step.observation[2] > 0.29, "{step:?}");
+    }
+
+    #[test]
+    fn a_torque_outside_is_the_bound() {
+        let step = |torque: f32| {
+            let mut env = Native::<Pendulum>::new("{}").expect("the defaults");
+            env.reset(Some(0), None).expect("a reset");
+            env.step([torque]).map(|step| (step.observation, step.reward))
+        };
+        assert_eq!(step(-2.031_782_4), step(-2.0));
+        assert_eq!(step(f32::MAX), step(2.0));
+        assert!(matches!(step(f32::NAN), Err(EnvError::InvalidAction(_))));
+        assert!(matches!(step(f32::INFINITY), Err(EnvError::InvalidAction(_))));
     }
 
     #[test]

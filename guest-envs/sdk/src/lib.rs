@@ -84,6 +84,7 @@ pub mod toy_text;
 
 pub use error::{ConfigError, CreateError, EnvError};
 pub use info::{InfoFields, NoInfo};
+use raw::OutOfBounds;
 pub use raw::{Frame, Image, RenderMode, WantKind};
 pub use rng::NumpyRng;
 pub use schemars;
@@ -169,7 +170,8 @@ pub trait Environment: Sized + 'static {
     /// [`EnvError::invalid_options`] leaves the env (and the generator) as it was.
     fn reset(&mut self, rng: &mut NumpyRng, options: Self::Options) -> Result<View<Self>, EnvError>;
 
-    /// One step. `action` is in the action space, and the mask (if there is one) allows it.
+    /// One step. `action` is in the action space (but for the bounds of finite floats, where they
+    /// [pass](Spec::out_of_bounds_passes)), and the mask, if there is one, allows it.
     ///
     /// # Errors
     ///
@@ -241,6 +243,7 @@ pub struct Spec<E: Environment> {
     pub(crate) action_space: E::ActionSpace,
     pub(crate) info_space: E::InfoSpace,
     pub(crate) mask: ActionMask,
+    pub(crate) outside: OutOfBounds,
     pub(crate) max_episode_steps: Option<u32>,
     pub(crate) reward_threshold: Option<f64>,
 }
@@ -266,6 +269,7 @@ impl<E: Environment> Spec<E> {
             action_space,
             info_space,
             mask: ActionMask::None,
+            outside: OutOfBounds::Refuse,
             max_episode_steps: None,
             reward_threshold: None,
         }
@@ -281,6 +285,14 @@ impl<E: Environment> Spec<E> {
     #[must_use]
     pub fn reward_threshold(self, threshold: f64) -> Self {
         Self { reward_threshold: Some(threshold), ..self }
+    }
+
+    /// Actions with floats outside the bounds of their Box are taken, as by Gymnasium's envs that clip by themselves:
+    /// [`Environment::step`] sees them as they are, if they are finite. Without it they are refused, and what is
+    /// outside by rounding alone is set to the bound before it comes here.
+    #[must_use]
+    pub fn out_of_bounds_passes(self) -> Self {
+        Self { outside: OutOfBounds::Pass, ..self }
     }
 
     /// Not every action is open in every state: [`Environment::action_mask`] says which, and the others are refused.

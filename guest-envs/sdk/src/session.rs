@@ -95,6 +95,7 @@ impl<E: Environment> Session<E> {
             observation_space: tree_of(&self.spec.observation_space),
             action_space: tree_of(&self.spec.action_space),
             action_masked: self.spec.mask != ActionMask::None,
+            actions_out_of_bounds: self.spec.outside,
             info_fields: self.spec.info_space.describe(),
             max_episode_steps: self.spec.max_episode_steps,
             reward_threshold: self.spec.reward_threshold,
@@ -147,7 +148,7 @@ impl<E: Environment> Session<E> {
     #[inline]
     pub(crate) fn step_bytes(&mut self, action: &[u8]) -> Result<raw::Transition, EnvError> {
         self.needs_running()?;
-        let action = space::decode(&self.spec.action_space, action)
+        let action = space::decode_action(&self.spec.action_space, action, self.spec.outside)
             .map_err(|mismatch| EnvError::InvalidAction(mismatch.to_string()))?;
         let Step { observation, reward, terminated, truncated, info, extra } = self.step(action)?;
         let view = self.encode(&observation, &info, extra.as_deref())?;

@@ -18,7 +18,7 @@ use std::fmt;
 
 pub use crate::element::{Element, F16, Tensor};
 use crate::raw::{BoxSpace as BoxNode, DictSpace, DiscreteSpace, MultiBinarySpace, MultiDiscreteSpace};
-use crate::raw::{SpaceNode, TextSpace, TupleSpace};
+use crate::raw::{Dtype, OutOfBounds, SpaceNode, TextSpace, TupleSpace};
 
 /// A space: what values there are, and how one is written.
 ///
@@ -133,11 +133,13 @@ impl Writer {
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// What becomes of finite floats outside their bounds.
+    outside: OutOfBounds,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    pub(crate) fn new(bytes: &'a [u8], outside: OutOfBounds) -> Self {
+        Self { bytes, at: 0, outside }
     }
 
     #[inline]
@@ -317,9 +319,14 @@ impl<V: Tensor> Space for BoxSpace<V> {
 
     fn read(&self, from: &mut Reader<'_>) -> Result<V, Mismatch> {
         let value: V = read_elements(&self.shape, from)?;
+        let is_float = matches!(V::Element::DTYPE, Dtype::Float16 | Dtype::Float32 | Dtype::Float64);
+        let passes = from.outside == OutOfBounds::Pass && is_float;
         let outside = |(index, element): (usize, &V::Element)| {
             let (low, high) = (self.low.at(index), self.high.at(index));
-            (!(low <= *element && *element <= high)).then_some((low, *element, high))
+            let inside = low <= *element && *element <= high;
+            // Finite: false of NaN as well.
+            let passes = passes && V::Element::MIN < *element && *element < V::Element::MAX;
+            (!(inside || passes)).then_some((low, *element, high))
         };
         match value.elements().iter().enumerate().find_map(outside) {
             None => Ok(value),
@@ -853,7 +860,13 @@ pub(crate) fn encode<S: Space>(space: &S, value: &S::Value, room: usize) -> Resu
 /// One whole value from bytes: all of them, and in the space.
 #[inline]
 pub(crate) fn decode<S: Space>(space: &S, bytes: &[u8]) -> Result<S::Value, Mismatch> {
-    let mut reader = Reader::new(bytes);
+    decode_action(space, bytes, OutOfBounds::Refuse)
+}
+
+/// The same, but for finite floats outside their bounds where those pass.
+#[inline]
+pub(crate) fn decode_action<S: Space>(space: &S, bytes: &[u8], outside: OutOfBounds) -> Result<S::Value, Mismatch> {
+    let mut reader = Reader::new(bytes, outside);
     let value = space.read(&mut reader)?;
     reader.finish()?;
     Ok(value)
@@ -977,6 +990,20 @@ mod tests {
         let text = |text: &str| encode(&Text::new(9).min_length(0).any_character(), &text.to_owned(), 0).expect("fits");
         assert_eq!(refused(&Text::new(9), &text("")), "0 characters where 1 to 9 are allowed");
         assert_eq!(refused(&Text::new(9), &text("no good")), "the character ' ' is not in the charset");
+        let action = |space: &BoxSpace<f32>, value: f32, outside| {
+            let bytes = encode(space, &value, 0).expect("fits");
+            decode_action(space, &bytes, outside).map_err(|mismatch| mismatch.to_string())
+        };
+        let unit = BoxSpace::all(-1.0, 1.0);
+        assert_eq!(action(&unit, 1.5, OutOfBounds::Pass), Ok(1.5));
+        assert_eq!(action(&unit, 1.5, OutOfBounds::Refuse), Err("1.5 is not within -1.0 and 1.0".to_owned()));
+        for outside in [OutOfBounds::Pass, OutOfBounds::Refuse] {
+            assert_eq!(action(&unit, f32::INFINITY, outside), Err("inf is not within -1.0 and 1.0".to_owned()));
+            assert!(action(&unit, f32::NAN, outside).is_err());
+            assert!(action(&BoxSpace::default(), f32::INFINITY, outside).is_ok(), "in its space");
+        }
+        let bytes = BoxSpace::<u8>::all(1, 3);
+        assert!(decode_action(&bytes, &[4, 0, 0, 0, 0, 0, 0, 0], OutOfBounds::Pass).is_err(), "no float");
         let unwritable = encode(&(Text::new(1), Discrete::new(2)), &("ab".to_owned(), 0), 0).expect_err("too long");
         assert_eq!(unwritable.to_string(), "`0`: 2 characters where 1 to 1 are allowed");
         let unwritable = encode(&(Text::new(1), Discrete::new(2)), &("a".to_owned(), 2), 0).expect_err("too many");

@@ -7,8 +7,8 @@ use crate::{Action, CreateError, EnvError, Environment, Frame, RenderMode, Space
 /// An env in this process, behind the same checks as in a component.
 ///
 /// Configs and options are the JSON that the host would send; defaults are the `Config`'s own. Every action and every
-/// answer makes the journey into bytes, so that what cannot travel is found here. The time limit is not counted: that is
-/// the host's part.
+/// answer makes the journey into bytes, so that what cannot travel is found here. The time limit is not counted, and an
+/// action that is out of bounds by rounding is not clipped: that is the host's part.
 ///
 /// ```
 /// # use rollcage_sdk::prelude::*;
@@ -77,8 +77,10 @@ impl<E: Environment> Native<E> {
     /// If the observation or info does not fit its space's shape.
     #[expect(clippy::needless_pass_by_value, reason = "as the trait takes it")]
     pub fn step(&mut self, action: Action<E>) -> Result<Step<E>, EnvError> {
-        let space = &self.0.spec.action_space;
-        let action = round_trip(space, &action).map_err(|mismatch| EnvError::InvalidAction(mismatch.to_string()));
+        let spec = &self.0.spec;
+        let action = space::encode(&spec.action_space, &action, 0)
+            .and_then(|bytes| space::decode_action(&spec.action_space, &bytes, spec.outside))
+            .map_err(|mismatch| EnvError::InvalidAction(mismatch.to_string()));
         // An ended episode is the first thing to say, as it is in a component.
         self.0.needs_running()?;
         let step = self.0.step(action?)?;

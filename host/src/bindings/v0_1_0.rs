@@ -10,7 +10,7 @@ use self::rollcage::env::types as wit;
 use crate::control::EnvError;
 use crate::fault::FaultKind;
 use crate::space::{Dtype, Node, Space};
-use crate::spec::{Description, InfoField, RenderMode, Spec, Want, WantKind};
+use crate::spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
 use crate::worker::instance::{CallError, Frame, Transition, View, guest_fault};
 use crate::worker::wasi::Guest;
 
@@ -175,6 +175,10 @@ fn spec(from: wit::Spec) -> Result<Spec, String> {
         observation_space: space(from.observation_space).map_err(|e| format!("observation space: {e}"))?,
         action_space: space(from.action_space).map_err(|e| format!("action space: {e}"))?,
         action_masked: from.action_masked,
+        actions_out_of_bounds: match from.actions_out_of_bounds {
+            wit::OutOfBounds::Refuse => OutOfBounds::Refuse,
+            wit::OutOfBounds::Pass => OutOfBounds::Pass,
+        },
         info_fields: from.info_fields.into_iter().map(info_field).collect::<Result<_, _>>()?,
         max_episode_steps: from.max_episode_steps,
         reward_threshold: from.reward_threshold,

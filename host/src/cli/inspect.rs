@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use indicatif::HumanCount;
 use rollcage::config::KeyRow;
 use rollcage::text::escape_line;
-use rollcage::{Error, Grants, OnFault, Prepared, RenderMode, Spec, Want};
+use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
 use serde_json::{Value, json};
 
 use super::source::{Source, with_cache};
@@ -85,6 +85,7 @@ fn as_json(prepared: &Prepared, spec: &Result<Spec, Unknown>) -> Value {
         "observation_space": known.map(|spec| spec.observation_space.to_description_json()),
         "action_space": known.map(|spec| spec.action_space.to_description_json()),
         "action_masked": known.map(|spec| spec.action_masked),
+        "actions_out_of_bounds": known.map(|spec| spec.actions_out_of_bounds),
         "info_fields": known.map(|spec| spec.info_fields.iter().map(field).collect::<Vec<_>>()),
         "max_episode_steps": known.and_then(|spec| spec.max_episode_steps),
         "reward_threshold": known.and_then(|spec| spec.reward_threshold),
@@ -105,6 +106,9 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
             let masked = if spec.action_masked { ", with masks" } else { "" };
             rows.push(("observations", spec.observation_space.to_string()));
             rows.push(("actions", format!("{}{masked}", spec.action_space)));
+            if spec.actions_out_of_bounds == OutOfBounds::Pass {
+                rows.push(("", "numbers outside these bounds are given to the env as they are".to_owned()));
+            }
             for (index, field) in spec.info_fields.iter().enumerate() {
                 let name = if index == 0 { "info" } else { "" };
                 rows.push((name, format!("{}: {}", escape_line(&field.name), field.space)));

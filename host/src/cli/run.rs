@@ -231,6 +231,7 @@ impl Run {
             Ok(()) => {
                 progress.print(&about_walls(&envs, self.json));
                 let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
+                let policy = policy.out_of_bounds(envs.spec().actions_out_of_bounds);
                 let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
                 let reset = if snapshot.is_some() { Ok(()) } else { play.reset() };
                 let ended =

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::plugin::Prepared;
 use crate::slot::Terms;
 use crate::space::{Space, float_json};
-use crate::spec::{Description, InfoField, Spec};
+use crate::spec::{Description, InfoField, OutOfBounds, Spec};
 
 /// The number of the format.
 pub const FORMAT: u32 = 1;
@@ -176,6 +176,7 @@ pub struct Spaces {
     pub observation: Value,
     pub action: Value,
     pub action_masked: bool,
+    pub actions_out_of_bounds: OutOfBounds,
     pub info: Map<String, Value>,
     pub max_episode_steps: Option<u32>,
 }
@@ -186,6 +187,7 @@ impl From<&Spec> for Spaces {
             observation: spec.observation_space.to_description_json(),
             action: spec.action_space.to_description_json(),
             action_masked: spec.action_masked,
+            actions_out_of_bounds: spec.actions_out_of_bounds,
             info: spec
                 .info_fields
                 .iter()
@@ -212,6 +214,7 @@ impl Spaces {
             observation_space: space("observation", &self.observation)?,
             action_space: space("action", &self.action)?,
             action_masked: self.action_masked,
+            actions_out_of_bounds: self.actions_out_of_bounds,
             info_fields: self.info.iter().map(info).collect::<Result<_, String>>()?,
             max_episode_steps: self.max_episode_steps,
             reward_threshold: None,

@@ -11,6 +11,16 @@ pub(super) enum Number {
     Float(f64),
 }
 
+impl Number {
+    /// Whether it is neither NaN nor infinite.
+    pub(super) fn is_finite(self) -> bool {
+        match self {
+            Number::Int(_) => true,
+            Number::Float(number) => number.is_finite(),
+        }
+    }
+}
+
 /// The first `N` of `bytes`.
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
@@ -140,6 +150,23 @@ impl Dtype {
         }
     }
 
+    /// The unit in the last place of a finite float of this dtype: how far it is to the next one away from zero.
+    pub(super) fn ulp(self, number: f64) -> f64 {
+        // Digits of the fraction, and the least exponent.
+        let (digits, least) = match self {
+            Dtype::Float16 => (10, -14),
+            Dtype::Float32 => (23, -126),
+            _ => (52, -1022),
+        };
+        let exponent = i64::from((number.to_bits() >> 52) as u16 & 0x7ff) - 1023;
+        let exponent = exponent.max(least) - digits;
+        // 2 to that power, which is one below the normal numbers for the smallest of f64 alone.
+        match u64::try_from(exponent + 1023) {
+            Ok(biased) if biased > 0 => f64::from_bits(biased << 52),
+            _ => f64::from_bits(1 << (exponent + 1074)),
+        }
+    }
+
     /// The float with the fewest decimal digits that this dtype rounds to `number`: 0.1 for `0.1f32`, which is
     /// 0.10000000149 to an f64. What it returns rounds back to `number`.
     pub(super) fn shortest(self, number: f64) -> f64 {
@@ -222,6 +249,21 @@ mod tests {
             assert_eq!(float(dtype, number), expected, "{} {number}", dtype.name());
         }
         assert_eq!(Dtype::Boolean.show(Number::Int(1)), "True");
+    }
+
+    #[test]
+    fn a_unit_in_the_last_place_leads_to_the_next_number() {
+        for number in [0.0f32, 1e-45, 1e-38, 0.1, 0.99, 1.0, 2.0, 3.5, 1e30] {
+            let expected = f64::from(number.next_up()) - f64::from(number);
+            assert_eq!(Dtype::Float32.ulp(number.into()), expected, "{number}");
+        }
+        for number in [0.0f64, 5e-324, 2.3e-308, 4e-300, 1e-290, 0.1, 1.0, 2.0, 1e300] {
+            assert_eq!(Dtype::Float64.ulp(number), number.next_up() - number, "{number}");
+        }
+        for bits in 0..half::f16::MAX.to_bits() {
+            let (number, next) = (half::f16::from_bits(bits).to_f64(), half::f16::from_bits(bits + 1).to_f64());
+            assert_eq!(Dtype::Float16.ulp(number), next - number, "{number}");
+        }
     }
 
     #[test]

@@ -5,10 +5,15 @@
 
 use std::ops::Range;
 
-use super::dtype::array;
+use super::dtype::{Number, array};
 use super::text::{at, index_of, joined, quoted};
 use super::{Dtype, NODES_MAX, Space, VALUE_BYTES_MAX, check_names};
-use crate::spec::InfoField;
+use crate::error::UsageError;
+use crate::spec::{InfoField, OutOfBounds};
+
+/// How far a float may be outside its `Box` to be taken for its bound, in units in the last place of the larger bound. Who
+/// computes an action as `low + fraction * (high - low)` in the dtype errs by at most two.
+const ROUNDING_ULPS: f64 = 4.0;
 
 /// Where the leaves of a value of one space lie, and what belongs into them.
 #[derive(Clone, Debug)]
@@ -234,6 +239,20 @@ impl Layout {
         self.leaves.iter().try_for_each(|leaf| leaf.check_bounds(bytes))
     }
 
+    /// What an agent wants, as an env is given it: a value that [`Layout::contains`]. But a finite float outside its `Box` goes
+    /// as it is where the env takes such; else, if it is outside by no more than rounding, as the bound. The bytes, where they
+    /// are others than these.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layout::contains`], with what to do where clipping helps.
+    pub fn as_action(&self, bytes: &[u8], outside: OutOfBounds) -> Result<Option<Vec<u8>>, UsageError> {
+        self.check(bytes).map_err(UsageError::new)?;
+        let mut clipped = None;
+        self.leaves.iter().try_for_each(|leaf| leaf.as_action(bytes, outside, &mut clipped))?;
+        Ok(clipped)
+    }
+
     /// Bytes of an action mask: one per choice, for every Discrete leaf (`n`) and MultiDiscrete leaf (sum of
     /// `nvec`), in order. 0 where there is nothing to mask.
     ///
@@ -323,13 +342,54 @@ impl Leaf {
             let (low, high) = (dtype.bound(low, index), dtype.bound(high, index));
             // Written so that NaN, which compares with nothing, is outside.
             if !(low <= number && number <= high) {
-                let which =
-                    if shape.is_empty() { String::new() } else { format!("element {} is ", index_of(shape, index)) };
-                let (number, low, high) = (dtype.show(number), dtype.show(low), dtype.show(high));
-                return Err(format!("{}{which}{number}, allowed is {low} to {high}", at(&self.path)));
+                return Err(self.wrong_element(*dtype, shape, index, number, low, high));
             }
         }
         Ok(())
+    }
+
+    /// [`Layout::as_action`] of one leaf whose structure was checked; `clipped` is the whole value, once it is another one.
+    fn as_action(&self, value: &[u8], outside: OutOfBounds, clipped: &mut Option<Vec<u8>>) -> Result<(), UsageError> {
+        let LeafKind::Box { dtype, shape, low, high } = &self.kind else { return Ok(()) };
+        let bytes = self.bytes(value);
+        for index in 0..count(shape) {
+            let number = dtype.read(bytes, index);
+            let (low, high) = (dtype.bound(low, index), dtype.bound(high, index));
+            if low <= number && number <= high {
+                continue;
+            }
+            match (number, low, high) {
+                _ if !number.is_finite() => {
+                    return Err(UsageError::new(self.wrong_element(*dtype, shape, index, number, low, high)));
+                }
+                (Number::Float(_), ..) if outside == OutOfBounds::Pass => {}
+                (Number::Float(float), Number::Float(least), Number::Float(most))
+                    if is_rounding(*dtype, float, least, most) =>
+                {
+                    let bound = if number < low { low } else { high };
+                    dtype.write(bound, self.bytes_mut(clipped.get_or_insert_with(|| value.to_vec())), index);
+                }
+                _ => {
+                    return Err(UsageError::new(self.wrong_element(*dtype, shape, index, number, low, high))
+                        .hint("clip it before: Gymnasium's `ClipAction` does, and in Python `clip_actions=True`"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong_element(
+        &self,
+        dtype: Dtype,
+        shape: &[u32],
+        index: usize,
+        number: Number,
+        low: Number,
+        high: Number,
+    ) -> String {
+        let which = if shape.is_empty() { String::new() } else { format!("element {} is ", index_of(shape, index)) };
+        let (number, low, high) = (dtype.show(number), dtype.show(low), dtype.show(high));
+        format!("{}{which}{number}, allowed is {low} to {high}", at(&self.path))
     }
 }
 
@@ -389,6 +449,12 @@ impl LeafKind {
             }
         }
     }
+}
+
+/// Whether a float that is outside is so by rounding alone. A bound that is infinite is nowhere near.
+fn is_rounding(dtype: Dtype, float: f64, low: f64, high: f64) -> bool {
+    let largest = [low, high].into_iter().filter(|bound| bound.is_finite()).fold(0.0, |most: f64, bound| most.max(bound.abs()));
+    (low - float).max(float - high) <= ROUNDING_ULPS * dtype.ulp(largest)
 }
 
 /// The text in a Text leaf.
@@ -668,6 +734,63 @@ mod tests {
         assert_eq!(space.layout().contains(&[255; 8]), Ok(()));
         let wrong = space.layout().contains(&2u64.to_le_bytes());
         assert_eq!(wrong, Err("`speed`: 2, allowed is 3 to 18446744073709551615".to_owned()));
+    }
+
+    #[test]
+    fn floats_outside_by_rounding_are_bounds() {
+        let number = |dtype, low: f64, high: f64| {
+            number_box(dtype, &[1], Number::Float(dtype.round(low)), Number::Float(dtype.round(high))).layout()
+        };
+        for dtype in [Dtype::Float16, Dtype::Float32, Dtype::Float64] {
+            for (low, high) in [(-0.4, 0.3), (0.0, 0.1), (-10.0, 0.1), (f64::NEG_INFINITY, 0.7), (-2.0, -1.0), (0.0, 0.0)] {
+                let layout = number(dtype, low, high);
+                let value = |value: f64| {
+                    let mut bytes = vec![0; 8];
+                    dtype.write(Number::Float(value), &mut bytes, 0);
+                    bytes
+                };
+                let (low, high) = (dtype.round(low), dtype.round(high));
+                let unit = dtype.ulp(if low.is_finite() { low.abs().max(high.abs()) } else { high.abs() });
+                for outside in [OutOfBounds::Refuse, OutOfBounds::Pass] {
+                    let as_action = |number: f64| layout.as_action(&value(number), outside);
+                    let clipped = |bound| (outside == OutOfBounds::Refuse).then(|| value(bound));
+                    assert_eq!(as_action(high), Ok(None));
+                    assert_eq!(as_action(high + unit), Ok(clipped(high)), "{} {low} {high}", dtype.name());
+                    assert_eq!(as_action(high + 3.0 * unit), Ok(clipped(high)), "{} {low} {high}", dtype.name());
+                    let far = as_action(high + 6.0 * unit);
+                    assert_eq!(far.is_ok(), outside == OutOfBounds::Pass, "{far:?}");
+                    for wrong in [f64::NAN, f64::INFINITY] {
+                        assert!(as_action(wrong).is_err_and(|error| error.hints.is_empty()));
+                    }
+                    assert_eq!(as_action(f64::NEG_INFINITY).is_ok(), low.is_infinite());
+                    if low.is_finite() {
+                        assert_eq!(as_action(low - 3.0 * unit), Ok(clipped(low)), "{} {low} {high}", dtype.name());
+                        assert_eq!(as_action(-dtype.round(60_000.0)).is_ok(), outside == OutOfBounds::Pass);
+                    }
+                }
+            }
+        }
+        // Every unscaling of bounds of one decimal, as trainers compute it in 32 bits.
+        for (low, high) in (-100i16..100).flat_map(|low| (low + 1..=100).map(move |high| (low, high))) {
+            let [low, high] = [low, high].map(|tenths| f32::from(tenths) / 10.0);
+            let layout = number(Dtype::Float32, low.into(), high.into());
+            for scaled in [-1.0f32, 1.0] {
+                let mut action = (low + 0.5 * (scaled + 1.0) * (high - low)).to_le_bytes().to_vec();
+                action.extend([0; 4]);
+                let sent = layout.as_action(&action, OutOfBounds::Refuse).unwrap().unwrap_or(action);
+                assert_eq!(layout.contains(&sent), Ok(()), "{low} {high}");
+            }
+        }
+        // No other space is judged otherwise.
+        for space in [discrete(3), bytes_box(Dtype::Uint8, &[8]), multi()] {
+            let layout = space.layout();
+            for bytes in [vec![0; layout.stride], vec![3; layout.stride], vec![255; layout.stride]] {
+                for outside in [OutOfBounds::Refuse, OutOfBounds::Pass] {
+                    let taken = layout.as_action(&bytes, outside).map_err(|error| error.message);
+                    assert_eq!(taken, layout.contains(&bytes).map(|()| None), "{space}");
+                }
+            }
+        }
     }
 
     #[test]

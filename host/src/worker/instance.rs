@@ -549,6 +549,7 @@ mod tests {
             observation_space: Space::Discrete { n: 16, start: 0 },
             action_space: Space::Discrete { n: 4, start: 0 },
             action_masked: true,
+            actions_out_of_bounds: Default::default(),
             info_fields: vec![field("a"), field("b")],
             max_episode_steps: Some(1),
             reward_threshold: Some(0.5),

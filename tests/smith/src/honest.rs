@@ -78,6 +78,7 @@ impl Answers {
         let discrete = 1;
         let action_space = heap.words(&[discrete, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         let ok = 0;
+        // Two bytes of one word, both 0: not masked, and out of bounds is refused.
         let unmasked = 0;
         let none = 0;
         let spec =

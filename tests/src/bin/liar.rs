@@ -56,6 +56,7 @@ fn spec() -> Spec {
         ]),
         action_space: Space::Discrete { n: 10, start: 0 },
         action_masked: true,
+        actions_out_of_bounds: Default::default(),
         info_fields: vec![InfoField { name: "note".to_owned(), space: Space::Discrete { n: 5, start: 0 } }],
         max_episode_steps: None,
         reward_threshold: None,

@@ -1,11 +1,12 @@
-//! Actions at the edge of what is one: out of their bounds by rounding or by more, not finite.
+//! Actions at the edge of what is one: out of their bounds by rounding or by more, not finite; and who is at fault for one that
+//! the env refuses.
 
 use rollcage::rollout::folder::Rollout;
 use rollcage::rollout::record::Record;
 use rollcage::rollout::replay::{Replaying, replay};
-use rollcage::{Autoreset, Builder, Error, OutOfBounds, Snapshot, UsageError, VecEnv};
-use rollcage_tests::{Rollcage, Scratch, builder, cache, fixture, fixture_path, program, shipped};
-use serde_json::json;
+use rollcage::{Autoreset, Builder, Error, FaultKind, OnFault, OutOfBounds, ResetSome, Snapshot, UsageError, VecEnv};
+use rollcage_tests::{Rollcage, Scratch, builder, cache, discrete, fixture, fixture_path, program, shipped};
+use serde_json::{Value, json};
 
 /// The bounds of the guest `bounds`.
 const LOW: [f32; 2] = [-0.4, 0.1];
@@ -146,4 +147,141 @@ fn a_policy_file_goes_out_of_bounds_where_the_env_says_so() {
     assert!(refused.stderr.contains("far.jsonl:1: env 0: element [0] is 0.5, allowed is -0.4 to 0.3"), "{refused:?}");
     let shown = Rollcage::run(["inspect", &plugin, "--config", "pass=true"]);
     assert!(shown.stdout.contains("numbers outside these bounds are given to the env as they are"), "{shown:?}");
+}
+
+// ── Who is at fault for a refusal ───────────────────────────────────────────────────────────────────────────────────
+
+/// Of four choices, the number of the step and the one after it are open.
+fn masked(config: Value) -> Builder {
+    builder(fixture("masked")).config(&config).unwrap().seed(3)
+}
+
+/// A refusal that cannot be true ended the whole run as the operator's error, under every policy.
+#[test]
+fn an_env_that_refuses_a_right_step_does_not_end_everybodys_run() {
+    let refuses = |config: Value| {
+        let config = move |env: usize| if env == 1 { config.clone() } else { json!({ "at": -1 }) };
+        builder(fixture("refuses")).config_with(config).envs(3)
+    };
+    for (error, says) in [
+        ("needs-reset", "it refuses a step in the middle of an episode: the env must be reset first"),
+        (
+            "invalid-options",
+            "it refuses a step, for what no step is refused: the env refuses the reset options: not these",
+        ),
+        ("unsupported", "it refuses a step, for what no step is refused: the env does not support this: not here"),
+    ] {
+        let mut envs = refuses(json!({ "error": error, "at": 1 })).build().unwrap();
+        envs.reset(None).unwrap();
+        envs.step(&discrete(&[1; 3])).unwrap();
+        let batch = envs.step(&discrete(&[1; 3])).unwrap();
+        let fault = batch.faults[1].as_deref().unwrap();
+        assert_eq!((fault.kind, fault.step, fault.message.as_str()), (FaultKind::BadAnswer, 1, says));
+        assert_eq!((&batch.rewards, &batch.truncated), (&vec![1.0, 0.0, 1.0], &vec![false, true, false]));
+        // It goes on, and so do the others.
+        let batch = envs.step(&discrete(&[1; 3])).unwrap();
+        assert_eq!((&batch.was_reset, &batch.rewards), (&vec![false, true, false], &vec![1.0, 0.0, 1.0]));
+        assert_eq!(envs.instance(1), Some(1));
+    }
+    // In a batch of steps it is the fault of its step; what was taken before it stands.
+    let mut envs = refuses(json!({ "at": 2 })).build().unwrap();
+    envs.reset(None).unwrap();
+    let steps = envs.step_many(1, &discrete(&[1; 4])).unwrap();
+    assert_eq!((steps.taken, steps.fault.unwrap().step), (2, 2));
+    // Under `mask` and `raise` it is what every fault is.
+    for policy in [OnFault::Mask, OnFault::Raise] {
+        let mut envs = refuses(json!({ "at": 0 })).on_fault(policy).build().unwrap();
+        envs.reset(None).unwrap();
+        let stepped = envs.step(&discrete(&[1; 3])).map(drop);
+        assert_eq!(matches!(stepped, Err(Error::Fault(_))), policy == OnFault::Raise);
+        assert_eq!((envs.last().rewards[0], envs.last().masked[1]), (1.0, policy == OnFault::Mask));
+    }
+}
+
+#[test]
+fn a_refused_action_that_the_mask_left_open_is_the_envs_fault_and_is_replayed_as_one() {
+    let scratch = Scratch::new("actions-refused");
+    let folder = scratch.folder().join("run");
+    let record = Record { folder: folder.clone(), embed_plugin: false };
+    let mut envs = masked(json!({ "refuse_from": 2 })).record(record).build().unwrap();
+    envs.reset(None).unwrap();
+    envs.step(&discrete(&[0])).unwrap();
+    envs.step(&discrete(&[2])).unwrap();
+    let batch = envs.step(&discrete(&[3])).unwrap();
+    let fault = batch.faults[0].as_deref().unwrap();
+    assert_eq!((fault.kind, fault.step), (FaultKind::BadAnswer, 2));
+    assert!(fault.message.contains("open in its mask: the env refuses the action: not today"), "{fault}");
+    envs.step(&discrete(&[0])).unwrap();
+    envs.step(&discrete(&[1])).unwrap();
+    let digests = envs.digests();
+    envs.finish_recording().unwrap();
+    let how = Replaying { worker: Some(program()), cache: Some(cache()), ..Replaying::default() };
+    let replayed = replay(&Rollout::open(&folder).unwrap(), &fixture("masked"), &how, |_| ()).unwrap();
+    assert_eq!((replayed.difference, replayed.believed, replayed.digests), (None, 0, digests));
+}
+
+#[test]
+fn a_masked_action_is_the_callers_error_and_changes_nothing() {
+    let mut envs = masked(json!({})).envs(3).build().unwrap();
+    let mut twin = masked(json!({})).envs(3).build().unwrap();
+    envs.reset(None).unwrap();
+    twin.reset(None).unwrap();
+    envs.step(&discrete(&[0, 1, 0])).unwrap();
+    twin.step(&discrete(&[0, 1, 0])).unwrap();
+    // Open are 1 and 2.
+    let error = usage(envs.step(&discrete(&[1, 3, 2])).map(drop));
+    assert_eq!(error.message, "env 1, step 1: action 3, which is masked");
+    assert!(error.hints.concat().contains("MaskablePPO"), "{:?}", error.hints);
+    // The others have stepped, and the env stands where it stood: with the action taken, all is as if nothing had been.
+    assert_eq!(envs.last().rewards, [1.0, 0.0, 1.0]);
+    envs.step_some(&discrete(&[2]), &[1]).unwrap();
+    twin.step(&discrete(&[1, 2, 2])).unwrap();
+    assert_eq!(envs.digests(), twin.digests());
+    // In a batch, what was taken before it stands too.
+    let error = usage(envs.step_many(0, &discrete(&[2, 3, 3])));
+    assert_eq!(error.message, "env 0, step 4: action 3, which is masked");
+    let steps = envs.step_many(0, &discrete(&[0])).unwrap();
+    assert_eq!((steps.taken, envs.faults().total()), (1, 0));
+    // Of advice the host says nothing: the env takes the action.
+    let mut advised = masked(json!({ "advised": true })).build().unwrap();
+    advised.reset(None).unwrap();
+    assert_eq!(advised.step(&discrete(&[3])).unwrap().rewards, [1.0]);
+}
+
+/// Without a mask nobody but the env can tell which actions are right.
+#[test]
+fn a_refused_action_of_an_env_without_a_mask_stays_the_callers_error() {
+    let mut envs = builder(fixture("refuses")).config(&json!({ "error": "invalid-action" })).unwrap().build().unwrap();
+    envs.reset(None).unwrap();
+    for _ in 0..3 {
+        envs.step(&discrete(&[1])).unwrap();
+    }
+    let digest = envs.digest();
+    let error = usage(envs.step(&discrete(&[1])).map(drop));
+    assert_eq!(error.message, "env 0, step 3: the env refuses the action: not today");
+    assert_eq!((envs.digest(), envs.faults().total()), (digest, 0));
+}
+
+/// A reset's options are the caller's; what is refused without any is the env's own.
+#[test]
+fn a_reset_that_is_refused_for_options_that_were_none_is_a_fault() {
+    let config = |error: &str| json!({ "error": error, "in_call": "reset", "episode": 1 });
+    for error in ["needs-reset", "invalid-action", "invalid-options", "unsupported"] {
+        for mode in [Autoreset::NextStep, Autoreset::SameStep] {
+            let builder = builder(fixture("refuses")).config(&config(error)).unwrap();
+            let mut envs = builder.autoreset(mode).build().unwrap();
+            envs.reset(None).unwrap();
+            for _ in 0..9 {
+                envs.step(&discrete(&[1])).unwrap();
+            }
+            let fault = &envs.faults().first()[0];
+            assert_eq!((fault.kind, fault.episode, fault.step), (FaultKind::BadAnswer, 1, 0), "{error}: {fault}");
+            assert_eq!((envs.instance(0), envs.faults().total()), (Some(1), 1), "{error} {mode:?}");
+        }
+    }
+    let mut envs = builder(fixture("options")).build().unwrap();
+    envs.reset(None).unwrap();
+    let options = json!({ "start": -1 });
+    usage(envs.reset_some(&ResetSome { options: Some(&options), ..ResetSome::default() }).map(drop));
+    assert_eq!(envs.faults().total(), 0);
 }

@@ -118,7 +118,7 @@ fn typical(calls: &[Function]) -> Vec<Row> {
 }
 
 /// Guests made with `mischief`, and plugins crafted in its manner, which behave when told never to strike.
-const IMPS: [&str; 23] = [
+const IMPS: [&str; 24] = [
     "trap",
     "panic",
     "loop",
@@ -131,6 +131,7 @@ const IMPS: [&str; 23] = [
     "wait",
     "logs",
     "exit",
+    "refuses",
     "restart",
     "fail",
     "shape",
@@ -184,7 +185,7 @@ impl Row {
             guest if IMPS.contains(&guest) => {
                 config.insert("at".to_owned(), json!(-1));
             }
-            "hoard" => config = Map::new(),
+            "hoard" | "masked" | "bounds" => config = Map::new(),
             "echo" => {
                 config.remove("hang_at");
             }

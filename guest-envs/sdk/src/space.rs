@@ -421,8 +421,10 @@ fn check_choice(choice: i64, n: i64, start: i64) -> Result<(), Mismatch> {
     }
 }
 
+/// Whether a mask leaves a choice open. Where it leaves none, the first is: what samples by a mask takes that.
 fn is_set(mask: &[u8], choice: i64) -> bool {
-    usize::try_from(choice).ok().and_then(|choice| mask.get(choice)) == Some(&1)
+    let open = usize::try_from(choice).ok().and_then(|choice| mask.get(choice)) == Some(&1);
+    open || choice == 0 && mask.iter().all(|&byte| byte == 0)
 }
 
 /// Gymnasium's `MultiDiscrete`: an array of choices, each with a number of its own.
@@ -1020,5 +1022,7 @@ mod tests {
         assert!(!allows((0, 0.0, [2, 0]), [0, 1, 0, 1, 1, 0, 0]));
         assert!(!allows((1, 0.0, [1, 0]), [0, 1, 0, 1, 1, 0, 0]));
         assert!(!allows((1, 0.0, [2, 2]), [0, 1, 0, 1, 1, 0, 0]));
+        assert!(allows((0, 0.0, [1, 0]), [0; 7]), "the first where none is open");
+        assert!(!allows((1, 0.0, [1, 0]), [0; 7]) && !allows((0, 0.0, [1, 1]), [0; 7]));
     }
 }

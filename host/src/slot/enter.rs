@@ -227,7 +227,7 @@ impl Slot {
     }
 
     /// The action that did not answer: of a batch, the one after those that did.
-    fn asked_action(&self) -> &[u8] {
+    pub(super) fn asked_action(&self) -> &[u8] {
         let number = match self.op {
             Some(Op::StepMany(_)) => self.steps.taken as usize,
             _ => 0,

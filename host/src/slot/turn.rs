@@ -172,11 +172,16 @@ impl Slot {
                 self.phase = Phase::Busy(busy);
                 self.met_fault(kind, message, backtrace, terms, batch, faults);
             }
-            Err(Rejected::Refused(error)) => {
-                let (index, step) = (self.index, self.step);
-                let error = UsageError::new(format!("env {index}, step {step}: {}", text_of(&error)));
-                self.give_up(error.into());
-            }
+            Err(Rejected::Refused(error)) => match self.judge(&error, busy.options.is_some(), terms) {
+                Ok(error) => {
+                    let (index, step) = (self.index, self.step);
+                    self.give_up(error.of(&format!("env {index}, step {step}: ")).into());
+                }
+                Err((kind, message, backtrace)) => {
+                    self.phase = Phase::Busy(busy);
+                    self.met_fault(kind, message, backtrace, terms, batch, faults);
+                }
+            },
         }
     }
 
@@ -343,6 +348,35 @@ impl Slot {
         match answer.status {
             Status::Ok => Ok(()),
             status => Err(self.rejection(status)?),
+        }
+    }
+
+    /// Whose fault a refusal is: the caller's, if it can be. Of an action the mask says that was handed out last; a reset
+    /// may be refused for its options. What cannot be true is the env's.
+    pub(super) fn judge(&self, error: &EnvError, has_options: bool, terms: &Terms) -> Result<UsageError, Ill> {
+        let of_caller = || Ok(UsageError::new(text_of(error)));
+        let of_env = |what: &str| Err((FaultKind::BadAnswer, format!("{what}: {error}"), Vec::new()));
+        match (&self.op, error) {
+            (Some(Op::Step(_) | Op::StepMany(_)), EnvError::InvalidAction(_)) => {
+                let (action, space) = (self.asked_action(), &terms.shape().action);
+                // Where an action may be out of bounds, an env may refuse it for that.
+                if self.view.mask.is_empty() || space.contains(action).is_err() {
+                    return of_caller();
+                }
+                match space.check_unmasked(action, &self.view.mask) {
+                    Err(masked) => Ok(UsageError::new(format!("action {masked}")).hint(
+                        "choose among those that the action mask leaves open; `MaskablePPO` of sb3-contrib learns so",
+                    )),
+                    Ok(()) => of_env("it refuses an action that is in its space and open in its mask"),
+                }
+            }
+            (Some(Op::Step(_) | Op::StepMany(_)), EnvError::NeedsReset) => {
+                of_env("it refuses a step in the middle of an episode")
+            }
+            (Some(Op::Step(_) | Op::StepMany(_)), _) => of_env("it refuses a step, for what no step is refused"),
+            (_, EnvError::InvalidOptions(_) | EnvError::Unsupported(_)) if has_options => of_caller(),
+            (_, EnvError::InvalidOptions(_)) => of_env("it refuses a reset that came without options"),
+            _ => of_env("it refuses a reset, for what no reset is refused"),
         }
     }
 

@@ -158,7 +158,7 @@ impl Dtype {
             Dtype::Float32 => (23, -126),
             _ => (52, -1022),
         };
-        let exponent = i64::from((number.to_bits() >> 52) as u16 & 0x7ff) - 1023;
+        let exponent = (number.to_bits() >> 52 & 0x7ff).cast_signed() - 1023;
         let exponent = exponent.max(least) - digits;
         // 2 to that power, which is one below the normal numbers for the smallest of f64 alone.
         match u64::try_from(exponent + 1023) {

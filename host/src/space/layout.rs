@@ -453,7 +453,8 @@ impl LeafKind {
 
 /// Whether a float that is outside is so by rounding alone. A bound that is infinite is nowhere near.
 fn is_rounding(dtype: Dtype, float: f64, low: f64, high: f64) -> bool {
-    let largest = [low, high].into_iter().filter(|bound| bound.is_finite()).fold(0.0, |most: f64, bound| most.max(bound.abs()));
+    let largest =
+        [low, high].into_iter().filter(|bound| bound.is_finite()).fold(0.0, |most: f64, bound| most.max(bound.abs()));
     (low - float).max(float - high) <= ROUNDING_ULPS * dtype.ulp(largest)
 }
 
@@ -742,7 +743,9 @@ mod tests {
             number_box(dtype, &[1], Number::Float(dtype.round(low)), Number::Float(dtype.round(high))).layout()
         };
         for dtype in [Dtype::Float16, Dtype::Float32, Dtype::Float64] {
-            for (low, high) in [(-0.4, 0.3), (0.0, 0.1), (-10.0, 0.1), (f64::NEG_INFINITY, 0.7), (-2.0, -1.0), (0.0, 0.0)] {
+            for (low, high) in
+                [(-0.4, 0.3), (0.0, 0.1), (-10.0, 0.1), (f64::NEG_INFINITY, 0.7), (-2.0, -1.0), (0.0, 0.0)]
+            {
                 let layout = number(dtype, low, high);
                 let value = |value: f64| {
                     let mut bytes = vec![0; 8];

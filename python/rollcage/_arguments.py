@@ -7,8 +7,9 @@ import enum
 import json
 import operator
 import os
+import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -28,6 +29,20 @@ GrantsLike = Union[Sequence[str], str, "os.PathLike[str]", None]
 
 #: Seeds and the numbers after them must fit into an unsigned 64-bit integer.
 SEED_MAX = 2**64 - 1
+#: Bytes of a call's arguments, at most (`docs/interface.md`).
+CALL_MAX = 61_440
+
+
+#: Which of the limits are seconds.
+_TIMES = (
+    "start_timeout",
+    "reset_timeout",
+    "step_timeout",
+    "call_timeout",
+    "close_timeout",
+    "compile_timeout",
+    "restarts_window",
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,47 @@ class Limits:
     restarts_in_all: int | None = None
     snapshot_bytes: int | None = None
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            if given is not None:
+                checked = _seconds if field.name in _TIMES else _whole
+                object.__setattr__(self, field.name, checked(field.name, given))
+
+
+def _seconds(name: str, given: Any) -> float:
+    """A limit that is a time."""
+    if isinstance(given, (int, float, np.integer, np.floating)) and not isinstance(given, bool):
+        return float(given)
+    raise UsageError(f"limits: {name}: {given!r}; a number of seconds is expected", [f"for half a minute: {name}=30.0"])
+
+
+def _whole(name: str, given: Any) -> int:
+    """A limit that is counted; bounds are the host's to know, but for what fits into its numbers."""
+    of, most = ("of bytes ", 2**63 - 1) if name.endswith("_bytes") else ("", 2**32 - 1)
+    most = 2**63 - 1 if name == "fuel_per_step" else most
+    number = None if isinstance(given, bool) else _index(given)
+    if number is None:
+        raise UsageError(f"limits: {name}: {given!r}; a whole number {of}is expected", _in_bytes(name, given))
+    if not 0 <= number <= most:
+        raise UsageError(f"limits: {name}: {number}; from 0 to {most} is possible")
+    return number
+
+
+def _index(given: Any) -> int | None:
+    try:
+        return operator.index(given)
+    except TypeError:
+        return None
+
+
+def _in_bytes(name: str, given: Any) -> list[str]:
+    """What to write in the place of a size as the command line has it."""
+    written = re.fullmatch(r"\s*(\d+)\s*([kmgt])i?b?\s*", given, re.IGNORECASE) if isinstance(given, str) else None
+    if written is None:
+        return []
+    return [f"write {name}={written[1]} << {10 * (1 + 'kmgt'.index(written[2].lower()))}"]
+
 
 def limits(given: Limits | Mapping[str, Any] | None) -> Limits:
     """Limits from an instance or a mapping.
@@ -76,13 +132,15 @@ def limits(given: Limits | Mapping[str, Any] | None) -> Limits:
     Raises
     ------
     UsageError
-        A name that is no limit's.
+        A name that is no limit's, or a value that is none of its kind.
 
     """
     if given is None:
         return Limits()
     if isinstance(given, Limits):
         return given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"limits: a rollcage.Limits or a dict is expected, got {given!r}")
     names = [field.name for field in dataclasses.fields(Limits)]
     for name in given:
         if name not in names:
@@ -108,6 +166,13 @@ def count(what: str, given: Any, least: int = 0, most: int = 2**32 - 1) -> int:
     if not least <= number <= most:
         raise UsageError(f"{what}: {number}; from {least} to {most} is possible")
     return number
+
+
+def word(what: str, given: Any) -> str:
+    """One of the words that something is chosen by: which there are is the host's to say."""
+    if not isinstance(given, str):
+        raise TypeError(f"{what}: a text is expected, got {given!r}")
+    return given
 
 
 def seed(given: int | None) -> int:
@@ -202,7 +267,7 @@ def autoreset(given: AutoresetMode | str) -> AutoresetMode:
     if isinstance(given, AutoresetMode):
         return given
     for mode in AutoresetMode:
-        if given.lower().replace("_", "-") in (mode.value.lower(), _hyphened(mode)):
+        if word("autoreset_mode", given).lower().replace("_", "-") in (mode.value.lower(), _hyphened(mode)):
             return mode
     raise UsageError(f"autoreset_mode: {given!r}; next-step, same-step and disabled are possible")
 
@@ -210,6 +275,17 @@ def autoreset(given: AutoresetMode | str) -> AutoresetMode:
 def _hyphened(mode: AutoresetMode) -> str:
     """As the host writes it."""
     return mode.name.lower().replace("_", "-")
+
+
+def _texts(grants: Sequence[str] | None) -> list[str]:
+    given = [] if grants is None else list(grants) if isinstance(grants, Iterable) else [grants]
+    for grant in given:
+        if not isinstance(grant, str):
+            example = "grants=['dir=./levels:/levels']"
+            raise TypeError(
+                f"grants: a list of texts or the path of a grants file is expected ({example}), got {grant!r}"
+            )
+    return given
 
 
 def native(
@@ -233,13 +309,13 @@ def native(
     branching: bool,
 ) -> dict[str, Any]:
     """What the extension makes envs of."""
-    if callable(plugin):
+    if not isinstance(plugin, (str, os.PathLike)):
         raise TypeError(
-            "a plugin is the name of one that ships or the path of a .wasm file, and no function that makes a Python env: "
-            "an env is compiled to WebAssembly (docs/first-env.md)"
+            "plugin: a plugin is the name of one that ships or the path of a .wasm file, and no function that makes a Python env: "
+            f"an env is compiled to WebAssembly (docs/first-env.md); got {plugin!r:.200}"
         )
     many = count("num_envs", num_envs, 1, 4096)
-    texts, file = ([], os.fspath(grants)) if isinstance(grants, (str, os.PathLike)) else (list(grants or ()), None)
+    texts, file = ([], os.fspath(grants)) if isinstance(grants, (str, os.PathLike)) else (_texts(grants), None)
     home = os.path.expanduser("~")
     cache = cache_folder()
     return {
@@ -247,14 +323,14 @@ def native(
         "num_envs": many,
         "configs": configs(config, many),
         "seed": count("seed", seed, 0, SEED_MAX - many + 1),
-        "grants": [str(grant) for grant in texts],
+        "grants": texts,
         "grants_file": file,
         "home": home if os.path.isabs(home) else None,
         "limits": limits,
         "autoreset_mode": _hyphened(autoreset_mode),
         "max_episode_steps": None if max_episode_steps is None else count("max_episode_steps", max_episode_steps, 1),
-        "on_fault": on_fault,
-        "backend": backend,
+        "on_fault": word("on_fault", on_fault),
+        "backend": word("backend", backend),
         "worker": str(_program.path()),
         "cache": None if cache is None else str(cache),
         "require_sandbox": bool(require_sandbox),
@@ -262,6 +338,6 @@ def native(
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
         "record": None if record is None else os.fspath(record),
         "embed_plugin": bool(embed_plugin),
-        "start": start,
+        "start": None if start is None else word("start", start),
         "branching": bool(branching),
     }

@@ -11,11 +11,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env import base_vec_env
 
 from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
+from rollcage._names import STABLE_BASELINES3, answered
 from rollcage._types import Row
 from rollcage.errors import UnsupportedError, UsageError
 from rollcage.vector import VectorEnv
@@ -66,6 +67,7 @@ class VecEnv(base_vec_env.VecEnv):
 
     """
 
+    @answered(STABLE_BASELINES3, passed_to=VectorEnv.__init__)
     def __init__(
         self,
         plugin: str | os.PathLike[str],
@@ -81,9 +83,6 @@ class VecEnv(base_vec_env.VecEnv):
                 "Stable-Baselines3's make_vec_env does): use rollcage.sb3.make_vec_env(plugin, n_envs) in its place, with the "
                 "name of a plugin that ships or the path of a .wasm file"
             )
-        for name in ("autoreset_mode", "episode_statistics", "num_envs", "copy"):
-            if name in kwargs:
-                raise TypeError(f"{name}: Stable-Baselines3 has it its own way")
         self.vector_env = VectorEnv(
             plugin, n_envs, seed=seed, render_mode=render_mode, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs
         )
@@ -111,14 +110,13 @@ class VecEnv(base_vec_env.VecEnv):
             For a Box of shape *s* an array of shape (n_envs, *s*); for a Dict a dict and for a Tuple a tuple of such.
 
         """
-        options = self._options
-        if all(one == options[0] for one in options):
-            text = arguments.to_json(options[0]) if options[0] else None
-            observations, _, _, _, events = self._native.reset(None, self._seeds, text)
-        else:
-            for env, one in enumerate(options):
-                self.vector_env.set_reset_options(env, one or None)
-            observations, _, _, _, events = self._native.reset(None, self._seeds, None)
+        # As JSON: what is in them may be arrays, which cannot be compared by `==`.
+        texts = [arguments.to_json(one) if one else None for one in self._options]
+        for_all = texts[0] if len(set(texts)) == 1 else None
+        if len(set(texts)) > 1:
+            for env, text in enumerate(texts):
+                self._native.set_reset_options(env, text)
+        observations, _, _, _, events = self._native.reset(None, self._seeds, for_all)
         self.reset_infos = self._infos.each(self.num_envs, events)
         self._reset_seeds()
         self._reset_options()
@@ -199,7 +197,40 @@ class VecEnv(base_vec_env.VecEnv):
             return [True for _ in envs]
         if method_name == "action_masks":
             return list(self.vector_env.action_masks()[envs])
+        if method_name == "compute_reward" and len(method_args) == 3 and np.ndim(method_args[0]) > 1:
+            return [self._compute_reward(env, *method_args) for env in envs]
         return [self.vector_env.call_env(env, method_name, *method_args, **method_kwargs) for env in envs]
+
+    def _compute_reward(self, env: int, achieved_goal: Any, desired_goal: Any, infos: Any) -> npt.NDArray[np.float32]:
+        """`compute_reward` of goals: asked of the env by `HerReplayBuffer`, which calculates with what comes back."""
+        given = arguments.to_json({"args": [achieved_goal, desired_goal, infos]})
+        many = len(achieved_goal)
+        if len(given) > arguments.CALL_MAX and many > 1:
+            # More than fits into one call: each goal has a reward of its own.
+            half = many // 2
+            halves = [
+                self._compute_reward(env, achieved_goal[part], desired_goal[part], infos[part])
+                for part in (slice(half), slice(half, None))
+            ]
+            return np.concatenate(halves)
+        try:
+            answer = json.loads(self._native.call(env, "compute_reward", given))
+        except UnsupportedError:
+            raise UnsupportedError(
+                f"HerReplayBuffer asks the env for the rewards of other goals, and {self.vector_env.plugin} has no method "
+                "`compute_reward`",
+                [
+                    "the env's `call` is to answer it, given args: [achieved goals, desired goals, infos], by a list with a "
+                    "reward for each goal; without it, use the replay buffer that Stable-Baselines3 has for its policy"
+                ],
+            ) from None
+        rewards = np.array(answer, np.float32) if isinstance(answer, list) else None
+        if rewards is None or rewards.shape != (many,):
+            raise UsageError(
+                f"compute_reward of {self.vector_env.plugin} answered {answer!r:.200} for {many} goals: a list with a number "
+                "for each is expected"
+            )
+        return rewards
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether every env has an attribute; ``action_masks`` is one of those that have masks."""
@@ -251,9 +282,13 @@ class VecEnv(base_vec_env.VecEnv):
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Options of the next reset: one dict for all envs, or a list with one for each."""
-        if isinstance(options, list) and len(options) != self.num_envs:
-            raise UsageError(f"set_options: {len(options)} options for {self.num_envs} envs")
-        super().set_options(deepcopy(options))
+        each = list(options) if isinstance(options, (list, tuple)) else [options] * self.num_envs
+        if len(each) != self.num_envs:
+            raise UsageError(f"set_options: {len(each)} options for {self.num_envs} envs")
+        for one in each:
+            if one is not None and not isinstance(one, dict):
+                raise TypeError(f"set_options: a dict, or a list with a dict for each env, is expected, got {one!r}")
+        super().set_options([one or {} for one in each])
 
     def close(self) -> None:
         """Ends every env and its worker. May be called again."""
@@ -273,6 +308,7 @@ def _are_functions(given: Any) -> bool:
     return callable(given) or isinstance(given, Iterable)
 
 
+@answered(STABLE_BASELINES3, passed_to=VectorEnv.__init__)
 def make_vec_env(
     plugin: str | os.PathLike[str],
     n_envs: int = 1,

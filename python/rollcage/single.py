@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
+from rollcage._names import ONE_ENV, answered
 from rollcage.errors import UsageError
 from rollcage.vector import VectorEnv
 
@@ -31,10 +32,8 @@ class Env(gymnasium.Env[Any, Any]):
     #: What there can be; an env's own is known when it is made.
     metadata = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
 
+    @answered(ONE_ENV, passed_to=VectorEnv.__init__)
     def __init__(self, plugin: str | os.PathLike[str], *, render_mode: str | None = None, **kwargs: Any) -> None:
-        for name in ("num_envs", "autoreset_mode", "episode_statistics", "copy"):
-            if name in kwargs:
-                raise TypeError(f"{name} is for many envs: see rollcage.make_vec")
         self.envs = VectorEnv(plugin, 1, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
         self.observation_space = self.envs.single_observation_space
         self.action_space = self.envs.single_action_space

@@ -23,6 +23,7 @@ from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
 from rollcage._arguments import Configs, GrantsLike, Limits
 from rollcage._infos import Infos, add
+from rollcage._names import GYMNASIUM, answered
 from rollcage._spaces import Values
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault, UnsupportedError, UsageError
@@ -114,6 +115,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     single_observation_space: gymnasium.Space[Any]
     single_action_space: gymnasium.Space[Any]
 
+    @answered(GYMNASIUM)
     def __init__(
         self,
         plugin: str | os.PathLike[str],
@@ -362,7 +364,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         if events & native.EPISODE:
             ended = self._native.episodes()
             for row, total, length in ended:
-                add(infos, {"episode": {"r": total, "l": length, "t": round(now - begun[row], 6)}}, row, rows)
+                add(infos, {"episode": {"r": total, "l": length, "t": round(float(now - begun[row]), 6)}}, row, rows)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 begun[[row for row, _, _ in ended]] = now
         if events & native.RESET:
@@ -722,6 +724,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         )
 
 
+@answered(GYMNASIUM)
 def make_vec(
     plugin: str | os.PathLike[str],
     num_envs: int = 1,

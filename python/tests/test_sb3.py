@@ -113,6 +113,120 @@ def test_functions_that_make_python_envs_are_refused_with_a_hint() -> None:
         make_vec_env("CartPole", 2)
 
 
+def test_options_with_arrays_per_env_reach_their_envs() -> None:
+    """Arrays cannot be compared by `==`; each env gets what was meant for it, and nobody what another had."""
+    envs = VecEnv(twin("custom_box"), 3, seed=1)
+    each = [{"goal": np.array([1.0, 2.0])}, {"goal": np.array([3.0, 4.0])}, {}]
+    envs.set_options(each)
+    each[0]["goal"][:] = 9.0  # the caller's own again
+    envs.reset()
+    assert envs.get_attr("current_options") == [{"goal": [1.0, 2.0]}, {"goal": [3.0, 4.0]}, None]
+    envs.set_options({"goal": np.arange(3), "level": np.int64(2)})
+    envs.reset()
+    assert envs.get_attr("current_options") == [{"goal": [0, 1, 2], "level": 2}] * 3
+    envs.reset()
+    assert envs.get_attr("current_options") == [None] * 3
+    envs.set_options(({"a": 1}, None, {"a": 1}))
+    envs.reset()
+    assert envs.get_attr("current_options") == [{"a": 1}, None, {"a": 1}]
+    with pytest.raises(rollcage.UsageError, match="2 options for 3 envs"):
+        envs.set_options([{}, {}])
+    with pytest.raises(TypeError, match="a dict for each env"):
+        envs.set_options([{}, {}, np.zeros(2)])
+    envs.close()
+
+
+#: What Stable-Baselines3's `make_vec_env` takes, and what the answer says.
+THEIRS: dict[str, tuple[Any, str]] = {
+    "env_id": ("CartPole-v1", "its name here is plugin"),
+    "start_index": (4, "leave it out"),
+    "monitor_dir": ("logs", "VecMonitor"),
+    "wrapper_class": (Monitor, "DummyVecEnv"),
+    "vec_env_cls": (SubprocVecEnv, r"the result is a rollcage\.sb3\.VecEnv"),
+    "vec_env_kwargs": ({"start_method": "spawn"}, "start= says"),
+    "monitor_kwargs": ({"info_keywords": ("is_success",)}, "without Monitor"),
+    "wrapper_kwargs": ({"a": 1}, "as wrapper_class"),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_arguments_of_their_make_vec_env_are_answered(name: str) -> None:
+    given, words = THEIRS[name]
+    with pytest.raises(TypeError, match=f"{name}.*{words}"):
+        make_vec_env(**{"plugin": "cartpole", name: given} if name != "env_id" else {name: given})
+
+
+def test_every_argument_of_theirs_is_taken_or_answered() -> None:
+    """What is said by default says nothing: callers that pass everything on need not leave it out."""
+    import inspect
+
+    theirs = inspect.signature(env_util.make_vec_env).parameters
+    assert set(theirs) == THEIRS.keys() | {"n_envs", "seed", "env_kwargs"}
+    said_nothing = {name: one.default for name, one in theirs.items() if name not in ("env_id", "n_envs", "seed")}
+    envs = make_vec_env("cartpole", 2, seed=1, **said_nothing)
+    assert envs.num_envs == 2
+    envs.close()
+
+
+def test_their_names_in_the_wrong_place_are_answered() -> None:
+    answers: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
+        (make_vec_env, ("cartpole",), {"num_envs": 2}, "num_envs: its name here is n_envs"),
+        (VecEnv, ("cartpole",), {"num_envs": 2}, "num_envs: its name here is n_envs"),
+        (VecEnv, (), {"env_fns": [lambda: None]}, "plugin"),
+        (VecEnv, ("cartpole", 2), {"start_method": "fork"}, "its name here is start"),
+        (VecEnv, ("cartpole", 2), {"autoreset_mode": "disabled"}, "leave it out"),
+        (make_vec_env, ("cartpole", 2), {"episode_statistics": True}, "leave it out"),
+        (make_vec_env, ("cartpole", 2), {"max_episode_step": 2}, "did you mean max_episode_steps"),
+        (make_vec_env, ("cartpole", 2, 1, 0, None), {}, "only plugin, n_envs, seed may be given by place"),
+    ]
+    for function, args, kwargs, words in answers:
+        with pytest.raises(TypeError, match=words):
+            function(*args, **kwargs)
+
+
+def test_what_the_answer_says_to_write_works(tmp_path: Path) -> None:
+    """`VecMonitor` for `monitor_dir`, `DummyVecEnv` of single envs for `wrapper_class`."""
+    from gymnasium.wrappers import ClipReward
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    with pytest.warns(UserWarning, match="already wrapped"):
+        envs = VecMonitor(make_vec_env("cartpole", n_envs=2), filename=str(tmp_path / "monitor.csv"))
+    envs.reset()
+    for _ in range(100):
+        envs.step([0, 1])
+    envs.close()
+    assert len((tmp_path / "monitor.csv").read_text().splitlines()) > 4
+    single = DummyVecEnv([lambda: ClipReward(rollcage.Env("cartpole"), 0.0, 0.5)])
+    single.reset()
+    assert single.step([0])[1].tolist() == [0.5]
+    single.close()
+
+
+def test_hindsight_replay_asks_the_env_for_the_rewards_of_other_goals() -> None:
+    """`HerReplayBuffer`: the component's `compute_reward`, an array for many goals; more of them than fit into one call."""
+    envs = VecEnv(twin("bit_flipping"), 2, seed=1, config={"n_bits": 4})
+    goals = np.array([[0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]], np.int8)
+    (rewards,) = envs.env_method("compute_reward", goals, np.ones_like(goals), [{}] * 3, indices=[0])
+    assert rewards.dtype == np.float32 and rewards.tolist() == [-1.0, -1.0, 0.0]
+    many = np.random.default_rng(1).integers(0, 2, (20_000, 4), np.int8)
+    (rewards,) = envs.env_method("compute_reward", many, np.ones_like(many), [{}] * len(many), indices=[0])
+    np.testing.assert_array_equal(rewards, many.all(1) - 1.0)
+    model = sb3.DQN(
+        "MultiInputPolicy", envs, replay_buffer_class=sb3.HerReplayBuffer, learning_starts=40, seed=1, device="cpu"
+    )
+    model.learn(120)
+    envs.close()
+
+
+def test_hindsight_replay_without_the_method_is_refused_in_words() -> None:
+    """A Dict of goals, and no `compute_reward`: which env lacks what, and what to do."""
+    envs = VecEnv(twin("custom_dict"), 1)
+    goals = np.zeros((2, 3), np.float32)
+    with pytest.raises(rollcage.UnsupportedError, match="(?s)HerReplayBuffer.*custom-dict has no method.*hint: .*args"):
+        envs.env_method("compute_reward", goals, goals, [{}, {}], indices=[0])
+    envs.close()
+
+
 def test_wrappers(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
     envs: Any = VecFrameStack(VecNormalize(make_vec_env("cartpole", 2, seed=1)), 4)

@@ -283,6 +283,10 @@ def test_statistics_of_episodes() -> None:
         if "episode" in ours:
             ended += int(ours["_episode"].sum())
             np.testing.assert_array_equal(ours["_episode"], other["_episode"])
+            # Numbers, not objects: "t" once was an array of those.
+            assert {key: ours["episode"][key].dtype for key in "rlt"} == {
+                key: other["episode"][key].dtype for key in "rlt"
+            }
             rows = ours["_episode"]
             np.testing.assert_array_equal(ours["episode"]["r"][rows], other["episode"]["r"][rows])
             np.testing.assert_array_equal(ours["episode"]["l"][rows], other["episode"]["l"][rows])
@@ -362,6 +366,103 @@ def test_what_is_wrong_is_said() -> None:
         envs.step([0, 0])
     with pytest.raises(gymnasium.error.ClosedEnvironmentError):
         envs.reset()
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (
+            {"memory_bytes": "64MiB"},
+            r"memory_bytes: '64MiB'; a whole number of bytes.*\nhint: write memory_bytes=64 << 20",
+        ),
+        ({"memory_bytes": "1 gb"}, r"hint: write memory_bytes=1 << 30"),
+        ({"memory_bytes": "much"}, "memory_bytes: 'much'; a whole number of bytes is expected$"),
+        ({"memory_bytes": 64e6}, "memory_bytes: 64000000.0; a whole number of bytes"),
+        ({"memory_bytes": -1}, "memory_bytes: -1; from 0"),
+        ({"memory_bytes": 1 << 70}, "memory_bytes: .*; from 0"),
+        ({"memory_bytes": True}, "memory_bytes: True; a whole number"),
+        ({"snapshot_bytes": "1MiB"}, "hint: write snapshot_bytes=1 << 20"),
+        ({"fuel_per_step": "1e9"}, "fuel_per_step: '1e9'; a whole number is expected"),
+        ({"sockets": 2.0}, "sockets: 2.0; a whole number is expected"),
+        ({"restarts_in_window": 1 << 33}, "restarts_in_window: .*; from 0"),
+        ({"step_timeout": "2s"}, "step_timeout: '2s'; a number of seconds.*\nhint: .*step_timeout=30.0"),
+        ({"step_timeout": [1]}, "step_timeout: .*; a number of seconds"),
+        ({"step_timeout": 0}, "step_timeout"),
+        ({"step_timeout": float("nan")}, "step_timeout"),
+    ],
+)
+def test_a_limit_of_another_type_is_said_with_what_to_write(limits: dict[str, Any], words: str) -> None:
+    for form in (dict, rollcage.Limits):
+        with pytest.raises(rollcage.UsageError, match=words):
+            rollcage.make_vec("cartpole", limits=form(**limits))
+
+
+def test_limits_of_numpys_numbers_are_numbers() -> None:
+    limits = rollcage.Limits(memory_bytes=np.int64(64 << 20), step_timeout=np.float32(2.5), sockets=np.uint8(3))
+    assert (limits.memory_bytes, limits.step_timeout, limits.sockets) == (64 << 20, 2.5, 3)
+    rollcage.make_vec("cartpole", limits=limits).close()
+
+
+def test_arguments_of_another_type_are_said_by_name() -> None:
+    """Each names its argument: nothing ends in the extension's words."""
+    import inspect
+
+    wrong: dict[str, tuple[Any, str]] = {
+        "plugin": (5, "plugin: .*got 5"),
+        "num_envs": (2.5, "num_envs: a whole number"),
+        "config": (5, "config: a dict"),
+        "seed": ("7", "seed: a whole number"),
+        "grants": (5, "grants: a list of texts"),
+        "limits": (5, r"limits: a rollcage\.Limits or a dict"),
+        "autoreset_mode": (5, "autoreset_mode: a text"),
+        "max_episode_steps": ("200", "max_episode_steps: a whole number"),
+        "on_fault": (None, "on_fault: a text"),
+        "render_mode": (5, "render_mode"),
+        "backend": (5, "backend: a text"),
+        "recycle_after": (0.5, "recycle_after: a whole number"),
+        "record": (5, "record|PathLike"),
+        "start": (5, "start: a text"),
+    }
+    for name, (value, words) in wrong.items():
+        arguments = {"plugin": "cartpole", name: value}
+        with pytest.raises((TypeError, rollcage.UsageError), match=words):
+            rollcage.make_vec(**arguments)
+    # What else there is is a yes or a no, and everything is one of those.
+    yes_or_no = {
+        name for name, one in inspect.signature(rollcage.make_vec).parameters.items() if type(one.default) is bool
+    }
+    assert wrong.keys() | yes_or_no == set(inspect.signature(rollcage.make_vec).parameters)
+    with pytest.raises(TypeError, match="no function that makes a Python env"):
+        rollcage.make_vec([lambda: None])
+    with pytest.raises(TypeError, match="grants: .*got 5"):
+        rollcage.make_vec("cartpole", grants=["clock", 5])
+
+
+def test_names_of_other_libraries_are_answered() -> None:
+    answers: list[tuple[Any, dict[str, Any], str]] = [
+        (rollcage.make_vec, {"n_envs": 2}, "n_envs: its name here is num_envs"),
+        (rollcage.VectorEnv, {"n_envs": 2}, "n_envs: its name here is num_envs"),
+        (rollcage.make_vec, {"id": "CartPole-v1"}, "id: its name here is plugin"),
+        (rollcage.make_vec, {"vectorization_mode": "sync"}, "vectorization_mode: leave it out"),
+        (rollcage.make_vec, {"vector_kwargs": {"copy": False}}, "vector_kwargs: leave it out, and give what is in it"),
+        (rollcage.make_vec, {"wrappers": [lambda env: env]}, r"gymnasium\.wrappers\.vector"),
+        (rollcage.make_vec, {"env_kwargs": {"a": 1}}, "its name here is config"),
+        (rollcage.make_vec, {"shared_memory": False}, "leave it out"),
+        (rollcage.make_vec, {"context": "spawn"}, "start= says"),
+        (rollcage.make_vec, {"max_steps": 5}, "no argument is called max_steps"),
+        (rollcage.make_vec, {"max_episode_step": 5}, "did you mean max_episode_steps"),
+        (rollcage.make_vec, {"map_name": "8x8"}, r"a key of the config is config=\{'map_name': \.\.\.\}"),
+        (rollcage.Env, {"num_envs": 2}, "many envs: see rollcage.make_vec"),
+        (rollcage.Env, {"n_envs": 2}, "many envs: see rollcage.make_vec"),
+        (rollcage.Env, {"copy": False}, "many envs"),
+        (rollcage.Env, {"no_such_thing": 2}, "no argument is called no_such_thing"),
+    ]
+    for function, kwargs, words in answers:
+        with pytest.raises(TypeError, match=words):
+            function("cartpole", **kwargs) if "id" not in kwargs else function(**kwargs)
+    with pytest.raises(TypeError, match="only plugin, num_envs may be given by place"):
+        rollcage.make_vec("cartpole", 2, {})
+    rollcage.make_vec("cartpole", wrappers=None, vectorization_mode=None, vector_kwargs=None).close()
 
 
 def test_configs_of_every_form() -> None:

@@ -1,6 +1,7 @@
 //! `DummyDictEnv` of `test_vec_normalize.py`: random observations of a Dict.
 
 use rollcage_sdk::prelude::*;
+use rollcage_sdk::serde_json::Value;
 
 rollcage_sdk::dict! {
     struct Seen in SeenSpace {
@@ -41,6 +42,10 @@ impl Environment for Env {
     fn step(&mut self, rng: &mut NumpyRng, _action: [f32; 3]) -> Result<Step<Self>, EnvError> {
         let seen = draw(rng);
         Ok(Step::new(seen, -1.0).terminated(rng.random() > 0.8))
+    }
+
+    fn call(&mut self, method: &str, arguments: Value) -> Result<Value, EnvError> {
+        twins::goals::call(Self::NAME, method, &arguments)
     }
 }
 

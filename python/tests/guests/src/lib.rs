@@ -1,6 +1,9 @@
 //! `CustomGymEnv` of Stable-Baselines3's `test_vec_envs.py`, over whatever space: random observations, random rewards, four
 //! steps an episode, attributes that anybody may set.
 
+pub mod goals;
+pub mod image;
+
 use rollcage_sdk::prelude::*;
 use rollcage_sdk::serde_json::{Map, Value, json};
 use rollcage_sdk::space::ValueOf;

@@ -106,8 +106,10 @@ def _whole(name: str, given: Any) -> int:
     number = None if isinstance(given, bool) else _index(given)
     if number is None:
         raise UsageError(f"limits: {name}: {given!r}; a whole number {of}is expected", _in_bytes(name, given))
-    if not 0 <= number <= most:
-        raise UsageError(f"limits: {name}: {number}; from 0 to {most} is possible")
+    # Memory is had by pages of wasm.
+    least = 1 << 16 if name == "memory_bytes" else 0
+    if not least <= number <= most:
+        raise UsageError(f"limits: {name}: {number}; from {least} to {most} is possible")
     return number
 
 

@@ -114,6 +114,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     single_observation_space: gymnasium.Space[Any]
     single_action_space: gymnasium.Space[Any]
+    #: Until it is made: `close` may be called on what never was.
+    closed = True
 
     @answered(GYMNASIUM)
     def __init__(
@@ -141,7 +143,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         branching: bool = True,
         debug: bool = False,
     ) -> None:
-        self.closed = True  # until it is made: `close` may be called on what never was
         self.plugin, self.num_envs = str(plugin), num_envs
         mode = arguments.autoreset(autoreset_mode)
         self.initial_seed = arguments.seed(seed)

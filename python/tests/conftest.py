@@ -8,10 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium
 import hypothesis
 import pytest
 
 import rollcage
+
+# Which version of Gymnasium this is to be, where several are looked at (`cargo xtask pythons`).
+WANTED = os.environ.get("ROLLCAGE_GYMNASIUM")
+assert WANTED in (None, gymnasium.__version__), f"Gymnasium is {gymnasium.__version__}"
 
 # A failure is printed, with what repeats it; nothing is kept in the folder of the tests.
 hypothesis.settings.register_profile("rollcage", database=None, print_blob=True)

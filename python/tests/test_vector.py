@@ -123,6 +123,8 @@ def test_random_calls_give_what_sync_vector_env_gives(mode: AutoresetMode, first
     "name", ["CartPole-v1", "Acrobot-v1", "Blackjack-v1", "FrozenLake-v1", "Taxi-v4", "CliffWalking-v1"]
 )
 def test_shipped_envs_give_what_gymnasiums_give(name: str, mode: AutoresetMode) -> None:
+    if name not in gymnasium.registry:
+        pytest.skip(f"Gymnasium {gymnasium.__version__} has another version of {name}")
     theirs = gymnasium.make_vec(name, ENVS, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode})
     ours = gymnasium.make_vec(f"rollcage/{name}", ENVS, autoreset_mode=mode)
     assert isinstance(ours, rollcage.VectorEnv)
@@ -378,8 +380,9 @@ def test_what_is_wrong_is_said() -> None:
         ({"memory_bytes": "1 gb"}, r"hint: write memory_bytes=1 << 30"),
         ({"memory_bytes": "much"}, "memory_bytes: 'much'; a whole number of bytes is expected$"),
         ({"memory_bytes": 64e6}, "memory_bytes: 64000000.0; a whole number of bytes"),
-        ({"memory_bytes": -1}, "memory_bytes: -1; from 0"),
-        ({"memory_bytes": 1 << 70}, "memory_bytes: .*; from 0"),
+        ({"memory_bytes": -1}, "memory_bytes: -1; from 65536"),
+        ({"memory_bytes": 100}, "memory_bytes: 100; from 65536"),
+        ({"memory_bytes": 1 << 70}, "memory_bytes: .*; from 65536"),
         ({"memory_bytes": True}, "memory_bytes: True; a whole number"),
         ({"snapshot_bytes": "1MiB"}, "hint: write snapshot_bytes=1 << 20"),
         ({"fuel_per_step": "1e9"}, "fuel_per_step: '1e9'; a whole number is expected"),
@@ -438,6 +441,7 @@ def test_arguments_of_another_type_are_said_by_name() -> None:
         rollcage.make_vec("cartpole", grants=["clock", 5])
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_names_of_other_libraries_are_answered() -> None:
     answers: list[tuple[Any, dict[str, Any], str]] = [
         (rollcage.make_vec, {"n_envs": 2}, "n_envs: its name here is num_envs"),

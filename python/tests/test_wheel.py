@@ -47,6 +47,24 @@ def test_one_wheel_for_every_python(wheel: Path) -> None:
     assert not [name for name in names if "tests" in name or "guests" in name]
 
 
+def test_pip_takes_it_beside_rllib_and_refuses_what_is_not_tested(wheel: Path) -> None:
+    """RLlib wants Gymnasium 1.2.2; `cargo xtask pythons` tests each minor version that the wheel takes."""
+    from packaging.requirements import Requirement
+
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+    wanted = [
+        Requirement(line.partition(": ")[2]) for line in metadata.splitlines() if line.startswith("Requires-Dist")
+    ]
+    (gymnasium,) = (one.specifier for one in wanted if one.name == "gymnasium")
+    assert list(gymnasium.filter(["1.1.1", "1.2.0", "1.2.2", "1.3.0", "1.4.0", "2.0.0"])) == [
+        "1.2.0",
+        "1.2.2",
+        "1.3.0",
+        "1.4.0",
+    ]
+
+
 def test_a_clean_venv(wheel: Path, tmp_path: Path) -> None:
     python = venv(tmp_path / "venv")
     pip("install", "--quiet", str(wheel), python=python)

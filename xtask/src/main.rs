@@ -14,6 +14,7 @@ cargo xtask VERB
 
   test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
   python [ARG…]    the Python package: its wheel in a venv, and its tests; arguments are pytest's
+  pythons          the same wheel with the other versions of Gymnasium that are supported, and with Debian's newest Python
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
                    other trainers in Python
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let done = match verb.as_str() {
         "test" => test(&rest),
         "python" => build_hostile().and_then(|()| python::python(&rest)),
+        "pythons" => python::others(),
         "lint" => lint(),
         "long" => long(),
         "golden" => golden(),
@@ -96,6 +98,7 @@ fn test(filter: &[String]) -> Result<()> {
         model(&[])?;
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
         python::python(&[])?;
+        python::others()?;
     }
     whole_system(filter, "default")
 }
@@ -147,7 +150,7 @@ fn install_jco() {
 }
 
 /// Packages of the system's, where they can be had.
-fn apt_install(packages: &[&str]) -> bool {
+pub(crate) fn apt_install(packages: &[&str]) -> bool {
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null());

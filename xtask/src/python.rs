@@ -6,27 +6,167 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, root, run, target};
+use crate::{apt_install, cargo, root, run, target};
+
+/// Gymnasium's supported versions beside the newest, which the venv has; and tests of that version alone. 1.2.2 is RLlib's.
+const GYMNASIUMS: [(&str, &[&str]); 2] = [("1.2.2", &["test_sb3.py"]), ("1.3.0", &[])];
+
+/// The tests of what another version of Gymnasium, numpy or Python might do otherwise.
+const SEAMS: [&str; 3] = ["test_vector.py", "test_gymnasium.py", "test_gymnasium_wrappers.py"];
 
 /// Builds the wheel, installs it, and runs the tests: those that take minutes too, if `arguments` say so (`-m long`).
 pub(crate) fn python(arguments: &[String]) -> Result<()> {
     let venv = venv()?;
     guests()?;
     let wheels = wheel(&venv)?;
-    let tests = root().join("python/tests");
     let marked = arguments.iter().any(|argument| argument == "-m");
-    let mut pytest = Command::new(venv.join("bin/pytest"));
-    pytest.args(["--config-file", "../pyproject.toml", "--rootdir", ".", "-q", "-p", "no:cacheprovider"]);
+    let mut pytest = pytest(&venv)?;
     if !marked {
         pytest.args(["-m", "not long"]);
     }
-    // From the tests' own folder: the package is imported from the venv, where the wheel is.
-    run(pytest
-        .args(arguments)
-        .current_dir(tests)
-        .env("ROLLCAGE_WHEELS", wheels)
+    run(pytest.args(arguments).env("ROLLCAGE_WHEELS", wheels))
+}
+
+/// The wheel of the venv with other versions of Gymnasium, and with the newest Python of Debian: after [`python`].
+pub(crate) fn others() -> Result<()> {
+    let venv = venv()?;
+    for (version, more) in GYMNASIUMS {
+        // Before the venv's own on Python's path, and nothing else of it is another.
+        let folder = target()?.join(format!("pythons/gymnasium-{version}"));
+        installed(&folder, &format!("gymnasium=={version}"), |folder| {
+            let wanted = format!("gymnasium=={version}");
+            run(pip_into(&venv, folder).arg(wanted))
+        })?;
+        let mut pytest = pytest(&venv)?;
+        pytest.args(["-m", "not long"]).args(SEAMS).args(more);
+        run(pytest.env("PYTHONPATH", folder).env("ROLLCAGE_GYMNASIUM", version))?;
+    }
+    newest_debian(&venv)
+}
+
+/// Pytest as it is run here, without arguments: from the tests' own folder, so that the package is the venv's, from the wheel.
+fn pytest(venv: &Path) -> Result<Command> {
+    let mut pytest = Command::new(venv.join("bin/pytest"));
+    pytest
+        .args(["--config-file", "../pyproject.toml", "--rootdir", ".", "-q", "-p", "no:cacheprovider"])
+        .current_dir(root().join("python/tests"))
         .env("CARGO_TARGET_DIR", target()?)
-        .env("PYTHONDONTWRITEBYTECODE", "1"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(pytest)
+}
+
+/// `pip install` of the named things alone into a folder.
+fn pip_into(venv: &Path, folder: &Path) -> Command {
+    let mut pip = Command::new(venv.join("bin/pip"));
+    pip.args(["install", "--quiet", "--no-deps", "--upgrade", "--target"]).arg(folder);
+    pip
+}
+
+/// A folder that is made once, and again when what is `wanted` in it changes.
+fn installed(folder: &Path, wanted: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut made = folder.as_os_str().to_owned();
+    made.push(".made");
+    let made = PathBuf::from(made);
+    if std::fs::read_to_string(&made).is_ok_and(|made| made == wanted) {
+        return Ok(());
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    make(folder)?;
+    std::fs::write(&made, wanted).with_context(|| made.display().to_string())
+}
+
+/// What is unpacked of Debian's newest suite.
+const DEBIAN: &str =
+    "python3,python3-numpy,python3-pytest,python3-hypothesis,python3-cloudpickle,python3-typing-extensions";
+
+/// The root of a mount namespace of its own is Debian's newest suite: its Python runs the tests over the wheel. Not by `chroot`,
+/// in which the kernel makes no user namespace, so that a wall of the sandbox would not stand.
+const IN_DEBIAN: &str = r#"
+set -e
+mount --bind "$1" "$1"
+mount --rbind /proc "$1/proc"
+mount --rbind /dev "$1/dev"
+mount -t tmpfs tmpfs "$1/tmp"
+mount --bind "$2" "$1/repository"
+mount --bind "$3" "$1/target"
+cd "$1"
+pivot_root . outside
+cd /repository/python/tests
+shift 3
+exec python3 -m pytest --config-file ../pyproject.toml --rootdir . -q -p no:cacheprovider -m 'not long' "$@"
+"#;
+
+/// The tests in Debian's newest suite, where its packages can be had and a mount namespace made; else it is said.
+fn newest_debian(venv: &Path) -> Result<()> {
+    let place = target()?.join("pythons/debian");
+    let has =
+        |program: &str| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !(has("mmdebstrap") || apt_install(&["mmdebstrap"]) && has("mmdebstrap")) {
+        eprintln!(
+            "xtask: mmdebstrap is not installed and could not be: the tests with Debian's newest Python ARE SKIPPED"
+        );
+        return Ok(());
+    }
+    let unpacked = installed(&place, DEBIAN, |place| {
+        // Unpacked, and nothing in it is run. The suite may be older than its signature is valid: a mirror that stands still.
+        run(Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=extract", "--aptopt=Acquire::Check-Valid-Until \"false\""])
+            .arg(format!("--include={DEBIAN}"))
+            .arg("sid")
+            .arg(place))?;
+        finish(place)
+    });
+    if let Err(error) = unpacked {
+        eprintln!("xtask: {error:#}: the tests with Debian's newest Python ARE SKIPPED");
+        return Ok(());
+    }
+    let mut wheels = std::fs::read_dir(target()?.join("wheels"))?.flatten();
+    let (Some(wheel), None) = (wheels.next(), wheels.next()) else {
+        bail!("one wheel: run `cargo xtask python` first")
+    };
+    let newest = requirement("gymnasium")?;
+    run(pip_into(venv, &place.join("opt/packages")).arg(wheel.path()).args([&newest, "farama-notifications"]))?;
+    run(Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", IN_DEBIAN, "sh"])
+        .args([&place, &root(), &target()?])
+        .args(SEAMS)
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/usr/sbin"), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1")])
+        .envs([("PYTHONPATH", "/opt/packages"), ("CARGO_TARGET_DIR", "/target")]))
+}
+
+/// What the packages' own scripts would do, of which none is run: links of the merged `/usr` and of the linear algebra; and
+/// the places where other folders are mounted.
+fn finish(place: &Path) -> Result<()> {
+    use std::os::unix::fs::symlink;
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        if !place.join(name).exists() {
+            symlink(format!("usr/{name}"), place.join(name))?;
+        }
+    }
+    for folder in std::fs::read_dir(place.join("usr/lib"))?.flatten() {
+        for name in ["blas", "lapack"] {
+            let library = format!("{name}/lib{name}.so.3");
+            if folder.path().join(&library).exists() {
+                symlink(&library, folder.path().join(format!("lib{name}.so.3")))?;
+            }
+        }
+    }
+    for name in ["proc", "dev", "tmp", "repository", "target", "outside"] {
+        std::fs::create_dir_all(place.join(name))?;
+    }
+    Ok(())
+}
+
+/// A line of the requirements.
+fn requirement(name: &str) -> Result<String> {
+    let file = root().join("python/tests/requirements.txt");
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}==")));
+    Ok(line.with_context(|| format!("{name} in {}", file.display()))?.to_owned())
 }
 
 /// The venv, kept beside the builds until what belongs into it changes.

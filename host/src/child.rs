@@ -80,10 +80,10 @@ impl LogTail {
 /// What the watcher and the owner of a worker both see.
 pub(crate) struct Shared {
     /// Its id and pidfd; of a copy, once it has said hello.
-    pub(crate) process: OnceLock<(Pid, OwnedFd)>,
+    pub(crate) process: OnceLock<(Pid, Arc<OwnedFd>)>,
     /// Nobody wants it any more: a copy that says hello only now is killed at once.
     pub(crate) killed: AtomicBool,
-    pub(crate) control: OwnedFd,
+    pub(crate) control: Arc<OwnedFd>,
     pub(crate) slab: Option<HostSlab>,
     /// Set with every message, lie and death: the stepper's one look beside the slab's word.
     pub(crate) attention: AtomicBool,

@@ -34,6 +34,7 @@ pub mod config;
 pub mod control;
 pub mod digest;
 pub mod engine;
+mod epoll;
 pub mod error;
 pub mod fault;
 mod files;

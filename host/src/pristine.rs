@@ -155,7 +155,7 @@ impl Kept {
             self.child = None;
         }
         let wanted = terms.start == Start::Fork || Walls::SANDBOX.iter().all(|wall| terms.cage.walls.has(wall));
-        if self.child.is_some() || !wanted || self.given_up {
+        if self.child.is_some() || !wanted || self.given_up || !watcher::can_adopt() {
             return true;
         }
         let mut starting = match self.starting.take() {

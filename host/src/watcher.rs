@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -20,12 +20,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::event::epoll::EventFlags;
+use rustix::event::{EventfdFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::child::{Child, Exit, LockByFork, LogTail, Shared};
 use crate::control::{self, FromWorker, Received, UNREAD_MESSAGES_MAX};
+use crate::epoll::{Epoll, LookedAt};
 use crate::slab::HostSlab;
 
 /// Orders to the watcher that are not yet taken. Each waits for its answer, so this is the number of threads that
@@ -95,6 +98,9 @@ pub(crate) fn spawn(spawn: Spawn) -> io::Result<Child> {
 
 /// Gets ready for a copy of a worker. It is watched as soon as it says hello.
 pub(crate) fn expect(expected: Expected) -> io::Result<Announced> {
+    if !can_adopt() {
+        return Err(io::Error::other("a filter around this process denies `waitid`, by which a copy is adopted"));
+    }
     order(|answer| Order::Expect(expected, answer))
 }
 
@@ -117,9 +123,8 @@ impl Watcher {
     fn start() -> io::Result<Watcher> {
         let (orders, taken) = bounded(ORDERS_MAX);
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
-        let wake_here = Arc::clone(&wake);
+        let epoll = Epoll::new()?;
+        let wake_here = epoll.at(Arc::clone(&wake), WAKE, EventFlags::IN)?;
         let (workers, swept) = (HashMap::new(), Instant::now());
         let watch = Watch { epoll, wake: wake_here, orders: taken, workers, next: 0, swept, strays: false };
         std::thread::Builder::new().name("rollcage-watcher".to_owned()).spawn(move || watch.run())?;
@@ -135,8 +140,8 @@ const WAKE: u64 = u64::MAX;
 
 /// The watcher's own state.
 struct Watch {
-    epoll: OwnedFd,
-    wake: Arc<OwnedFd>,
+    epoll: Epoll,
+    wake: LookedAt,
     orders: Receiver<Order>,
     workers: HashMap<u64, Watched>,
     next: u64,
@@ -149,8 +154,12 @@ struct Watch {
 struct Watched {
     shared: Arc<Shared>,
     mailbox: Sender<FromWorker>,
-    /// None: its log is somebody else's to read.
-    log: Option<OwnedFd>,
+    /// Its control socket, until it has lied or hung up.
+    control: Option<LookedAt>,
+    /// Its pidfd, once it is known.
+    pidfd: Option<LookedAt>,
+    /// Its log, until it is at its end. None too where it is somebody else's to read.
+    log: Option<LookedAt>,
 }
 
 impl Watch {
@@ -159,13 +168,10 @@ impl Watch {
         let mut buffer = vec![0; LOG_READ_BYTES];
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP_EVERY.subsec_nanos()) };
         loop {
-            events.clear();
-            let space = rustix::buffer::spare_capacity(&mut events);
             let sweeps = self.strays || !self.workers.is_empty();
-            match epoll::wait(&self.epoll, space, sweeps.then_some(&tick)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // The epoll descriptor is this thread's own: it cannot fail, and if it does nothing can be watched.
-                Err(_) => return,
+            // The epoll is this thread's own: it cannot fail, and if it does nothing can be watched.
+            if self.epoll.wait(&mut events, sweeps.then_some(&tick)).is_err() {
+                return;
             }
             for event in &events {
                 let data = event.data.u64();
@@ -233,8 +239,15 @@ impl Watch {
         let pid = pid.ok_or_else(|| io::Error::other("the new process has no id"))?;
         // `Child` of std neither kills nor reaps when dropped: from here on the pidfd is the handle.
         drop(child);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        self.watch(control, Some(log), spawn.slab, Some((pid, pidfd)))
+        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => self.watch(control, Some(log), spawn.slab, Some((pid, pidfd))),
+            Err(error) => {
+                // Nobody could end it later; not reaped yet, the id is its own.
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+                Err(error.into())
+            }
+        }
     }
 
     /// Begins to look at a worker; of one that is still to come at all but its process.
@@ -245,10 +258,11 @@ impl Watch {
         slab: Option<HostSlab>,
         process: Option<(Pid, OwnedFd)>,
     ) -> io::Result<Child> {
+        let process = process.map(|(pid, pidfd)| (pid, Arc::new(pidfd)));
         let shared = Arc::new(Shared {
             process: process.map(OnceLock::from).unwrap_or_default(),
             killed: AtomicBool::new(false),
-            control,
+            control: Arc::new(control),
             slab,
             attention: AtomicBool::new(false),
             dead: AtomicBool::new(false),
@@ -259,27 +273,31 @@ impl Watch {
         let (mailbox, messages) = bounded(UNREAD_MESSAGES_MAX);
         let number = self.next;
         self.next += 1;
-        let descriptors = [
-            Some((shared.control.as_fd(), CONTROL)),
-            shared.process.get().map(|(_, pidfd)| (pidfd.as_fd(), PIDFD)),
-            log.as_ref().map(|log| (log.as_fd(), LOG)),
-        ];
-        for (fd, what) in descriptors.into_iter().flatten() {
-            if let Err(error) = self.look_at(fd, number, what) {
-                if let Some((_, pidfd)) = shared.process.get() {
+        let process = shared.process.get();
+        let all = || -> io::Result<Watched> {
+            Ok(Watched {
+                control: Some(self.look_at(&shared.control, number, CONTROL)?),
+                pidfd: process.map(|(_, pidfd)| self.look_at(pidfd, number, PIDFD)).transpose()?,
+                log: log.map(|log| self.look_at(&Arc::new(log), number, LOG)).transpose()?,
+                shared: Arc::clone(&shared),
+                mailbox,
+            })
+        };
+        match all() {
+            Ok(watched) => drop(self.workers.insert(number, watched)),
+            Err(error) => {
+                if let Some((pid, pidfd)) = process {
                     let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-                    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                    reap(*pid, pidfd);
                 }
                 return Err(error);
             }
         }
-        self.workers.insert(number, Watched { shared: Arc::clone(&shared), mailbox, log });
         Ok(Child { forks: crate::child::forks(), shared, messages })
     }
 
-    fn look_at(&self, fd: BorrowedFd<'_>, number: u64, what: u64) -> io::Result<()> {
-        let data = epoll::EventData::new_u64(number << 2 | what);
-        Ok(epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?)
+    fn look_at(&self, descriptor: &Arc<OwnedFd>, number: u64, what: u64) -> io::Result<LookedAt> {
+        Ok(self.epoll.at(Arc::clone(descriptor), number << 2 | what, EventFlags::IN)?)
     }
 
     /// Moves what a worker said into its mailbox. A worker that lies is not listened to any further.
@@ -295,7 +313,7 @@ impl Watch {
             false
         });
         if !open {
-            let _ = epoll::delete(&self.epoll, &shared.control);
+            self.stop_listening(number);
         }
         shared.alert();
     }
@@ -320,7 +338,6 @@ impl Watch {
             // Its original ended before there was a copy, or the copy before it said a word.
             Ok((Received::Closed, _)) => {
                 if let Some(worker) = self.workers.remove(&number) {
-                    let _ = epoll::delete(&self.epoll, &worker.shared.control);
                     drop(worker);
                     shared.set_dead(Exit::Unknown);
                 }
@@ -331,14 +348,21 @@ impl Watch {
             Err(error) => format!("its control socket failed: {error}"),
         };
         let _ = shared.lie.set(lie);
-        let _ = epoll::delete(&self.epoll, &shared.control);
+        self.stop_listening(number);
         shared.alert();
         false
     }
 
+    /// Looks at a worker's control socket no more.
+    fn stop_listening(&mut self, number: u64) {
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.control = None;
+        }
+    }
+
     /// A copy has come. The kernel says who sent, so that nobody can pass for another; that it is a child of ours, and one
     /// that is not known yet, is looked up.
-    fn adopt(&self, number: u64, shared: &Shared, pid: Pid) -> Result<(), String> {
+    fn adopt(&mut self, number: u64, shared: &Shared, pid: Pid) -> Result<(), String> {
         let known = |worker: &Watched| worker.shared.process.get().is_some_and(|(known, _)| *known == pid);
         if self.workers.values().any(known) {
             return Err("a copy's hello came from somebody else".to_owned());
@@ -352,7 +376,12 @@ impl Watch {
         rustix::net::sockopt::set_socket_passcred(&shared.control, false).map_err(wrong)?;
         // A group of its own, as every worker has. It may have ended, which is told by the pidfd.
         let _ = rustix::process::setpgid(Some(pid), Some(pid));
-        self.look_at(pidfd.as_fd(), number, PIDFD).map_err(|error| format!("its copy cannot be watched: {error}"))?;
+        let pidfd = Arc::new(pidfd);
+        let looked_at = self.look_at(&pidfd, number, PIDFD);
+        let looked_at = looked_at.map_err(|error| format!("its copy cannot be watched: {error}"))?;
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.pidfd = Some(looked_at);
+        }
         let _ = shared.process.set((pid, pidfd));
         if shared.killed.load(Acquire)
             && let Some((_, pidfd)) = shared.process.get()
@@ -403,17 +432,12 @@ impl Watch {
     }
 
     fn read_log(&mut self, number: u64, buffer: &mut [u8]) {
-        let Some(worker) = self.workers.get(&number) else { return };
+        let Some(worker) = self.workers.get_mut(&number) else { return };
         let Some(log) = &worker.log else { return };
         match rustix::io::read(log, &mut *buffer) {
-            Ok(0) => {
-                let _ = epoll::delete(&self.epoll, log);
-            }
-            Ok(count) => worker.keep_log(&buffer[..count]),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            Err(_) => {
-                let _ = epoll::delete(&self.epoll, log);
-            }
+            Ok(count @ 1..) => worker.keep_log(&buffer[..count]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(_) | Err(_) => worker.log = None,
         }
     }
 
@@ -431,23 +455,35 @@ impl Watch {
                 worker.keep_log(&buffer[..count]);
             }
         }
-        // A closed descriptor leaves an epoll by itself, but these are shared with the owner.
-        let _ = epoll::delete(&self.epoll, &worker.shared.control);
-        let ended = worker.shared.process.get().map(|(_, pidfd)| {
-            let _ = epoll::delete(&self.epoll, pidfd);
-            rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
-        });
-        let exit = match ended {
-            Some(Ok(Some(status))) => match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Exit::Code(code),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Unknown,
-            },
-            _ => Exit::Unknown,
-        };
-        let Watched { shared, mailbox, log } = worker;
-        drop((mailbox, log));
+        let exit = worker.shared.process.get().map_or(Exit::Unknown, |(pid, pidfd)| reap(*pid, pidfd));
+        let shared = Arc::clone(&worker.shared);
+        drop(worker);
         shared.set_dead(exit);
+    }
+}
+
+/// Whether the kernel tells whose child a process is, by which a copy is adopted: an older container's filter may not let
+/// it. Asking changes nothing.
+pub(crate) fn can_adopt() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(rustix::process::waitid(WaitId::All, look), Ok(_) | Err(Errno::CHILD | Errno::INTR))
+}
+
+/// Reaps a process that has ended or is about to, and says how. By its id where a filter around this process denies the
+/// other call: nobody else reaps it, so the id is its own.
+fn reap(pid: Pid, pidfd: &OwnedFd) -> Exit {
+    let of = |code: Option<i32>, signal: Option<i32>| match (code, signal) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    };
+    match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        Ok(Some(status)) => of(status.exit_status(), status.terminating_signal()),
+        Ok(None) | Err(Errno::CHILD) => Exit::Unknown,
+        Err(_) => match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => of(status.exit_status(), status.terminating_signal()),
+            _ => Exit::Unknown,
+        },
     }
 }
 

@@ -14,13 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::event::epoll::EventFlags;
+use rustix::event::{EventfdFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use serde::Serialize;
 
 use crate::child::LockByFork;
 use crate::control::{self, FromBroker, OwnRefusal, Received, SocketOptions, SocketRefusal, ToBroker};
+use crate::epoll::{Epoll, LookedAt};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -172,7 +174,7 @@ pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, Owne
         *next += 1;
         *next
     };
-    broker.order(Order::Enter(number, Box::new(Guest { socket: ours, rights, refusals, open: Vec::new(), asking: 0 })));
+    broker.order(Order::Enter(number, ours, Box::new(rights), refusals));
     Ok((Seat { number, broker }, theirs))
 }
 
@@ -186,7 +188,7 @@ struct Broker {
 }
 
 enum Order {
-    Enter(u64, Box<Guest>),
+    Enter(u64, OwnedFd, Box<Rights>, Refusals),
     Leave(u64),
     /// From a resolver's thread.
     Resolved(String, Result<Vec<IpAddr>, ()>),
@@ -197,8 +199,7 @@ impl Broker {
         // Not bounded by itself: an order is a start or an end of a worker, or an answer to one of the bounded lookups.
         let (orders, taken) = unbounded();
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let epoll = Epoll::new()?;
         let (lookups, asked) = bounded::<String>(NAMES_WAITING_MAX);
         for number in 0..RESOLVERS {
             let (asked, orders, wake) = (asked.clone(), orders.clone(), Arc::clone(&wake));
@@ -206,8 +207,8 @@ impl Broker {
             thread.spawn(move || resolve_names(&asked, &orders, &wake))?;
         }
         let desk = Desk {
+            wake: epoll.at(Arc::clone(&wake), WAKE, EventFlags::IN)?,
             epoll,
-            wake: Arc::clone(&wake),
             orders: taken,
             lookups,
             guests: HashMap::new(),
@@ -258,7 +259,7 @@ fn is_somebody(address: IpAddr) -> bool {
 
 /// One env as the broker keeps it.
 struct Guest {
-    socket: OwnedFd,
+    socket: LookedAt,
     rights: Rights,
     refusals: Refusals,
     /// The numbers of the sockets that it has.
@@ -272,7 +273,7 @@ struct Connecting {
     guest: u64,
     id: u32,
     to: SocketAddr,
-    socket: OwnedFd,
+    socket: LookedAt,
     deadline: Instant,
 }
 
@@ -296,8 +297,8 @@ const WAKE: u64 = u64::MAX;
 
 /// The thread's own state.
 struct Desk {
-    epoll: OwnedFd,
-    wake: Arc<OwnedFd>,
+    epoll: Epoll,
+    wake: LookedAt,
     orders: Receiver<Order>,
     lookups: Sender<String>,
     guests: HashMap<u64, Guest>,
@@ -314,13 +315,10 @@ impl Desk {
         let mut events = Vec::with_capacity(64);
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
         loop {
-            events.clear();
             let idle = self.connecting.is_empty() && self.waiting.is_empty();
-            let space = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, space, if idle { None } else { Some(&tick) }) {
-                Ok(_) | Err(Errno::INTR) => {}
-                // The epoll descriptor is this thread's own: it cannot fail.
-                Err(_) => return,
+            // The epoll is this thread's own: it cannot fail.
+            if self.epoll.wait(&mut events, (!idle).then_some(&tick)).is_err() {
+                return;
             }
             for event in &events {
                 let data = event.data.u64();
@@ -340,10 +338,10 @@ impl Desk {
     fn take_orders(&mut self) {
         while let Ok(order) = self.orders.try_recv() {
             match order {
-                Order::Enter(number, guest) => {
-                    let data = epoll::EventData::new_u64(number << 2 | GUEST);
-                    if epoll::add(&self.epoll, &guest.socket, data, epoll::EventFlags::IN).is_ok() {
-                        self.guests.insert(number, *guest);
+                Order::Enter(number, socket, rights, refusals) => {
+                    if let Ok(socket) = self.epoll.at(Arc::new(socket), number << 2 | GUEST, EventFlags::IN) {
+                        let guest = Guest { socket, rights: *rights, refusals, open: Vec::new(), asking: 0 };
+                        self.guests.insert(number, guest);
                     }
                 }
                 Order::Leave(number) => self.forget(number),
@@ -499,11 +497,11 @@ impl Desk {
             Err(error) => return self.refuse(number, id, why(error), None),
         };
         self.next += 1;
-        let data = epoll::EventData::new_u64(self.next << 2 | CONNECTION);
-        if let Err(error) = epoll::add(&self.epoll, &socket, data, epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT)
-        {
-            return self.refuse(number, id, why(error), None);
-        }
+        let events = EventFlags::OUT | EventFlags::ONESHOT;
+        let socket = match self.epoll.at(Arc::new(socket), self.next << 2 | CONNECTION, events) {
+            Ok(socket) => socket,
+            Err(error) => return self.refuse(number, id, why(error), None),
+        };
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         self.connecting.insert(self.next, Connecting { guest: number, id, to, socket, deadline });
     }
@@ -511,7 +509,7 @@ impl Desk {
     /// A connection is made, or is not.
     fn connected(&mut self, number: u64) {
         let Some(Connecting { guest, id, to, socket, .. }) = self.connecting.remove(&number) else { return };
-        let _ = epoll::delete(&self.epoll, &socket);
+        let socket = socket.release();
         match sockopt::socket_error(&socket) {
             Ok(Ok(())) => self.hand_over(guest, id, to, socket),
             Ok(Err(error)) | Err(error) => self.refuse(guest, id, why(error), None),
@@ -519,7 +517,7 @@ impl Desk {
     }
 
     /// Gives a connected socket to a guest.
-    fn hand_over(&mut self, number: u64, id: u32, to: SocketAddr, socket: OwnedFd) {
+    fn hand_over(&mut self, number: u64, id: u32, to: SocketAddr, socket: impl AsFd) {
         // A simulator's messages are small, and each is waited for.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         let local = local_address(socket.as_fd());
@@ -599,7 +597,7 @@ impl Desk {
         self.refuse(number, id, SocketRefusal::TooMany, Some(format!("more than {most} sockets at once")));
     }
 
-    fn give(&mut self, number: u64, id: u32, local: SocketAddr, sockets: Vec<(SocketAddr, OwnedFd)>) {
+    fn give(&mut self, number: u64, id: u32, local: SocketAddr, sockets: Vec<(SocketAddr, impl AsFd)>) {
         let Some(guest) = self.guests.get_mut(&number) else { return };
         let mut told = Vec::with_capacity(sockets.len());
         for (peer, _) in &sockets {

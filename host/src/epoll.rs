@@ -1,0 +1,95 @@
+//! What a thread waits for by epoll, each descriptor for as long as its guard lives.
+//!
+//! An epoll forgets a descriptor when the last copy of it is closed, and a host that forks leaves copies in its children:
+//! what is only closed here would be told of for ever, and nobody could take it out any more. So it is taken out first.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+/// An epoll.
+pub(crate) struct Epoll(Arc<OwnedFd>);
+
+/// A descriptor that is looked at. Dropped, it is not any more.
+pub(crate) struct LookedAt {
+    descriptor: Arc<OwnedFd>,
+    by: Arc<OwnedFd>,
+}
+
+impl Epoll {
+    /// One that looks at nothing yet.
+    ///
+    /// # Errors
+    /// The system's: no descriptors.
+    pub(crate) fn new() -> io::Result<Epoll> {
+        Ok(Epoll(Arc::new(epoll::create(CreateFlags::CLOEXEC)?)))
+    }
+
+    /// Looks at a descriptor from now on; its events carry this number.
+    ///
+    /// # Errors
+    /// The system's: too many are looked at.
+    pub(crate) fn at(&self, descriptor: Arc<OwnedFd>, number: u64, events: EventFlags) -> Result<LookedAt, Errno> {
+        epoll::add(&self.0, &descriptor, EventData::new_u64(number), events)?;
+        Ok(LookedAt { descriptor, by: Arc::clone(&self.0) })
+    }
+
+    /// Waits for events, at most the time; an interrupted wait brings none.
+    ///
+    /// # Errors
+    /// None that an epoll of this program's own gives.
+    pub(crate) fn wait(&self, events: &mut Vec<Event>, time: Option<&Timespec>) -> Result<(), Errno> {
+        events.clear();
+        match epoll::wait(&self.0, rustix::buffer::spare_capacity(events), time) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl LookedAt {
+    /// The descriptor, which is not looked at any more.
+    pub(crate) fn release(self) -> Arc<OwnedFd> {
+        Arc::clone(&self.descriptor)
+    }
+}
+
+impl AsFd for LookedAt {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for LookedAt {
+    fn drop(&mut self) {
+        // In a fork's copy of this value too: no thread of the parent's comes over, so nothing drops one there.
+        let _ = epoll::delete(&self.by, &self.descriptor);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_descriptor_is_not_told_of_while_somebody_has_a_copy() {
+        let epoll = Epoll::new().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let copy = reader.try_clone().unwrap();
+        let looked_at = epoll.at(Arc::new(reader), 7, EventFlags::IN).unwrap();
+        drop(writer);
+        let mut events = Vec::with_capacity(4);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        epoll.wait(&mut events, Some(&now)).unwrap();
+        assert_eq!(events.iter().map(|event| event.data.u64()).collect::<Vec<_>>(), [7]);
+        drop(looked_at);
+        epoll.wait(&mut events, Some(&now)).unwrap();
+        assert!(events.is_empty(), "the end of what was closed here is still told of");
+        drop(copy);
+    }
+}

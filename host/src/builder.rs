@@ -213,7 +213,8 @@ impl Builder {
         self
     }
 
-    /// Where private working directories of services are made; `/tmp` if not said.
+    /// Where private working directories of services are made; `/tmp` if not said. A relative path is meant from where this
+    /// process stands now.
     #[must_use]
     pub fn temporary(mut self, folder: impl Into<PathBuf>) -> Builder {
         self.temporary = Some(absolute(folder.into()));

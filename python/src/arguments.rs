@@ -86,6 +86,7 @@ impl Arguments {
             .backend(choice::<Backend>("backend", &self.backend)?)
             .worker(self.worker)
             .grants(grants)
+            .temporary(std::env::temp_dir())
             .protect(self.home.as_deref().map(Protected::of_home).unwrap_or_default());
         let mut warnings = Vec::new();
         match self.cache.as_deref().map(Cache::open) {

@@ -390,3 +390,42 @@ def test_a_cache_that_cannot_be_used_is_a_warning(tmp_path: Path, monkeypatch: p
     envs.reset()
     envs.close()
     assert not list(folder.iterdir())
+
+
+def keepers() -> list[int]:
+    return [pid for pid in workers() if b"__rollcage-keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_private_folder_is_made_where_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, said = tmp_path / "temporary", tmp_path / "said"
+    folder.mkdir()
+    grants = tmp_path / "grants.toml"
+    script = f"pwd > {said}; echo up; exec sleep 600"
+    grants.write_text(
+        f"[[service]]\nname = 'a'\ncommand = ['/bin/sh', '-c', '{script}']\nready = {{ line = 'up' }}\n"
+        "stop-timeout = '100ms'\n"
+    )
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with rollcage.make_vec("mirror", 1, grants=grants):
+        assert Path(said.read_text().strip()).parent == folder
+        assert len(list(folder.iterdir())) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_killed_keeper_is_a_fault_of_its_env(tmp_path: Path) -> None:
+    grants = tmp_path / "grants.toml"
+    grants.write_text("[[lease]]\nname = 'a'\nrange = '18260-18269'\n")
+    with rollcage.make_vec("mirror", 1, grants=grants, on_fault="raise") as envs:
+        envs.reset(seed=1)
+        (keeper,) = keepers()
+        os.kill(keeper, signal.SIGKILL)
+        until = time.monotonic() + 20
+        while alive(keeper) and time.monotonic() < until:
+            time.sleep(0.01)
+        with pytest.raises(rollcage.WorkerError) as caught:
+            for _ in range(100):  # The watcher is about to reap it.
+                envs.step(envs.action_space.sample())
+        assert (caught.value.fault.kind, caught.value.fault.env) == ("keeper_lost", 0)
+        assert "somebody else's" in caught.value.fault.message
+        envs.reset()
+        assert keepers() != [keeper]

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
@@ -46,7 +47,8 @@ pub fn begin() -> io::Result<BorrowedFd<'static>> {
     let control = inherit_nothing()?;
     // Inherited too: where the host stands, and the permissions it withholds.
     let _ = rustix::process::chdir("/");
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    go_first_when_memory_is_short();
     host_is_there(control)?;
     Ok(control)
 }
@@ -59,20 +61,42 @@ pub(crate) fn inherit_nothing() -> io::Result<BorrowedFd<'static>> {
     // SAFETY: dup3 on descriptors that nobody in this process owns yet: `main` has opened nothing. rustix's `dup2` wants
     // an owner for the new number, and there is none.
     if unsafe { libc::dup3(0, CONTROL, libc::O_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(at("dup3", io::Error::last_os_error()));
     }
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty());
+    let null = null.map_err(|error| at("/dev/null", error.into()))?;
     // SAFETY: as above, for descriptor 0.
     if unsafe { libc::dup2(null.as_raw_fd(), 0) } < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(at("dup2", io::Error::last_os_error()));
     }
     drop(null);
+    close_the_rest()?;
+    default_signals();
+    Ok(control())
+}
+
+/// Closes every descriptor above the control socket.
+fn close_the_rest() -> io::Result<()> {
     // SAFETY: no descriptor from 4 up has an owner in this process. rustix has no `close_range`.
-    if unsafe { libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) } < 0 {
-        return Err(io::Error::last_os_error());
+    if unsafe { libc::syscall(libc::SYS_close_range, CONTROL + 1, libc::c_uint::MAX, 0) } == 0 {
+        return Ok(());
     }
-    // Ignored signals are inherited over an exec. Handlers are not: those that are set are std's own, and tell of a stack
-    // overflow.
+    // A kernel or a container's filter that is older than the call.
+    let refused = io::Error::last_os_error();
+    let listed = std::fs::read_dir("/proc/self/fd").map_err(|_| at("close_range", refused))?;
+    let numbers: Vec<RawFd> = listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > CONTROL) {
+        // SAFETY: as above; the descriptor that listed them is closed already, and closing it again is refused.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// Sets what becomes of signals to what it is in a program that nobody prepared: none is ignored, none blocked. Both are
+/// inherited over an exec. A blocked SIGSEGV would end a worker where its handler makes a trap of it, and a blocked SIGTERM
+/// is one that a service never hears. Handlers are not inherited: those that are set are std's own, and tell of a stack
+/// overflow.
+fn default_signals() {
     for signal in 1..=64 {
         // SAFETY: an all-zero `sigaction` is a valid one to be filled in; asking changes nothing.
         let mut set: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -83,13 +107,41 @@ pub(crate) fn inherit_nothing() -> io::Result<BorrowedFd<'static>> {
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
-    Ok(control())
+    // SAFETY: an all-zero `sigset_t` is a valid one, and the next call makes it the empty one.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: both take a set that lives over the call; this is the only thread. What was blocked and is pending ends the
+    // process, as it was meant to. rustix has neither.
+    unsafe {
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Has the kernel end this process, and what it starts, before it looks at any other when memory is short: an env is
+/// started anew, and a trainer is not. Raising the score takes no rights. Without `/proc` it stays the host's.
+///
+/// Allocates nothing: it may run between fork and exec.
+fn go_first_when_memory_is_short() {
+    let score = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let _ = score.map(|score| rustix::io::write(score, b"1000"));
+}
+
+/// An error, with what it is of.
+fn at(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// A write to a pipe that nobody reads is an error, and not the end of a keeper, which has to clean up.
 pub(crate) fn ignore_broken_pipes() {
     // SAFETY: ignoring a signal runs no code of ours. rustix has no safe `signal`.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// A file that may not grow any more (`ulimit -f`) is an error, and not the end of this process. Those that it starts begin
+/// with default signals.
+pub fn ignore_full_files() {
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// What the command starts dies with the thread that starts it, even if that is killed by SIGKILL.
@@ -105,8 +157,18 @@ pub(crate) fn die_with_this_process(command: &mut Command) {
     unsafe { command.pre_exec(before_exec) };
 }
 
+/// What the command starts goes before this process and its host where memory is short.
+pub(crate) fn go_before_this_process(command: &mut Command) {
+    let before_exec = || {
+        go_first_when_memory_is_short();
+        Ok(())
+    };
+    // SAFETY: as in `die_with_this_process`: three system calls on a constant path.
+    unsafe { command.pre_exec(before_exec) };
+}
+
 pub(super) fn die_with_the_host() -> io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| at("prctl", error.into()))
 }
 
 /// The host may have died before the death signal was set: then its end of the socket is closed.

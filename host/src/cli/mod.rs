@@ -99,6 +99,7 @@ pub(crate) fn main(started: Instant) -> ExitCode {
         complain("error", &format!("a bug in rollcage: {what}{place}"));
         complain("hint", "please report it, with the command that shows it");
     }));
+    rollcage::cage::process::ignore_full_files();
     let status = panic::catch_unwind(|| match Cli::try_parse() {
         Ok(cli) => obey(cli.command, started),
         Err(error) => refuse(&error),

@@ -3,6 +3,7 @@
 //! Knows texts; the processes are a keeper's.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -318,7 +319,7 @@ impl ServiceSpec {
         let folder = match self.workdir.as_str() {
             "private" => {
                 let whose = scene.env.map_or("run".to_owned(), |(env, instance)| format!("{env}-{instance}"));
-                temporary.join(format!("rollcage-{}-{whose}-{}", std::process::id(), self.name))
+                temporary.join(format!("rollcage-{}-{whose}-{}-{:016x}", std::process::id(), self.name, chance()))
             }
             path => PathBuf::from(path),
         };
@@ -364,6 +365,12 @@ impl ServiceSpec {
             stdio: ServiceStdio::Log,
         })
     }
+}
+
+/// A number that nobody has guessed or used: other hosts, and other envs of this one, have services of the same names. From
+/// the keys of std's hash maps, which are the kernel's randomness, and no two the same.
+fn chance() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// Puts ports in place of `{ lease = "NAME" }` and `{ lease = "NAME+k" }`, wherever a config has them. Whether it had any.
@@ -467,11 +474,14 @@ port = { lease = 'gtp' }
         let ports = vec![(beside.leases[0].clone(), 6207)];
         let scene = Scene { ports, env: Some((3, 2)), seed: 0x1_8000_0005 };
         let services = beside.services_for(&scene, Per::Env).unwrap();
-        let folder = format!("/tmp/rollcage-{}-3-2-gnugo", std::process::id());
-        let command = ["/usr/games/gnugo", "--gtp-listen", "127.0.0.1:6207", "--seed", "5", "3-2", &folder];
+        let Workdir::Private { folder } = &services[0].workdir else { panic!("{:?}", services[0].workdir) };
+        let folder = folder.to_str().unwrap();
+        assert!(folder.starts_with(&format!("/tmp/rollcage-{}-3-2-gnugo-", std::process::id())), "{folder}");
+        let command = ["/usr/games/gnugo", "--gtp-listen", "127.0.0.1:6207", "--seed", "5", "3-2", folder];
         assert_eq!(services[0].command, command);
         assert_eq!(services[0].env, [("LANG".into(), "C".into()), ("PORT".into(), "6207".into())]);
-        assert_eq!(services[0].workdir, Workdir::Private { folder: folder.into() });
+        // The same service of another vector env in this process has another folder.
+        assert_ne!(beside.services_for(&scene, Per::Env).unwrap()[0].workdir, services[0].workdir);
         assert_eq!(services[0].ready, Ready::Tcp { ip: "127.0.0.1".parse().unwrap(), port: 6207 });
         assert_eq!(services[0].stop_timeout, Duration::from_millis(250));
         let rights = beside.rights_for(&scene).unwrap();

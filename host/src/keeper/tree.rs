@@ -71,6 +71,7 @@ impl Keeper {
         match service.stdio {
             ServiceStdio::Log => {
                 command.stdin(Stdio::null()).process_group(0);
+                process::go_before_this_process(&mut command);
                 for stream in [Command::stdout, Command::stderr] {
                     let (ours, theirs) = io::pipe().map_err(|error| format!("a pipe: {error}"))?;
                     stream(&mut command, Stdio::from(theirs));
@@ -225,17 +226,9 @@ impl Running {
     }
 }
 
-/// A new folder that nobody else may enter. One of this name was left by a keeper that was killed, of a host with the same
-/// process id: it goes, if it is this user's to remove.
+/// A new folder that nobody else may enter. What is there already is somebody's, and stays.
 fn private_folder(path: &Path) -> io::Result<()> {
-    let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
-    match make() {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            std::fs::remove_dir_all(path)?;
-            make()
-        }
-        other => other,
-    }
+    std::fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 fn remove(folder: Option<&Path>) {

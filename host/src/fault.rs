@@ -54,6 +54,8 @@ pub enum FaultKind {
     BadAnswer = 15,
     /// A render, call, attribute, reseed or branch did not answer in time.
     CallTimeout = 16,
+    /// The keeper of the env's ports and services ended: the ports may be another's by now.
+    KeeperLost = 17,
 }
 
 impl FaultKind {
@@ -76,11 +78,12 @@ impl FaultKind {
             FaultKind::Compile => "compile",
             FaultKind::BadAnswer => "bad_answer",
             FaultKind::CallTimeout => "call_timeout",
+            FaultKind::KeeperLost => "keeper_lost",
         }
     }
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FaultKind; 16] = [
+    pub const ALL: [FaultKind; 17] = [
         FaultKind::Trap,
         FaultKind::Fuel,
         FaultKind::Memory,
@@ -97,6 +100,7 @@ impl FaultKind {
         FaultKind::Compile,
         FaultKind::BadAnswer,
         FaultKind::CallTimeout,
+        FaultKind::KeeperLost,
     ];
 
     /// The kind of a stable name.
@@ -294,6 +298,7 @@ mod tests {
             (FaultKind::Compile, 14, "compile"),
             (FaultKind::BadAnswer, 15, "bad_answer"),
             (FaultKind::CallTimeout, 16, "call_timeout"),
+            (FaultKind::KeeperLost, 17, "keeper_lost"),
         ];
         for (kind, number, name) in all {
             assert_eq!((kind.number(), kind.name()), (number, name));

@@ -192,7 +192,7 @@ impl Keeper {
         let host = std::process::id();
         let title = format!("of {host}");
         let spawn = Spawn { program: program.clone(), mode: crate::KEEPER_ARGUMENT, title, slab: None, log: Log::Kept };
-        let child = watcher::spawn(spawn).map_err(Error::system("starting a keeper"))?;
+        let child = watcher::spawn(spawn).map_err(|error| start::refused("starting a keeper", error))?;
         // One that is gone already shows below.
         let _ = child.send(&ToKeeper::Begin { host }, &[]);
         let deadline = Instant::now() + START_TIMEOUT;
@@ -200,7 +200,7 @@ impl Keeper {
             match child.listen(deadline.saturating_duration_since(Instant::now())) {
                 Heard::Message(FromWorker::Hello { build }) if build == BUILD => break,
                 Heard::Message(_) | Heard::Lie(_) => return Err(start::another_build(&program).into()),
-                Heard::Dead(_) => return Err(not_a_worker(&program).into()),
+                Heard::Dead(exit) => return Err(not_a_worker(&program, &child, exit).into()),
                 Heard::Nothing if Instant::now() >= deadline => {
                     return Err(Error::system("starting a keeper")(std::io::ErrorKind::TimedOut.into()));
                 }
@@ -291,6 +291,11 @@ impl Keeper {
             Heard::Dead(exit) => Told::Gone(format!("the keeper {}", describe_exit(exit))),
             Heard::Nothing => Told::Nothing,
         }
+    }
+
+    /// Whether its process has ended: its ports are anybody's then. Costs one load.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::is_dead)
     }
 
     /// Tells it to end everything. What is heard afterwards is how the services ended, then that it is gone.

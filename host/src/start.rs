@@ -1,6 +1,7 @@
 //! How every worker begins, whatever it is for: spawn it, tell it its job, hear who it is.
 //! Knows the first messages; knows nothing of what an env does with its turns.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -34,6 +35,9 @@ pub(crate) fn program(named: Option<&Path>) -> Result<PathBuf, UsageError> {
     }
 }
 
+/// Exit status of a worker or keeper when the host or the system was not as it must find them; the message is in its log.
+pub(crate) const UNSTARTED: i32 = 71;
+
 /// Starts a worker and tells it its job.
 pub(crate) fn worker(
     program: &Path,
@@ -44,10 +48,27 @@ pub(crate) fn worker(
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Child, Error> {
     let spawn = Spawn { program: program.to_owned(), mode: crate::WORKER_ARGUMENT, title: title.to_owned(), slab, log };
-    let child = watcher::spawn(spawn).map_err(Error::system("starting a worker process"))?;
+    let child = watcher::spawn(spawn).map_err(|error| refused("starting a worker process", error))?;
     // A worker that is gone already says why in another way.
     let _ = child.send(job, descriptors);
     Ok(child)
+}
+
+/// The system makes no process: its answer, and what it stands for where that is something else than it says.
+pub(crate) fn refused(what: &'static str, error: io::Error) -> Error {
+    let why = match error.raw_os_error() {
+        Some(libc::EAGAIN) => "so many processes are not allowed: `ulimit -u`, or the `pids.max` of a cgroup",
+        Some(libc::EPERM) => {
+            "a filter around this process denies `clone3` or `execve`: a container's runtime that is older than its kernel does"
+        }
+        Some(libc::EMFILE) => "so many descriptors are not allowed: `ulimit -n`",
+        Some(libc::ENFILE) => "the machine has no descriptors left: the sysctl `fs.file-max`",
+        Some(libc::ENOENT) if !Path::new("/proc/self").exists() => {
+            "/proc is not mounted, and a program starts itself by /proc/self/exe"
+        }
+        _ => return Error::system(what)(error),
+    };
+    Error::system(what)(io::Error::new(error.kind(), format!("{error}: {why}")))
 }
 
 /// Why a worker did not answer.
@@ -139,7 +160,7 @@ pub(crate) fn listen(
                 Some(message) => return Ok(Ok(message)),
             },
             Heard::Lie(lie) => return Ok(Err(NoAnswer::Lie(lie))),
-            Heard::Dead(_) if !introduction.greeted() => return Err(not_a_worker(program).into()),
+            Heard::Dead(exit) if !introduction.greeted() => return Err(not_a_worker(program, child, exit).into()),
             Heard::Dead(exit) => return Ok(Err(NoAnswer::Dead(exit))),
             Heard::Nothing if Instant::now() >= deadline => return Ok(Err(NoAnswer::Timeout)),
             Heard::Nothing => interrupt.check()?,
@@ -176,8 +197,16 @@ pub(crate) fn another_build(program: &Path) -> UsageError {
         .hint("build host and worker from one source tree")
 }
 
-/// What a process that ended before it said hello is.
-pub(crate) fn not_a_worker(program: &Path) -> UsageError {
+/// What a process that ended before it said hello is. A program of ours says what it could not do, and with which status.
+pub(crate) fn not_a_worker(program: &Path, child: &Child, exit: Exit) -> UsageError {
+    let log = child.log().text();
+    let said = log.lines().find_map(|line| line.strip_prefix("worker: ").or_else(|| line.strip_prefix("keeper: ")));
+    if let (Exit::Code(UNSTARTED), Some(said)) = (exit, said) {
+        let said = crate::text::escape_line(said);
+        return UsageError::new(format!("a process of rollcage cannot begin here: {said}")).hint(
+            "a filter around this process, a container's say, denies what it needs; `rollcage doctor` says what works",
+        );
+    }
     UsageError::new(format!("worker program `{}` ended before it said hello", program.display()))
         .hint("it must be the `rollcage` program, or call `rollcage::worker_main()` first thing in its `main`")
 }
@@ -186,6 +215,10 @@ pub(crate) fn not_a_worker(program: &Path) -> UsageError {
 pub(crate) fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with status {code}"),
+        Exit::Signal(libc::SIGXCPU) => {
+            "was killed by signal 24 (SIGXCPU): it has used up the processor time of one process (`ulimit -t`)"
+                .to_owned()
+        }
         Exit::Signal(libc::SIGSYS) => "was killed by signal 31 (SIGSYS): it tried a forbidden system call".to_owned(),
         Exit::Signal(signal) => match signal_name(signal) {
             Some(name) => format!("was killed by signal {signal} ({name})"),
@@ -203,7 +236,6 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         libc::SIGKILL => "SIGKILL",
         libc::SIGSEGV => "SIGSEGV",
         libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
         libc::SIGXFSZ => "SIGXFSZ",
         _ => return None,
     })

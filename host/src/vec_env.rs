@@ -23,6 +23,7 @@ use crate::grant::{Grants, Refused};
 use crate::interrupt::Interrupt;
 use crate::lease::LeaseSpec;
 use crate::limits::deadline;
+use crate::machine;
 use crate::plugin::{Plugin, Prepared};
 use crate::pristine::Start;
 use crate::rollout::capture_name;
@@ -156,6 +157,7 @@ impl VecEnv {
     fn start_all(&mut self) -> Result<(), Error> {
         let again = || UsageError::new("the envs were started before");
         let terms = Arc::get_mut(&mut self.terms).ok_or_else(again)?;
+        machine::make_room(self.slots.len(), terms.descriptors())?;
         self.keeper = slot::keep_the_run(terms, self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
@@ -623,9 +625,9 @@ impl VecEnv {
         &self.terms.prepared
     }
 
-    /// The walls that stand around every env; those that were asked for, before one has started.
+    /// The walls that stand around every env; none before one has started.
     pub fn walls(&self) -> Walls {
-        self.slots.iter().filter_map(Slot::walls).fold(self.terms.cage.walls, Walls::and)
+        self.slots.iter().filter_map(Slot::walls).reduce(Walls::and).unwrap_or(Walls::EMPTY)
     }
 
     /// The walls that were asked for and do not stand, and why, as the first env's worker found it.
@@ -786,6 +788,9 @@ impl VecEnv {
 
     pub(crate) fn check_started(&self) -> Result<(), Error> {
         if let Some(error) = self.recording.as_ref().and_then(|(recording, _)| recording.failure()) {
+            return Err(error);
+        }
+        if let Some(error) = self.keeper.as_ref().and_then(slot::lost_keeper_of_the_run) {
             return Err(error);
         }
         Ok(self.check_usable()?)

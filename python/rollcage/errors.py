@@ -94,7 +94,7 @@ class Fault:
     kind : str
         One of ``trap``, ``fuel``, ``memory``, ``stack_overflow``, ``start_timeout``, ``reset_timeout``,
         ``step_timeout``, ``exited``, ``signalled``, ``protocol``, ``guest_failed``, ``guest_restart``,
-        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``.
+        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``.
     message : str
         What happened. A stranger's words may be in it.
     log : str
@@ -154,7 +154,7 @@ class FaultLimitError(FaultError):
 
 
 class WorkerError(FaultError):
-    """An env's process ended, was killed from outside, or broke the protocol."""
+    """An env's process or its keeper ended, was killed from outside, or broke the protocol."""
 
 
 class GuestError(FaultError):
@@ -172,6 +172,7 @@ _CLASSES: dict[str, type[FaultError]] = {
     "exited": WorkerError,
     "signalled": WorkerError,
     "protocol": WorkerError,
+    "keeper_lost": WorkerError,
 }
 
 

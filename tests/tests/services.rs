@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rollcage::{Autoreset, Grants, Limits, VecEnv};
+use rollcage::{Autoreset, Error, Fault, FaultKind, Grants, Limits, VecEnv};
 use rollcage_tests::{Process, Rollcage, Scratch, discrete, eventually, program, root, shipped, within};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -163,14 +163,111 @@ fn n_envs_have_exactly_n_services_through_faults_and_restarts() {
     let keeper = envs.keeper_pid(2).unwrap();
     kill(keeper);
     eventually("the service died with its keeper", 10, || running(&server).len() == 2);
-    kill(envs.pid(2).unwrap());
     envs.step(&discrete(&[0, 0, 0])).unwrap();
     envs.step(&discrete(&[0, 0, 0])).unwrap();
-    assert_eq!(running(&server).len(), 3);
+    assert_eq!((running(&server).len(), envs.faults().first()[1].kind), (3, FaultKind::KeeperLost));
     assert_ne!(envs.keeper_pid(2), Some(keeper));
     drop(envs);
     assert_eq!(running(&server), []);
     assert_free(18150, 18199);
+}
+
+/// A keeper that was killed holds nothing any more: another host has its port, and the env must not go on with it untold.
+#[test]
+fn a_killed_keeper_is_told_in_the_next_call_and_in_one_that_is_under_way() {
+    let scratch = Scratch::new("services-keeper");
+    let server = soccer(&scratch);
+    let grants = soccer_grants(&server, "18230-18249") + "\n[config]\nport = { lease = 'agent' }\n";
+    let mut envs = mirrors(2, &grants);
+    envs.reset(None).unwrap();
+    let lose = |envs: &VecEnv| {
+        let keeper = envs.keeper_pid(1).unwrap();
+        kill(keeper);
+        eventually("the keeper is reaped", 20, || !Process(keeper).exists());
+    };
+    let assert_lost = |fault: &Fault| {
+        assert_eq!((fault.env, fault.kind), (1, FaultKind::KeeperLost), "{fault}");
+        assert!(fault.message.starts_with("the keeper was killed by signal 9 (SIGKILL): the env's ports"), "{fault}");
+    };
+    // Between calls; a stranger has the port by the time it is told.
+    lose(&envs);
+    let at = ("127.0.0.1", envs.ports(1)[0].1);
+    let mut taken = None;
+    eventually("the port is anybody's", 20, || {
+        taken = std::net::TcpListener::bind(at).ok();
+        taken.is_some()
+    });
+    let batch = envs.step(&discrete(&[0, 0])).unwrap();
+    assert!(batch.truncated[1] && !batch.truncated[0] && batch.faults[0].is_none());
+    assert_lost(batch.faults[1].as_deref().unwrap());
+    envs.step(&discrete(&[0, 0])).unwrap();
+    let port = envs.ports(1)[0].1;
+    assert_ne!(port, at.1);
+    assert_eq!(envs.call(1, "see", &json!({})).unwrap()["config"]["port"], json!(port));
+    // While a step is under way, and the worker says nothing.
+    let worker = Pid::from_raw(envs.pid(1).unwrap().try_into().unwrap()).unwrap();
+    kill_process(worker, Signal::STOP).unwrap();
+    envs.step_async(&discrete(&[0, 0])).unwrap();
+    lose(&envs);
+    let began = Instant::now();
+    let batch = envs.step_wait().unwrap();
+    assert_lost(batch.faults[1].as_deref().unwrap());
+    assert!(began.elapsed() < Duration::from_secs(8), "the step's own deadline is 10 s");
+    envs.step(&discrete(&[0, 0])).unwrap();
+    // In a conversation, and in a reset.
+    lose(&envs);
+    let error = envs.call(1, "see", &json!({})).unwrap_err();
+    let Error::Fault(fault) = error else { panic!("{error:?}") };
+    assert_lost(&fault);
+    envs.step(&discrete(&[0, 0])).unwrap();
+    lose(&envs);
+    assert_lost(envs.reset(None).unwrap().faults[1].as_deref().unwrap());
+    assert_eq!((envs.instance(0), envs.instance(1)), (Some(0), Some(4)));
+    assert_eq!(running(&server).len(), 2);
+    // Two hosts, and each says of its own.
+    drop(envs);
+    assert_eq!(running(&server), []);
+}
+
+#[test]
+fn a_killed_keeper_of_the_run_ends_the_run() {
+    let grants = "[[lease]]\nname = 'a'\nrange = '18250-18259'\nper = 'run'\n";
+    let mut envs = mirrors(2, grants);
+    envs.reset(None).unwrap();
+    let children = Process::own().children();
+    let keepers: Vec<_> = children.into_iter().filter(|child| child.title().starts_with("of ")).collect();
+    let [keeper] = keepers[..] else { panic!("{keepers:?}") };
+    kill(keeper.0);
+    eventually("the keeper is reaped", 20, || !keeper.exists());
+    for _ in 0..2 {
+        let error = envs.step(&discrete(&[0, 0])).unwrap_err().to_string();
+        assert!(error.starts_with("keeping what the run shares: its keeper has ended"), "{error}");
+    }
+    envs.close();
+}
+
+/// Two vector envs of one process with one grants file have env 0, instance 0 and a service `a` each.
+#[test]
+fn private_folders_of_two_vector_envs_with_one_grants_file_are_two() {
+    let scratch = Scratch::new("services-folders");
+    let grants = "[[service]]\nname = 'a'\ncommand = ['/bin/sh', '-c', 'echo {workdir}; : > mine; pwd; exec sleep 600']\n\
+                  ready = { line = '^/' }\nstop-timeout = '100ms'\n";
+    let make = || {
+        let grants = Grants::from_toml(grants, "grants.toml".as_ref()).unwrap();
+        let envs = shipped("mirror").seed(5).grants(grants).temporary(scratch.folder()).build().unwrap();
+        eventually("the service has printed twice", 20, || envs.services_log(0).unwrap().lines().count() == 2);
+        let log = envs.services_log(0).unwrap();
+        let folders: Vec<PathBuf> = log.lines().map(|line| line.strip_prefix("a: ").unwrap().into()).collect();
+        assert!(folders[0] == folders[1] && folders[0].starts_with(scratch.folder()), "{log}");
+        (envs, folders[0].clone())
+    };
+    let ((first, one), (second, other)) = (make(), make());
+    assert_ne!(one, other);
+    assert!(one.join("mine").exists() && other.join("mine").exists());
+    drop(second);
+    assert!(one.join("mine").exists() && !other.exists(), "each removes its own");
+    drop(first);
+    assert!(!one.exists());
 }
 
 #[test]

@@ -22,10 +22,8 @@ use crate::control::{self, BUILD, FromWorker, Received};
 use crate::lease::{self, LeaseSpec, Taken};
 use crate::limits::deadline;
 use crate::service::{FromKeeper, Ready, Service, ToKeeper};
+use crate::start::UNSTARTED;
 use tree::{Output, Running};
-
-/// Exit status when the host or the system was not as a keeper must find them; the message is in the log.
-const UNSTARTED: i32 = 71;
 
 /// How long the first message may take: it is sent before the keeper runs.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -50,7 +50,11 @@ impl Slot {
         let deadline = deadline(terms.limits.call_timeout);
         let request =
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
-        let fault = match self.ask(message, descriptors, request, deadline) {
+        let asked = match self.has_lost_its_keeper() {
+            true => Err(Slot::keeper_lost()),
+            false => self.ask(message, descriptors, request, deadline),
+        };
+        let fault = match asked {
             Err(fault) => fault,
             Ok(()) => loop {
                 match self.look(wait::SLICE, Spin::None, terms) {

@@ -127,8 +127,13 @@ impl Slot {
         terms: &Terms,
         faults: &mut FaultLog,
     ) -> Fault {
+        // Whatever else was seen of an env without its keeper may come of that: a server that is gone, or is another's.
+        let (kind, message) = match self.hear_what_ended() {
+            Some(lost) if message.is_empty() => (FaultKind::KeeperLost, lost),
+            Some(lost) => (FaultKind::KeeperLost, format!("{lost}; {kind}: {message}")),
+            None => (kind, message),
+        };
         self.restarts.note(self.came_to_nothing(kind, terms), Instant::now());
-        self.hear_ended_services();
         let message = std::mem::take(&mut self.ended_services)
             .into_iter()
             .fold(message, |message, ended| format!("{message} ({ended})"));

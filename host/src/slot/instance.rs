@@ -196,6 +196,9 @@ impl Slot {
 
     /// Listens to a worker that is starting.
     pub(super) fn hear_start(&mut self, patience: Duration, terms: &Terms) -> Started {
+        if self.has_lost_its_keeper() {
+            return Started::fault(FaultKind::KeeperLost, "");
+        }
         let Phase::Starting { deadline, introduction, copied_from } = &mut self.phase else { return Started::NotYet };
         let Some(child) = &self.child else { return Started::fault(FaultKind::Exited, "no worker") };
         let mut patience = patience.min(deadline.saturating_duration_since(Instant::now()));
@@ -254,7 +257,7 @@ impl Slot {
                 }
                 Heard::Dead(exit) => {
                     if !introduction.greeted() && self.instance == 0 && matches!(exit, Exit::Code(_)) {
-                        return Started::Refused(start::not_a_worker(&terms.program).into());
+                        return Started::Refused(start::not_a_worker(&terms.program, child, exit).into());
                     }
                     let (kind, message, backtrace) = end_of(exit);
                     return Started::Fault(kind, message, backtrace);

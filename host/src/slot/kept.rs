@@ -11,6 +11,7 @@ use crate::lease::LeaseSpec;
 use crate::limits::{deadline, together};
 use crate::service::{FromKeeper, Keeper, Service, Told};
 
+use super::ill::Ill;
 use super::instance::Started;
 use super::{Phase, Slot, Terms};
 
@@ -89,7 +90,7 @@ impl Slot {
             Told::Message(FromKeeper::Held { .. }) => Err(broken("it answered for other leases".to_owned())),
             Told::Gone(why) => {
                 self.keeper = None;
-                return Started::fault(FaultKind::CreateFailed, &why);
+                return Started::fault(FaultKind::KeeperLost, &lost(&why));
             }
             Told::Nothing if Instant::now() >= deadline => Err(broken("it did not answer in time".to_owned())),
             Told::Nothing => return Started::NotYet,
@@ -112,9 +113,15 @@ impl Slot {
         Ok(())
     }
 
-    /// Hears which services have ended by themselves, to be told with a fault.
-    pub(super) fn hear_ended_services(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
+    /// Whether the env's keeper has ended.
+    pub(super) fn has_lost_its_keeper(&self) -> bool {
+        self.keeper.as_ref().is_some_and(Keeper::is_gone)
+    }
+
+    /// Hears which services have ended by themselves, to be told with a fault; and whether the keeper itself is gone, which
+    /// is one: said once, with what it means.
+    pub(super) fn hear_what_ended(&mut self) -> Option<String> {
+        let keeper = self.keeper.as_ref()?;
         loop {
             match keeper.listen(Duration::ZERO) {
                 Told::Message(FromKeeper::ServiceEnded { name, exit }) => {
@@ -122,13 +129,19 @@ impl Slot {
                 }
                 Told::Message(_) => {}
                 Told::Gone(why) => {
-                    self.ended_services.push(why);
                     self.keeper = None;
-                    return;
+                    return Some(lost(&why));
                 }
-                Told::Nothing => return,
+                // The watcher is about to say how it ended.
+                Told::Nothing if keeper.is_gone() => {}
+                Told::Nothing => return None,
             }
         }
+    }
+
+    /// The fault of an env that has lost its keeper; what there is to say is said where it is made.
+    pub(super) fn keeper_lost() -> Ill {
+        (FaultKind::KeeperLost, String::new(), Vec::new())
     }
 
     /// Ends an instance that has played its episodes and starts the next one, which what is under way goes on with.
@@ -175,6 +188,17 @@ pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) 
         return Err(service_failed(&keeper, &name, &why));
     }
     Ok(Some(keeper))
+}
+
+/// That the keeper of what all envs share is gone: no env did it, and none that is started anew has it back.
+pub(crate) fn lost_keeper_of_the_run(keeper: &Keeper) -> Option<Error> {
+    let why =
+        "its keeper has ended: shared ports may be somebody else's by now, and shared services have ended; start anew";
+    keeper.is_gone().then(|| Error::system("keeping what the run shares")(std::io::Error::other(why)))
+}
+
+fn lost(why: &str) -> String {
+    format!("{why}: the env's ports may be somebody else's by now, and its services have ended")
 }
 
 fn exhausted(why: String) -> Error {

@@ -50,7 +50,7 @@ pub(crate) use enter::PastEvent;
 
 use enter::Events;
 use instance::Started;
-pub(crate) use kept::keep_the_run;
+pub(crate) use kept::{keep_the_run, lost_keeper_of_the_run};
 use turn::Look;
 
 /// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
@@ -110,6 +110,12 @@ impl Terms {
     /// Where a worker's log goes.
     pub(crate) fn log(&self) -> Log {
         if self.debug { Log::Through } else { Log::Kept }
+    }
+
+    /// Descriptors that this process keeps of one env: control socket, pidfd and log of its worker; the same of its keeper; the
+    /// broker's socket.
+    pub(crate) fn descriptors(&self) -> usize {
+        3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
     }
 
     /// Whether there are more cores than envs.

@@ -31,6 +31,11 @@ impl Slot {
             Op::StepMany(count) => (Command::StepMany, *count, terms.limits.step_timeout),
             Op::Reset(_) => (Command::Reset, 1, terms.limits.reset_timeout),
         };
+        if self.has_lost_its_keeper() {
+            let (kind, message, backtrace) = Slot::keeper_lost();
+            self.met_fault(kind, message, backtrace, terms, batch, faults);
+            return;
+        }
         if self.child.as_ref().is_none_or(|child| child.shared.attention.load(Acquire))
             && let Some((kind, message, backtrace)) = self.death()
         {
@@ -122,6 +127,9 @@ impl Slot {
                 && let Some(ill) = self.death()
             {
                 return Look::fault(ill);
+            }
+            if self.has_lost_its_keeper() {
+                return Look::fault(Slot::keeper_lost());
             }
             if waited {
                 // The clock is read only when there was nothing else to see.

@@ -25,6 +25,7 @@ use crate::control::{
 use crate::fault::FaultKind;
 use crate::rollout::capture::CAPTURE_BYTES_MAX;
 use crate::slab::WorkerSlab;
+use crate::start::UNSTARTED;
 use capture::Capture;
 use directories::Preopen;
 use instance::{Instance, InstanceSettings};
@@ -33,8 +34,6 @@ use wasi::{LogPipe, Outside};
 
 /// Exit status after a panic of the worker's own code; the message is in the log.
 const PANICKED: i32 = 70;
-/// Exit status when the host or the system was not as a worker must find them; the message is in the log.
-const UNSTARTED: i32 = 71;
 
 /// The control socket: open as long as the process is.
 type Control = BorrowedFd<'static>;

@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::builder::ENVS_MAX;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
+use crate::machine;
 use crate::slot::Slot;
 use crate::vec_env::VecEnv;
 
@@ -44,6 +45,7 @@ impl VecEnv {
     /// Branches whose waits are this call's.
     fn branches(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         let index = self.check_copied(env)?;
+        machine::make_room(count, self.terms.descriptors())?;
         // All are asked for before any is waited for.
         let slots = self.copies_of(index, count)?;
         let mut branches = self.beside(slots);

@@ -45,6 +45,7 @@ mod interrupt;
 mod keeper;
 pub mod lease;
 pub mod limits;
+mod machine;
 pub mod plugin;
 pub mod policy;
 mod pristine;

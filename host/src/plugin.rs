@@ -21,6 +21,7 @@ use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::limits::{Limits, deadline};
+use crate::machine;
 use crate::slab::{self, HostSlab};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 use crate::start;
@@ -203,6 +204,7 @@ impl Prepared {
         if plugin.size() as u64 > limits.plugin_bytes {
             return Err(refuse(format!("{} bytes; the limit is {}", plugin.size(), limits.plugin_bytes)).into());
         }
+        machine::make_room(0, 0)?;
         let key = Cache::key(&plugin.sha256, engine, BUILD);
         let mut warnings = Vec::new();
         let cached = cache.and_then(|cache| {
@@ -212,6 +214,7 @@ impl Prepared {
             })
         });
         let fresh = cached.is_none();
+        warnings.extend(machine::lower_than_a_workers_own(limits, fresh));
         let Entry { description, code } = match cached {
             Some(entry) => entry,
             None => {
@@ -255,7 +258,7 @@ fn compile(
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
     let output = slab::sealed_memfd("rollcage-code").map_err(Error::system("making room for compiled code"))?;
-    let cpu_seconds_max = limits.compile_timeout.as_secs().max(1);
+    let cpu_seconds_max = machine::processor_seconds(limits.compile_timeout.as_secs().max(1));
     let job = Job::Compile(CompileJob {
         cage: *cage,
         plugin_bytes: plugin.size() as u64,

@@ -99,6 +99,9 @@ impl Walls {
     /// Every wall: what is asked for unless somebody says otherwise.
     pub const ALL: Walls = Walls((1 << Wall::ALL.len()) - 1);
 
+    /// No wall: of nobody.
+    pub const EMPTY: Walls = Walls(0);
+
     /// Those that cannot be left out: for debugging a plugin or the worker itself, with trusted code only.
     pub const NONE: Walls = Walls(0).with(Wall::Wasm).with(Wall::Process);
 

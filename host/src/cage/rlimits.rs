@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Bytes beyond the guest's memory limit that a worker may make writable: the engine's tables and handles, the lists of
 /// one call (a frame of 32 MiB is held three times at most), heap and stacks.
@@ -33,14 +33,14 @@ impl Allowance {
     }
 }
 
-/// Sets the limits, for good: soft and hard alike.
+/// Sets the limits, for good: soft and hard alike. Where the machine's own is lower, that one stays.
 ///
 /// # Errors
-/// A limit of the host's own is lower than one that is to be set.
+/// None that a kernel gives for limits that only become lower.
 pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
     let limit = |resource, value: u64| {
-        let limit = Rlimit { current: Some(value), maximum: Some(value) };
-        setrlimit(resource, limit)
+        let value = getrlimit(resource).maximum.map_or(value, |most| value.min(most));
+        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
     };
     // A core dump would leave the env's memory behind.
     limit(Resource::Core, 0)?;
@@ -53,8 +53,13 @@ pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
     limit(Resource::Nofile, DESCRIPTORS_MAX + allowance.descriptors)?;
     // DATA and not AS: the latter counts the engine's 4 GiB reservations.
     limit(Resource::Data, allowance.data_bytes)?;
-    if let Some(seconds) = allowance.cpu_seconds {
-        limit(Resource::Cpu, seconds)?;
+    let space = getrlimit(Resource::As);
+    setrlimit(Resource::As, Rlimit { current: space.maximum, ..space })?;
+    // At the hard limit comes SIGKILL, which says nothing; at the soft one SIGXCPU.
+    let most = getrlimit(Resource::Cpu).maximum;
+    if let Some(seconds) = allowance.cpu_seconds.into_iter().chain(most.map(|most| most.saturating_sub(1))).min() {
+        let most = most.map_or(seconds + 1, |most| most.min(seconds + 1));
+        setrlimit(Resource::Cpu, Rlimit { current: Some(seconds.max(1).min(most)), maximum: Some(most) })?;
     }
     Ok(())
 }

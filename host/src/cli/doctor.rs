@@ -9,7 +9,7 @@ use rollcage::{Cache, Plugin, VecEnv, Walls, cage};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{PidfdFlags, getpid};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid};
 use rustix::thread::futex;
 
 use super::source::{cache_folder, with_cache};
@@ -39,8 +39,10 @@ impl Doctor {
         let wanted = |what, found| Finding { what, needed: false, found };
         let (walls, around) = walls();
         let findings = [
+            needed("/proc", proc()),
             needed("sealed memory", sealed_memory()),
             needed("pidfd", pidfd()),
+            wanted("waitid", waitid()),
             needed("seqpacket", seqpacket()),
             wanted("futex_waitv", futex_waitv()),
             wanted("Landlock", landlock()),
@@ -69,6 +71,32 @@ fn as_text(findings: &[Finding]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Whether the kernel can be asked by files.
+fn has_proc() -> bool {
+    Path::new("/proc/self/fd").is_dir()
+}
+
+/// What is known of a setting that only a file tells.
+const UNKNOWN: &str = "not known: /proc is not mounted";
+
+fn proc() -> Result<String, String> {
+    if has_proc() {
+        Ok("mounted: workers start from it and load their code by it".to_owned())
+    } else {
+        Err("not mounted: `mount -t proc proc /proc`, in the chroot or container where rollcage runs".to_owned())
+    }
+}
+
+fn waitid() -> Result<String, String> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match rustix::process::waitid(WaitId::All, look) {
+        Ok(_) | Err(Errno::CHILD) => Ok("a copy of a worker is known to be one".to_owned()),
+        Err(error) => {
+            Err(format!("{error}; a filter around this process denies it: envs are spawned, and not branched"))
+        }
+    }
 }
 
 fn sealed_memory() -> Result<String, String> {
@@ -134,6 +162,9 @@ fn landlock() -> Result<String, String> {
 }
 
 fn seccomp() -> Result<String, String> {
+    if !has_proc() {
+        return Err(UNKNOWN.to_owned());
+    }
     let actions = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     if actions.split_whitespace().any(|action| action == "kill_process") {
         Ok("filters that end a process".to_owned())
@@ -143,6 +174,9 @@ fn seccomp() -> Result<String, String> {
 }
 
 fn user_namespaces() -> Result<String, String> {
+    if !has_proc() {
+        return Err(UNKNOWN.to_owned());
+    }
     let setting = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let is = |path: &str, value: &str| setting(path).is_some_and(|set| set == value);
     if !Path::new("/proc/self/ns/user").exists() {

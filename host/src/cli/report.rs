@@ -47,7 +47,7 @@ pub(super) struct Report {
     faults_total: u64,
     digest: String,
     digests: Vec<String>,
-    walls: Vec<&'static str>,
+    walls: Option<Vec<&'static str>>,
     grants: Grants,
     refused: Vec<RefusedLine>,
     picture: Option<Drawn>,
@@ -161,7 +161,8 @@ impl Report {
             faults_total: envs.faults().total(),
             digest: envs.digest().to_string(),
             digests: envs.digests().iter().map(ToString::to_string).collect(),
-            walls: envs.walls().names(),
+            // Nothing is known of walls where no env was ready.
+            walls: Some(envs.walls().names()).filter(|walls| !walls.is_empty()),
             grants: envs.grants().clone(),
             refused: (0..envs.len())
                 .flat_map(|env| {
@@ -193,7 +194,9 @@ impl Report {
             rows.push(("start", format!("{} until every env had answered its first reset", duration(seconds))));
         }
         rows.push(("faults", self.faults_by_kind()));
-        rows.push(("walls", self.walls.join(", ")));
+        if let Some(walls) = &self.walls {
+            rows.push(("walls", walls.join(", ")));
+        }
         if !self.grants.is_empty() {
             rows.push(("grants", self.granted()));
         }
@@ -336,7 +339,7 @@ mod tests {
             faults_total: 0,
             digest: "ab".to_owned(),
             digests: vec!["cd".to_owned()],
-            walls: vec!["wasm", "process"],
+            walls: Some(vec!["wasm", "process"]),
             grants: Grants::new(),
             refused: Vec::new(),
             picture: None,

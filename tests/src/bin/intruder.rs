@@ -8,8 +8,9 @@
 //! any system call (`call:NUMBER:A,B,…`).
 //!
 //!     intruder without NUMBER PROGRAM ARGUMENTS…
+//!     intruder denied NUMBER PROGRAM ARGUMENTS…
 //!
-//! runs a program as on a system that lacks a system call.
+//! runs a program as on a system that lacks a system call, or behind a filter that denies it.
 #![expect(clippy::unwrap_used, reason = "a host that cannot set the scene fails the test")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "how the deed ended is told")]
 #![expect(clippy::undocumented_unsafe_blocks, reason = "an intruder has no invariants: that is what is tested")]
@@ -49,16 +50,17 @@ fn main() {
             let status = std::panic::catch_unwind(|| worker([column, entry, omitted, deed], folder, numbers));
             process::exit(status.unwrap_or(70));
         }
-        ["without", number, program, rest @ ..] => without(number.parse().unwrap(), program, rest),
+        ["without", number, program, rest @ ..] => without(libc::ENOSYS, number.parse().unwrap(), program, rest),
+        ["denied", number, program, rest @ ..] => without(libc::EPERM, number.parse().unwrap(), program, rest),
         _ => panic!("see the header"),
     }
 }
 
-/// Becomes a program for which a system call is `ENOSYS`.
-fn without(number: u32, program: &str, arguments: &[&str]) {
+/// Becomes a program for which a system call is this error.
+fn without(error: i32, number: u32, program: &str, arguments: &[&str]) {
     use std::os::unix::process::CommandExt;
     let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    let missing = libc::SECCOMP_RET_ERRNO | error.unsigned_abs();
     let mut filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),

@@ -1,0 +1,129 @@
+//! What the machine's own limits (`ulimit`) leave to a host and its workers: soft ones are raised as far as the hard ones
+//! let them, what is still too low is said before anything is started, and what only bounds a worker further is said once.
+//!
+//! Knows limits and what they are for; a worker's own are set by `cage/rlimits.rs`, which takes the lower of both.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::error::UsageError;
+use crate::limits::Limits;
+use crate::slab::SLAB_BYTES;
+
+/// Descriptors that stay free for the program itself and for what an env needs for a moment.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Bytes of address space that a worker needs: a memory reserves 4 GiB and its guards, tables and stacks lie beside it, and
+/// the program, the slab and the code do.
+const SPACE_BYTES: u64 = 9 << 29;
+
+/// Bytes of address space that stay free for the program itself.
+const SPARE_BYTES: u64 = 256 << 20;
+
+/// Bytes that a worker needs beyond its guest's memory, at least: the program's own heap, and the engine's for a small
+/// plugin.
+const DATA_BYTES: u64 = 16 << 20;
+
+/// Raises this process's soft limits where this many new envs need more, each with so many descriptors.
+///
+/// # Errors
+/// A hard limit is too low: which, what is needed, what to do.
+pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageError> {
+    raise(Resource::Fsize, SLAB_BYTES as u64).map_err(|most| {
+        UsageError::new(format!(
+            "files of this process may have {most} bytes, and the memory that it shares with an env has {SLAB_BYTES}"
+        ))
+        .hint("raise the limit: `ulimit -f unlimited`, by whoever set it")
+    })?;
+    if let Some(most) = getrlimit(Resource::As).maximum.filter(|most| *most < SPACE_BYTES) {
+        return Err(UsageError::new(format!(
+            "a process may have {most} bytes of address space here, and an env's reserves {SPACE_BYTES} (most of it is never used)"
+        ))
+        .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; what a guest may really use is `memory_bytes`"));
+    }
+    if let Some(most) = getrlimit(Resource::Data).maximum.filter(|most| *most < DATA_BYTES) {
+        return Err(UsageError::new(format!(
+            "a process may have {most} bytes of data here, and an env's needs {DATA_BYTES} at least"
+        ))
+        .hint("raise the limit: `ulimit -d unlimited`, by whoever set it"));
+    }
+    // The memory that is shared with each env is a part of this process too.
+    let space = own_space() + (SLAB_BYTES * envs) as u64 + SPARE_BYTES;
+    raise(Resource::As, space).map_err(|most| {
+        UsageError::new(format!(
+            "{envs} envs need {space} bytes of this process's address space, {SLAB_BYTES} each; it may have {most}"
+        ))
+        .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; or start fewer envs")
+    })?;
+    if envs == 0 {
+        return Ok(());
+    }
+    let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE_DESCRIPTORS, |all| all.count() as u64);
+    let need = (envs * descriptors) as u64;
+    raise(Resource::Nofile, open + need + SPARE_DESCRIPTORS).map_err(|most| {
+        let fit = most.saturating_sub(open + SPARE_DESCRIPTORS) / descriptors.max(1) as u64;
+        UsageError::new(format!(
+            "{envs} envs need {need} descriptors, {descriptors} each; this process may have {most}, and has {open} open"
+        ))
+        .hint(format!(
+            "{fit} envs fit; or raise the hard limit (`ulimit -Hn`; `LimitNOFILE=` of systemd, `--ulimit nofile=` of a container)"
+        ))
+    })
+}
+
+/// Bytes of address space that this process has, as far as the kernel says.
+fn own_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let size =
+        status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    size.unwrap_or(0) * 1024
+}
+
+/// Raises a soft limit that is below what is needed.
+///
+/// # Errors
+/// The hard one, which is too.
+fn raise(resource: Resource, need: u64) -> Result<(), u64> {
+    let limit = getrlimit(resource);
+    if limit.current.is_none_or(|current| current >= need) {
+        return Ok(());
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < need) {
+        return Err(most);
+    }
+    // Not further than is needed: programs that use `select` rely on small numbers.
+    let raised = setrlimit(resource, Rlimit { current: Some(need), ..limit });
+    raised.map_err(|_| limit.current.unwrap_or(u64::MAX))
+}
+
+/// Seconds of processor time that a process gets, where it is to have so many.
+pub(crate) fn processor_seconds(seconds: u64) -> u64 {
+    getrlimit(Resource::Cpu).maximum.map_or(seconds, |most| seconds.min(most.saturating_sub(1).max(1)))
+}
+
+/// Which hard limits of the machine are lower than a worker's own, a line each: what there is, what would be, what to do.
+pub(crate) fn lower_than_a_workers_own(limits: &Limits, compiles: bool) -> Vec<String> {
+    let compiling = |bytes: u64| if compiles { bytes } else { 0 };
+    let data = limits.memory_bytes.saturating_add(DATA_BYTES).max(compiling(limits.compile_bytes));
+    let lower = |resource, need: u64| getrlimit(resource).maximum.filter(|most| *most < need);
+    let mut lines = Vec::new();
+    if let Some(most) = lower(Resource::Data, data) {
+        lines.push(format!(
+            "a process may have {most} bytes of data here, where one might need {data}: an env that needs more meets the \
+             fault `memory`, a plugin does not compile; raise the limit: `ulimit -d unlimited`, by whoever set it"
+        ));
+    }
+    if let Some(most) = lower(Resource::Fsize, compiling(limits.code_bytes)) {
+        lines.push(format!(
+            "a file may have {most} bytes here, where code might need {}: a plugin that needs more does not compile; raise \
+             the limit: `ulimit -f unlimited`, by whoever set it",
+            limits.code_bytes
+        ));
+    }
+    if let Some(most) = getrlimit(Resource::Cpu).maximum {
+        lines.push(format!(
+            "a process may have {most} s of processor time here: an env that has used them meets the fault `signalled`, and is \
+             started anew; raise the limit: `ulimit -t unlimited`, by whoever set it"
+        ));
+    }
+    lines
+}

@@ -132,6 +132,7 @@ impl VecEnv {
             .into());
         }
         self.check_ids(envs)?;
+        self.check_not_halved()?;
         envs.iter().try_for_each(|&index| self.settle_one(index))
     }
 

@@ -13,14 +13,36 @@ pub struct UsageError {
     pub message: String,
     /// What to do about it, a line each.
     pub hints: Vec<String>,
-    /// An env has no such method, attribute or render mode: what callers that look for one want to tell apart.
-    pub unsupported: bool,
+    /// What callers want to tell apart.
+    pub kind: UsageKind,
+}
+
+/// What callers of the library want to tell apart among usage errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UsageKind {
+    /// Nothing of what follows.
+    #[default]
+    Plain,
+    /// An env has no such method, attribute or render mode.
+    Unsupported,
+    /// The second half of a step was asked for, and none was begun.
+    NoAsyncCall,
+    /// Something is under way whose answer somebody is still to receive, and the call would lose it.
+    AlreadyPending,
 }
 
 impl UsageError {
     /// An error without a hint.
     pub fn new(message: impl Into<String>) -> UsageError {
-        UsageError { message: message.into(), hints: Vec::new(), unsupported: false }
+        UsageError { message: message.into(), hints: Vec::new(), kind: UsageKind::Plain }
+    }
+
+    /// Says which of the errors it is that callers tell apart.
+    #[must_use]
+    pub(crate) fn of_kind(mut self, kind: UsageKind) -> UsageError {
+        self.kind = kind;
+        self
     }
 
     /// Says before the message what it is of.

@@ -41,6 +41,7 @@ mod files;
 pub mod grant;
 mod handshake;
 mod interrupt;
+mod json;
 #[cfg(feature = "worker")]
 mod keeper;
 pub mod lease;
@@ -73,7 +74,7 @@ pub use cache::Cache;
 pub use cage::{Standing, Wall, Walls};
 pub use digest::Digest;
 pub use engine::Backend;
-pub use error::{Error, UsageError};
+pub use error::{Error, UsageError, UsageKind};
 pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
 pub use grant::{Access, Grant, Grants};
 pub use limits::Limits;

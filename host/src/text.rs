@@ -1,4 +1,4 @@
-//! Guest text on its way to a terminal or a report.
+//! Guest text on its way to a terminal, a report or a message of Python's.
 
 /// Escapes what could act on a terminal or mislead a reader, but for the line feed and the tab: control characters,
 /// bidirectional marks and overrides, characters that are not seen. `ESC` becomes `\u{1b}`.
@@ -27,6 +27,13 @@ pub fn escape_line(text: &str) -> String {
     out
 }
 
+/// A text of somebody else's as a message: on one line, its own lines parted by `; `, escaped as by [`escape_line`]. No line of
+/// it can pass for one of ours.
+pub fn one_line(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(escape_line).collect();
+    lines.join("; ")
+}
+
 /// Whether a character could act on a terminal, or is not seen: controls (C0, DEL, C1), bidirectional marks and overrides,
 /// invisible and zero-width characters, variation selectors, tags.
 pub(crate) fn is_hidden(character: char) -> bool {
@@ -53,6 +60,7 @@ mod tests {
         assert_eq!(escape("a\x1b[2Jb\r\nc\td\u{9b}31m\u{202e}"), "a\\u{1b}[2Jb\\r\nc\td\\u{9b}31m\\u{202e}");
         assert_eq!(escape_line("a\nb"), "a\\nb");
         assert_eq!(escape("Grüße ▲"), "Grüße ▲");
+        assert_eq!(one_line(" a\r\n\nhint: \x1b[1mb\u{202e}\n"), "a; hint: \\u{1b}[1mb\\u{202e}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::child;
 use crate::config::CompleteConfig;
 use crate::control::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::digest::{Digest, run_digest};
-use crate::error::{Error, UsageError};
+use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::FaultLog;
 use crate::grant::{Grants, Refused};
 use crate::interrupt::Interrupt;
@@ -82,8 +82,22 @@ pub struct VecEnv {
     recorded: Option<Result<Digest, Error>>,
     pub(crate) grants: Grants,
     pub(crate) seed: u64,
+    /// The step that `step_async` began.
+    halved: Halved,
     /// Its envs have ended.
     ended: bool,
+}
+
+/// A step in two halves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Halved {
+    /// None was begun, or its answers were given.
+    #[default]
+    No,
+    /// Begun: somebody is to wait for it.
+    Begun,
+    /// The wait for it was interrupted: it may be taken up again, and need not be.
+    Interrupted,
 }
 
 /// An explicit reset of some envs: which, from which seeds, with which options.
@@ -131,6 +145,7 @@ impl VecEnv {
             recorded: None,
             grants,
             seed,
+            halved: Halved::No,
             ended: false,
         }
     }
@@ -138,8 +153,13 @@ impl VecEnv {
     /// Starts every worker and waits until all are ready; [`Builder::build`] has done so already.
     ///
     /// # Errors
-    /// As [`Builder::build`], for the workers. After an error there is nothing to step.
+    /// As [`Builder::build`], for the workers. After an error there is nothing to step. [`Error::Usage`]: they were started
+    /// before, whatever became of it.
     pub fn start(&mut self) -> Result<(), Error> {
+        self.check_not_over()?;
+        if self.terms.shape.is_some() {
+            return Err(started_before().into());
+        }
         let started = self.start_all();
         if started.is_err() {
             if let Some(terms) = Arc::get_mut(&mut self.terms) {
@@ -155,8 +175,7 @@ impl VecEnv {
     }
 
     fn start_all(&mut self) -> Result<(), Error> {
-        let again = || UsageError::new("the envs were started before");
-        let terms = Arc::get_mut(&mut self.terms).ok_or_else(again)?;
+        let terms = Arc::get_mut(&mut self.terms).ok_or_else(started_before)?;
         machine::make_room(self.slots.len(), terms.descriptors())?;
         self.keeper = slot::keep_the_run(terms, self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
@@ -180,7 +199,7 @@ impl VecEnv {
                 self.batch = Batch::zeros(self.slots.len(), &strides.view);
                 self.slots[index].set_shape(&strides);
                 let (observation, action) = (spec.observation_space.layout(), spec.action_space.layout());
-                let terms = Arc::get_mut(&mut self.terms).ok_or_else(again)?;
+                let terms = Arc::get_mut(&mut self.terms).ok_or_else(started_before)?;
                 terms.shape = Some(Shape { spec, strides, observation, action });
             }
         }
@@ -227,8 +246,8 @@ impl VecEnv {
 
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Resets every env. With a seed, env *i* starts anew from `seed + i`; without one its generators go on (the first
-    /// time: from the builder's seed).
+    /// Resets every env. What was under way is finished, and its answers are given up. With a seed, env *i* starts anew from
+    /// `seed + i`; without one its generators go on (the first time: from the builder's seed).
     ///
     /// # Errors
     /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or
@@ -247,11 +266,12 @@ impl VecEnv {
         self.reset_some(&ResetSome { seeds: seeds.as_deref(), ..ResetSome::default() })
     }
 
-    /// Resets some envs, from seeds and with options of the caller's. Rows of the others stay as they are.
+    /// Resets some envs, from seeds and with options of the caller's. Rows of the others stay as they are, and who of them is in
+    /// flight stays so.
     ///
     /// # Errors
-    /// As [`VecEnv::reset`]; and [`Error::Usage`] for a mask or seeds of another length than the envs, or options that
-    /// are no JSON object or too long.
+    /// As [`VecEnv::reset`]; and [`Error::Usage`] where a step was begun by [`VecEnv::step_async`] and not all envs are reset; for
+    /// a mask or seeds of another length than the envs, or options that are no JSON object or too long.
     pub fn reset_some(&mut self, reset: &ResetSome<'_>) -> Result<&Batch, Error> {
         let envs = self.slots.len();
         let lengths = [reset.mask.map(<[bool]>::len), reset.seeds.map(<[Option<u64>]>::len)];
@@ -260,8 +280,13 @@ impl VecEnv {
         }
         let options = reset.options.map(options_text).transpose()?;
         self.check_started()?;
-        self.settle()?;
         let ids: Vec<usize> = (0..envs).filter(|&index| reset.mask.is_none_or(|mask| mask[index])).collect();
+        // Who begins anew wants no answer to what was before; the others' would be lost.
+        if ids.len() < envs {
+            self.check_not_halved()?;
+        }
+        ids.iter().for_each(|&index| self.slots[index].in_flight = false);
+        self.settle()?;
         for &index in &ids {
             let seed = reset.seeds.and_then(|seeds| seeds[index]);
             self.slots[index].begin_reset(seed, options.clone(), &self.terms, &mut self.batch, &mut self.faults);
@@ -276,7 +301,8 @@ impl VecEnv {
     /// [`Error::Usage`]: the actions are too short or long, or one is not in the space (nothing was stepped then); the
     /// guest refuses one; with autoreset disabled, an episode is over. [`Error::Fault`]: an env's fault under
     /// [`OnFault::Raise`](crate::OnFault::Raise), or a spent budget. [`Error::Interrupted`]. In the last three, every other env's answer
-    /// is in [`VecEnv::last`].
+    /// is in [`VecEnv::last`]. [`Error::Usage`] too where an answer would be lost that is still to be received: of a step that
+    /// [`VecEnv::step_async`] began, or of an env that was sent to.
     pub fn step(&mut self, actions: &[u8]) -> Result<&Batch, Error> {
         self.step_async(actions)?;
         self.step_wait()
@@ -287,21 +313,33 @@ impl VecEnv {
     /// # Errors
     /// As [`VecEnv::step`], for what was wrong before any env was stepped.
     pub fn step_async(&mut self, actions: &[u8]) -> Result<(), Error> {
+        let all = 0..self.slots.len();
+        self.check_started()?;
+        self.check_owed(all.clone())?;
         self.settle()?;
-        let actions = self.check_actions(actions, 0..self.slots.len())?;
-        self.publish(&actions, 0..self.slots.len());
+        let actions = self.check_actions(actions, all.clone())?;
+        self.publish(&actions, all);
+        self.halved = Halved::Begun;
         Ok(())
     }
 
     /// The second half of [`VecEnv::step`]: waits for every env. After [`Error::Interrupted`] it may be called again.
     ///
     /// # Errors
-    /// As [`VecEnv::step`], for what comes of the step.
+    /// As [`VecEnv::step`], for what comes of the step; and [`Error::Usage`] where [`VecEnv::step_async`] has begun none.
     pub fn step_wait(&mut self) -> Result<&Batch, Error> {
         self.check_started()?;
+        if self.halved == Halved::No {
+            return Err(UsageError::new("no step was begun")
+                .hint("`step_async` begins one, and each is waited for once")
+                .of_kind(UsageKind::NoAsyncCall)
+                .into());
+        }
+        self.halved = Halved::Interrupted;
         for index in 0..self.slots.len() {
             self.finish(index)?;
         }
+        self.halved = Halved::No;
         first(self.slots.iter_mut().filter_map(Slot::take_error))?;
         Ok(&self.batch)
     }
@@ -313,8 +351,9 @@ impl VecEnv {
     /// As [`VecEnv::step`]; and [`Error::Usage`] for an index twice or out of range.
     pub fn step_some(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<&Batch, Error> {
         self.check_started()?;
-        self.settle()?;
         self.check_ids(env_ids)?;
+        self.check_owed(env_ids.iter().copied())?;
+        self.settle()?;
         let actions = self.check_actions(actions, env_ids.iter().copied())?;
         self.publish(&actions, env_ids.iter().copied());
         self.collect(env_ids)?;
@@ -334,11 +373,8 @@ impl VecEnv {
     pub fn send(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<(), Error> {
         self.check_started()?;
         self.check_ids(env_ids)?;
-        if let Some(index) = env_ids.iter().find(|&&index| self.slots[index].in_flight) {
-            return Err(UsageError::new(format!("env {index} is in flight"))
-                .hint("`recv` its answer before you send to it again")
-                .into());
-        }
+        self.check_owed(env_ids.iter().copied())?;
+        self.halved = Halved::No;
         for &index in env_ids {
             self.finish(index)?;
             // An interrupted call's error is that call's, and not the answer to what is sent now.
@@ -393,9 +429,10 @@ impl VecEnv {
     /// [`OnFault::Raise`](crate::OnFault::Raise) it is the error, and what was taken before it is lost to the caller only.
     pub fn step_many(&mut self, env: usize, actions: &[u8]) -> Result<Steps, Error> {
         self.check_started()?;
+        let index = self.existing(env)?;
+        self.check_owed(std::iter::once(index))?;
         self.settle()?;
         let stride = self.shape().strides.view.action;
-        let index = self.existing(env)?;
         if stride == 0 || !actions.len().is_multiple_of(stride) {
             let bytes = actions.len();
             return Err(UsageError::new(format!("{bytes} bytes of actions; one takes {stride}")).into());
@@ -503,6 +540,7 @@ impl VecEnv {
     /// # Errors
     /// [`Error::Usage`]: no such env, no object, or more than 60 KiB.
     pub fn set_reset_options(&mut self, env: usize, options: Option<&Value>) -> Result<(), Error> {
+        self.check_not_over()?;
         let index = self.existing(env)?;
         let options = options.map(options_text).transpose()?;
         self.slots[index].set_reset_options(options);
@@ -526,6 +564,7 @@ impl VecEnv {
     /// [`Error::Usage`]: no such env; it was started without any grant of a socket, so that its worker cannot use one; or
     /// the connection has no peer any more.
     pub fn hand_over(&mut self, env: usize, connection: TcpStream) -> Result<(), Error> {
+        self.check_not_over()?;
         let index = self.existing(env)?;
         if self.terms.granted.sockets.is_none() {
             return Err(UsageError::new(format!("env {env} cannot use a connection: it was started without sockets"))
@@ -564,7 +603,7 @@ impl VecEnv {
         self.say_goodbye();
     }
 
-    /// As [`VecEnv::close`], keeping logs, digests and faults readable.
+    /// As [`VecEnv::close`], keeping logs, digests and faults readable. Every other call is a usage error from then on.
     pub fn say_goodbye(&mut self) {
         if self.is_forked() {
             return;
@@ -756,15 +795,33 @@ impl VecEnv {
             .ok_or_else(|| UsageError::new(format!("env {env} does not exist; there are {envs}")))
     }
 
-    /// Finishes what an interrupted or abandoned call left under way: that answer belongs to that call's action, and is
-    /// returned by no other. An error of its is told now, before anything new is begun.
+    /// Refuses what would lose the answer to a step that was begun and is not waited for yet.
+    pub(crate) fn check_not_halved(&self) -> Result<(), UsageError> {
+        if self.halved == Halved::Begun {
+            return Err(UsageError::new("a step was begun by `step_async`, and its answers are still to be received")
+                .hint("`step_wait` first; a reset of all envs gives them up")
+                .of_kind(UsageKind::AlreadyPending));
+        }
+        Ok(())
+    }
+
+    /// Refuses what would lose an answer of these envs that somebody is still to receive.
+    fn check_owed(&self, mut envs: impl Iterator<Item = usize>) -> Result<(), UsageError> {
+        self.check_not_halved()?;
+        match envs.find(|&index| self.slots[index].in_flight) {
+            Some(index) => Err(in_flight(index)),
+            None => Ok(()),
+        }
+    }
+
+    /// Finishes what an interrupted call left under way: that answer belongs to that call's action, and is returned by no
+    /// other. An error of its is told now, before anything new is begun. Who is in flight stays so.
     fn settle(&mut self) -> Result<(), Error> {
         self.check_started()?;
+        self.halved = Halved::No;
         for index in 0..self.slots.len() {
-            self.finish(index)?;
-            self.slots[index].in_flight = false;
-            if let Some(error) = self.slots[index].take_error() {
-                return Err(error);
+            if !self.slots[index].in_flight {
+                self.settle_one(index)?;
             }
         }
         Ok(())
@@ -779,9 +836,7 @@ impl VecEnv {
     /// Finishes what is under way in one env, unless its caller will `recv` it.
     fn bring_to_rest(&mut self, index: usize) -> Result<(), Error> {
         if self.slots[index].in_flight {
-            return Err(UsageError::new(format!("env {index} is in flight"))
-                .hint("`recv` its answer before you ask something else of it")
-                .into());
+            return Err(in_flight(index).into());
         }
         self.finish(index)
     }
@@ -797,14 +852,23 @@ impl VecEnv {
     }
 
     fn check_usable(&self) -> Result<(), UsageError> {
-        if self.is_forked() {
-            return Err(UsageError::new("these envs belong to the process that this one was forked from")
-                .hint("make envs of its own in the forked process; those of its parent go on there"));
-        }
+        self.check_not_over()?;
         match self.terms.shape {
             Some(_) => Ok(()),
             None => Err(UsageError::new("the envs are not started").hint("call `start` after `assemble`")),
         }
+    }
+
+    /// Whether there is still something to ask: it has not ended, and is this process's.
+    fn check_not_over(&self) -> Result<(), UsageError> {
+        if self.is_forked() {
+            return Err(UsageError::new("these envs belong to the process that this one was forked from")
+                .hint("make envs of its own in the forked process; those of its parent go on there"));
+        }
+        if self.ended {
+            return Err(UsageError::new("the envs have ended").hint("build new ones"));
+        }
+        Ok(())
     }
 
     /// Whether the action at this position is one; what an env is given in place of another one takes its place.
@@ -940,6 +1004,16 @@ pub enum Frame {
     },
     /// Text. Not escaped.
     Text(String),
+}
+
+fn in_flight(env: usize) -> UsageError {
+    UsageError::new(format!("env {env} is in flight"))
+        .hint("`recv` its answer before you ask something else of it")
+        .of_kind(UsageKind::AlreadyPending)
+}
+
+fn started_before() -> UsageError {
+    UsageError::new("the envs were started before").hint("`start` is called once, after `assemble`; build new ones")
 }
 
 /// The first error of a call. The others are taken too: an error is that of the call that met it, and no later one's.

@@ -17,6 +17,7 @@ from rollcage import errors
 from rollcage._arguments import Limits
 from rollcage._rollcage import shipped
 from rollcage.errors import (
+    AlreadyPendingCallError,
     ClosedError,
     Fault,
     FaultError,
@@ -25,6 +26,7 @@ from rollcage.errors import (
     ForkedError,
     GuestError,
     HostError,
+    NoAsyncCallError,
     RollcageError,
     UnsupportedError,
     UsageError,
@@ -37,6 +39,7 @@ from rollcage.vector import VectorEnv, make_vec
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlreadyPendingCallError",
     "ClosedError",
     "Env",
     "Fault",
@@ -47,6 +50,7 @@ __all__ = [
     "GuestError",
     "HostError",
     "Limits",
+    "NoAsyncCallError",
     "RollcageError",
     "UnsupportedError",
     "UsageError",

@@ -6,7 +6,7 @@ from typing import Any, final
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault
 
-__all__ = ["BUILD", "EPISODE", "EXTRA", "FAULT", "FINAL", "MASKED", "RESET", "Envs", "shipped"]
+__all__ = ["BUILD", "EPISODE", "EXTRA", "FAULT", "FINAL", "MASKED", "RESET", "Envs", "one_line", "shipped"]
 
 BUILD: str
 FINAL: int
@@ -18,6 +18,9 @@ RESET: int
 
 def shipped() -> list[str]:
     """The plugins that are inside the package, by name."""
+
+def one_line(text: str) -> str:
+    """A stranger's text as a message: on one line, and without what could act on a terminal."""
 
 @final
 class Envs:
@@ -33,6 +36,7 @@ class Envs:
     def last(self) -> Row: ...
     def observations(self) -> Bytes: ...
     def action_masks(self) -> Bytes: ...
+    def masks_now(self) -> Bytes: ...
     def infos(self) -> Bytes: ...
     def extras(self) -> list[str]: ...
     def finals(self) -> tuple[Flags, Bytes, Bytes, Bytes]: ...

@@ -5,6 +5,8 @@
     RollcageError
     ├── UsageError (ValueError)             something was said that cannot be done; nothing was changed
     │   ├── UnsupportedError (AttributeError)  an env has no such method, attribute or render mode
+    │   ├── NoAsyncCallError                a step is waited for that was not begun
+    │   ├── AlreadyPendingCallError         an answer would be lost that is still to be received
     │   ├── ClosedError                     the envs are closed
     │   └── ForkedError                     the envs are those of the process that this one was forked from
     ├── HostError (OSError)                 the operating system refused something that the host needs
@@ -20,9 +22,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gymnasium.error import ClosedEnvironmentError
+import gymnasium.error
+
+from rollcage import _rollcage as native
 
 __all__ = [
+    "AlreadyPendingCallError",
     "ClosedError",
     "Fault",
     "FaultError",
@@ -31,6 +36,7 @@ __all__ = [
     "ForkedError",
     "GuestError",
     "HostError",
+    "NoAsyncCallError",
     "RollcageError",
     "UnsupportedError",
     "UsageError",
@@ -65,7 +71,19 @@ class UnsupportedError(UsageError, AttributeError):
     """An env has no such method, attribute or render mode."""
 
 
-class ClosedError(UsageError, ClosedEnvironmentError):
+class NoAsyncCallError(UsageError, gymnasium.error.NoAsyncCallError):
+    """A step is waited for that was not begun, or whose answers were given."""
+
+    name = "step"
+
+
+class AlreadyPendingCallError(UsageError, gymnasium.error.AlreadyPendingCallError):
+    """A step was begun, and what was called would lose answers that are still to be received. Nothing was lost."""
+
+    name = "step"
+
+
+class ClosedError(UsageError, gymnasium.error.ClosedEnvironmentError):
     """The envs are closed."""
 
 
@@ -96,9 +114,9 @@ class Fault:
         ``step_timeout``, ``exited``, ``signalled``, ``protocol``, ``guest_failed``, ``guest_restart``,
         ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``.
     message : str
-        What happened. A stranger's words may be in it.
+        What happened, on one line. A stranger's words may be in it, escaped: nothing in it acts on a terminal.
     log : str
-        The newest of what the env printed, at most 64 KiB.
+        The newest of what the env printed, at most 64 KiB: a stranger's words, as they are.
     log_dropped_bytes : int
         Bytes of log that were dropped before it.
     backtrace : list of str
@@ -137,7 +155,7 @@ class FaultError(RollcageError, RuntimeError):
         text = "".join(f"\n  at {frame}" for frame in fault.backtrace[:8])
         log = fault.log.strip().splitlines()[-8:]
         if log:
-            text += "\nthe last lines it printed:" + "".join(f"\n  {line!a}" for line in log)
+            text += "\nthe last lines it printed:" + "".join(f"\n  {native.one_line(line)}" for line in log)
         super().__init__(f"{fault}{text}")
         self.fault = fault
 

@@ -169,9 +169,14 @@ impl Envs {
         Ok(views::observations(slf, &state.envs.last().observations))
     }
 
-    /// Action masks: bytes, a row each.
+    /// Action masks of the last call: bytes, a row each.
     fn action_masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         Ok(PyArray1::from_slice(py, &self.state(py)?.batch().action_masks))
+    }
+
+    /// The mask that each env gave last, whatever the last call was about: bytes, a row for each env.
+    fn masks_now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        Ok(PyArray1::from_slice(py, &self.state(py)?.envs.last().action_masks))
     }
 
     /// Declared infos: bytes of their layout, a row each.
@@ -390,7 +395,8 @@ impl Envs {
     fn known<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let state = self.state(py)?;
         let known = spaces::known(py, &state.envs)?;
-        let warnings: Vec<&String> = state.envs.prepared().warnings().iter().chain(&state.warnings).collect();
+        let warnings = state.envs.prepared().warnings().iter().chain(&state.warnings);
+        let warnings: Vec<String> = warnings.map(|warning| rollcage::text::one_line(warning)).collect();
         known.set_item("warnings", warnings)?;
         Ok(known)
     }

@@ -1,20 +1,31 @@
-//! Errors of the host as exceptions of `rollcage.errors`.
+//! Errors of the host as exceptions of `rollcage.errors`. Guests' words may be in their messages, which are printed: all of them
+//! are escaped here, by what the command line does it with.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rollcage::{Error, Fault, UsageError};
+use rollcage::text::one_line;
+use rollcage::{Error, Fault, UsageError, UsageKind};
 
 /// The exception for an error. One that cannot be made is itself what is raised.
 pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let made = match error {
-        Error::Usage(error) if error.unsupported => usage(py, "UnsupportedError", error),
-        Error::Usage(error) => usage(py, "UsageError", error),
+        Error::Usage(error) => usage(py, class_of(error.kind), error),
         Error::Fault(fault) => fault_object(py, fault).and_then(|fault| call(py, "fault_error", (fault,))),
         Error::Interrupted => call(py, "ClosedError", ("the call was interrupted because the envs were closed",)),
-        Error::System { what, answer } => call(py, "HostError", (answer.raw_os_error(), format!("{what}: {answer}"))),
-        other => call(py, "RollcageError", (other.to_string(),)),
+        Error::System { what, answer } => call(py, "HostError", (answer.raw_os_error(), one_line(&format!("{what}: {answer}")))),
+        other => call(py, "RollcageError", (one_line(&other.to_string()),)),
     };
     made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The class of a usage error.
+fn class_of(kind: UsageKind) -> &'static str {
+    match kind {
+        UsageKind::Unsupported => "UnsupportedError",
+        UsageKind::NoAsyncCall => "NoAsyncCallError",
+        UsageKind::AlreadyPending => "AlreadyPendingCallError",
+        _ => "UsageError",
+    }
 }
 
 /// A `UsageError`, or the class of that name that is one.
@@ -24,11 +35,12 @@ pub(crate) fn usage_error(py: Python<'_>, class: &str, error: &UsageError) -> Py
 
 fn usage<'py>(py: Python<'py>, class: &str, error: &UsageError) -> PyResult<Bound<'py, PyAny>> {
     let arguments = PyDict::new(py);
-    arguments.set_item("hints", &error.hints)?;
-    errors(py)?.getattr(class)?.call((&error.message,), Some(&arguments))
+    arguments.set_item("hints", error.hints.iter().map(|hint| one_line(hint)).collect::<Vec<_>>())?;
+    errors(py)?.getattr(class)?.call((one_line(&error.message),), Some(&arguments))
 }
 
-/// A fault as a `rollcage.Fault`.
+/// A fault as a `rollcage.Fault`: what it says is escaped, since it ends up in messages, infos and tables; what the env printed is
+/// as it was.
 pub(crate) fn fault_object<'py>(py: Python<'py>, fault: &Fault) -> PyResult<Bound<'py, PyAny>> {
     let fields = PyDict::new(py);
     fields.set_item("env", fault.env)?;
@@ -36,10 +48,10 @@ pub(crate) fn fault_object<'py>(py: Python<'py>, fault: &Fault) -> PyResult<Boun
     fields.set_item("episode", fault.episode)?;
     fields.set_item("step", fault.step)?;
     fields.set_item("kind", fault.kind.name())?;
-    fields.set_item("message", &fault.message)?;
+    fields.set_item("message", one_line(&fault.message))?;
     fields.set_item("log", &fault.log)?;
     fields.set_item("log_dropped_bytes", fault.log_dropped_bytes)?;
-    fields.set_item("backtrace", fault.backtrace.iter().collect::<Vec<_>>())?;
+    fields.set_item("backtrace", fault.backtrace.iter().map(|frame| one_line(frame)).collect::<Vec<_>>())?;
     errors(py)?.getattr("Fault")?.call((), Some(&fields))
 }
 

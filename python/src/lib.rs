@@ -23,6 +23,12 @@ mod _rollcage {
         rollcage::shipped::PLUGINS.iter().map(|(name, _)| *name).collect()
     }
 
+    /// A stranger's text as a message: on one line, and without what could act on a terminal.
+    #[pyfunction]
+    fn one_line(text: &str) -> String {
+        rollcage::text::one_line(text)
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         use super::envs::events;

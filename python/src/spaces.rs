@@ -4,6 +4,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rollcage::space::{Leaf, info_layout};
+use rollcage::text::one_line;
 use rollcage::{RenderMode, Space, VecEnv};
 
 /// What is known of envs: spaces, info fields, limits, the plugin's own words.
@@ -32,7 +33,7 @@ pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, 
     dict.set_item("render_modes", description.render_modes.iter().map(|mode| mode_name(*mode)).collect::<Vec<_>>())?;
     dict.set_item("render_fps", description.render_fps)?;
     dict.set_item("sha256", prepared.plugin().sha256_hex())?;
-    let missing = envs.missing_walls().iter().map(|(wall, why)| (wall.to_string(), why.clone())).collect::<Vec<_>>();
+    let missing = envs.missing_walls().iter().map(|(wall, why)| (wall.to_string(), one_line(why))).collect::<Vec<_>>();
     dict.set_item("missing_walls", missing)?;
     Ok(dict)
 }

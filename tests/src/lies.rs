@@ -53,6 +53,9 @@ pub enum Lie {
     InfoOutOfSpace,
     ExtraNotUtf8,
     ExtraNoObject,
+    ExtraNotJson,
+    ExtraDeep,
+    ExtraDigits,
     Garbage,
     PacketLong,
     SendsDescriptor,
@@ -83,6 +86,7 @@ pub enum Lie {
     FrameHuge,
     FrameShort,
     TextNotUtf8,
+    AnswerNotJson,
     AnswerBeyondBulk,
     AnswerUnexplained,
     AnswerToAnother,
@@ -91,7 +95,7 @@ pub enum Lie {
 
 impl Lie {
     /// Every one, in order.
-    pub const ALL: [Lie; 66] = [
+    pub const ALL: [Lie; 70] = [
         Lie::None,
         Lie::WrongBuild,
         Lie::ReadyBeforeHello,
@@ -133,6 +137,9 @@ impl Lie {
         Lie::InfoOutOfSpace,
         Lie::ExtraNotUtf8,
         Lie::ExtraNoObject,
+        Lie::ExtraNotJson,
+        Lie::ExtraDeep,
+        Lie::ExtraDigits,
         Lie::Garbage,
         Lie::PacketLong,
         Lie::SendsDescriptor,
@@ -154,6 +161,7 @@ impl Lie {
         Lie::FrameHuge,
         Lie::FrameShort,
         Lie::TextNotUtf8,
+        Lie::AnswerNotJson,
         Lie::AnswerBeyondBulk,
         Lie::AnswerUnexplained,
         Lie::AnswerToAnother,

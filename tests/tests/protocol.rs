@@ -267,7 +267,7 @@ fn a_worker_that_lies_at_every_start_is_given_up() {
 }
 
 /// Lies told in the third step, and what that step reports.
-const IN_A_STEP: [(Lie, FaultKind, &str); 31] = [
+const IN_A_STEP: [(Lie, FaultKind, &str); 34] = [
     (Lie::DoneJumps, FaultKind::Protocol, "`done` is"),
     (Lie::DoneFar, FaultKind::Protocol, "`done` is"),
     (Lie::DoneBack, FaultKind::Protocol, "`done` is"),
@@ -289,7 +289,10 @@ const IN_A_STEP: [(Lie, FaultKind, &str); 31] = [
     (Lie::MaskTwo, FaultKind::Protocol, "action mask"),
     (Lie::InfoOutOfSpace, FaultKind::Protocol, "its info"),
     (Lie::ExtraNotUtf8, FaultKind::Protocol, "not UTF-8"),
-    (Lie::ExtraNoObject, FaultKind::Protocol, "no JSON object"),
+    (Lie::ExtraNoObject, FaultKind::Protocol, "its info-extra is not a JSON object"),
+    (Lie::ExtraNotJson, FaultKind::Protocol, "its info-extra is not JSON"),
+    (Lie::ExtraDeep, FaultKind::Protocol, "its info-extra is nested more than 64 deep"),
+    (Lie::ExtraDigits, FaultKind::Protocol, "its info-extra is not JSON: number out of range"),
     (Lie::Garbage, FaultKind::Protocol, "no message"),
     (Lie::PacketLong, FaultKind::Protocol, "more than 65536 bytes"),
     (Lie::SendsDescriptor, FaultKind::Protocol, "a descriptor"),
@@ -446,18 +449,30 @@ fn lies_in_a_batch_of_steps() {
 
 #[test]
 fn lies_in_a_call() {
+    type Call = fn(&mut VecEnv) -> Result<(), Error>;
+    let pixels: Call = |envs| envs.render(1, RenderMode::RgbArray).map(drop);
+    let text: Call = |envs| envs.render(1, RenderMode::Ansi).map(drop);
+    let called: Call = |envs| envs.call(1, "any", &serde_json::json!({})).map(drop);
+    let attribute: Call = |envs| envs.get_attribute(1, "any").map(drop);
     let table = [
-        (Lie::FrameHuge, "are no Rgb"),
-        (Lie::FrameShort, "are no Rgb"),
-        (Lie::TextNotUtf8, "are no Text"),
-        (Lie::AnswerBeyondBulk, "4294967295 bytes"),
-        (Lie::AnswerUnexplained, "explanation"),
-        (Lie::AnswerToAnother, "another explanation"),
+        (Lie::FrameHuge, pixels, "are no Rgb"),
+        (Lie::FrameShort, pixels, "are no Rgb"),
+        (Lie::FrameShort, text, "which nobody asked for"),
+        (Lie::FrameShort, called, "which nobody asked for"),
+        // A text in place of a picture.
+        (Lie::None, pixels, "which nobody asked for"),
+        (Lie::TextNotUtf8, text, "are no text"),
+        (Lie::TextNotUtf8, called, "are no text"),
+        (Lie::AnswerNotJson, called, "its answer is not JSON"),
+        (Lie::AnswerNotJson, attribute, "its answer is not JSON"),
+        (Lie::AnswerBeyondBulk, pixels, "4294967295 bytes"),
+        (Lie::AnswerUnexplained, pixels, "explanation"),
+        (Lie::AnswerToAnother, pixels, "another explanation"),
     ];
-    for (lie, words) in table {
+    for (lie, call, words) in table {
         let mut envs = two_steps_in(lie, Autoreset::NextStep);
         let began = Instant::now();
-        let error = envs.render(1, RenderMode::RgbArray).unwrap_err();
+        let error = call(&mut envs).unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(20), "{lie:?}: {:?}", began.elapsed());
         let Error::Fault(fault) = error else { panic!("{lie:?}: {error:?}") };
         assert_eq!((fault.kind, fault.env, fault.step), (FaultKind::Protocol, 1, 2), "{lie:?}: {fault}");

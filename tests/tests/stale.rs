@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use rollcage::{Autoreset, Batch, Error, FaultKind, Limits, ResetSome, VecEnv};
+use rollcage::{Autoreset, Batch, Error, FaultKind, Limits, ResetSome, UsageError, UsageKind, VecEnv};
 use rollcage_tests::{Process, builder, discrete, eventually, fixture};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -220,6 +220,7 @@ fn after_a_recv_that_timed_out_each_answer_belongs_to_its_action() {
             let actions = echoes.fresh(ENVS);
             echoes.signal(Signal::STOP);
             echoes.envs.send(&discrete(&actions), &[0, 1, 2]).unwrap();
+            let actions_of_slow = actions[SLOW];
             let (ids, batch) = echoes.envs.recv(ENVS, Some(Duration::from_secs(1))).unwrap();
             assert_eq!(ids, [0, 2]);
             let seen: Vec<i64> = (0..2).map(|row| echo(batch.observation(row)).action).collect();
@@ -248,11 +249,33 @@ fn after_a_recv_that_timed_out_each_answer_belongs_to_its_action() {
                     assert!(nothing.0.is_empty() && nothing.1.is_empty());
                     follow_up(&mut echoes, After::SendRecv, [2, 1, 2]);
                 }
-                // Or it is given up for another call's.
-                1 => follow_up(&mut echoes, After::Step, [2, 1, 2]),
+                // A step of all would lose it.
+                1 => {
+                    let actions = discrete(&echoes.fresh(ENVS));
+                    let refused = usage(echoes.envs.step(&actions));
+                    assert_eq!((refused.kind, &*refused.message), (UsageKind::AlreadyPending, "env 1 is in flight"));
+                    let refused = usage(echoes.envs.step_many(SLOW, &discrete(&[1, 2])));
+                    assert_eq!(refused.kind, UsageKind::AlreadyPending);
+                    // Others may be stepped and reset: it stays in flight, and its answer its own.
+                    let others = ResetSome { mask: Some(&[true, false, true]), ..ResetSome::default() };
+                    echoes.envs.reset_some(&others).unwrap();
+                    let more = echoes.fresh(2);
+                    echoes.envs.step_some(&discrete(&more), &[0, 2]).unwrap();
+                    let (ids, batch) = echoes.envs.recv(1, None).unwrap();
+                    assert_eq!((ids, echo(batch.observation(0)).action), (vec![SLOW], actions_of_slow));
+                    follow_up(&mut echoes, After::Step, [3, 1, 3]);
+                }
+                // A reset gives it up.
                 _ => follow_up(&mut echoes, After::Reset, [2, 1, 2]),
             }
         }
+    }
+}
+
+fn usage<T: std::fmt::Debug>(result: Result<T, Error>) -> UsageError {
+    match result {
+        Err(Error::Usage(error)) => error,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -491,15 +514,121 @@ fn the_two_halves_of_a_step() {
     echoes.envs.step_async(&discrete(&actions)).unwrap();
     assert!((0..ENVS).all(|env| echoes.envs.is_busy(env)));
     answers(&echoes.envs.step_wait().unwrap().clone(), &actions, [1; ENVS]);
-    // A step that is begun and not waited for is finished by the next, and its answer is nobody's.
-    let actions = echoes.fresh(ENVS);
-    echoes.envs.step_async(&discrete(&actions)).unwrap();
-    echoes.step_answers_itself([3; ENVS]);
     // An interrupted wait may be taken up again.
     let actions = echoes.fresh(ENVS);
     echoes.signal(Signal::STOP);
     echoes.envs.step_async(&discrete(&actions)).unwrap();
     echoes.interrupt(|envs| envs.step_wait().map(drop));
     echoes.signal(Signal::CONT);
-    answers(&echoes.envs.step_wait().unwrap().clone(), &actions, [4; ENVS]);
+    answers(&echoes.envs.step_wait().unwrap().clone(), &actions, [2; ENVS]);
+    // And it need not be.
+    let actions = echoes.fresh(ENVS);
+    echoes.signal(Signal::STOP);
+    echoes.envs.step_async(&discrete(&actions)).unwrap();
+    echoes.interrupt(|envs| envs.step_wait().map(drop));
+    echoes.signal(Signal::CONT);
+    echoes.step_answers_itself([4; ENVS]);
+}
+
+#[test]
+fn a_wait_without_a_step_does_not_return_the_last_answer_again() {
+    let mut echoes = echoes(Autoreset::NextStep, -1);
+    assert_eq!(usage(echoes.envs.step_wait()).kind, UsageKind::NoAsyncCall);
+    let actions = discrete(&echoes.fresh(ENVS));
+    echoes.envs.step_async(&actions).unwrap();
+    echoes.envs.step_wait().unwrap();
+    assert_eq!(usage(echoes.envs.step_wait()).kind, UsageKind::NoAsyncCall);
+    // Neither did refused actions begin one.
+    usage(echoes.envs.step_async(&discrete(&[-1, 0, 0])));
+    assert_eq!(usage(echoes.envs.step_wait()).kind, UsageKind::NoAsyncCall);
+    echoes.step_answers_itself([2; ENVS]);
+}
+
+#[test]
+fn a_second_step_async_does_not_drop_the_first_ones_answers() {
+    let mut echoes = echoes(Autoreset::NextStep, -1);
+    let snapshot = echoes.envs.snapshot(0).unwrap();
+    let actions = echoes.fresh(ENVS);
+    echoes.envs.step_async(&discrete(&actions)).unwrap();
+    let other = discrete(&echoes.fresh(ENVS));
+    let envs = &mut echoes.envs;
+    let refused = [
+        usage(envs.step_async(&other)),
+        usage(envs.step(&other)),
+        usage(envs.step_some(&other[..8], &[2])),
+        usage(envs.step_many(2, &other)),
+        usage(envs.send(&other[..8], &[2])),
+        usage(envs.reset_some(&ResetSome { mask: Some(&[true, true, false]), ..ResetSome::default() })),
+        usage(envs.write_back(0, &[2])),
+        usage(envs.restore(2, &snapshot)),
+    ];
+    for error in refused {
+        assert_eq!(error.kind, UsageKind::AlreadyPending, "{error}");
+    }
+    // What loses nothing may be asked meanwhile.
+    usage(envs.call(SLOW, "nothing-like-it", &json!({})));
+    assert!(envs.recv(1, None).unwrap().0.is_empty());
+    answers(&envs.step_wait().unwrap().clone(), &actions, [1; ENVS]);
+    echoes.step_answers_itself([2; ENVS]);
+    // Who begins anew wants no answer any more.
+    let actions = discrete(&echoes.fresh(ENVS));
+    echoes.envs.step_async(&actions).unwrap();
+    follow_up(&mut echoes, After::Reset, [3; ENVS]);
+    assert_eq!(usage(echoes.envs.step_wait()).kind, UsageKind::NoAsyncCall);
+}
+
+#[test]
+fn a_second_start_is_refused() {
+    let mut envs = builder(fixture("echo")).envs(2).seed(3).build().unwrap();
+    let pids = [0, 1].map(|env| envs.pid(env));
+    let mut branches = envs.branch(0, 1).unwrap();
+    assert_eq!(usage(envs.start()).message, "the envs were started before");
+    assert_eq!(usage(branches.start()).message, "the envs were started before");
+    assert_eq!([0, 1].map(|env| envs.pid(env)), pids);
+    envs.reset(None).unwrap();
+    envs.step(&discrete(&[1, 2])).unwrap();
+    // Not either where the branches are all that is left.
+    drop(envs);
+    assert_eq!(usage(branches.start()).message, "the envs were started before");
+}
+
+#[test]
+fn nothing_starts_a_worker_after_a_goodbye() {
+    let mut envs = builder(fixture("echo")).envs(2).seed(3).build().unwrap();
+    envs.reset(None).unwrap();
+    let snapshot = envs.snapshot(0).unwrap();
+    let mut branches = envs.branch(0, 1).unwrap();
+    let action = discrete(&[1]);
+    envs.step_async(&discrete(&[1, 2])).unwrap();
+    let digest = envs.digest();
+    envs.say_goodbye();
+    let refused = [
+        usage(envs.step_wait()),
+        usage(envs.step(&discrete(&[1, 2]))),
+        usage(envs.step_async(&discrete(&[1, 2]))),
+        usage(envs.step_some(&action, &[0])),
+        usage(envs.step_many(0, &action)),
+        usage(envs.send(&action, &[0])),
+        usage(envs.recv(1, None)),
+        usage(envs.reset(None)),
+        usage(envs.render(0, rollcage::RenderMode::Ansi)),
+        usage(envs.call(0, "any", &json!({}))),
+        usage(envs.get_attribute(0, "any")),
+        usage(envs.set_attribute(0, "any", &json!(1))),
+        usage(envs.reseed(0, 1)),
+        usage(envs.set_reset_options(0, None)),
+        usage(envs.branch(0, 1).map(drop)),
+        usage(envs.snapshot(0).map(drop)),
+        usage(envs.restore(0, &snapshot)),
+        usage(envs.write_back(0, &[1])),
+        usage(branches.write_back_from(&mut envs, 0, &[0])),
+        usage(envs.start()),
+    ];
+    for (number, error) in refused.into_iter().enumerate() {
+        assert_eq!(error.message, "the envs have ended", "call {number}");
+    }
+    assert_eq!([0, 1].map(|env| envs.pid(env)), [None; 2]);
+    // What is known stays known, and the branches go on.
+    assert_eq!((envs.len(), envs.digest()), (2, digest));
+    branches.step(&action).unwrap();
 }

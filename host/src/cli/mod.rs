@@ -24,7 +24,7 @@ use std::time::Instant;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use rollcage::rollout::folder::Damage;
-use rollcage::text::escape_line;
+use rollcage::text::{escape_line, one_line};
 use rollcage::{Error, UsageError};
 
 /// Run reinforcement-learning environments that nobody vouches for
@@ -194,12 +194,6 @@ fn plain(rendered: &str) -> (String, String) {
 /// A line on stderr: `error: …`, `hint: …`, `warning: …`. A closed stderr is nobody's error.
 fn complain(what: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{what}: {}", one_line(message));
-}
-
-/// A text of somebody else's on one line, without what could act on a terminal.
-fn one_line(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(escape_line).collect();
-    lines.join("; ")
 }
 
 /// Writes a command's output to stdout. A reader that has gone away (`rollcage … | head`) has what it wanted.

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::control::{EnvError, FromWorker, Reply, ToWorker};
-use crate::error::{Error, UsageError};
+use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::FaultLog;
 use crate::interrupt::Interrupt;
+use crate::json;
 use crate::limits::deadline;
 use crate::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
+use crate::spec::RenderMode;
 use crate::wait::{self, Spin};
 
 use super::ill::{Ill, guest_fault, lied, nobody};
@@ -71,9 +73,12 @@ impl Slot {
                         }
                         Ok(Err(refused)) => {
                             self.phase = Phase::Idle;
-                            let mut error = usage(&crate::text::escape_line(&refused.to_string()));
-                            error.unsupported = matches!(refused, EnvError::Unsupported(_));
-                            return Err(error.into());
+                            let error = usage(&crate::text::escape_line(&refused.to_string()));
+                            let kind = match refused {
+                                EnvError::Unsupported(_) => UsageKind::Unsupported,
+                                _ => UsageKind::Plain,
+                            };
+                            return Err(error.of_kind(kind).into());
                         }
                         Err(fault) => break fault,
                     },
@@ -124,19 +129,9 @@ impl Slot {
                 }
                 let slab = self.slab().ok_or_else(nobody)?;
                 let bytes = slab.read_bulk(0, answer.extra_len).map_err(lied)?;
-                let fits = match reply {
-                    Reply::Rgb { width, height } => {
-                        let pixels = u64::from(width) * u64::from(height);
-                        width > 0 && height > 0 && pixels.checked_mul(3) == Some(bytes.len() as u64)
-                    }
-                    Reply::Text => std::str::from_utf8(&bytes).is_ok(),
-                };
-                if fits {
-                    self.enter_said(message, &bytes);
-                    Ok(Ok((reply, bytes)))
-                } else {
-                    Err(lied(Lie(format!("{} bytes that are no {reply:?}", bytes.len()))))
-                }
+                check_said(message, reply, &bytes).map_err(|what| lied(Lie(what)))?;
+                self.enter_said(message, &bytes);
+                Ok(Ok((reply, bytes)))
             }
             (Status::Refused, FromWorker::Refused(error)) => Ok(Err(error)),
             (Status::Fault, FromWorker::Fault(fault)) => Err(guest_fault(fault)),
@@ -169,5 +164,23 @@ impl Slot {
             wait::wait(slab.done_word(), slab.unanswered(), slab.host_sleeps(), Spin::None, patience.min(wait::SLICE));
         }
         !waits()
+    }
+}
+
+/// Whether an answer is what was asked for: a picture in its mode, JSON, or a text.
+fn check_said(message: &ToWorker, reply: Reply, bytes: &[u8]) -> Result<(), String> {
+    let text = || std::str::from_utf8(bytes).map_err(|_| format!("{} bytes that are no text", bytes.len()));
+    match (message, reply) {
+        (ToWorker::Render(RenderMode::RgbArray), Reply::Rgb { width, height }) => {
+            let pixels = u64::from(width) * u64::from(height);
+            (width > 0 && height > 0 && pixels.checked_mul(3) == Some(bytes.len() as u64))
+                .then_some(())
+                .ok_or_else(|| format!("{} bytes that are no {reply:?}", bytes.len()))
+        }
+        (ToWorker::Call { .. } | ToWorker::GetAttribute(_), Reply::Text) => json::check("its answer", text()?),
+        (ToWorker::Render(RenderMode::RgbArray), Reply::Text) | (_, Reply::Rgb { .. }) => {
+            Err(format!("{reply:?}, which nobody asked for"))
+        }
+        (_, Reply::Text) => text().map(drop),
     }
 }

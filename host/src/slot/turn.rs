@@ -10,6 +10,7 @@ use crate::control::{EnvError, FromWorker, ToWorker};
 use crate::digest::{StepFlags, ViewParts};
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
+use crate::json;
 use crate::limits::deadline;
 use crate::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
 use crate::wait::{self, Spin};
@@ -510,11 +511,11 @@ fn timed_out(request: &Request, terms: &Terms) -> Ill {
     (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
 }
 
-/// An `info-extra` as text: empty, or a JSON object.
+/// An `info-extra` as text: empty, or a JSON object that every reader takes. The worker has looked; this is its claim.
 fn check_extra(bytes: Vec<u8>) -> Result<String, Ill> {
     let text = String::from_utf8(bytes).map_err(|_| lied(Lie("an info-extra that is not UTF-8".to_owned())))?;
-    if !text.is_empty() && !text.trim_start().starts_with('{') {
-        return Err(lied(Lie("an info-extra that is no JSON object".to_owned())));
+    if !text.is_empty() {
+        json::check_object("its info-extra", &text).map_err(|what| lied(Lie(what)))?;
     }
     Ok(text)
 }

@@ -12,6 +12,7 @@ use crate::bindings::{CreateError, Exports};
 use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
 use crate::control::{EnvError, GuestFault};
 use crate::fault::{BACKTRACE_FRAMES_MAX, FaultKind, MESSAGE_BYTES_MAX};
+use crate::json;
 use crate::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX, ViewLayout};
 use crate::spec::{Description, RenderMode, Spec};
 use crate::text::cut;
@@ -23,10 +24,6 @@ const FUEL_UNBOUNDED: u64 = u64::MAX;
 
 /// Bytes of a function's name in a backtrace. A mangled generic name can have thousands.
 const FUNCTION_NAME_BYTES_MAX: usize = 200;
-
-/// Levels of a guest's JSON. Whoever reads it builds a tree: serde_json stops at 128, Python's at some thousand, by
-/// an exception.
-const JSON_DEPTH_MAX: usize = 64;
 
 /// Config errors kept of one `create`; a person reads the first few.
 const CONFIG_ERRORS_MAX: usize = 32;
@@ -456,11 +453,7 @@ fn check_view(view: View) -> Result<View, CallError> {
     if length > INFO_EXTRA_BYTES_MAX {
         return Err(bad_answer(format!("info-extra has {length} bytes, the limit is {INFO_EXTRA_BYTES_MAX}")));
     }
-    // A valid JSON text that begins with a brace is an object.
-    if !view.info_extra.trim_ascii_start().starts_with('{') {
-        return Err(bad_answer("info-extra is not a JSON object".to_owned()));
-    }
-    check_json("info-extra", &view.info_extra)?;
+    json::check_object("info-extra", &view.info_extra).map_err(bad_answer)?;
     Ok(view)
 }
 
@@ -476,30 +469,12 @@ fn check_frame(frame: Frame) -> Result<Frame, CallError> {
     Ok(frame)
 }
 
-/// Whether a text is JSON, no deeper than [`JSON_DEPTH_MAX`]. The check itself does not recurse.
+/// Whether a text is JSON that the host takes.
 fn check_json(what: &str, text: &str) -> Result<(), CallError> {
     if text.len() > JSON_BYTES_MAX {
         return Err(bad_answer(format!("{what} has {} bytes; the limit is {JSON_BYTES_MAX}", text.len())));
     }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > JSON_DEPTH_MAX {
-            return Err(bad_answer(format!("{what} is nested more than {JSON_DEPTH_MAX} deep")));
-        }
-    }
-    // Into values, as its readers will: skipping would let numbers and escapes pass that no value can hold.
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(bad_answer(format!("{what} is not JSON: {error}"))),
-    }
+    json::check(what, text).map_err(bad_answer)
 }
 
 fn bad_answer(message: String) -> CallError {
@@ -509,6 +484,7 @@ fn bad_answer(message: String) -> CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::JSON_DEPTH_MAX;
     use crate::space::Space;
     use crate::spec::InfoField;
 

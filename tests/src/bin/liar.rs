@@ -299,6 +299,9 @@ impl Liar<'_> {
             Lie::InfoOutOfSpace => self.publish_view(honest, &self.observation(0, "true"), 1, 7),
             Lie::ExtraNotUtf8 => self.publish_extra(honest, b"{\"a\":\"\xff\"}"),
             Lie::ExtraNoObject => self.publish_extra(honest, b"[1]"),
+            Lie::ExtraNotJson => self.publish_extra(honest, b"{\"a\": no news}"),
+            Lie::ExtraDeep => self.publish_extra(honest, &[b"{\"a\":", &[b'['; 10_000][..]].concat()),
+            Lie::ExtraDigits => self.publish_extra(honest, &[b"{\"a\":", &[b'9'; 5_000][..], b"}"].concat()),
             Lie::Garbage => {
                 let _ = rustix::net::send(control, &[0xff; 100], SendFlags::empty());
             }
@@ -417,7 +420,11 @@ impl Liar<'_> {
             self.publish(&HONEST);
             std::process::exit(0);
         }
-        let bytes: &[u8] = if self.lie == Lie::TextNotUtf8 { b"\xff\xfe" } else { b"\"said\"" };
+        let bytes: &[u8] = match self.lie {
+            Lie::TextNotUtf8 => b"\xff\xfe",
+            Lie::AnswerNotJson => b"[[[[",
+            _ => b"\"said\"",
+        };
         assert!(self.slab.write_bulk(0, bytes));
         let rgb = |width, height| FromWorker::Answered(Reply::Rgb { width, height });
         let answered = match self.lie {

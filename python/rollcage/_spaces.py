@@ -7,13 +7,15 @@ order (``docs/interface.md``). The classes here are the tree of a space; each kn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy, deepcopy
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from rollcage import _rollcage as native
 from rollcage._types import Bytes
 from rollcage.errors import UsageError
 
@@ -154,7 +156,7 @@ class Dict(Node):
 
     def write(self, values: Any, rows: Bytes, path: str) -> None:
         if not isinstance(values, dict) or set(values) != set(self.members):
-            raise UsageError(f"{path}: a dict with the keys {', '.join(self.members)} is expected")
+            raise UsageError(f"{path}: a dict with the keys {_listed(self.members)} is expected")
         for key, node in self.members.items():
             node.write(values[key], rows, f"{path}[{key!r}]")
 
@@ -235,6 +237,17 @@ class AnyText(spaces.Text):
             return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
         return bool(super().contains(x))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> AnyText:
+        # A batched space is one copy for each env. Nobody changes the set of characters, which may be most of Unicode.
+        other = copy(self)
+        other._np_random = deepcopy(self._np_random, memo)
+        return other
+
+    def __repr__(self) -> str:
+        # The characters are the author's.
+        characters = self.characters if len(self.characters) <= 200 else f"{self.characters[:200]}…"
+        return native.one_line(f"Text({self.min_length}, {self.max_length}, charset={characters})")
+
 
 class Values:
     """The values of one space for all envs: bytes to numpy and back.
@@ -298,6 +311,11 @@ class Values:
         rows = np.zeros((envs, self.stride), np.uint8)
         self.node.write(values, rows, "actions")
         return rows.reshape(-1)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    """Keys of a Dict for a message: an author's words."""
+    return native.one_line(", ".join(keys))
 
 
 def _contiguous(values: Any) -> Any:

@@ -75,7 +75,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         (but for what is outside by no more than rounding, which is set to the bound). NaN and infinities are always refused.
     copy : bool
         Give a new array of observations with each call. Else, if the observations are a Box, each call gives the same array,
-        a view of the host's memory that the next call overwrites: see Notes.
+        a read-only view of the host's memory that the next call overwrites: see Notes.
     require_sandbox : bool
         Refuse to start where a wall of the sandbox does not stand. Else that is a warning.
     backend : {"native", "pulley"}
@@ -106,9 +106,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     Notes
     -----
-    The view that ``copy=False`` gives lives as long as it is used, `close` notwithstanding, and `torch.from_numpy` and DLPack
-    take it. The bytes of a Box are an env's unchecked claim, copied or not: any number can stand there, NaN included,
-    whatever ``low`` and ``high`` say. Values of all other spaces are checked.
+    The view that ``copy=False`` gives lives as long as it is used, `close` notwithstanding. It is read-only, unlike that of
+    Gymnasium's vector envs: what is in it is also what the host shows of an env that does not answer. `torch.from_dlpack` takes
+    it, and `torch.from_numpy` with a warning; do not write to the tensor. The bytes of a Box are an env's unchecked claim, copied
+    or not: any number can stand there, NaN included, whatever ``low`` and ``high`` say. Values of all other spaces are checked.
 
     """
 
@@ -204,7 +205,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         elif not copy:
             copies = "copy=False: only observations of a Box can be views; these are copied"
             warnings.warn(copies, stacklevel=2)
-        for warning in known["warnings"]:
+        for warning in (*known["warnings"], *self._infos.warnings()):
             warnings.warn(warning, stacklevel=2)
         for wall, why in known["missing_walls"]:
             warnings.warn(f"the sandbox is not whole: the wall `{wall}` does not stand: {why}", stacklevel=2)
@@ -285,11 +286,26 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._stepped(self._native.step(self._actions.write(actions)))
 
     def step_async(self, actions: Any) -> None:
-        """Begins a step of every env, without waiting. See `step`."""
+        """Begins a step of every env, without waiting. See `step`.
+
+        Raises
+        ------
+        AlreadyPendingCallError
+            A step was begun and not waited for, or an env is in flight. (`step` refuses that too; `reset` of all envs does not:
+            it gives up their answers.)
+
+        """
         self._native.step_async(self._actions.write(actions))
 
     def step_wait(self) -> Stepped:
-        """Waits for the step that `step_async` began. After an interruption it may be called again. See `step`."""
+        """Waits for the step that `step_async` began. After an interruption it may be called again. See `step`.
+
+        Raises
+        ------
+        NoAsyncCallError
+            There is none, or its answers were given.
+
+        """
         return self._stepped(self._native.step_wait())
 
     def last(self) -> Stepped:
@@ -364,8 +380,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         begun = self._begun if ids is None else self._begun[ids]
         if events & native.EPISODE:
             ended = self._native.episodes()
-            for row, total, length in ended:
-                add(infos, {"episode": {"r": total, "l": length, "t": round(float(now - begun[row]), 6)}}, row, rows)
+            told = [(row, {"r": r, "l": length, "t": round(float(now - begun[row]), 6)}) for row, r, length in ended]
+            add(infos, [(row, {"episode": episode}) for row, episode in told], rows)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 begun[[row for row, _, _ in ended]] = now
         if events & native.RESET:
@@ -496,7 +512,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self._native.reseed(env, arguments.count("seed", seed, 0, arguments.SEED_MAX))
 
     def action_masks(self) -> npt.NDArray[np.int8]:
-        """Which choices each env has now: int8, 1 where possible, shape (num_envs, choices)."""
+        """Which choices each env has now: int8, 1 where possible, shape (num_envs, choices). Of one in flight, those before."""
         if not self.action_masked:
             raise UnsupportedError(f"{self.plugin} has no action masks")
         return self._infos.masks()
@@ -677,6 +693,16 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     def faults(self) -> list[Fault]:
         """The faults so far, the first thousand."""
         return self._native.fault_log()[1]
+
+    @property
+    def left_out_infos(self) -> dict[str, int]:
+        """How often an env's info had a key that is the host's, by key: what it said there was left out.
+
+        The keys are ``fault``, ``fault_message``, ``masked``, ``episode``, ``terminal_observation``, ``TimeLimit.truncated``,
+        ``final_obs``, ``final_observation``, ``final_info``, ``env_id``, ``action_mask`` of an env with masks, and each of them
+        with an underscore before it; and ``is_success`` where it is neither a boolean nor a number.
+        """
+        return dict(self._infos.left_out)
 
     def log(self, env: int) -> str:
         """The newest of what an env printed, at most 64 KiB. A stranger's words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium
@@ -206,7 +207,10 @@ def test_copies_are_ones_own_and_views_are_not() -> None:
     assert again is first
     np.testing.assert_array_equal(first, second)
     torch = pytest.importorskip("torch")
-    tensor = torch.from_numpy(first)
+    with warnings.catch_warnings():
+        # Once in a process: that nobody should write to it.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        tensor = torch.from_numpy(first)
     exchanged = torch.from_dlpack(first)
     envs.step([1, 1, 1])
     assert torch.equal(tensor, exchanged) and np.shares_memory(tensor.numpy(), first)
@@ -218,6 +222,25 @@ def test_copies_are_ones_own_and_views_are_not() -> None:
     gc.collect()
     np.testing.assert_array_equal(first, last)
     assert torch.equal(tensor, torch.tensor(last))
+
+
+def test_a_view_cannot_be_written_to() -> None:
+    envs = rollcage.make_vec("cartpole", 3, seed=1, copy=False)
+    first, _ = envs.reset()
+    assert not first.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        first.flags.writeable = True
+    rows = [envs.step([0, 0, 0])[0], envs.last()[0], envs.write_back(0, [1]), envs.restore(2, envs.snapshot(0))]
+    copies = envs.branch(0, 2)
+    rows += [copies.last()[0], copies.step([0, 0])[0]]
+    assert not any(row.flags.writeable for row in rows)
+    copies.close()
+    envs.close()
+    envs = rollcage.make_vec("cartpole", 3, seed=1)
+    assert envs.reset()[0].flags.writeable
+    envs.close()
 
 
 def test_views_of_anything_but_a_box_are_copies_and_it_is_said() -> None:
@@ -251,6 +274,76 @@ def test_send_and_recv() -> None:
     assert observations.shape == (0, 4) and infos["env_id"].shape == (0,)
     envs.close()
     both.close()
+
+
+def test_action_masks_after_a_recv_of_some_envs_are_those_of_all() -> None:
+    from conftest import hostile
+
+    envs = rollcage.make_vec(hostile("masked"), 4)
+    envs.reset()
+    # Of four choices, `steps mod 4` and the next are open.
+    masks = [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    envs.send([0, 1], [3, 1])
+    infos = envs.recv(min_ready=2)[4]
+    assert infos["action_mask"].tolist() == [masks[1]] * 2
+    assert envs.action_masks().tolist() == [masks[0], masks[1], masks[0], masks[1]]
+    envs.send([1], [3])
+    envs.recv()
+    assert envs.action_masks().tolist() == [masks[0], masks[1], masks[0], masks[2]]
+    assert envs.call("action_masks")[3].tolist() == masks[2]
+    assert envs.call_env(0, "action_masks").tolist() == masks[0]
+    envs.close()
+
+
+def test_steps_in_two_halves_are_neither_repeated_nor_lost() -> None:
+    envs = rollcage.make_vec("cartpole", 2, seed=1)
+    other = rollcage.make_vec("cartpole", 2, seed=1)
+    envs.reset()
+    other.reset()
+    with pytest.raises(gymnasium.error.NoAsyncCallError, match="no step was begun") as never:
+        envs.step_wait()
+    assert never.value.name == "step" and isinstance(never.value, rollcage.UsageError)
+    envs.step_async([0, 1])
+    for call in (
+        lambda: envs.step_async([1, 1]),
+        lambda: envs.step([1, 1]),
+        lambda: envs.reset(options={"reset_mask": np.array([True, False])}),
+        lambda: envs.send([1], [0]),
+    ):
+        with pytest.raises(gymnasium.error.AlreadyPendingCallError, match="begun by `step_async`") as again:
+            call()
+    assert again.value.name == "step" and isinstance(again.value, rollcage.UsageError)
+    np.testing.assert_array_equal(envs.step_wait()[0], other.step([0, 1])[0])
+    with pytest.raises(rollcage.NoAsyncCallError):
+        envs.step_wait()
+    np.testing.assert_array_equal(envs.step([0, 1])[0], other.step([0, 1])[0])
+    envs.send([0], [0])
+    with pytest.raises(rollcage.AlreadyPendingCallError, match="env 0 is in flight"):
+        envs.step([0, 0])
+    envs.recv()
+    envs.step_async([0, 0])
+    # Whoever begins anew wants no answer any more.
+    envs.reset()
+    envs.step([0, 0])
+    envs.close()
+    other.close()
+
+
+def test_a_text_of_all_of_unicode_is_not_copied_for_every_env() -> None:
+    """Its table of characters is Gymnasium's, and takes a second and 100 MB."""
+    from conftest import hostile
+
+    envs = rollcage.make_vec(hostile("tells"), 8, config={"characters": 900_000})
+    spaces = list(envs.observation_space.spaces)
+    assert len({id(space.character_list) for space in [*spaces, envs.single_observation_space]}) == 1
+    # Each draws for itself.
+    envs.observation_space.seed(1)
+    again = gymnasium.vector.utils.batch_space(envs.single_observation_space, 8)
+    again.seed(1)
+    drawn = envs.observation_space.sample()
+    assert drawn == again.sample() and len(set(drawn)) > 1
+    assert envs.observation_space.contains(drawn) and envs.observation_space == again
+    envs.close()
 
 
 def test_recv_gives_an_answer_to_its_own_action() -> None:

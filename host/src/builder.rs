@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::autoreset::Autoreset;
+use crate::autoreset::{Autoreset, TimeLimit};
 use crate::cache::Cache;
 use crate::cage::Walls;
 use crate::cage::broker::Names;
@@ -43,7 +43,7 @@ pub struct Builder {
     seed: u64,
     limits: Limits,
     autoreset: Autoreset,
-    max_episode_steps: Option<u32>,
+    time_limit: TimeLimit,
     on_fault: OnFault,
     backend: Backend,
     worker: Option<PathBuf>,
@@ -73,7 +73,7 @@ impl Builder {
             seed: 0,
             limits: Limits::default(),
             autoreset: Autoreset::default(),
-            max_episode_steps: None,
+            time_limit: TimeLimit::default(),
             on_fault: OnFault::default(),
             backend: Backend::default(),
             worker: None,
@@ -141,8 +141,14 @@ impl Builder {
 
     /// A time limit in steps in place of the env's own.
     #[must_use]
-    pub fn max_episode_steps(mut self, steps: u32) -> Builder {
-        self.max_episode_steps = Some(steps);
+    pub fn max_episode_steps(self, steps: u32) -> Builder {
+        self.time_limit(TimeLimit::Steps(steps))
+    }
+
+    /// Which time limit episodes have; the env's own if not said. [`TimeLimit::Off`] is for a caller that cuts episodes itself.
+    #[must_use]
+    pub fn time_limit(mut self, limit: TimeLimit) -> Builder {
+        self.time_limit = limit;
         self
     }
 
@@ -352,7 +358,7 @@ impl Builder {
         if self.envs == 0 || self.envs > ENVS_MAX {
             return Err(UsageError::new(format!("{} envs; from 1 to {ENVS_MAX} are possible", self.envs)).into());
         }
-        if self.max_episode_steps == Some(0) {
+        if self.time_limit == TimeLimit::Steps(0) {
             return Err(UsageError::new("a time limit of 0 steps; an episode has at least one").into());
         }
         if self.recycle_after == Some(0) {
@@ -449,7 +455,7 @@ impl Builder {
             limits: self.limits,
             autoreset: self.autoreset,
             on_fault: self.on_fault,
-            time_limit: self.max_episode_steps,
+            time_limit: self.time_limit,
             shape: None,
             start: self.start,
             copied,

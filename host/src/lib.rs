@@ -67,7 +67,7 @@ mod watcher;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use autoreset::Autoreset;
+pub use autoreset::{Autoreset, TimeLimit};
 pub use batch::{Batch, EpisodeEnd, Steps};
 pub use builder::Builder;
 pub use cache::Cache;

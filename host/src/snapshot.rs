@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::autoreset::TimeLimit;
 use crate::batch::Batch;
 use crate::control::CaptureMode;
 use crate::digest::{CallKind, Digest};
@@ -44,7 +45,7 @@ struct Fields {
     /// Directories by the guest's names; their files are not in it.
     grants: Vec<String>,
     limits: SnapshotLimits,
-    max_episode_steps: Option<u32>,
+    max_episode_steps: TimeLimit,
     /// The version of the engine that ran it.
     wasmtime: String,
     /// Steps of the present episode.
@@ -163,8 +164,8 @@ impl Snapshot {
         self.0.seed
     }
 
-    /// The time limit that was asked for in place of the env's own.
-    pub fn max_episode_steps(&self) -> Option<u32> {
+    /// The time limit that was asked for.
+    pub fn time_limit(&self) -> TimeLimit {
         self.0.max_episode_steps
     }
 
@@ -307,8 +308,7 @@ impl VecEnv {
             return refuse(format!("it has {theirs:?}; they have {limits:?}"));
         }
         if fields.max_episode_steps != self.terms.time_limit {
-            let shown = |limit: Option<u32>| limit.map_or("the env's own".to_owned(), |limit| limit.to_string());
-            let (theirs, ours) = (shown(fields.max_episode_steps), shown(self.terms.time_limit));
+            let (theirs, ours) = (fields.max_episode_steps, self.terms.time_limit);
             return refuse(format!("its time limit is {theirs}; theirs is {ours}"));
         }
         let granted = directories(self.grants.iter());

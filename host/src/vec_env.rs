@@ -674,9 +674,9 @@ impl VecEnv {
         self.slots.first().map_or(&[], Slot::missing_walls)
     }
 
-    /// The time limit in force, in steps.
+    /// The time limit in force, in steps; none: episodes end by themselves alone.
     pub fn max_episode_steps(&self) -> Option<u32> {
-        self.terms.time_limit.or(self.spec().max_episode_steps)
+        self.terms.time_limit.over(self.spec().max_episode_steps)
     }
 
     /// An env's config: valid, defaults filled in.

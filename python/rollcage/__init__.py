@@ -17,6 +17,7 @@ from rollcage import errors
 from rollcage._arguments import Limits
 from rollcage._rollcage import shipped
 from rollcage.errors import (
+    ActionError,
     AlreadyPendingCallError,
     ClosedError,
     Fault,
@@ -39,6 +40,7 @@ from rollcage.vector import VectorEnv, make_vec
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActionError",
     "AlreadyPendingCallError",
     "ClosedError",
     "Env",

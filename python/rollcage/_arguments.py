@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import json
 import operator
 import os
@@ -12,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeGuard, Union
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -43,6 +44,9 @@ _TIMES = (
     "compile_timeout",
     "restarts_window",
 )
+
+#: ``max_episode_steps`` where episodes have no time limit, as Gymnasium writes it.
+NO_LIMIT = -1
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ def configs(given: Configs, envs: int) -> list[str]:
         if len(given) != envs:
             raise UsageError(f"config: a list of {len(given)} for {envs} envs")
         return [_config(one, f"config of env {env}") for env, one in enumerate(given)]
-    if callable(given) and not isinstance(given, Mapping) and not hasattr(given, "model_dump"):
+    if _is_function(given):
         return [_config(given(env), f"config of env {env}") for env in range(envs)]
     return [_config(given, "config")]
 
@@ -250,6 +254,57 @@ def _config(given: Config, what: str) -> str:
     if not text.startswith("{"):
         raise TypeError(f"{what}: a dict, a dataclass or a pydantic model is expected, got {given!r}")
     return text
+
+
+def split(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keywords of which some are arguments of `rollcage.VectorEnv`, and all others keys of a config."""
+    from rollcage.vector import VectorEnv  # which imports this
+
+    names = inspect.signature(VectorEnv.__init__).parameters
+    given = {name: value for name, value in keywords.items() if name in names}
+    return given, {name: value for name, value in keywords.items() if name not in names}
+
+
+def over(keys: Mapping[str, Any], config: Configs) -> Configs:
+    """A config laid over some of its keys; in each form that a config has."""
+    if not keys or config is None:
+        return dict(keys) or config
+    if isinstance(config, (list, tuple)):
+        return [over(keys, one) for one in config]
+    if _is_function(config):
+        return lambda env: over(keys, config(env))
+    return {**keys, **json.loads(_config(config, "config"))}
+
+
+def _is_function(config: Configs) -> TypeGuard[Callable[[int], Config]]:
+    """Whether it is a function that makes configs."""
+    return callable(config) and not isinstance(config, Mapping) and not hasattr(config, "model_dump")
+
+
+def _time_limit(steps: Any) -> int:
+    if steps == NO_LIMIT:
+        return NO_LIMIT
+    try:
+        return count("max_episode_steps", steps, 1)
+    except UsageError as error:
+        raise UsageError(str(error), ["-1 means no limit"]) from None
+
+
+def no_render_mode(plugin: str, given: str, modes: Sequence[str]) -> UsageError:
+    """What is said of a render mode that an env does not have."""
+    hints = []
+    if given == "human" and "rgb_array" in modes:
+        hints = ["no env opens a window: take 'rgb_array', and gymnasium.wrappers.HumanRendering around it opens one"]
+    return UsageError(f"render_mode: {plugin} does not have {given!r}; it has {', '.join(modes) or 'none'}", hints)
+
+
+def not_copied(what: str, envs: str) -> TypeError:
+    """What is said to `copy`, `deepcopy` and `pickle`; `envs` is where the methods are."""
+    return TypeError(
+        f"{what} cannot be pickled or copied: its envs are running processes. {envs}branch(env, count) makes live copies of an env "
+        f"in the middle of its episode, {envs}snapshot(env) data that restore brings back; or make another from the same plugin, "
+        "config and seed"
+    )
 
 
 def cache_folder() -> Path | None:
@@ -330,7 +385,7 @@ def native(
         "home": home if os.path.isabs(home) else None,
         "limits": limits,
         "autoreset_mode": _hyphened(autoreset_mode),
-        "max_episode_steps": None if max_episode_steps is None else count("max_episode_steps", max_episode_steps, 1),
+        "max_episode_steps": None if max_episode_steps is None else _time_limit(max_episode_steps),
         "on_fault": word("on_fault", on_fault),
         "backend": word("backend", backend),
         "worker": str(_program.path()),

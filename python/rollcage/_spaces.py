@@ -302,15 +302,23 @@ class Values:
         ------
         UsageError
             The values are of another shape or type. Whether each is in the space is the host's to say.
+        TypeError
+            One number is given where each env has one.
 
         """
         envs = self.envs if envs is None else envs
         leaf = self._leaf
-        if leaf is not None:
-            return leaf.array(values, envs, "actions").reshape(-1).view(np.uint8)
-        rows = np.zeros((envs, self.stride), np.uint8)
-        self.node.write(values, rows, "actions")
-        return rows.reshape(-1)
+        try:
+            if leaf is not None:
+                return leaf.array(values, envs, "actions").reshape(-1).view(np.uint8)
+            rows = np.zeros((envs, self.stride), np.uint8)
+            self.node.write(values, rows, "actions")
+            return rows.reshape(-1)
+        except UsageError:
+            if not isinstance(self.node, Numbers) or np.ndim(values) > 0:
+                raise
+            shape = (envs, *self.node.shape)
+            raise TypeError(f"actions: {values!r} is one value; an array of shape {shape} is expected") from None
 
 
 def _listed(keys: Iterable[str]) -> str:

@@ -5,6 +5,7 @@
     RollcageError
     ├── UsageError (ValueError)             something was said that cannot be done; nothing was changed
     │   ├── UnsupportedError (AttributeError)  an env has no such method, attribute or render mode
+    │   ├── ActionError (AssertionError)    an action is not in the action space of the env that `gymnasium.make` made
     │   ├── NoAsyncCallError                a step is waited for that was not begun
     │   ├── AlreadyPendingCallError         an answer would be lost that is still to be received
     │   ├── ClosedError                     the envs are closed
@@ -27,6 +28,7 @@ import gymnasium.error
 from rollcage import _rollcage as native
 
 __all__ = [
+    "ActionError",
     "AlreadyPendingCallError",
     "ClosedError",
     "Fault",
@@ -69,6 +71,10 @@ class UsageError(RollcageError, ValueError):
 
 class UnsupportedError(UsageError, AttributeError):
     """An env has no such method, attribute or render mode."""
+
+
+class ActionError(UsageError, AssertionError):
+    """An action is not in the action space: Gymnasium's own envs assert that it is."""
 
 
 class NoAsyncCallError(UsageError, gymnasium.error.NoAsyncCallError):

@@ -83,6 +83,10 @@ class VecEnv(base_vec_env.VecEnv):
                 "Stable-Baselines3's make_vec_env does): use rollcage.sb3.make_vec_env(plugin, n_envs) in its place, with the "
                 "name of a plugin that ships or the path of a .wasm file"
             )
+        if render_mode is not None and render_mode.endswith("_list"):
+            raise UsageError(
+                f"render_mode: {render_mode!r}; Stable-Baselines3 has one picture at a time, as by 'rgb_array'"
+            )
         self.vector_env = VectorEnv(
             plugin, n_envs, seed=seed, render_mode=render_mode, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs
         )
@@ -118,6 +122,7 @@ class VecEnv(base_vec_env.VecEnv):
                 self._native.set_reset_options(env, text)
         observations, _, _, _, events = self._native.reset(None, self._seeds, for_all)
         self.reset_infos = self._infos.each(self.num_envs, events)
+        self.vector_env._seeded(self._seeds)
         self._reset_seeds()
         self._reset_options()
         return self.vector_env._observe(observations)
@@ -298,7 +303,7 @@ class VecEnv(base_vec_env.VecEnv):
         return f"rollcage.sb3.VecEnv({self.vector_env.plugin}, n_envs={self.num_envs})"
 
     def __reduce__(self) -> Any:
-        return self.vector_env.__reduce__()
+        raise arguments.not_copied(repr(self), "vector_env.")
 
 
 def _are_functions(given: Any) -> bool:
@@ -328,7 +333,8 @@ def make_vec_env(
     seed : int, optional
         The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said.
     env_kwargs : mapping, optional
-        The config by its name there; ``render_mode`` in it is taken out.
+        The keys of the config, and arguments of `VecEnv` such as ``render_mode`` or ``max_episode_steps``. A key of both names is
+        the argument; ``config`` has the keys of the config alone, and is laid over these.
     **kwargs
         As of `VecEnv`; ``render_mode`` is ``rgb_array`` if not said and the env has it.
 
@@ -336,12 +342,11 @@ def make_vec_env(
     if _are_functions(plugin):
         return VecEnv(plugin, n_envs)
     if env_kwargs is not None:
-        if "config" in kwargs:
-            raise TypeError("make_vec_env: env_kwargs and config are the same thing; give one of them")
-        config = dict(env_kwargs)
-        if "render_mode" in config:
-            kwargs.setdefault("render_mode", config.pop("render_mode"))
-        kwargs["config"] = config
+        given, keys = arguments.split(env_kwargs)
+        kwargs["config"] = arguments.over(keys, arguments.over(given.pop("config", None) or {}, kwargs.get("config")))
+        kwargs = {**given, **kwargs}
+        inner = kwargs.pop("seed", None)
+        seed = inner if seed is None else seed
     envs = VecEnv(plugin, n_envs, seed=seed, **kwargs)
     if "render_mode" not in kwargs and "rgb_array" in envs.metadata["render_modes"]:
         envs.render_mode = envs.vector_env.render_mode = "rgb_array"

@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
+from rollcage import _arguments as arguments
 from rollcage._names import ONE_ENV, answered
-from rollcage.errors import UsageError
+from rollcage.errors import ActionError, UsageError
 from rollcage.vector import VectorEnv
 
 __all__ = ["Env"]
@@ -23,7 +24,7 @@ class Env(gymnasium.Env[Any, Any]):
     plugin : str or path
         The name of a plugin that ships, or the path of a ``.wasm`` file.
     render_mode : str, optional
-        ``rgb_array`` or ``ansi``, where the env has it.
+        ``rgb_array`` or ``ansi``, where the env has it, or one of them with ``_list`` behind it: see `rollcage.VectorEnv`.
     **kwargs
         As of `rollcage.VectorEnv`, but for ``num_envs``, ``autoreset_mode`` and ``episode_statistics``.
 
@@ -46,13 +47,21 @@ class Env(gymnasium.Env[Any, Any]):
         if options and "reset_mask" in options:
             raise UsageError("options['reset_mask'] is for many envs: see rollcage.make_vec")
         (observations, _, _, _, events), _ = self.envs._begin(seed, options)
+        self.envs._collect(anew=True)
         return self._observation(self.envs._observe(observations)), self._info(events)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes a step. A fault truncates the episode and is in the info. See `gymnasium.Env.step`."""
         envs = self.envs
-        row = envs._native.step(envs._actions.write(envs._actions.node.batch([action])))
+        try:
+            row = envs._native.step(envs._actions.write(envs._actions.node.batch([action])))
+        except (UsageError, TypeError, LookupError, ValueError) as error:
+            known = not isinstance(error, UsageError) or type(error) is UsageError
+            if known and not self.action_space.contains(action):
+                raise ActionError(f"{action!r} ({type(action)}) invalid: {error}") from None
+            raise
         observations, rewards, terminations, truncations, events = row
+        envs._collect()
         info = self._info(events)
         observation = self._observation(envs._observe(observations))
         return observation, float(rewards[0]), bool(terminations[0]), bool(truncations[0]), info
@@ -62,7 +71,14 @@ class Env(gymnasium.Env[Any, Any]):
         if self.render_mode is None:
             gymnasium.logger.warn("render: no render_mode was given; pass render_mode='rgb_array' to gymnasium.make")
             return None
+        if self.render_mode.endswith("_list"):
+            return self.envs._take_pictures(0)
         return self.envs.render_env(0)
+
+    @property
+    def np_random_seed(self) -> int:
+        """The seed that the env was last reset with, or will be for the first time. Its generators are in its worker."""
+        return self.envs.np_random_seed[0]
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a method of the author's own. See `rollcage.VectorEnv.call`."""
@@ -75,6 +91,9 @@ class Env(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Ends the env and its worker."""
         self.envs.close()
+
+    def __reduce__(self) -> Any:
+        raise arguments.not_copied(f"{type(self).__name__}({self.envs.plugin})", "env.unwrapped.envs.")
 
     def _observation(self, batch: Any) -> Any:
         return self.envs._observations.node.item(batch, 0)

@@ -6,6 +6,7 @@ what of infos there is (`_infos`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -26,7 +27,7 @@ from rollcage._infos import Infos, add
 from rollcage._names import GYMNASIUM, answered
 from rollcage._spaces import Values
 from rollcage._types import Bytes, Flags, Reals, Row
-from rollcage.errors import Fault, UnsupportedError, UsageError
+from rollcage.errors import Fault, RollcageError, UnsupportedError, UsageError
 
 __all__ = ["VectorEnv", "make_vec"]
 
@@ -60,12 +61,13 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     autoreset_mode : AutoresetMode or str
         What follows an episode's end: ``next-step`` (Gymnasium's default), ``same-step`` or ``disabled``.
     max_episode_steps : int, optional
-        A time limit in steps in place of the env's own.
+        A time limit in steps in place of the env's own; -1 for none, so that only the env ends its episodes.
     on_fault : {"restart", "raise", "mask"}
         What a fault of an env leads to: its episode is truncated and it is started anew; the call raises a `FaultError` after
         every other env has answered (`last` returns those answers); or the env is not stepped until it is reset.
     render_mode : str, optional
-        ``rgb_array`` or ``ansi``, where the env has it.
+        ``rgb_array`` or ``ansi``, where the env has it; with ``_list`` behind it every reset and step keeps a picture, and `render`
+        gives those since the last one, as Gymnasium's `RenderCollection`.
     episode_statistics : bool
         Put ``episode`` (``r`` return, ``l`` length, ``t`` seconds) into the infos of steps that end one. Off, since
         `gymnasium.wrappers.vector.RecordEpisodeStatistics` refuses a key that is there.
@@ -172,6 +174,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self.num_envs = given["num_envs"]
         self.plugin = known["name"]
         self.max_episode_steps: int | None = known["max_episode_steps"]
+        self.own_max_episode_steps: int | None = known["own_max_episode_steps"]
         self.reward_threshold: float | None = known["reward_threshold"]
         self.sha256: str = known["sha256"]
         self._observations = Values(known["observation_space"], self.num_envs)
@@ -186,11 +189,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             "render_fps": known["render_fps"] or 30,
             "autoreset_mode": mode,
         }
-        if render_mode is not None and render_mode not in known["render_modes"]:
+        if render_mode is not None and render_mode.removesuffix("_list") not in known["render_modes"]:
             self.close()
-            modes = ", ".join(known["render_modes"]) or "none"
-            raise UsageError(f"render_mode: {self.plugin} does not have {render_mode!r}; it has {modes}")
+            raise arguments.no_render_mode(self.plugin, render_mode, known["render_modes"])
         self.render_mode = render_mode
+        self._pictures: list[list[Any]] = [[] for _ in range(self.num_envs)]
+        self._seeds = list(range(self.initial_seed, self.initial_seed + self.num_envs))
         self.autoreset_mode = mode
         self.action_masked: bool = known["action_masked"]
         #: What becomes of actions outside the bounds of their Box: ``refuse`` or ``pass``.
@@ -242,6 +246,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
         """
         (observations, _, _, _, events), mask = self._begin(seed, options)
+        self._collect(None if mask is None else np.flatnonzero(mask), anew=True)
         return self._observe(observations), self._infos.vector(self.num_envs, events, mask)
 
     def _begin(self, seed: int | Sequence[int | None] | None, options: Options | None) -> tuple[Row, Flags | None]:
@@ -249,10 +254,23 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         options = dict(options) if options else {}
         mask = self._reset_mask(options.pop("reset_mask", None))
         text = arguments.to_json(options) if options else None
-        row = self._native.reset(None if mask is None else mask.tolist(), arguments.seeds(seed, self.num_envs), text)
+        seeds = arguments.seeds(seed, self.num_envs)
+        row = self._native.reset(None if mask is None else mask.tolist(), seeds, text)
+        self._seeded(seeds, mask)
         if self._statistics:
             self._begun[slice(None) if mask is None else mask] = time.perf_counter()
         return row, mask
+
+    def _seeded(self, seeds: Sequence[int | None] | None, mask: Flags | None = None) -> None:
+        """A reset has passed these on."""
+        for env, seed in enumerate(seeds or ()):
+            if seed is not None and (mask is None or mask[env]):
+                self._seeds[env] = seed
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed that each env was last reset with, or will be for the first time. Its generators are in its worker."""
+        return tuple(self._seeds)
 
     def step(self, actions: Any) -> Stepped:
         """Steps every env.
@@ -283,7 +301,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             An env's fault, with ``on_fault="raise"`` or when its budget of restarts is spent; `last` has the other answers.
 
         """
-        return self._stepped(self._native.step(self._actions.write(actions)))
+        stepped = self._stepped(self._native.step(self._actions.write(actions)))
+        self._collect()
+        return stepped
 
     def step_async(self, actions: Any) -> None:
         """Begins a step of every env, without waiting. See `step`.
@@ -306,7 +326,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             There is none, or its answers were given.
 
         """
-        return self._stepped(self._native.step_wait())
+        stepped = self._stepped(self._native.step_wait())
+        self._collect()
+        return stepped
 
     def last(self) -> Stepped:
         """What the last call gave: after an error of one env, the answers of the others."""
@@ -345,6 +367,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         ids, row = self._native.recv(arguments.count("min_ready", min_ready), timeout)
         env_ids = np.array(ids, np.int64)
         stepped = self._stepped(row, env_ids)
+        self._collect(env_ids)
         stepped[4]["env_id"], stepped[4]["_env_id"] = env_ids, np.ones(len(env_ids), np.bool_)
         return stepped
 
@@ -409,16 +432,33 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Returns
         -------
         tuple of ndarray of uint8, shape (height, width, 3); or of str
-            One for each env; rows from the top, R G B.
+            One for each env; rows from the top, R G B. Of ``rgb_array_list`` a list of them for each env.
 
         """
         if self.render_mode is None:
             raise UsageError("render: no render_mode was given", ["pass render_mode='rgb_array' to make_vec"])
+        if self.render_mode.endswith("_list"):
+            return tuple(self._take_pictures(env) for env in range(self.num_envs))
         return tuple(self.render_env(env) for env in range(self.num_envs))
+
+    def _collect(self, envs: npt.NDArray[Any] | None = None, *, anew: bool = False) -> None:
+        """Keeps a picture of each of these envs, where the render mode asks for a list of them."""
+        if self.render_mode is None or not self.render_mode.endswith("_list"):
+            return
+        for env in range(self.num_envs) if envs is None else envs.tolist():
+            if anew:
+                self._pictures[env] = []
+            # One that is masked after a fault has nothing to show.
+            with contextlib.suppress(RollcageError):
+                self._pictures[env].append(self.render_env(env))
+
+    def _take_pictures(self, env: int) -> list[Any]:
+        pictures, self._pictures[env] = self._pictures[env], []
+        return pictures
 
     def render_env(self, env: int) -> Any:
         """A picture of one env, in `render_mode`, or as pixels without one."""
-        frame = self._native.render(env, self.render_mode or "rgb_array")
+        frame = self._native.render(env, (self.render_mode or "rgb_array").removesuffix("_list"))
         if isinstance(frame, str):
             return frame
         height, width, pixels = frame
@@ -519,7 +559,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     def _known_to_host(self, env: int, name: str) -> tuple[Any] | None:
         if name == "render":
-            return (self.render_env(env),)
+            listed = self.render_mode is not None and self.render_mode.endswith("_list")
+            return (self._take_pictures(env) if listed else self.render_env(env),)
+        if name == "np_random_seed":
+            return (self._seeds[env],)
         if name == "action_masks" and self.action_masked:
             return (self.action_masks()[env],)
         if name in ("render_mode", "metadata", "spec"):
@@ -562,10 +605,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         seeds = None if reseed is None else arguments.seeds(reseed, many)
         if seeds is not None and None in seeds:
             raise UsageError("reseed: a seed for each copy is expected")
-        native_envs = self._native.branch(arguments.count("env", env, 0, self.num_envs - 1), many, cast("Any", seeds))
-        return self._beside(native_envs, many)
+        env = arguments.count("env", env, 0, self.num_envs - 1)
+        native_envs = self._native.branch(env, many, cast("Any", seeds))
+        return self._beside(native_envs, env, many)
 
-    def _beside(self, native_envs: native.Envs, many: int) -> VectorEnv:
+    def _beside(self, native_envs: native.Envs, env: int, many: int) -> VectorEnv:
         """Envs of the same plugin and spaces."""
         other = VectorEnv.__new__(VectorEnv)
         other.__dict__.update(self.__dict__)
@@ -577,6 +621,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         other.action_space = batch_space(other.single_action_space, many)
         other._infos = Infos(native_envs, known)
         other._begun = np.full(many, time.perf_counter())
+        other._pictures = [[] for _ in range(many)]
+        other._seeds = [self._seeds[env]] * many
         if self._view is not None:
             other._view = other._observations.read(native_envs.observations(), contiguous=False)
         return other
@@ -746,9 +792,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return f"{type(self).__name__}({self.plugin}, num_envs={self.num_envs})"
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            f"{self!r} cannot be pickled: its envs are running processes. Make another from the same plugin, config and seed"
-        )
+        raise arguments.not_copied(repr(self), "")
 
 
 @answered(GYMNASIUM)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rollcage::grant::Protected;
 use rollcage::rollout::record::Record;
-use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, UsageError, VecEnv, Walls};
+use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, TimeLimit, UsageError, VecEnv, Walls};
 use serde_json::Value;
 
 /// All that `rollcage.make_vec` was told: a dict with these keys, checked and completed by `rollcage._arguments`.
@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     home: Option<PathBuf>,
     limits: Given,
     autoreset_mode: String,
-    max_episode_steps: Option<u32>,
+    /// -1: none.
+    max_episode_steps: Option<i64>,
     on_fault: String,
     backend: String,
     /// The `rollcage` program.
@@ -96,7 +97,8 @@ impl Arguments {
             None => {}
         }
         if let Some(steps) = self.max_episode_steps {
-            builder = builder.max_episode_steps(steps);
+            // `_arguments` has checked its bounds.
+            builder = builder.time_limit(u32::try_from(steps).map_or(TimeLimit::Off, TimeLimit::Steps));
         }
         if let Some(episodes) = self.recycle_after {
             builder = builder.recycle_after(episodes);

@@ -26,6 +26,7 @@ pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, 
     dict.set_item("info_fields", fields)?;
     dict.set_item("info_stride", layout.stride)?;
     dict.set_item("max_episode_steps", envs.max_episode_steps())?;
+    dict.set_item("own_max_episode_steps", spec.max_episode_steps)?;
     dict.set_item("reward_threshold", spec.reward_threshold)?;
     dict.set_item("name", &description.name)?;
     dict.set_item("version", &description.version)?;

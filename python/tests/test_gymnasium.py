@@ -18,7 +18,7 @@ from rollcage.registration import IDS
 WANTING = {"go", "short-kick"}
 
 
-@pytest.mark.parametrize("name", [name for name, plugin, _ in IDS if plugin not in WANTING])
+@pytest.mark.parametrize("name", [one.name for one in IDS if one.plugin not in WANTING])
 def test_check_env(name: str) -> None:
     env = gymnasium.make(f"rollcage/{name}")
     with warnings.catch_warnings():
@@ -29,7 +29,7 @@ def test_check_env(name: str) -> None:
 
 
 def test_every_shipped_plugin_has_a_name() -> None:
-    assert {plugin for _, plugin, _ in IDS} == set(rollcage.shipped())
+    assert {one.plugin for one in IDS} == set(rollcage.shipped())
 
 
 def test_an_env_that_wants_more_says_so() -> None:

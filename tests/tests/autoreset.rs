@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rollcage::space::{InfoLayout, info_layout};
-use rollcage::{Autoreset, Batch, Builder, EpisodeEnd, Error, ResetSome, UsageError, VecEnv};
+use rollcage::{Autoreset, Batch, Builder, EpisodeEnd, Error, ResetSome, TimeLimit, UsageError, VecEnv};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -218,6 +218,14 @@ fn a_time_limit_of_ones_own_replaces_the_envs() {
         envs.step(&discrete(&[1])).unwrap();
         let batch = envs.step(&discrete(&[1])).unwrap();
         assert_eq!((batch.terminated[0], batch.truncated[0]), (true, false), "{mode:?}");
+    }
+    // And it can be none.
+    let mut pendulum = shipped("pendulum").time_limit(TimeLimit::Off).build().unwrap();
+    assert_eq!((pendulum.max_episode_steps(), pendulum.spec().max_episode_steps), (None, Some(200)));
+    pendulum.reset(None).unwrap();
+    for _ in 0..250 {
+        let batch = pendulum.step(&[0; 8]).unwrap();
+        assert_eq!((batch.terminated[0], batch.truncated[0]), (false, false));
     }
     let mut cartpole = shipped("cartpole").max_episode_steps(600).build().unwrap();
     assert_eq!((cartpole.max_episode_steps(), cartpole.spec().max_episode_steps), (Some(600), Some(500)));

@@ -341,6 +341,7 @@ fn errors_are_plain() {
         &["run", "cartpole", "--step-timeout=1year"],
         &["run", "cartpole", "--fuel=0"],
         &["run", "cartpole", "--max-episode-steps=0"],
+        &["run", "cartpole", "--max-episode-steps=-1"],
         &["run", "cartpole", "--seed=1", "--policy=greedy"],
         &["run", "cartpole", "--seed=1", "--policy=nowhere.jsonl"],
         &["run", "cartpole", "--seed=1", "--policy=short.jsonl"],
@@ -658,6 +659,11 @@ fn a_time_limit_can_be_set() {
     // Longer than the env's own, too: never fallen, it would stop at 20.
     let masked = json(&["run", &guest("masked"), "--seed=4", "--episodes=2", "--max-episode-steps=33"]);
     assert_eq!(masked["length"]["min"], json!(33.0));
+    // None: it goes on for all steps there are.
+    let endless = json(&["run", "pendulum", "--seed=4", "--steps=450", "--max-episode-steps=none"]);
+    assert_eq!((&endless["steps"], &endless["episodes"]), (&json!(450), &json!(0)));
+    let cut = json(&["run", "pendulum", "--seed=4", "--steps=450"]);
+    assert_eq!((&cut["steps"], &cut["episodes"]), (&json!(450), &json!(2)));
 }
 
 #[test]

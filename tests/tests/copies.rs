@@ -12,7 +12,9 @@ use rollcage::policy::{Policy, PolicyName};
 use rollcage::rollout::folder::Rollout;
 use rollcage::rollout::record::Record;
 use rollcage::rollout::replay::{Replaying, watch};
-use rollcage::{Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, VecEnv};
+use rollcage::{
+    Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, TimeLimit, VecEnv,
+};
 use rollcage_tests::{
     Process, Rollcage, Scratch, alone, builder, discrete, eventually, fixture, fixture_path, is_root, program, shipped,
 };
@@ -663,6 +665,8 @@ fn a_changed_snapshot_is_refused() {
     };
     assert!(refused(shipped("frozenlake").build().unwrap()).contains("sha256"));
     assert!(refused(shipped("cartpole").max_episode_steps(9).build().unwrap()).contains("time limit"));
+    let endless = refused(shipped("cartpole").time_limit(TimeLimit::Off).build().unwrap());
+    assert!(endless.contains("its time limit is the env's own; theirs is none"), "{endless}");
     let fuel = Limits { fuel_per_step: Some(1 << 30), ..Limits::default() };
     assert!(refused(shipped("cartpole").limits(fuel).build().unwrap()).contains("fuel"));
 }

@@ -481,6 +481,14 @@ fn calls_and_resets_by_hand_are_replayed() {
         assert_eq!((result.difference, result.digests), (None, digests.clone()), "{backend:?}");
     }
     let lines = jsonl(&folder);
+    // An episode that its caller gave up is truncated there, if it had a step; one that the recording's end cuts is not.
+    let cut = |env: u64| {
+        let own = lines.iter().filter(move |line| line["env"] == env && !line["action"].is_null());
+        own.map(|line| (line["episode"].as_u64().unwrap(), line["truncated"] == true)).collect::<Vec<_>>()
+    };
+    assert_eq!(cut(0), [(0, false), (0, true), (2, false)]);
+    assert_eq!(cut(1), [(0, false), (0, false), (0, false)]);
+    assert_eq!(manifest(&folder)["totals"]["episodes"], 1);
     let calls: Vec<&Value> = lines.iter().flat_map(|line| line["calls"].as_array().into_iter().flatten()).collect();
     let what: Vec<&str> = calls.iter().map(|call| call["what"].as_str().unwrap()).collect();
     assert_eq!(what.len(), 5, "{calls:?}");

@@ -18,7 +18,8 @@ use rollcage::rollout::record::Record;
 use rollcage::snapshot::SNAPSHOT_BYTES_MAX;
 use rollcage::text::escape;
 use rollcage::{
-    Autoreset, Backend, Builder, Error, Limits, OnFault, Plugin, Snapshot, Start, UsageError, VecEnv, Wall, Walls,
+    Autoreset, Backend, Builder, Error, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit, UsageError, VecEnv, Wall,
+    Walls,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -84,9 +85,9 @@ pub(super) struct Run {
         value_parser = PossibleValuesParser::new(["next-step", "same-step", "disabled"]).map(|name| autoreset(&name)))]
     autoreset: Autoreset,
 
-    /// A time limit for episodes in place of the env's own
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_episode_steps: Option<u32>,
+    /// A time limit for episodes in place of the env's own; `none`: no limit
+    #[arg(long, value_name = "N|none", allow_negative_numbers = true)]
+    max_episode_steps: Option<TimeLimit>,
 
     /// After a fault: start the env anew, end the run, or go on without the env
     #[arg(long, value_name = "POLICY", default_value = "restart",
@@ -293,11 +294,7 @@ impl Run {
             })?,
         };
         check_hash(&plugin, wanted, "the snapshot")?;
-        let builder = VecEnv::builder(plugin).config(snapshot.config())?;
-        Ok(match snapshot.max_episode_steps() {
-            Some(steps) => builder.max_episode_steps(steps),
-            None => builder,
-        })
+        Ok(VecEnv::builder(plugin).config(snapshot.config())?.time_limit(snapshot.time_limit()))
     }
 
     fn builder(&self, seed: u64, snapshot: Option<&Snapshot>) -> Result<Builder, UsageError> {
@@ -320,8 +317,8 @@ impl Run {
         if self.debug {
             builder = builder.debug();
         }
-        if let Some(steps) = self.max_episode_steps {
-            builder = builder.max_episode_steps(steps);
+        if let Some(limit) = self.max_episode_steps {
+            builder = builder.time_limit(limit);
         }
         if let Some(episodes) = self.recycle_after {
             builder = builder.recycle_after(episodes);

@@ -1,5 +1,6 @@
 //! Events → rows. A row is complete when the action after its view has brought something, or the episode is over; until
-//! then it is open. Recording and replay make their rows here, so that one is compared with what the other would write.
+//! then it is open. A complete row is held until the next event: a reset after it says that the caller gave up the episode there.
+//! Recording and replay make their rows here, so that one is compared with what the other would write.
 
 use std::sync::Arc;
 
@@ -52,6 +53,10 @@ pub(crate) struct History {
     open: Option<Open>,
     /// Of the next reset that answers: they are numbered within the env, from 0.
     next_episode: u64,
+    /// The row before it, if that did not end the episode.
+    held: Option<Held>,
+    /// A row that was pushed, for its room.
+    spare: Option<Held>,
     episode_return: f64,
     /// Events of a reset that same-step autoreset added, until something follows.
     tentative: Vec<Tentative>,
@@ -64,6 +69,7 @@ pub(crate) struct History {
 }
 
 /// A row that has its view.
+#[derive(Default)]
 struct Open {
     episode: u64,
     step: u32,
@@ -76,6 +82,19 @@ struct Open {
     calls: Vec<Value>,
     /// A reset that nothing has followed.
     fresh: bool,
+}
+
+/// A row that has its view, its action, and what that brought.
+#[derive(Default)]
+struct Held {
+    row: Open,
+    instance: u32,
+    action: Vec<u8>,
+    reward: f64,
+    terminated: bool,
+    truncated: bool,
+    /// The instance's digest after the action, once it has gone on.
+    digest: Option<InstanceDigest<Edge>>,
 }
 
 struct Tentative {
@@ -110,6 +129,8 @@ impl History {
             digest: InstanceDigest::new(),
             open: None,
             next_episode: 0,
+            held: None,
+            spare: None,
             episode_return: 0.0,
             tentative: Vec::new(),
             loose: Vec::new(),
@@ -139,6 +160,15 @@ impl History {
     }
 
     fn apply(&mut self, event: &Event, action: &[u8], view: ViewParts<'_>, rows: &mut Rows) {
+        match (&event.what, &mut self.held) {
+            // It says nothing of the step before it.
+            (What::Call(_), Some(held)) if Some(event.instance) == self.instance => {
+                held.digest.get_or_insert_with(|| self.digest.clone());
+            }
+            (What::Reset { .. } | What::Recycled, _) => self.release(true, rows),
+            (What::Fault(fault), _) => self.release(matches!(fault.asked, Asked::Reset { .. }), rows),
+            (What::Step { .. } | What::Call(_), _) => self.release(false, rows),
+        }
         self.begin_instance(event.instance, rows);
         match &event.what {
             What::Reset { episode, seed, options } => {
@@ -164,22 +194,21 @@ impl History {
             What::Step { reward, flags } => {
                 self.digest.step(action, *reward, *flags, view);
                 let Some(open) = &mut self.open else { return };
-                let truncated = flags.truncated || flags.time_limit;
-                let outcome =
-                    Outcome { reward: *reward, terminated: flags.terminated, truncated, digest: Digest([0; 32]) };
-                let instance = event.instance;
-                push(self.env, instance, open, Some(action), Some(outcome), None, rows);
-                rows.owe_digest(|edges| self.digest.owe(edges));
+                let mut held = self.spare.take().unwrap_or_default();
+                std::mem::swap(open, &mut held.row);
                 open.set_view(view);
-                open.step += 1;
+                (open.episode, open.step) = (held.row.episode, held.row.step + 1);
                 (open.seed, open.options, open.fresh) = (None, None, false);
+                held.action.clear();
+                held.action.extend_from_slice(action);
+                (held.instance, held.reward, held.digest) = (event.instance, *reward, None);
+                (held.terminated, held.truncated) = (flags.terminated, flags.truncated || flags.time_limit);
                 self.totals.steps += 1;
                 self.episode_return += reward;
-                if flags.terminated || truncated {
-                    let before = self.totals.episodes;
-                    self.totals.returns.add(self.episode_return, before);
-                    self.totals.lengths.add(f64::from(open.step), before);
-                    self.totals.episodes += 1;
+                let ended = held.terminated || held.truncated;
+                self.held = Some(held);
+                if ended {
+                    self.release(false, rows);
                 }
             }
             What::Call(said) => {
@@ -209,6 +238,24 @@ impl History {
                 self.end_instance(None);
             }
         }
+    }
+
+    /// Pushes the row that is held. `cut`: its caller gave up the episode there, as Gymnasium's `TimeLimit` has it.
+    pub(crate) fn release(&mut self, cut: bool, rows: &mut Rows) {
+        let Some(mut held) = self.held.take() else { return };
+        let Held { reward, terminated, .. } = held;
+        let truncated = held.truncated || (cut && !terminated);
+        let outcome = Outcome { reward, terminated, truncated, digest: Digest([0; 32]) };
+        push(self.env, held.instance, &mut held.row, Some(&held.action), Some(outcome), None, rows);
+        let digest = held.digest.as_mut().unwrap_or(&mut self.digest);
+        rows.owe_digest(|edges| digest.owe(edges));
+        if terminated || truncated {
+            let before = self.totals.episodes;
+            self.totals.returns.add(self.episode_return, before);
+            self.totals.lengths.add(f64::from(held.row.step + 1), before);
+            self.totals.episodes += 1;
+        }
+        self.spare = Some(held);
     }
 
     fn begin_instance(&mut self, instance: u32, rows: &mut Rows) {
@@ -246,6 +293,7 @@ impl History {
         if follows {
             self.commit(rows);
         }
+        self.release(false, rows);
         self.tentative.clear();
         if self.open.as_ref().is_some_and(|open| open.fresh) {
             self.open = None;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::history::{InstanceNote, Totals};
 use super::journal::Asked;
 use super::record::{machine, now};
-use crate::autoreset::Autoreset;
+use crate::autoreset::{Autoreset, TimeLimit};
 use crate::digest::Digest;
 use crate::engine::{Backend, ENGINE_VERSION, EngineSettings};
 use crate::fault::FaultKind;
@@ -40,8 +40,8 @@ pub struct Manifest {
     pub envs: u32,
     /// What followed an episode's end.
     pub autoreset: Autoreset,
-    /// The time limit that was asked for; null: the env's own.
-    pub max_episode_steps: Option<u32>,
+    /// The time limit that was asked for; null: the env's own; `"none"`: no limit.
+    pub max_episode_steps: TimeLimit,
     /// The grants, as `--grant` has them.
     pub grants: Vec<String>,
     /// What of the outside was captured: `sockets`, `clock=real`, `random=real`.

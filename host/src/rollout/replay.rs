@@ -272,6 +272,11 @@ pub fn snapshot_at(
             break;
         }
     }
+    again.release();
+    again.compare();
+    if let Some((_, difference)) = again.difference {
+        return Ok(Err(difference));
+    }
     if until.is_some_and(|until| steps < until) {
         return Err(UsageError::new(format!("the recording has {steps} steps of env {env}")).into());
     }
@@ -426,10 +431,8 @@ impl<'a> Stage<'a> {
             .backend(self.backend)
             .grants(self.how.grants.clone())
             .protect(self.how.protected.iter().cloned())
+            .time_limit(manifest.max_episode_steps)
             .again(again);
-        if let Some(steps) = manifest.max_episode_steps {
-            builder = builder.max_episode_steps(steps);
-        }
         if self.how.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
         }
@@ -556,6 +559,7 @@ impl<'a> EnvAgain<'a> {
             self.live_without_rows(end)?;
         }
         self.end_instance(false);
+        self.release();
         let mut ended = self.history.finish(true, &mut self.got);
         self.compare();
         if self.difference.is_none() && self.expected.len() != self.got.len() && self.stage.rollout.is_complete() {
@@ -816,6 +820,13 @@ impl<'a> EnvAgain<'a> {
         for (event, action, view) in journal.take().events() {
             self.history.enter(event, action, view, &mut self.got);
         }
+    }
+
+    /// Makes a row of the last step, if what follows it in the recording is nothing that can be done again: the rest is cut off,
+    /// or it is a reset that nothing followed. Whether its caller had given up the episode there is the recording's to say.
+    fn release(&mut self) {
+        let cut = !self.expected.is_empty() && self.expected.row(0).outcome.is_some_and(|outcome| outcome.truncated);
+        self.history.release(cut, &mut self.got);
     }
 
     /// Compares the rows that are there on both sides.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::autoreset::{Autoreset, Turn};
+use crate::autoreset::{Autoreset, TimeLimit, Turn};
 use crate::batch::{Batch, Steps, Strides, View};
 use crate::cage::broker::{self, Names, Refused};
 use crate::cage::{Standing, Wall, Walls};
@@ -64,7 +64,7 @@ pub(crate) struct Terms {
     pub(crate) limits: Limits,
     pub(crate) autoreset: Autoreset,
     pub(crate) on_fault: OnFault,
-    pub(crate) time_limit: Option<u32>,
+    pub(crate) time_limit: TimeLimit,
     /// The walls around every worker.
     pub(crate) cage: Cage,
     /// Logs go straight to this program's stderr.
@@ -625,7 +625,7 @@ impl Slot {
 
     /// Steps left until the time limit.
     pub(crate) fn steps_left(&self, terms: &Terms) -> Option<u32> {
-        let limit = terms.time_limit.or(self.own_time_limit);
+        let limit = terms.time_limit.over(self.own_time_limit);
         limit.map(|limit| limit.saturating_sub(self.step).max(1))
     }
 

@@ -407,7 +407,7 @@ def test_a_plugin_that_does_not_ship_goes_with_its_dataset(tmp_path: Path, monke
     dataset = exported(folder, tmp_path / "datasets", monkeypatch)
     env = dataset.recover_environment()
     assert env.observation_space == expected
-    assert Path(env.spec.kwargs["plugin"]) == tmp_path / "datasets" / dataset.id / "plugin.wasm"
+    assert Path(env.spec.kwargs["plugin"]) == tmp_path / "datasets" / dataset.id / "data" / "plugin.wasm"
     env.reset(seed=1)
     env.close()
 

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use rollcage::UsageError;
 use rollcage::rollout::export::{ExportError, jsonl, jsonl_file, minari};
 use rollcage::rollout::folder::Rollout;
+use rollcage::{Plugin, UsageError};
 
+use super::source::cache;
 use super::{Status, complain, say};
 
 /// Write a recording in a format that other programs read
@@ -82,11 +83,29 @@ impl Export {
             Some(folder) => folder.clone(),
             None => datasets()?,
         };
-        let exported = minari(rollout, &root.join(Path::new(&id)), &id).map_err(into_anyhow)?;
+        let plugin = match rollout.embedded_plugin()? {
+            Some(plugin) => Some(plugin),
+            None => Plugin::of_hash(&rollout.manifest().plugin.sha256, cache().as_ref()),
+        };
+        let exported = minari(rollout, &root.join(Path::new(&id)), &id, plugin.as_ref()).map_err(into_anyhow)?;
         let (episodes, steps) = (exported.episodes, exported.steps);
         let at = root.join(&id);
         let shown = rollcage::text::escape_line(&at.display().to_string()).to_string();
-        say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))
+        if plugin.is_none() {
+            let what =
+                "the plugin is not here, so the dataset has no `recover_environment`: record with `--embed-plugin`";
+            complain("warning", what);
+        }
+        say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))?;
+        if self.output.is_some() {
+            // Minari looks for it there alone.
+            complain("hint", &format!("`export MINARI_DATASETS_PATH={}` lets Minari find it", root.display()));
+        }
+        complain(
+            "hint",
+            &format!("`minari.load_dataset(\"{id}\")` reads it, after `pip install \"minari[arrow]\" pillow`"),
+        );
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Minari keeps an episode of T steps as T + 1 rows, in a Parquet file of its own; what is exported is written as its
 //! `ParquetStorage` (0.5.4, `minari/dataset/_storages/arrow_storage.py`) would, without its lossy encoding of pictures.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -13,13 +13,17 @@ use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, Stri
 use arrow_schema::{DataType, Field, Fields, Schema};
 use serde_json::{Map, Value, json};
 
+use super::PLUGIN;
 use super::folder::{Damage, Rollout};
+use super::manifest::Manifest;
 use super::record::write_parquet;
 use super::rows::{Row, RowShape, Rows};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::files::Beside;
-use crate::space::{SHAPE_KEY, Space, float_json};
+use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
+use crate::plugin::Plugin;
+use crate::space::{Layout, LeafKind, SHAPE_KEY, Space, float_json};
 
 /// The version of Minari whose format is written.
 const MINARI_VERSION: &str = "0.5.4";
@@ -120,17 +124,19 @@ pub struct Exported {
 
 /// Writes a Minari dataset into `folder/data`, which must not be there, and is there only when it is whole: an episode for each of the recording that took a
 /// step. The last step of one that neither terminated nor was truncated (a fault, or the end of the run) is truncated, as
-/// Minari's own collector has it. `id` is the dataset's name, `NAMESPACE/NAME-vN`.
+/// Minari's own collector has it. `id` is the dataset's name, `NAMESPACE/NAME-vN`. With the recording's `plugin` the dataset says
+/// how Gymnasium makes its env again; a plugin that does not ship is put beside the episodes.
 ///
 /// # Errors
 /// The recording cannot be read, the folder is there already, or cannot be written.
-pub fn minari(rollout: &Rollout, folder: &Path, id: &str) -> Result<Exported, ExportError> {
+pub fn minari(rollout: &Rollout, folder: &Path, id: &str, plugin: Option<&Plugin>) -> Result<Exported, ExportError> {
     let hint = "name another folder, or another dataset";
     fs::create_dir_all(folder).map_err(writing)?;
     let place = folder.join("data");
     let (beside, data) = Beside::folder(&place).map_err(|error| cannot_put(&place, error, hint))?;
     let shape = rollout.shape();
-    let mut dataset = Dataset { data: &data, exported: Exported::default(), bytes: 0 };
+    let mut dataset =
+        Dataset { data: &data, exported: Exported::default(), bytes: 0, characters: (' '..='~').collect() };
     let mut open: HashMap<u32, Rows> = HashMap::new();
     for rows in rollout.rows() {
         let rows = rows?;
@@ -147,17 +153,18 @@ pub fn minari(rollout: &Rollout, folder: &Path, id: &str) -> Result<Exported, Ex
     let mut rest: Vec<(u32, Rows)> = open.into_iter().collect();
     rest.sort_unstable_by_key(|(env, _)| *env);
     rest.iter().try_for_each(|(_, episode)| dataset.write(episode))?;
-    let Dataset { exported, bytes, .. } = dataset;
+    let Dataset { exported, bytes, characters, .. } = dataset;
+    let characters: String = characters.into_iter().collect();
 
     let spec = rollout.spec();
     let manifest = rollout.manifest();
-    let metadata = json!({
+    let mut metadata = json!({
         "total_episodes": exported.episodes,
         "total_steps": exported.steps,
         "data_format": "parquet",
         "jpeg_encoding": false,
-        "observation_space": space_text(&spec.observation_space),
-        "action_space": space_text(&spec.action_space),
+        "observation_space": space_text(&spec.observation_space, &characters),
+        "action_space": space_text(&spec.action_space, &characters),
         "dataset_id": id,
         "minari_version": MINARI_VERSION,
         "dataset_size": megabytes(bytes),
@@ -167,9 +174,57 @@ pub fn minari(rollout: &Rollout, folder: &Path, id: &str) -> Result<Exported, Ex
         ),
         "rollcage_digest": manifest.digest,
     });
+    if let Some(plugin) = plugin.filter(|plugin| plugin.sha256_hex() == manifest.plugin.sha256) {
+        let named = named(plugin, &manifest.plugin.name, &data, &place).map_err(writing)?;
+        metadata["env_spec"] = env_spec(manifest, &named).to_string().into();
+    }
     fs::write(data.join("metadata.json"), metadata.to_string()).map_err(writing)?;
     beside.put().map_err(|error| cannot_put(&place, error, hint))?;
     Ok(exported)
+}
+
+/// What `rollcage.make_vec` opens the plugin by: its name if it ships, else a file that is written into `data`, which will be at
+/// `place`.
+fn named(plugin: &Plugin, name: &str, data: &Path, place: &Path) -> io::Result<String> {
+    #[cfg(feature = "shipped")]
+    if Plugin::shipped(name).is_some_and(|shipped| shipped.sha256() == plugin.sha256()) {
+        return Ok(name.to_owned());
+    }
+    fs::write(data.join(PLUGIN), plugin.bytes())?;
+    Ok(std::path::absolute(place)?.join(PLUGIN).display().to_string())
+}
+
+/// How Gymnasium makes the env again: its `EnvSpec`. No grant is in it: what of the outside an env is given is for somebody to
+/// say who knows the plugin, and not for a file.
+fn env_spec(manifest: &Manifest, plugin: &str) -> Value {
+    let ours = Limits::default();
+    let recorded = &manifest.limits;
+    let mut limits = Map::new();
+    if recorded.memory_bytes != ours.memory_bytes && recorded.memory_bytes <= STRANGERS_MEMORY_BYTES_MAX {
+        limits.insert("memory_bytes".to_owned(), recorded.memory_bytes.into());
+    }
+    if let Some(fuel) = recorded.fuel_per_step {
+        limits.insert("fuel_per_step".to_owned(), fuel.into());
+    }
+    let mut kwargs = json!({ "plugin": plugin, "config": manifest.config_of(0) });
+    if !limits.is_empty() {
+        kwargs["limits"] = limits.into();
+    }
+    // A stranger's word becomes a part of Gymnasium's name: that of a plugin has these letters alone.
+    let name: String =
+        manifest.plugin.name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
+    json!({
+        "id": format!("rollcage/{name}-v0"),
+        "entry_point": "rollcage.registration:Env",
+        "reward_threshold": null,
+        "nondeterministic": false,
+        "max_episode_steps": manifest.max_episode_steps.over(manifest.spaces.max_episode_steps),
+        "order_enforce": true,
+        "disable_env_checker": false,
+        "kwargs": kwargs,
+        "additional_wrappers": [],
+        "vector_entry_point": "rollcage.registration:VectorEnv",
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a size for people")]
@@ -181,6 +236,8 @@ struct Dataset<'a> {
     data: &'a Path,
     exported: Exported,
     bytes: u64,
+    /// Those of every text, and those of ASCII: what Minari gives a space of texts that has no set of its own.
+    characters: BTreeSet<char>,
 }
 
 impl Dataset<'_> {
@@ -190,6 +247,12 @@ impl Dataset<'_> {
         let steps = steps.min(episode.len().saturating_sub(1));
         if steps == 0 {
             return Ok(());
+        }
+        for row in (0..=steps).map(|index| episode.row(index)) {
+            self.read_characters(&episode.shape.observation, row.view.observation);
+            if let Some(action) = row.action {
+                self.read_characters(&episode.shape.action, action);
+            }
         }
         let number = self.exported.episodes;
         let folder = self.data.join(number.to_string());
@@ -218,6 +281,19 @@ impl Dataset<'_> {
         self.exported.episodes += 1;
         self.exported.steps += steps as u64;
         Ok(())
+    }
+
+    fn read_characters(&mut self, layout: &Layout, value: &[u8]) {
+        for leaf in layout.leaves.iter().filter(|leaf| matches!(leaf.kind, LeafKind::Text { .. })) {
+            // A count of bytes, UTF-8, zeros.
+            let Some((count, text)) =
+                value.get(leaf.offset..leaf.offset + leaf.size).and_then(<[u8]>::split_first_chunk)
+            else {
+                continue;
+            };
+            let text = text.get(..u32::from_le_bytes(*count) as usize).unwrap_or(text);
+            self.characters.extend(String::from_utf8_lossy(text).chars());
+        }
     }
 }
 
@@ -290,8 +366,9 @@ fn strip_nulls(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// A space as Minari writes it: Python's JSON, which has infinities.
-fn space_text(space: &Space) -> String {
+/// A space as Minari writes it: Python's JSON, which has infinities. Minari has no texts without a set of characters: those get
+/// `characters`.
+fn space_text(space: &Space, characters: &str) -> String {
     match space {
         Space::Box { dtype, .. } => {
             let json = space.to_description_json();
@@ -318,19 +395,19 @@ fn space_text(space: &Space) -> String {
             shape => json!({ "type": "MultiBinary", "n": shape }).to_string(),
         },
         Space::Text { min_length, max_length, charset } => {
-            let all = || (' '..='~').collect::<String>();
-            let charset = charset.clone().unwrap_or_else(all);
+            let charset = charset.as_deref().unwrap_or(characters);
             json!({ "type": "Text", "max_length": max_length, "min_length": min_length, "charset": charset })
                 .to_string()
         }
         Space::Dict(entries) => {
-            let entry =
-                |(key, space): &(String, Space)| format!("{}: {}", Value::from(key.as_str()), space_text(space));
+            let entry = |(key, space): &(String, Space)| {
+                format!("{}: {}", Value::from(key.as_str()), space_text(space, characters))
+            };
             let entries: Vec<String> = entries.iter().map(entry).collect();
             format!(r#"{{"type": "Dict", "subspaces": {{{}}}}}"#, entries.join(", "))
         }
         Space::Tuple(spaces) => {
-            let spaces: Vec<String> = spaces.iter().map(space_text).collect();
+            let spaces: Vec<String> = spaces.iter().map(|space| space_text(space, characters)).collect();
             format!(r#"{{"type": "Tuple", "subspaces": [{}]}}"#, spaces.join(", "))
         }
     }

@@ -55,6 +55,7 @@ pub mod service;
 #[cfg(feature = "shipped")]
 pub mod shipped;
 pub mod slab;
+mod slice;
 mod slot;
 pub mod snapshot;
 pub mod space;

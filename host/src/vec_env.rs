@@ -31,6 +31,7 @@ use crate::rollout::manifest::Manifest;
 use crate::rollout::record::Recording;
 use crate::rollout::rows::RowShape;
 use crate::service::Keeper;
+use crate::slice::{self, Short};
 use crate::slot::{self, Progress, Shape, Slot, Terms};
 use crate::spec::{RenderMode, Spec};
 use crate::wait::{self, SLICE, Spin};
@@ -86,6 +87,8 @@ pub struct VecEnv {
     halved: Halved,
     /// Its envs have ended.
     ended: bool,
+    /// The thread that waits for its envs gets the processor soon after their answers.
+    short: Option<Arc<Short>>,
 }
 
 /// A step in two halves.
@@ -147,6 +150,7 @@ impl VecEnv {
             seed,
             halved: Halved::No,
             ended: false,
+            short: None,
         }
     }
 
@@ -336,6 +340,7 @@ impl VecEnv {
                 .into());
         }
         self.halved = Halved::Interrupted;
+        self.await_last(self.slots.len().checked_sub(1));
         for index in 0..self.slots.len() {
             self.finish(index)?;
         }
@@ -635,6 +640,7 @@ impl VecEnv {
             self.terms.end(false);
         }
         self.keeper = None;
+        self.short = None;
         // Whoever wants to know how that went asks before, or afterwards.
         self.recorded = self.finish_recording().transpose();
     }
@@ -932,14 +938,24 @@ impl VecEnv {
 
     /// Waits for these envs in turn, then reports the first error among them.
     fn collect(&mut self, ids: &[usize]) -> Result<(), Error> {
+        self.await_last(ids.last().copied());
         for &index in ids {
             self.finish(index)?;
         }
         first(ids.iter().filter_map(|&index| self.slots[index].take_error()))
     }
 
+    /// Waits for the env that was asked last, for a slice at most: mostly it answers last, and the host is woken once and not for
+    /// each env in turn.
+    fn await_last(&self, index: Option<usize>) {
+        if let Some(last) = index.and_then(|index| self.slots[index].watched()) {
+            wait::wait(last.word, last.last, last.sleeps, self.spin(), SLICE);
+        }
+    }
+
     /// Waits until nothing is under way in one env. Ends: every wait in it has a deadline.
     pub(crate) fn finish(&mut self, index: usize) -> Result<(), Error> {
+        slice::hold(&mut self.short);
         let spin = self.spin();
         let slot = &mut self.slots[index];
         while slot.is_busy() {

@@ -6,8 +6,9 @@
 //! never a hang.
 
 use std::hint;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use std::time::{Duration, Instant};
 
 use rustix::thread::futex::{self, Flags, Timespec};
@@ -31,6 +32,21 @@ pub enum Spin {
     Yield(Duration),
 }
 
+/// A look at the clock later than this after the one before: the thread stood still in between, because somebody else had the
+/// core. Half a hundred answers of workers take less, and a stranger's slice takes more.
+const STOOD_STILL: Duration = Duration::from_millis(1);
+
+/// How long nobody spins or yields after that. Trying again costs a stranger's slice, a few milliseconds, at most.
+const CROWDED: Duration = Duration::from_millis(200);
+
+/// Until when this process takes the cores for crowded, in microseconds since its first wait. It is the machine that is crowded: all
+/// waits of a process share what one has found.
+static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+/// When this process waited first. std's clock is used here, in workers too, because it asks the C library, which knows the
+/// kernel's page from the start of the process: rustix would look for it behind the filter.
+static FIRST_WAIT: OnceLock<Instant> = OnceLock::new();
+
 /// Waits until `word` is no longer `last`, for at most the spin and then one sleep of `sleep_max` (for a host at most
 /// [`SLICE`]). `sleeps` tells the other side that a wake is needed. Returns whether the word has changed.
 pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_max: Duration) -> bool {
@@ -38,35 +54,49 @@ pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_m
     if changed() {
         return true;
     }
-    match spin {
-        Spin::None => {}
-        Spin::Busy(time) => {
-            let until = Instant::now() + time;
-            loop {
-                // The clock costs as much as fifty looks.
-                for _ in 0..50 {
-                    if changed() {
-                        return true;
-                    }
-                    hint::spin_loop();
-                }
-                if Instant::now() >= until {
-                    break;
-                }
-            }
-        }
-        Spin::Yield(time) => {
-            let until = Instant::now() + time;
-            while Instant::now() < until {
-                std::thread::yield_now();
-                if changed() {
-                    return true;
-                }
-            }
-        }
+    if spin_while(spin, || !changed()) {
+        return true;
     }
     sleep(word, last, sleeps, sleep_max);
     changed()
+}
+
+/// Spins while `unchanged`. Returns whether that has ended.
+///
+/// Spinning and yielding pay only while nobody else wants the core. A thread that yields beside a process that computes without end
+/// gives it a whole slice; one that spins spends the share of the processor that it needs itself. Both find out by the clock, and
+/// leave it alone for [`CROWDED`]: a thread that sleeps is woken at once.
+fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
+    let (Spin::Busy(time) | Spin::Yield(time)) = spin else { return false };
+    let begun = Instant::now();
+    let first = *FIRST_WAIT.get_or_init(|| begun);
+    let micros = |time: Instant| u64::try_from((time - first).as_micros()).unwrap_or(u64::MAX);
+    if micros(begun) < CROWDED_UNTIL.load(Relaxed) {
+        return false;
+    }
+    let mut before = begun;
+    while before - begun < time {
+        if spin == Spin::Yield(time) {
+            std::thread::yield_now();
+        } else {
+            // The clock costs as much as fifty looks.
+            for _ in 0..50 {
+                if !unchanged() {
+                    return true;
+                }
+                hint::spin_loop();
+            }
+        }
+        let after = Instant::now();
+        if after - before > STOOD_STILL {
+            CROWDED_UNTIL.store(micros(after + CROWDED), Relaxed);
+        }
+        if !unchanged() {
+            return true;
+        }
+        before = after;
+    }
+    false
 }
 
 /// Sleeps on `word` while it is `last`, at most `time`.

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: rollcage beside `SubprocVecEnv`, interleaved in one run, so that ratios mean something on a noisy
-//! machine; `bench walls`: rollcage behind its walls beside itself without; `bench record`: recorded beside not; `bench start`: by fork beside by spawn and beside the peers. Prints tables in Markdown; asserts nothing.
+//! machine; `bench walls`: rollcage behind its walls beside itself without; `bench record`: recorded beside not; `bench start`: by fork beside by spawn and beside the peers; `bench peers` and `bench load`: the
+//! Python package beside its peers, on a quiet machine and on a busy one. Prints tables in Markdown; asserts nothing.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -42,8 +44,14 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [what] if what == "walls" => return walls(),
         [what] if what == "record" => return recording(),
         [what] if what == "start" => return starts(),
-        [what] if what == "peers" => return peers_in_python(),
-        _ => bail!("usage: cargo xtask bench [--no-peers | walls | record | start | peers]"),
+        [what] if what == "peers" => {
+            let chart = root().join("docs/pictures/peers.png");
+            return in_python("peers.py", &["--chart".as_ref(), chart.as_os_str()]);
+        }
+        [what, more @ ..] if what == "load" => {
+            return in_python("load.py", &more.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        }
+        _ => bail!("usage: cargo xtask bench [--no-peers | walls | record | start | peers | load [ARG…]]"),
     };
     let program = ready()?;
     let python = if peers { Some(python::venv()?.join("bin/python")) } else { None };
@@ -245,15 +253,12 @@ fn recording() -> Result<()> {
     Ok(())
 }
 
-/// The Python package beside its peers.
-fn peers_in_python() -> Result<()> {
+/// The Python package beside its peers: one of the scripts in `python/benches/`.
+fn in_python(script: &str, arguments: &[&OsStr]) -> Result<()> {
     let venv = python::venv()?;
     python::wheel(&venv)?;
-    run(Command::new(venv.join("bin/python"))
-        .arg(root().join("python/benches/peers.py"))
-        .arg("--chart")
-        .arg(root().join("docs/pictures/peers.png"))
-        .current_dir(root().join("python/benches")))
+    let benches = root().join("python/benches");
+    run(Command::new(venv.join("bin/python")).arg(benches.join(script)).args(arguments).current_dir(benches))
 }
 
 fn rollcage(program: &Path, envs: usize, steps: usize, more: &[&str]) -> Result<Value> {

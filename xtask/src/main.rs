@@ -25,6 +25,7 @@ cargo xtask VERB
   bench record     what recording costs
   bench start      how quickly envs start, by fork, by spawn and the peers', and what they take of memory
   bench peers      the Python package beside its peers, into the chart of the README
+  bench load       the same while other processes want the cores, and PPO's whole `learn` (some 15 minutes; --help)
 ";
 
 fn main() -> ExitCode {

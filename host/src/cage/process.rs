@@ -13,6 +13,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
+use crate::slice;
+
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
@@ -198,7 +200,7 @@ pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
         standing.note(Wall::Capabilities, Ok(()));
     }
     // 5. No wall: nothing is lost without it.
-    wake_without_haste();
+    slice::shorten();
     // 6. From set-user-ID programs; and from the other processes of the user, who may not look in.
     if asked(Wall::NoNewPrivs) {
         rustix::thread::set_no_new_privs(true)?;
@@ -268,15 +270,6 @@ pub fn last_filter(plan: &Plan<'_>, standing: &Standing, purpose: Purpose) -> io
 pub(super) fn control() -> BorrowedFd<'static> {
     // SAFETY: `begin` put the control socket there, and nobody owns it: it is open until the process ends.
     unsafe { BorrowedFd::borrow_raw(CONTROL) }
-}
-
-/// Being woken does not interrupt whoever runs: the host wakes many workers in a row, and each that took its processor over at
-/// once would make the others wait (measured: 13 % more steps at 32 envs on two cores, 4 % at 8, nothing at 1 and 128).
-fn wake_without_haste() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the policy of this thread, which is the only one; the structure lives over the call. rustix has no such call.
-    // Without it everything is as correct.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
 }
 
 /// Shows another title in `ps`: over this process's third argument, as far as that was long.

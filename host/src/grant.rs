@@ -89,12 +89,15 @@ pub enum Grant {
     RealClock,
     /// `random=real`: the guest's randomness is the kernel's. What it does is not reproducible then.
     RealRandom,
-    /// `tcp-connect=HOST:PORT`: connections to one port of one host. What the env does is not reproducible then.
+    /// `tcp-connect=HOST:PORT[,private]`: connections to one port of one host. What the env does is not reproducible then.
     TcpConnect {
         /// An address, or a name that is looked up once in a run.
         host: Host,
         /// Its port, or one of a lease's.
         port: Port,
+        /// Whether the name may mean this machine, or an address of a private network. Names of this machine's own, like
+        /// `localhost`, may always mean it. False for an address, which says itself what it means.
+        private: bool,
     },
     /// `tcp-listen=ADDR:PORT`: a socket that listens there, and what connects to it.
     TcpListen {
@@ -163,7 +166,7 @@ const KINDS: [Kind; 8] = [
         name: "tcp-connect",
         want: WantKind::TcpConnect,
         noun: "a TCP connection",
-        form: Some("tcp-connect=HOST:PORT"),
+        form: Some("tcp-connect=HOST:PORT[,private]"),
     },
     Kind {
         name: "tcp-listen",
@@ -226,8 +229,17 @@ impl FromStr for Grant {
                 return Err(refuse(text, why).hint(format!("without a grant the {kind} of an env is reproducible")));
             }
             "tcp-connect" => {
+                let (spec, private) = match spec.split_once(',') {
+                    None => (spec, false),
+                    Some((spec, "private")) => (spec, true),
+                    Some((_, other)) => {
+                        let other = plain(other, SHOWN_MAX);
+                        let error = refuse(text, format!("expected `private` after the comma, got `{other}`"));
+                        return Err(error.hint("one grant is one peer: write another for another"));
+                    }
+                };
                 let (host, port) = parse_host(text, spec)?;
-                Grant::TcpConnect { host, port }
+                Grant::TcpConnect { host, port, private }
             }
             "tcp-listen" => {
                 let (address, port) = parse_address(text, spec)?;
@@ -346,6 +358,11 @@ fn check_peer(address: IpAddr) -> Result<(), String> {
 impl Grant {
     /// What can be said of it without a look at what it leads to.
     fn check(&self) -> Result<(), UsageError> {
+        if let Grant::TcpConnect { host: host @ Host::Address(_), port, private: true } = self {
+            let error = refuse(&self.to_string(), "an address says itself what it means: `private` is for names");
+            let plainly = Grant::TcpConnect { host: host.clone(), port: port.clone(), private: false };
+            return Err(error.hint(format!("write `{plainly}`")));
+        }
         let peer = match self {
             Grant::TcpConnect { host: Host::Address(address), .. } => check_peer(*address),
             Grant::Udp { address, .. } => check_peer(*address),
@@ -435,9 +452,12 @@ impl fmt::Display for Grant {
             Grant::Dir { host, guest, access } => write!(out, "dir={}:{guest}:{access}", host.display()),
             Grant::RealClock => out.write_str("clock=real"),
             Grant::RealRandom => out.write_str("random=real"),
-            Grant::TcpConnect { host: Host::Name(name), port } => write!(out, "tcp-connect={name}:{port}"),
-            Grant::TcpConnect { host: Host::Address(address), port } => {
-                write!(out, "tcp-connect={}", beside::shown(*address, port))
+            Grant::TcpConnect { host, port, private } => {
+                match host {
+                    Host::Name(name) => write!(out, "tcp-connect={name}:{port}")?,
+                    Host::Address(address) => write!(out, "tcp-connect={}", beside::shown(*address, port))?,
+                }
+                out.write_str(if *private { ",private" } else { "" })
             }
             Grant::TcpListen { address, port } => write!(out, "tcp-listen={}", beside::shown(*address, port)),
             Grant::Udp { address, port } => write!(out, "udp={}", beside::shown(*address, port)),
@@ -502,6 +522,18 @@ impl Grants {
         self.each.is_empty() && self.config.is_empty()
     }
 
+    /// The grants file that ships for a plugin, by the plugin's name; else [`Grants::from_file`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "shipped")]
+    pub fn named(given: &Path) -> Result<Grants, UsageError> {
+        match given.to_str().and_then(crate::shipped::grants) {
+            Some(text) => Grants::from_toml(text, given),
+            None => Grants::from_file(given),
+        }
+    }
+
     /// [`Grants::from_toml`] of a file.
     ///
     /// # Errors
@@ -538,7 +570,7 @@ impl Grants {
             return Err(wrong(format!("{} bytes; at most {GRANTS_FILE_BYTES_MAX} are read", text.len())));
         }
         let within = |error: UsageError| UsageError { message: wrong(error.message).message, ..error };
-        let value = config::toml(text).map_err(|why| wrong(plain(&why, SHOWN_MAX)))?;
+        let value = config::toml(crate::text::without_mark(text)).map_err(|why| wrong(plain(&why, SHOWN_MAX)))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let mut grants = Grants::new();
         for (section, members) in value.as_object().into_iter().flatten() {
@@ -628,10 +660,16 @@ impl Grants {
         if missing.len() > WANTS_NAMED_MAX {
             needs.push(format!("and {} more", missing.len() - WANTS_NAMED_MAX));
         }
-        let plugin = plain(plugin, SHOWN_MAX);
-        let error = UsageError::new(format!("plugin `{plugin}`: needs {}", needs.join("; ")));
+        let shown = plain(plugin, SHOWN_MAX);
+        let error = UsageError::new(format!("plugin `{shown}`: needs {}", needs.join("; ")));
+        #[cfg(feature = "shipped")]
+        if crate::shipped::grants(plugin).is_some() {
+            return Err(
+                error.hint(format!("`--grants {plugin}` gives all that it wants: the file ships with rollcage"))
+            );
+        }
         Err(named
-            .filter_map(|want| want.flag())
+            .filter_map(|want| want.flag(wants))
             .fold(error, |error, flag| error.hint(format!("`{flag}` would give it"))))
     }
 }
@@ -709,33 +747,60 @@ fn of_key(kind: &str, value: &Value, folder: &Path) -> Result<Vec<Grant>, UsageE
     }
 }
 
+/// A grant as it is typed in a shell.
+fn typed(grant: &str) -> String {
+    format!("--grant {}", crate::text::argument(grant))
+}
+
 fn kind_of(want: &Want) -> &'static Kind {
     // The table has a row for each kind, which a test walks.
     KINDS.iter().find(|kind| kind.want == want.kind).unwrap_or(&KINDS[0])
 }
 
 impl Want {
-    /// The flag that would grant it, to be shown: `--grant clock=real`. None if this version has no such grant.
+    /// The flag that would grant it, to be shown: `--grant clock=real`. None of a service: a grants file describes it.
     ///
-    /// A directory's is made of the plugin's own example. That is a stranger's text which people paste into a shell: it is
+    /// It is made of the plugin's own example, if that is a grant: one of a leased port is, if `among` (the plugin's wants)
+    /// has the lease, whose flag is then there too. An example is a stranger's text which people paste into a shell: it is
     /// escaped, cut, and quoted unless no character of it means anything there.
-    pub fn flag(&self) -> Option<String> {
+    pub fn flag(&self, among: &[Want]) -> Option<String> {
         let kind = kind_of(self);
-        let form = kind.form?;
-        let example = self.example.trim();
-        let text = match self.kind {
-            WantKind::Directory if !example.is_empty() => {
-                format!("dir={}", plain(example.strip_prefix("dir=").unwrap_or(example), WANT_SHOWN_MAX))
-            }
-            WantKind::Directory => "dir=HOST:GUEST".to_owned(),
-            WantKind::TcpConnect | WantKind::TcpListen | WantKind::Udp | WantKind::Lease if !example.is_empty() => {
-                let prefix = format!("{}=", kind.name);
-                format!("{prefix}{}", plain(example.strip_prefix(&prefix).unwrap_or(example), WANT_SHOWN_MAX))
-            }
-            _ => form.to_owned(),
+        // What may follow is left out.
+        let form = kind.form?.split('[').next()?;
+        let own = self.example_grant(kind);
+        let grant = own.as_ref().and_then(|text| text.parse::<Grant>().ok());
+        let lease = |name: &str| {
+            among.iter().filter(|want| want.kind == WantKind::Lease).find_map(|want| {
+                let text = want.example_grant(kind_of(want))?;
+                matches!(text.parse(), Ok(Grant::Lease { spec, .. }) if spec.name() == name).then_some(text)
+            })
         };
-        let plain = text.chars().all(|character| character.is_ascii_alphanumeric() || "=/._:+-,@%".contains(character));
-        Some(if plain { format!("--grant {text}") } else { format!("--grant '{}'", text.replace('\'', "'\\''")) })
+        let leased = match &grant {
+            Some(Grant::TcpConnect { port, .. } | Grant::TcpListen { port, .. } | Grant::Udp { port, .. }) => {
+                match port {
+                    Port::Leased { lease: name, .. } => Some(lease(name)),
+                    Port::Number(_) => None,
+                }
+            }
+            _ => None,
+        };
+        match (own, grant, leased) {
+            (Some(own), Some(_), None) => Some(typed(&own)),
+            (Some(own), Some(_), Some(Some(lease))) => Some(format!("{} {}", typed(&lease), typed(&own))),
+            // No grant of that text could be made: the form says what is meant.
+            _ => Some(typed(form)),
+        }
+    }
+
+    /// The grant that the example is, or would be: escaped and cut. None: there is none.
+    fn example_grant(&self, kind: &Kind) -> Option<String> {
+        let example = self.example.trim();
+        let prefix = format!("{}=", kind.name);
+        match self.kind {
+            WantKind::RealClock | WantKind::RealRandom => Some(kind.form?.to_owned()),
+            _ if example.is_empty() => None,
+            _ => Some(format!("{prefix}{}", plain(example.strip_prefix(&prefix).unwrap_or(example), WANT_SHOWN_MAX))),
+        }
     }
 
     /// What it is, in a word or two: `a directory`.
@@ -783,6 +848,8 @@ mod tests {
             ("random=real", "random=real"),
             ("tcp-connect=Example.COM:80", "tcp-connect=example.com:80"),
             ("tcp-connect=127.0.0.1:3100", "tcp-connect=127.0.0.1:3100"),
+            ("tcp-connect=Simulator:3100,private", "tcp-connect=simulator:3100,private"),
+            ("tcp-connect=simulator:{gtp},private", "tcp-connect=simulator:{gtp},private"),
             ("tcp-connect=[0:0::1]:80", "tcp-connect=[::1]:80"),
             ("tcp-listen=0.0.0.0:8080", "tcp-listen=0.0.0.0:8080"),
             ("udp=127.0.0.1:3200", "udp=127.0.0.1:3200"),
@@ -811,6 +878,9 @@ mod tests {
             ("tcp-connect=a:0", "expected a port from 1 to 65535, got `0`"),
             ("tcp-connect=a:65536", "expected a port from 1 to 65535, got `65536`"),
             ("tcp-connect=a:{gtp+x}", "expected `{NAME}` or `{NAME+1}`"),
+            ("tcp-connect=a:80,", "expected `private` after the comma, got ``"),
+            ("tcp-connect=a:80,b:81", "expected `private` after the comma, got `b:81`"),
+            ("tcp-connect=10.0.0.1:80,private", "an address says itself what it means: `private` is for names"),
             ("tcp-connect=:80", "expected a name, an IPv4 address or an IPv6 address in brackets, got ``"),
             ("tcp-connect=::1:80", "expected a name, an IPv4 address or an IPv6 address in brackets, got `::1`"),
             ("tcp-connect=127.1:80", "expected a name, an IPv4 address"),
@@ -1010,6 +1080,8 @@ mod tests {
         let peer = want(WantKind::TcpConnect, "{host}:{port}", true);
         let port = want(WantKind::Lease, "gtp:6200-6299", true);
         let some = want(WantKind::RealRandom, "real", false);
+        let leased = want(WantKind::TcpConnect, "127.0.0.1:{gtp}", true);
+        let lease = want(WantKind::Lease, "gtp:6200-6299", false);
         for (granted, wants, message, hints) in [
             (
                 &[][..],
@@ -1028,7 +1100,13 @@ mod tests {
                 &["dir=a:/b"],
                 vec![&levels, &peer],
                 "plugin `x`: needs a TCP connection, which is not granted (it plays them)",
-                &["`--grant 'tcp-connect={host}:{port}'` would give it"],
+                &["`--grant tcp-connect=HOST:PORT` would give it"],
+            ),
+            (
+                &["dir=a:/b"],
+                vec![&leased, &lease],
+                "plugin `x`: needs a TCP connection, which is not granted (it plays them)",
+                &["`--grant lease=gtp:6200-6299 --grant 'tcp-connect=127.0.0.1:{gtp}'` would give it"],
             ),
             (
                 &["tcp-connect=a:1"],
@@ -1059,14 +1137,56 @@ mod tests {
             ("a b:/c", "--grant 'dir=a b:/c'"),
             ("$(rm -rf ~):/c", "--grant 'dir=$(rm -rf ~):/c'"),
             ("a';id;':/c", "--grant 'dir=a'\\'';id;'\\'':/c'"),
-            ("a\n\u{1b}[2Jid:/c", "--grant 'dir=a\\u{a}\\u{1b}[2Jid:/c'"),
+            // No grant could be made of these.
+            ("a\n\u{1b}[2Jid:/c", "--grant dir=HOST:GUEST"),
+            ("levels", "--grant dir=HOST:GUEST"),
         ] {
-            assert_eq!(want(WantKind::Directory, example, true).flag().unwrap(), flag);
+            assert_eq!(want(WantKind::Directory, example, true).flag(&[]).unwrap(), flag);
         }
-        let long = want(WantKind::Directory, &"x".repeat(100_000), true).flag().unwrap();
+        let long = want(WantKind::Directory, &format!("{}:/x", "x".repeat(100_000)), true).flag(&[]).unwrap();
         assert!(long.chars().count() < 200, "{long}");
-        assert_eq!(want(WantKind::RealClock, "$(id)", true).flag().unwrap(), "--grant clock=real");
-        assert_eq!(want(WantKind::Udp, "10.0.0.1:1", true).flag().unwrap(), "--grant udp=10.0.0.1:1");
-        assert_eq!(want(WantKind::Service, "x", true).flag(), None);
+        assert_eq!(want(WantKind::RealClock, "$(id)", true).flag(&[]).unwrap(), "--grant clock=real");
+        assert_eq!(want(WantKind::TcpConnect, "", true).flag(&[]).unwrap(), "--grant tcp-connect=HOST:PORT");
+        assert_eq!(want(WantKind::Udp, "10.0.0.1:1", true).flag(&[]).unwrap(), "--grant udp=10.0.0.1:1");
+        assert_eq!(want(WantKind::Service, "x", true).flag(&[]), None);
+    }
+
+    #[test]
+    fn a_flag_that_is_shown_can_be_typed() {
+        let lease = want(WantKind::Lease, "gtp:6200-6299", false);
+        for (example, flag) in [
+            ("127.0.0.1:{gtp}", "--grant lease=gtp:6200-6299 --grant 'tcp-connect=127.0.0.1:{gtp}'"),
+            ("127.0.0.1:{other}", "--grant tcp-connect=HOST:PORT"),
+            ("{host}:{port}", "--grant tcp-connect=HOST:PORT"),
+            ("127.0.0.1:3100", "--grant tcp-connect=127.0.0.1:3100"),
+            ("simulator:3100,private", "--grant tcp-connect=simulator:3100,private"),
+        ] {
+            let shown = want(WantKind::TcpConnect, example, true).flag(std::slice::from_ref(&lease)).unwrap();
+            assert_eq!(shown, flag);
+            let grants: Vec<&str> = shown.split("--grant ").map(|grant| grant.trim().trim_matches('\'')).collect();
+            if !flag.contains("HOST") {
+                assert!(all(&grants[1..]).check().is_ok(), "{grants:?}");
+            }
+        }
+    }
+
+    /// As editors on Windows write it.
+    #[test]
+    fn a_mark_before_a_file_is_not_a_part_of_it() {
+        let marked = "\u{feff}[grant]\nclock = 'real'\n";
+        let grants = Grants::from_toml(marked, "g.toml".as_ref()).unwrap();
+        assert_eq!(grants, Grants::from_toml(&marked[3..], "g.toml".as_ref()).unwrap());
+    }
+
+    #[cfg(feature = "shipped")]
+    #[test]
+    fn grants_of_shipped_plugins_ship_too() {
+        for (name, _) in crate::shipped::GRANTS {
+            let grants = Grants::named(name.as_ref()).unwrap();
+            assert!(grants.iter().any(Grant::is_socket) && grants.check().is_ok(), "{name}");
+            assert!(crate::Plugin::shipped(name).is_some(), "{name}");
+        }
+        let error = Grants::named("cartpole".as_ref()).unwrap_err();
+        assert!(error.message.starts_with("grants file `cartpole`: "), "{error}");
     }
 }

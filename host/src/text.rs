@@ -44,6 +44,18 @@ pub(crate) fn is_hidden(character: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// A text as it is typed in a shell, as one word: escaped, and quoted unless no character of it means anything there.
+pub fn argument(text: &str) -> String {
+    let text = escape_line(text);
+    let bare = |character: char| character.is_ascii_alphanumeric() || "=/._:+-,@%".contains(character);
+    if !text.is_empty() && text.chars().all(bare) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// A user's text without the mark that some editors put before it (U+FEFF, of UTF-8 three bytes).
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Cuts a text to at most `bytes`, at a character's border.
 pub fn cut(text: &mut String, bytes: usize) {
     if text.len() > bytes {
@@ -61,6 +73,20 @@ mod tests {
         assert_eq!(escape_line("a\nb"), "a\\nb");
         assert_eq!(escape("Grüße ▲"), "Grüße ▲");
         assert_eq!(one_line(" a\r\n\nhint: \x1b[1mb\u{202e}\n"), "a; hint: \\u{1b}[1mb\\u{202e}");
+    }
+
+    #[test]
+    fn an_argument_is_one_word_of_a_shell() {
+        for (text, word) in [
+            ("./envs/maze-1.wasm", "./envs/maze-1.wasm"),
+            ("my env.wasm", "'my env.wasm'"),
+            ("", "''"),
+            ("a'b", "'a'\\''b'"),
+            ("$(id)", "'$(id)'"),
+            ("a\nb", "'a\\nb'"),
+        ] {
+            assert_eq!(argument(text), word);
+        }
     }
 
     #[test]

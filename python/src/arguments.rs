@@ -70,7 +70,7 @@ impl Arguments {
             return Err(UsageError::new(format!("{} configs for {} envs", configs.len(), self.num_envs)).into());
         }
         let mut grants = match &self.grants_file {
-            Some(file) => Grants::from_file(file)?,
+            Some(file) => Grants::named(file)?,
             None => Grants::new(),
         };
         for text in &self.grants {

@@ -135,6 +135,25 @@ impl Rollcage {
         command
     }
 
+    /// The program in a mount namespace of its own, in which this line of `sh` has been done before; `$0` in it is `file`.
+    /// None: this machine lets nobody have one.
+    pub fn command_in_mounts(line: &str, file: &Path) -> Option<Command> {
+        let mounts = || {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]).stdin(Stdio::null());
+            command
+        };
+        let probe = mounts().args(["mount -t tmpfs none /mnt", "probe"]).output();
+        if !probe.is_ok_and(|probe| probe.status.success()) {
+            eprintln!("no mount namespaces here: not tried");
+            return None;
+        }
+        let mut command = mounts();
+        command.arg(format!("{line} && exec \"$@\"")).arg(file).arg(program());
+        command.env("ROLLCAGE_CACHE", cache_folder()).env("RUST_BACKTRACE", "1");
+        Some(command)
+    }
+
     /// Runs it with `--json` and reads the one object that it prints.
     pub fn json<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> (Option<i32>, serde_json::Value) {
         let ran: Ran = Rollcage::command().args(arguments).arg("--json").output().unwrap().into();

@@ -139,7 +139,7 @@ fn section(name: &str, prepared: &Prepared, spec: Option<&Spec>) -> String {
     writeln!(text, "* pictures: {pictures}").unwrap();
     for want in &description.wants {
         let needed = if want.required { "needs" } else { "may use" };
-        let flag = want.flag().map_or(String::new(), |flag| format!(", by `{flag}`"));
+        let flag = want.flag(&description.wants).map_or(String::new(), |flag| format!(", by `{flag}`"));
         writeln!(text, "* {needed} {}{flag}: {}", want.noun(), want.shown_reason()).unwrap();
     }
     let keys = prepared.schema().table();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rollcage::grant::Refused;
 use rollcage::{FaultKind, Grant, Limits, UsageError, VecEnv};
-use rollcage_tests::{Process, builder, discrete, eventually, fixture};
+use rollcage_tests::{Process, Rollcage, Scratch, builder, discrete, eventually, fixture, within};
 use serde_json::{Value, json};
 
 /// A TCP server that sends everything back. It goes away with the test's process.
@@ -138,6 +138,40 @@ fn a_server_by_name_and_by_ipv6() {
     let mut envs = talker(&[format!("tcp-connect={}", server.at)]);
     ok(&mut envs, "connect", json!({"to": server.at.to_string()}));
     assert_eq!(ok(&mut envs, "say", json!({"text": "six"})), "six");
+}
+
+/// Whoever answers for a name in the DNS, or writes `/etc/hosts`, does not let an env into this machine.
+#[test]
+fn a_granted_name_that_comes_to_mean_loopback_is_refused() {
+    let server = echo();
+    let port = server.at.port();
+    let scratch = Scratch::new("sockets-names");
+    let hosts = scratch.file("hosts", "127.0.0.1 simulator.example\n100.100.100.200 metadata.example\n");
+    let run = |name: &str, grant: &str| {
+        let (host, port) = (format!("--config=host={name}"), format!("--config=port={port}"));
+        let arguments = ["run", "go", "--seed=1", "--episodes=1", "--on-fault=raise", &host, &port, grant];
+        let command = Rollcage::command_in_mounts("mount --bind \"$0\" /etc/hosts", &hosts);
+        command.map(|mut command| within(60, command.args(arguments)))
+    };
+    let Some(ran) = run("simulator.example", &format!("--grant=tcp-connect=simulator.example:{port}")) else { return };
+    let grant = format!("tcp-connect=simulator.example:{port},private");
+    let told =
+        format!("the name `simulator.example`: 127.0.0.1 is an address of this machine; the grant `{grant}` allows it");
+    assert_eq!((ran.status, server.accepted.load(SeqCst)), (Some(1), 0), "{ran:?}");
+    let error = ran.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+    assert!(error.contains(&told), "{ran:?}");
+    assert!(ran.stdout.contains(&format!("refused     {told} (1x, 1 env)")), "{ran:?}");
+
+    // As it is told, so it is typed. (It is no GNU Go.)
+    let ran = run("simulator.example", &format!("--grant={grant}")).unwrap();
+    assert!(!ran.stdout.contains("refused") && !ran.stderr.contains("the name `"), "{ran:?}");
+    assert_eq!(server.accepted.load(SeqCst), 1, "{ran:?}");
+
+    // Not even so.
+    let ran = run("metadata.example", &format!("--grant=tcp-connect=metadata.example:{port},private")).unwrap();
+    let told = "the name `metadata.example`: 100.100.100.200 is the address of a cloud's metadata service, which no name \
+                is let mean";
+    assert!(ran.status == Some(1) && ran.stderr.contains(told), "{ran:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use serde::Serialize;
 
+use super::reach::{Reach, is_localhost, is_own_name};
 use crate::child::LockByFork;
 use crate::control::{self, FromBroker, OwnRefusal, Received, SocketOptions, SocketRefusal, ToBroker};
 use crate::epoll::{Epoll, LookedAt};
@@ -42,11 +43,18 @@ const ADDRESSES_MAX: usize = 16;
 /// Requests of one env that are under way. A guest has at most one for each of its sockets, and lookups beside.
 const REQUESTS_MAX: usize = 64;
 
+/// Messages of one env that are taken before another env has its turn. A guest that is refused over and over, or a worker
+/// that was taken over, sends them as quickly as it can; it may keep the broker busy, and nobody waiting.
+const MESSAGES_PER_LOOK: usize = 16;
+
 /// Connections that wait to be accepted on one socket.
 const BACKLOG_MAX: u32 = 128;
 
 /// Different refusals that are remembered of one env; of more, the number.
 const REFUSALS_MAX: usize = 32;
+
+/// Refusals of granted names that an error tells.
+const NAMES_TOLD_MAX: usize = 4;
 
 /// Characters of a name that a refusal shows.
 const NAME_SHOWN_MAX: usize = 100;
@@ -63,11 +71,59 @@ pub enum Host {
     Name(String),
 }
 
+/// A peer that a guest may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Who it is.
+    pub(crate) host: Host,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Whether a name may mean this machine, or one of a private network.
+    pub(crate) private: bool,
+    /// The text of the grant that would let a name mean such an address, to be shown.
+    pub(crate) with_private: String,
+}
+
+impl Peer {
+    /// Whether it is granted by this name, in lower case.
+    fn is_named(&self, name: &str) -> bool {
+        matches!(&self.host, Host::Name(granted) if granted == name)
+    }
+
+    /// Why the name may not mean an address; none: it may. What answers to a name is somebody else's to change, so a name
+    /// alone means a machine of the Internet, or by its definition this one.
+    fn objection(&self, meaning: Meaning) -> Option<String> {
+        let Host::Name(name) = &self.host else { return None };
+        let Meaning { address, reach } = meaning;
+        let what = match reach {
+            Reach::Public if is_localhost(name) => {
+                return Some(format!("the name `{name}`: {address} is not an address of this machine"));
+            }
+            Reach::Public => return None,
+            Reach::Machine if self.private || is_own_name(name) => return None,
+            Reach::Private if self.private => return None,
+            Reach::Machine => "an address of this machine",
+            Reach::Private => "a private address",
+            Reach::Never(what) => {
+                return Some(format!("the name `{name}`: {address} is {what}, which no name is let mean"));
+            }
+        };
+        Some(format!("the name `{name}`: {address} is {what}; the grant `{}` allows it", self.with_private))
+    }
+}
+
+/// An address that a name was found to mean, and whose it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning {
+    address: IpAddr,
+    reach: Reach,
+}
+
 /// What one env may have of the network. The broker's own table: nothing in it comes from a worker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rights {
     /// TCP, to these.
-    pub(crate) connect: Vec<(Host, u16)>,
+    pub(crate) connect: Vec<Peer>,
     /// TCP, listening here.
     pub(crate) listen: Vec<SocketAddr>,
     /// UDP, to and from these.
@@ -83,16 +139,16 @@ pub(crate) struct Rights {
 /// Addresses of granted names: looked up once, and the same ever after, for every env of a run and all its instances. So a
 /// name cannot mean one thing when it is looked up and another when it is connected to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names(Arc<Mutex<HashMap<String, Vec<IpAddr>>>>);
+pub(crate) struct Names(Arc<Mutex<HashMap<String, Vec<Meaning>>>>);
 
 impl Names {
-    fn get(&self, name: &str) -> Option<Vec<IpAddr>> {
+    fn get(&self, name: &str) -> Option<Vec<Meaning>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn pin(&self, name: &str, addresses: &[IpAddr]) {
+    fn pin(&self, name: &str, meanings: &[Meaning]) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.entry(name.to_owned()).or_insert_with(|| addresses.to_vec());
+        names.entry(name.to_owned()).or_insert_with(|| meanings.to_vec());
     }
 }
 
@@ -124,21 +180,46 @@ pub struct Refused {
 
 /// What one env was refused: the first [`REFUSALS_MAX`] different ones, and how many others.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Refusals(Arc<Mutex<Vec<Refused>>>);
+pub(crate) struct Refusals(Arc<Mutex<RefusalsOfEnv>>);
+
+#[derive(Debug, Default)]
+struct RefusalsOfEnv {
+    each: Vec<Refused>,
+    /// Of granted names, each once: what the operator can mend, not told yet.
+    of_names: Vec<String>,
+}
 
 impl Refusals {
     fn add(&self, what: String) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let what = if all.len() >= REFUSALS_MAX { "others".to_owned() } else { what };
-        match all.iter_mut().find(|refused| refused.what == what) {
-            Some(refused) => refused.times += 1,
-            None => all.push(Refused { what, times: 1 }),
+        let each = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).each;
+        if let Some(refused) = each.iter_mut().find(|refused| refused.what == what) {
+            refused.times += 1;
+            return;
+        }
+        match each.len() {
+            0..REFUSALS_MAX => each.push(Refused { what, times: 1 }),
+            REFUSALS_MAX => each.push(Refused { what: "others".to_owned(), times: 1 }),
+            _ => each[REFUSALS_MAX].times += 1,
+        }
+    }
+
+    /// Adds what a granted name may not mean.
+    fn add_of_name(&self, what: String) {
+        self.add(what.clone());
+        let of_names = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).of_names;
+        if of_names.len() < NAMES_TOLD_MAX && !of_names.contains(&what) {
+            of_names.push(what);
         }
     }
 
     /// All of them, the first first.
     pub(crate) fn list(&self) -> Vec<Refused> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).each.clone()
+    }
+
+    /// What granted names may not mean, since the last call: for the error that follows from it.
+    pub(crate) fn take_of_names(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).of_names)
     }
 }
 
@@ -191,7 +272,7 @@ enum Order {
     Enter(u64, OwnedFd, Box<Rights>, Refusals),
     Leave(u64),
     /// From a resolver's thread.
-    Resolved(String, Result<Vec<IpAddr>, ()>),
+    Resolved(String, Result<Vec<Meaning>, ()>),
 }
 
 impl Broker {
@@ -199,24 +280,13 @@ impl Broker {
         // Not bounded by itself: an order is a start or an end of a worker, or an answer to one of the bounded lookups.
         let (orders, taken) = unbounded();
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let epoll = Epoll::new()?;
         let (lookups, asked) = bounded::<String>(NAMES_WAITING_MAX);
         for number in 0..RESOLVERS {
             let (asked, orders, wake) = (asked.clone(), orders.clone(), Arc::clone(&wake));
             let thread = std::thread::Builder::new().name(format!("rollcage-name-{number}"));
             thread.spawn(move || resolve_names(&asked, &orders, &wake))?;
         }
-        let desk = Desk {
-            wake: epoll.at(Arc::clone(&wake), WAKE, EventFlags::IN)?,
-            epoll,
-            orders: taken,
-            lookups,
-            guests: HashMap::new(),
-            connecting: HashMap::new(),
-            looking: HashMap::new(),
-            waiting: Vec::new(),
-            next: 0,
-        };
+        let desk = Desk::new(Arc::clone(&wake), taken, lookups)?;
         std::thread::Builder::new().name("rollcage-broker".to_owned()).spawn(move || desk.run())?;
         Ok(Broker { orders, wake, next: Mutex::new(0), host: std::process::id() })
     }
@@ -232,28 +302,18 @@ impl Broker {
 fn resolve_names(asked: &Receiver<String>, orders: &Sender<Order>, wake: &OwnedFd) {
     while let Ok(name) = asked.recv() {
         let found = (name.as_str(), 0u16).to_socket_addrs();
-        let mut addresses: Vec<IpAddr> = Vec::new();
+        let mut meanings: Vec<Meaning> = Vec::new();
         for address in found.iter().flat_map(|found| found.clone()) {
             let address = address.ip().to_canonical();
-            if is_somebody(address) && !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
-                addresses.push(address);
+            if meanings.iter().all(|known| known.address != address) && meanings.len() < ADDRESSES_MAX {
+                meanings.push(Meaning { address, reach: Reach::of(address) });
             }
         }
-        let answer = if found.is_ok() { Ok(addresses) } else { Err(()) };
+        let answer = if found.is_ok() { Ok(meanings) } else { Err(()) };
         if orders.send(Order::Resolved(name, answer)).is_err() {
             return;
         }
         let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
-    }
-}
-
-/// Whether a *name* may mean this address. Not an address that means this machine by accident (`0.0.0.0`), several
-/// machines, or what answers on the wire next to it: the metadata service of every cloud is link-local, and a name is
-/// somebody else's to change. Who wants one of these grants the address.
-fn is_somebody(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_link_local()),
-        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()),
     }
 }
 
@@ -311,6 +371,21 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(wake: Arc<OwnedFd>, orders: Receiver<Order>, lookups: Sender<String>) -> io::Result<Desk> {
+        let epoll = Epoll::new()?;
+        Ok(Desk {
+            wake: epoll.at(wake, WAKE, EventFlags::IN)?,
+            epoll,
+            orders,
+            lookups,
+            guests: HashMap::new(),
+            connecting: HashMap::new(),
+            looking: HashMap::new(),
+            waiting: Vec::new(),
+            next: 0,
+        })
+    }
+
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
@@ -357,9 +432,10 @@ impl Desk {
         self.waiting.retain(|waiting| waiting.guest != number);
     }
 
-    /// Takes what a worker asks.
+    /// Takes what a worker asks, at most [`MESSAGES_PER_LOOK`] messages: then it is the others' turn, and what is left is
+    /// found at the next look.
     fn listen(&mut self, number: u64) {
-        loop {
+        for _ in 0..MESSAGES_PER_LOOK {
             let Some(guest) = self.guests.get_mut(&number) else { return };
             match control::receive::<ToBroker>(guest.socket.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Received::Nothing) => return,
@@ -435,7 +511,7 @@ impl Desk {
     }
 
     /// A resolver's answer: whoever waited for it goes on.
-    fn resolved(&mut self, name: &str, found: Result<Vec<IpAddr>, ()>) {
+    fn resolved(&mut self, name: &str, found: Result<Vec<Meaning>, ()>) {
         self.looking.remove(name);
         let (now, still): (Vec<Waiting>, Vec<Waiting>) = std::mem::take(&mut self.waiting)
             .into_iter()
@@ -444,7 +520,7 @@ impl Desk {
         for mut waiting in now {
             let Some(guest) = self.guests.get(&waiting.guest) else { continue };
             match &found {
-                Ok(addresses) if !addresses.is_empty() => guest.rights.names.pin(name, addresses),
+                Ok(meanings) if !meanings.is_empty() => guest.rights.names.pin(name, meanings),
                 // Not remembered: it may be there the next time.
                 _ => {
                     if let Request::Resolve { id, .. } = waiting.request {
@@ -463,16 +539,28 @@ impl Desk {
         }
     }
 
+    /// Tells what a granted name means, of that what the grants let it mean.
     fn tell_addresses(&mut self, number: u64, id: u32, name: &str) {
         let Some(guest) = self.guests.get(&number) else { return };
         let lower = name.to_ascii_lowercase();
-        let granted = guest.rights.connect.iter().any(|(host, _)| *host == Host::Name(lower.clone()));
-        match guest.rights.names.get(&lower) {
-            Some(addresses) if granted => self.say(number, &FromBroker::Addresses { id, addresses }, &[]),
-            _ => {
-                let shown = crate::config::plain(name, NAME_SHOWN_MAX);
-                self.refuse(number, id, SocketRefusal::Denied, Some(format!("the addresses of `{shown}`")));
+        let granted: Vec<&Peer> = guest.rights.connect.iter().filter(|peer| peer.is_named(&lower)).collect();
+        let known = guest.rights.names.get(&lower).filter(|_| !granted.is_empty());
+        let Some(known) = known else {
+            let shown = crate::config::plain(name, NAME_SHOWN_MAX);
+            return self.refuse(number, id, SocketRefusal::Denied, Some(format!("the addresses of `{shown}`")));
+        };
+        let mut addresses = Vec::new();
+        for meaning in known {
+            let objections: Vec<String> = granted.iter().filter_map(|peer| peer.objection(meaning)).collect();
+            if objections.len() < granted.len() {
+                addresses.push(meaning.address);
+            } else {
+                objections.into_iter().for_each(|objection| guest.refusals.add_of_name(objection));
             }
+        }
+        match addresses.is_empty() {
+            true => self.refuse(number, id, SocketRefusal::Denied, None),
+            false => self.say(number, &FromBroker::Addresses { id, addresses }, &[]),
         }
     }
 
@@ -487,7 +575,10 @@ impl Desk {
             return self.hand_over(number, id, to, connection);
         }
         if disguised || !guest.rights.may_connect(to) {
-            return self.refuse(number, id, SocketRefusal::Denied, Some(format!("tcp-connect {to}")));
+            let objection = guest.rights.objection_to(to);
+            let what = if objection.is_none() { Some(format!("tcp-connect {to}")) } else { None };
+            objection.into_iter().for_each(|objection| guest.refusals.add_of_name(objection));
+            return self.refuse(number, id, SocketRefusal::Denied, what);
         }
         if !self.has_room(number) {
             return self.too_many(number, id);
@@ -667,20 +758,20 @@ impl Rights {
                 let lower = name.to_ascii_lowercase();
                 self.connect
                     .iter()
-                    .filter_map(|(host, _)| match host {
+                    .filter_map(|peer| match &peer.host {
                         Host::Name(granted) if *granted == lower => Some(granted),
                         _ => None,
                     })
                     .collect()
             }
             Request::Connect { to, .. } => {
-                if self.connect.contains(&(Host::Address(to.ip()), to.port())) {
+                if self.connect.iter().any(|peer| peer.port == to.port() && peer.host == Host::Address(to.ip())) {
                     return Vec::new();
                 }
                 self.connect
                     .iter()
-                    .filter_map(|(host, port)| match host {
-                        Host::Name(granted) if *port == to.port() => Some(granted),
+                    .filter_map(|peer| match &peer.host {
+                        Host::Name(granted) if peer.port == to.port() => Some(granted),
                         _ => None,
                     })
                     .collect()
@@ -693,16 +784,25 @@ impl Rights {
         missing
     }
 
-    /// Whether an address is one that was granted, or one that a granted name was found to be.
+    /// Whether an address is one that was granted, or one that a granted name was found to mean and may mean.
     fn may_connect(&self, to: SocketAddr) -> bool {
         !to.ip().is_unspecified()
-            && self.connect.iter().any(|(host, port)| {
-                *port == to.port()
-                    && match host {
-                        Host::Address(address) => *address == to.ip(),
-                        Host::Name(name) => self.names.get(name).is_some_and(|known| known.contains(&to.ip())),
-                    }
+            && self.connect.iter().filter(|peer| peer.port == to.port()).any(|peer| match &peer.host {
+                Host::Address(address) => *address == to.ip(),
+                Host::Name(_) => self.meaning(peer, to.ip()).is_some_and(|found| peer.objection(found).is_none()),
             })
+    }
+
+    /// Why a granted name that means this address may not mean it.
+    fn objection_to(&self, to: SocketAddr) -> Option<String> {
+        let peers = self.connect.iter().filter(|peer| peer.port == to.port());
+        peers.filter_map(|peer| peer.objection(self.meaning(peer, to.ip())?)).next()
+    }
+
+    /// What an address is to a peer's name, if the name was found to mean it.
+    fn meaning(&self, peer: &Peer, address: IpAddr) -> Option<Meaning> {
+        let Host::Name(name) = &peer.host else { return None };
+        self.names.get(name)?.into_iter().find(|meaning| meaning.address == address)
     }
 }
 
@@ -802,7 +902,13 @@ mod tests {
     }
 
     fn rights(connect: Vec<(Host, u16)>) -> Rights {
-        Rights { connect, count_max: 2, ..Rights::default() }
+        let peer = |(host, port)| Peer { host, port, private: false, with_private: String::new() };
+        Rights { connect: connect.into_iter().map(peer).collect(), count_max: 2, ..Rights::default() }
+    }
+
+    fn meaning(address: &str) -> Meaning {
+        let address = address.parse().unwrap();
+        Meaning { address, reach: Reach::of(address) }
     }
 
     #[test]
@@ -880,28 +986,129 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_is_refused_over_and_over_keeps_nobody_waiting() {
+        let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let (orders, taken) = unbounded();
+        let (lookups, _asked) = bounded(1);
+        let mut desk = Desk::new(wake, taken, lookups).unwrap();
+        let refusals = Refusals::default();
+        let (ours, worker) = control::pair().unwrap();
+        orders.send(Order::Enter(1, ours, Box::new(rights(Vec::new())), refusals.clone())).unwrap();
+        desk.take_orders();
+        // A request that is answered with a refusal, and the news of one of the worker's own, which is not answered.
+        let to = "127.0.0.1:1".parse().unwrap();
+        let asked = ToBroker::Connect { id: 7, to, options: SocketOptions::default() };
+        let told = ToBroker::Refused { what: OwnRefusal::TooMany };
+        let mut sent = 0;
+        while sent < 5 * MESSAGES_PER_LOOK {
+            let message = if sent % 2 == 0 { &asked } else { &told };
+            control::send(worker.as_fd(), message, &[], SendFlags::DONTWAIT).unwrap();
+            sent += 1;
+        }
+        let counted = || -> u64 { refusals.list().iter().map(|refused| refused.times).sum() };
+        for looks in 1..=5 {
+            desk.listen(1);
+            assert_eq!(counted(), (looks * MESSAGES_PER_LOOK) as u64, "{looks}");
+        }
+        desk.listen(1);
+        assert_eq!(counted(), sent as u64, "nothing is lost, and nothing is there twice");
+        let answers =
+            std::iter::from_fn(|| match control::receive::<FromBroker>(worker.as_fd(), RecvFlags::DONTWAIT) {
+                Ok(Received::Message(FromBroker::Refused { id: 7, why: SocketRefusal::Denied }, _)) => Some(()),
+                _ => None,
+            });
+        assert_eq!(answers.count(), sent / 2);
+        assert!(desk.guests.contains_key(&1), "it may go on asking");
+    }
+
+    #[test]
     fn a_name_means_for_a_whole_run_what_it_meant_at_first() {
         let names = Names::default();
         let granted = vec![(Host::Name("sim.example".to_owned()), 80)];
         let rights = Rights { names: names.clone(), ..rights(granted) };
         let request = Request::Resolve { id: 1, name: "Sim.Example".to_owned() };
         assert_eq!(rights.names_missing(&request), ["sim.example"]);
-        let (first, second): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap());
-        names.pin("sim.example", &[first]);
+        let (first, second): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        names.pin("sim.example", &[meaning("192.0.2.1")]);
         // It resolves to something else the second time.
-        names.pin("sim.example", &[second]);
+        names.pin("sim.example", &[meaning("192.0.2.2")]);
         assert!(rights.names_missing(&request).is_empty());
         assert!(rights.may_connect(SocketAddr::new(first, 80)));
         assert!(!rights.may_connect(SocketAddr::new(second, 80)) && !rights.may_connect(SocketAddr::new(first, 81)));
     }
 
+    fn named(name: &str, private: bool, port: u16) -> Peer {
+        let with_private = format!("tcp-connect={name}:{port},private");
+        Peer { host: Host::Name(name.to_owned()), port, private, with_private }
+    }
+
     #[test]
-    fn a_name_never_means_what_answers_on_the_wire_beside_us() {
-        for nobody in ["0.0.0.0", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
-            assert!(!is_somebody(nobody.parse().unwrap()), "{nobody}");
+    fn a_granted_name_that_comes_to_mean_a_private_address_is_refused() {
+        for (address, name, plainly, with_private) in [
+            ("192.0.2.1", "sim.example", true, true),
+            ("127.0.0.1", "sim.example", false, true),
+            ("::1", "sim.example", false, true),
+            ("10.0.0.1", "sim.example", false, true),
+            ("100.64.0.1", "sim.example", false, true),
+            ("fd12::1", "sim.example", false, true),
+            // Who wants one of these grants the address.
+            ("169.254.169.254", "sim.example", false, false),
+            ("100.100.100.200", "sim.example", false, false),
+            ("168.63.129.16", "sim.example", false, false),
+            ("fd00:ec2::254", "sim.example", false, false),
+            ("0.0.0.0", "sim.example", false, false),
+            ("ff02::1", "sim.example", false, false),
+            // Names of this machine stay here.
+            ("127.0.0.1", "localhost", true, true),
+            ("::1", "sim.localhost", true, true),
+            ("10.0.0.1", "localhost", false, true),
+            ("192.0.2.1", "localhost", false, false),
+            ("127.0.0.1", "localhost.example", false, true),
+        ] {
+            for (private, may) in [(false, plainly), (true, with_private)] {
+                let names = Names::default();
+                names.pin(name, &[meaning(address)]);
+                let rights = Rights { connect: vec![named(name, private, 80)], names, ..rights(Vec::new()) };
+                let to = SocketAddr::new(address.parse().unwrap(), 80);
+                assert_eq!(rights.may_connect(to), may, "{name} {address} {private}");
+                // It cannot be looked up either, and the operator is told what would allow it.
+                let asker = Asker::with(rights);
+                asker.say(&ToBroker::Resolve { id: 7, name: name.to_uppercase() });
+                match asker.hear() {
+                    Some((FromBroker::Addresses { id: 7, addresses }, _)) => {
+                        assert!(may && addresses == [to.ip()], "{name} {address} {private}: {addresses:?}");
+                    }
+                    answer => {
+                        assert!(!may, "{name} {address} {private}: {answer:?}");
+                        assert_eq!(refused(answer), SocketRefusal::Denied);
+                        assert_eq!(refused(asker.connect(to)), SocketRefusal::Denied);
+                        let told = asker.refusals.take_of_names();
+                        let grant = format!("the grant `tcp-connect={name}:80,private` allows it");
+                        assert_eq!(told.len(), 1, "{told:?}");
+                        assert!(told[0].starts_with(&format!("the name `{name}`: {address} is ")), "{told:?}");
+                        assert_eq!(told[0].ends_with(&grant), with_private, "{told:?}");
+                        assert_eq!(asker.refusals.list(), [Refused { what: told[0].clone(), times: 2 }]);
+                    }
+                }
+            }
         }
-        for somebody in ["127.0.0.1", "::1", "10.0.0.1", "192.0.2.1", "2001:db8::1"] {
-            assert!(is_somebody(somebody.parse().unwrap()), "{somebody}");
+    }
+
+    #[test]
+    fn of_what_a_name_means_the_guest_is_told_what_it_may() {
+        let names = Names::default();
+        names.pin("sim.example", &[meaning("10.0.0.1"), meaning("192.0.2.1"), meaning("169.254.169.254")]);
+        let connect = vec![named("sim.example", false, 80), named("sim.example", true, 81)];
+        let (ten, public): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        let both = Rights { connect: connect.clone(), names: names.clone(), ..rights(Vec::new()) };
+        // Private is the port that was granted so, and no other.
+        let may = |address, port| both.may_connect(SocketAddr::new(address, port));
+        assert!(may(public, 80) && may(public, 81) && may(ten, 81) && !may(ten, 80));
+        for (connect, expected) in [(connect[..1].to_vec(), vec![public]), (connect, vec![ten, public])] {
+            let asker = Asker::with(Rights { connect, names: names.clone(), ..rights(Vec::new()) });
+            asker.say(&ToBroker::Resolve { id: 7, name: "sim.example".to_owned() });
+            let Some((FromBroker::Addresses { addresses, .. }, _)) = asker.hear() else { panic!() };
+            assert_eq!(addresses, expected);
         }
     }
 }

@@ -19,6 +19,7 @@ mod namespaces;
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub mod process;
+mod reach;
 #[cfg(feature = "worker")]
 mod rlimits;
 #[cfg(feature = "worker")]

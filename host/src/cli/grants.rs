@@ -14,13 +14,14 @@ pub(super) struct Granting {
     ///
     /// Without a grant an env has nothing: no files, no network, a clock and randomness that are the same in every run.
     /// `dir=./levels:/levels` lets it read the folder `levels`, under the name `/levels`; `:rw` lets it write as well.
-    /// `tcp-connect=127.0.0.1:3100` lets it connect there, and nowhere else. The others: `tcp-listen=ADDR:PORT`,
+    /// `tcp-connect=127.0.0.1:3100` lets it connect there, and nowhere else; a name that may mean this machine or a
+    /// private address is written `tcp-connect=simulator:3100,private`. The others: `tcp-listen=ADDR:PORT`,
     /// `udp=ADDR:PORT`, `clock=real`, `random=real`.
     /// What a plugin would use is shown by `rollcage inspect`, and not given by itself.
     #[arg(long, value_name = "KIND=SPEC")]
     grant: Vec<String>,
 
-    /// A TOML file with grants; those of `--grant` are added to them
+    /// A TOML file with grants, or `go` or `short-kick` for what ships for them; those of `--grant` are added
     ///
     /// A section `[grant]` with `dir = ["levels:/levels"]`, `tcp-connect = ["127.0.0.1:3100"]`, `clock = "real"`. A relative folder begins
     /// at the file's own.
@@ -37,7 +38,7 @@ impl Granting {
     /// What is granted.
     pub(super) fn grants(&self) -> Result<Grants, UsageError> {
         let mut grants = match &self.grants {
-            Some(file) => Grants::from_file(file)?,
+            Some(file) => Grants::named(file)?,
             None => Grants::new(),
         };
         for text in &self.grant {

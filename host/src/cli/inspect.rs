@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use indicatif::HumanCount;
 use rollcage::config::KeyRow;
 use rollcage::text::escape_line;
-use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
+use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want, shipped};
 use serde_json::{Value, json};
 
 use super::source::{Source, with_cache};
@@ -123,7 +123,7 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
         Err(Unknown { without, why }) => rows.push(("spaces", format!("not known without {without}: {why}"))),
     }
     rows.push(("pictures", pictures(&description.render_modes, description.render_fps)));
-    rows.extend(wants(&description.wants));
+    rows.extend(wants(plugin.name(), &description.wants));
     rows.push(("interface", format!("rollcage:env {}", escape_line(&description.interface))));
     rows.push(("file", format!("{} bytes, sha256 {}", HumanCount(plugin.size() as u64), plugin.sha256_hex())));
 
@@ -156,21 +156,23 @@ fn pictures(modes: &[RenderMode], fps: u32) -> String {
     }
 }
 
-fn wants(wants: &[Want]) -> Vec<(&'static str, String)> {
+fn wants(plugin: &str, wants: &[Want]) -> Vec<(&'static str, String)> {
     if wants.is_empty() {
         return vec![("wants", "nothing of the outside".to_owned())];
     }
     let row = |want: &Want| {
         let needed = if want.required { "needed" } else { "optional" };
-        match want.flag() {
-            Some(flag) => format!("{} ({needed}), by `{flag}`: {}", want.noun(), want.shown_reason()),
-            None => {
-                format!("{} ({needed}), which this rollcage cannot grant yet: {}", want.noun(), want.shown_reason())
-            }
-        }
+        let by = match want.flag(wants) {
+            Some(flag) => format!("`{flag}`"),
+            None => "a section `[[service]]` of `--grants FILE`".to_owned(),
+        };
+        format!("{} ({needed}), by {by}: {}", want.noun(), want.shown_reason())
     };
     let mut rows: Vec<_> = wants.iter().map(|want| ("", row(want))).collect();
     rows[0].0 = "wants";
+    if shipped::grants(plugin).is_some() {
+        rows.push(("", format!("`--grants {plugin}`, which ships with rollcage, gives what it needs")));
+    }
     rows.push(("", "nothing of this is granted by being asked for".to_owned()));
     rows
 }

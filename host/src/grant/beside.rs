@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Grant, Grants, Port, SHOWN_MAX, plain};
-use crate::cage::broker::Rights;
+use crate::cage::broker::{Peer, Rights};
 use crate::error::UsageError;
 use crate::lease::{LEASES_MAX, LeaseSpec, check_together, port_for};
 use crate::service::{Ready, SERVICES_MAX, Service, ServiceStdio, Workdir, expand};
@@ -297,7 +297,15 @@ impl Beside {
         let mut rights = Rights::default();
         for grant in &self.sockets {
             match grant {
-                Grant::TcpConnect { host, port } => rights.connect.push((host.clone(), scene.port(port)?)),
+                Grant::TcpConnect { host, port, private } => {
+                    let with_private = Grant::TcpConnect { host: host.clone(), port: port.clone(), private: true };
+                    rights.connect.push(Peer {
+                        host: host.clone(),
+                        port: scene.port(port)?,
+                        private: *private,
+                        with_private: with_private.to_string(),
+                    });
+                }
                 Grant::TcpListen { address, port } => {
                     rights.listen.push(SocketAddr::new(*address, scene.port(port)?));
                 }
@@ -485,7 +493,13 @@ port = { lease = 'gtp' }
         assert_eq!(services[0].ready, Ready::Tcp { ip: "127.0.0.1".parse().unwrap(), port: 6207 });
         assert_eq!(services[0].stop_timeout, Duration::from_millis(250));
         let rights = beside.rights_for(&scene).unwrap();
-        assert_eq!(rights.connect, [(super::super::Host::Address("127.0.0.1".parse().unwrap()), 6207)]);
+        let peer = Peer {
+            host: super::super::Host::Address("127.0.0.1".parse().unwrap()),
+            port: 6207,
+            private: false,
+            with_private: "tcp-connect=127.0.0.1:{gtp},private".to_owned(),
+        };
+        assert_eq!(rights.connect, [peer]);
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Slot {
         self.restarts.note(self.came_to_nothing(kind, terms), Instant::now());
         let message = std::mem::take(&mut self.ended_services)
             .into_iter()
+            .chain(self.refusals.take_of_names())
             .fold(message, |message, ended| format!("{message} ({ended})"));
         let mut fault = self.bare_fault(kind, message);
         fault.backtrace = backtrace;

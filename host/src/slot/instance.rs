@@ -227,8 +227,9 @@ impl Slot {
                     return self.check_spec(bulk_len as usize, terms);
                 }
                 Heard::Message(FromWorker::ConfigRefused(errors)) => {
-                    let error = config_error(&errors, terms.prepared.description.name.as_str());
+                    let error = config_error(&errors, terms.prepared.plugin.name());
                     if self.instance == 0 {
+                        let error = self.refusals.take_of_names().into_iter().fold(error, UsageError::hint);
                         return Started::Refused(error.into());
                     }
                     return Started::fault(FaultKind::CreateFailed, &error.message);
@@ -381,5 +382,5 @@ fn config_error(errors: &[(String, String)], plugin: &str) -> UsageError {
     for further in lines {
         error = error.hint(format!("also: {further}"));
     }
-    error.hint(format!("`rollcage inspect {plugin}` lists every key"))
+    error.hint(format!("`rollcage inspect {}` lists every key", crate::text::argument(plugin)))
 }

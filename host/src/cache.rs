@@ -39,7 +39,7 @@ impl Cache {
     /// It cannot be made, belongs to somebody else, or others may write to it: code from there would be anybody's.
     pub fn open(folder: &Path) -> Result<Cache, UsageError> {
         let shown = folder.display();
-        let hint = "name another one with `ROLLCAGE_CACHE`, or pass `--no-cache`";
+        let hint = "name another one with the environment variable `ROLLCAGE_CACHE`";
         let refuse = |what: String| UsageError::new(format!("cache folder `{shown}`: {what}")).hint(hint);
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| refuse(error.to_string()))?;
         let metadata = std::fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;

@@ -19,6 +19,9 @@ use crate::spec::OutOfBounds;
 /// an action is at most 16 MiB and takes some characters a byte, but who acts by file acts in small spaces.
 pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What some editors put before a text.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// What `--policy` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyName {
@@ -216,6 +219,9 @@ impl ActionsFile {
             self.line += 1;
             // One more for the line's end.
             let read = self.reader.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line);
+            if self.line == 1 && line.starts_with(MARK) {
+                line.drain(..MARK.len());
+            }
             match read {
                 Err(error) => return Err(self.wrong(&of_system(&error))),
                 Ok(0) => return Ok(None),
@@ -349,6 +355,18 @@ mod tests {
         assert_eq!(actions(&mut policy, 0, 3), [0, 1, 1]);
         assert!(!policy.advance().unwrap());
         assert!(!policy.advance().unwrap());
+    }
+
+    /// As editors on Windows write it.
+    #[test]
+    fn a_mark_before_a_file_is_not_a_part_of_it() {
+        for text in ["\u{feff}[1]\n[0]\n", "\u{feff}\n[1]\n[0]"] {
+            let mut policy = file(text, &discrete(2), 1);
+            assert_eq!(actions(&mut policy, 0, 2), [1, 0]);
+        }
+        let mut policy = file("[1]\n\u{feff}[0]\n", &discrete(2), 1);
+        actions(&mut policy, 0, 1);
+        assert!(policy.advance().is_err(), "it is one at the beginning alone");
     }
 
     #[test]

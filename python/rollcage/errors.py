@@ -20,6 +20,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -65,8 +67,24 @@ class UsageError(RollcageError, ValueError):
     hints: tuple[str, ...]
 
     def __init__(self, message: str, hints: Sequence[str] = ()) -> None:
+        hints = [_in_python(hint) for hint in hints]
         super().__init__("\n".join([message, *(f"hint: {hint}" for hint in hints)]))
         self.hints = tuple(hints)
+
+
+def _in_python(hint: str) -> str:
+    """A hint that has options of the command line, with the arguments that they are in Python."""
+    return re.sub(r"`(--grants? [^`]+)`", lambda option: f"`{_argument(option[1])}`", hint)
+
+
+def _argument(options: str) -> str:
+    try:
+        words = shlex.split(options)
+    except ValueError:  # a stranger's text, cut
+        return options
+    if words[0] == "--grants":
+        return f"grants={words[1]!r}"
+    return f"grants={[word for word in words if word != '--grant']!r}"
 
 
 class UnsupportedError(UsageError, AttributeError):

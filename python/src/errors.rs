@@ -12,7 +12,19 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Usage(error) => usage(py, class_of(error.kind), error),
         Error::Fault(fault) => fault_object(py, fault).and_then(|fault| call(py, "fault_error", (fault,))),
         Error::Interrupted => call(py, "ClosedError", ("the call was interrupted because the envs were closed",)),
-        Error::System { what, answer } => call(py, "HostError", (answer.raw_os_error(), one_line(&format!("{what}: {answer}")))),
+        Error::System { what, answer } => {
+            let (errno, file) = error.errno_and_file();
+            let file = file.map(std::path::Path::as_os_str);
+            match errno.map(std::io::Error::from_raw_os_error) {
+                // As every OSError: the number, the words, the file.
+                Some(own) => {
+                    let words = own.to_string();
+                    let words = words.split(" (os error").next().unwrap_or(&words);
+                    call(py, "HostError", (errno, one_line(&format!("{what}: {words}")), file))
+                }
+                None => call(py, "HostError", (one_line(&format!("{what}: {answer}")),)),
+            }
+        }
         other => call(py, "RollcageError", (one_line(&other.to_string()),)),
     };
     made.map_or_else(|error| error, PyErr::from_value)

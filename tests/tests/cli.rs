@@ -207,6 +207,70 @@ fn a_full_disk_is_said() {
     assert_eq!(ran.stderr, "error: writing to stdout: No space left on device (os error 28)\n");
 }
 
+/// A recording that the disk has no room for: which file, and why.
+#[test]
+fn a_full_disk_is_said_with_the_file() {
+    let scratch = Scratch::new("cli-full");
+    let folder = scratch.folder().join("disk");
+    std::fs::create_dir(&folder).unwrap();
+    let small = "mount -t tmpfs -o size=64k none \"$0\"";
+    let Some(mut command) = Rollcage::command_in_mounts(small, &folder) else { return };
+    let record = folder.join("first");
+    let arguments = ["run", "cartpole", "--seed=1", "--steps=20000", "--envs=2", "--record", record.to_str().unwrap()];
+    let ran = within(60, command.args(arguments));
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    let told = format!("writing a recording: `{}`: No space left on device (os error 28)", record.display());
+    assert!(ran.stderr.lines().any(|line| line.starts_with("error: ") && line.ends_with(&told)), "{ran:?}");
+}
+
+/// What ships for a plugin is at hand wherever the program is, and the hint that names it can be typed.
+#[test]
+fn grants_that_ship_are_found_by_their_plugins_name() {
+    let scratch = Scratch::new("cli-shipped-grants");
+    let run = |arguments: &[&str]| within(60, command(arguments).current_dir(scratch.folder()));
+    let ran = run(&["run", "go", "--seed=1"]);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert!(
+        ran.stderr.contains("hint: `--grants go` gives all that it wants: the file ships with rollcage\n"),
+        "{ran:?}"
+    );
+    let ran = run(&["inspect", "go", "--grants", "go"]);
+    assert_eq!(ran.status, Some(2), "`inspect` grants nothing: {ran:?}");
+    let ran = run(&["run", "go", "--seed=1", "--steps=2", "--grants", "go"]);
+    // It plays, or the machine has no GNU Go.
+    let played = ran.status == Some(0) && ran.stdout.contains("lease=gtp:6200-6299");
+    assert!(played || ran.stderr.starts_with("error: service `gnugo`: "), "{ran:?}");
+    let ran = run(&["run", "short-kick", "--seed=1", "--steps=2", "--grants", "short-kick"]);
+    assert!(!ran.stderr.contains("grants file") && !ran.stderr.contains("which is not granted"), "{ran:?}");
+}
+
+/// As editors on Windows write them, and a shell's `>` there.
+#[test]
+fn a_mark_before_a_users_file_is_not_a_part_of_it() {
+    let scratch = Scratch::new("cli-marks");
+    let file = |name: &str, text: &str| scratch.file(name, format!("\u{feff}{text}")).to_str().unwrap().to_owned();
+    let grants = file("grants.toml", "[grant]\nclock = 'real'\n");
+    let policy = file("actions.jsonl", "[1]\n[0]\n");
+    let base = ["run", "cartpole", "--seed=1", "--steps=2"];
+    for (name, text) in [
+        ("a.toml", "sutton_barto_reward = true\n"),
+        ("a.json", "{\"sutton_barto_reward\": true}"),
+        ("a.yaml", "sutton_barto_reward: true\n"),
+    ] {
+        let config = file(name, text);
+        let object = json(&[&base[..], &["--config-file", &config]].concat());
+        assert_eq!(object["config"]["sutton_barto_reward"], true, "{name}");
+    }
+    let object = json(&[&base[..], &["--grants", &grants, "--policy", &policy]].concat());
+    assert_eq!((&object["grants"], &object["steps"]), (&json!(["clock=real"]), &json!(2)));
+    let folder = scratch.folder().join("first");
+    let folder = folder.to_str().unwrap();
+    json(&[&base[..], &["--record", folder, "--policy=zeros"]].concat());
+    let receipt = run(&["verify", folder]).stdout.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+    let ran = run(&["verify", folder, "--against", &file("receipt", &receipt)]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+}
+
 /// Somebody who finds the hidden mode learns quickly that it is none of theirs.
 #[test]
 fn a_worker_started_by_hand_ends_at_once() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rollcage::rollout::export::{ExportError, jsonl, jsonl_file, minari};
 use rollcage::rollout::folder::Rollout;
+use rollcage::text::argument;
 use rollcage::{Plugin, UsageError};
 
 use super::source::cache;
@@ -70,7 +71,7 @@ impl Export {
                     if answer.kind() == io::ErrorKind::BrokenPipe => {}
                 other => other.map_err(into_anyhow)?,
             },
-            Some(path) => jsonl_file(rollout, path).map_err(into_anyhow)?,
+            Some(path) => jsonl_file(rollout, path).map_err(|error| into_anyhow_at(error, path))?,
         }
         Ok(())
     }
@@ -87,9 +88,9 @@ impl Export {
             Some(plugin) => Some(plugin),
             None => Plugin::of_hash(&rollout.manifest().plugin.sha256, cache().as_ref()),
         };
-        let exported = minari(rollout, &root.join(Path::new(&id)), &id, plugin.as_ref()).map_err(into_anyhow)?;
-        let (episodes, steps) = (exported.episodes, exported.steps);
         let at = root.join(&id);
+        let exported = minari(rollout, &at, &id, plugin.as_ref()).map_err(|error| into_anyhow_at(error, &at))?;
+        let (episodes, steps) = (exported.episodes, exported.steps);
         let shown = rollcage::text::escape_line(&at.display().to_string()).to_string();
         if plugin.is_none() {
             let what =
@@ -99,7 +100,10 @@ impl Export {
         say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))?;
         if self.output.is_some() {
             // Minari looks for it there alone.
-            complain("hint", &format!("`export MINARI_DATASETS_PATH={}` lets Minari find it", root.display()));
+            complain(
+                "hint",
+                &format!("`export MINARI_DATASETS_PATH={}` lets Minari find it", argument(&root.display().to_string())),
+            );
         }
         complain(
             "hint",
@@ -114,6 +118,13 @@ fn into_anyhow(error: ExportError) -> anyhow::Error {
         ExportError::Damage(damage) => damage.into(),
         ExportError::Host(error) => error.into(),
     }
+}
+
+/// The same, with where it was written if the system refused it there.
+fn into_anyhow_at(error: ExportError, at: &Path) -> anyhow::Error {
+    let refused = matches!(error, ExportError::Host(rollcage::Error::System { .. }));
+    let error = into_anyhow(error);
+    if refused { error.context(format!("`{}`", at.display())) } else { error }
 }
 
 /// Minari's own folder.

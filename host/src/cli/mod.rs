@@ -16,15 +16,16 @@ mod run;
 mod source;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use rollcage::rollout::folder::Damage;
-use rollcage::text::{escape_line, one_line};
+use rollcage::text::{argument, escape_line, one_line};
 use rollcage::{Error, UsageError};
 
 /// Run reinforcement-learning environments that nobody vouches for
@@ -100,11 +101,29 @@ pub(crate) fn main(started: Instant) -> ExitCode {
         complain("hint", "please report it, with the command that shows it");
     }));
     rollcage::cage::process::ignore_full_files();
-    let status = panic::catch_unwind(|| match Cli::try_parse() {
-        Ok(cli) => obey(cli.command, started),
-        Err(error) => refuse(&error),
+    let status = panic::catch_unwind(|| {
+        let typed: Vec<OsString> = std::env::args_os().collect();
+        match parse(&typed) {
+            Ok(cli) => obey(cli.command, started),
+            Err(error) => refuse(&error, &typed),
+        }
     });
     ExitCode::from(status.unwrap_or(Status::Incomplete).code())
+}
+
+/// All commands, with one rule more: a number below zero after an option is its value, which may then be refused as such.
+fn commands() -> clap::Command {
+    let numbers = |option: clap::Arg| match option.get_long().is_some() && option.get_action().takes_values() {
+        true => option.allow_negative_numbers(true),
+        false => option,
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(numbers))
+}
+
+fn parse(typed: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut commands = commands();
+    let matches = commands.try_get_matches_from_mut(typed)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut commands))
 }
 
 fn obey(command: Command, started: Instant) -> Status {
@@ -151,7 +170,7 @@ fn hints_of(error: &anyhow::Error) -> &[String] {
 }
 
 /// What clap has to say: help and version as they are, an error in our two lines.
-fn refuse(error: &clap::Error) -> Status {
+fn refuse(error: &clap::Error, typed: &[OsString]) -> Status {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Whoever asked has closed the pipe.
@@ -163,7 +182,7 @@ fn refuse(error: &clap::Error) -> Status {
             Status::Usage
         }
         _ => {
-            let (message, hint) = plain(&error.render().to_string());
+            let (message, hint) = plain(&error.render().to_string(), typed);
             complain("error", &message);
             complain("hint", &hint);
             Status::Usage
@@ -172,23 +191,51 @@ fn refuse(error: &clap::Error) -> Status {
 }
 
 /// Clap's error (a first paragraph, tips, a usage line) as a message and a hint.
-fn plain(rendered: &str) -> (String, String) {
+fn plain(rendered: &str, typed: &[OsString]) -> (String, String) {
     let first: Vec<&str> = rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let message = first.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    // The standard library's words for numbers.
+    let message = message
+        .replace("invalid digit found in string", "expected a whole number")
+        .replace("number too large to fit in target type", "the number is too large");
+    // Clap's tip on a value that begins with a hyphen, `-- -1`, is for positional arguments: here it is another error.
     let tip = rendered.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = tip.filter(|tip| !tip.starts_with("to pass "));
     let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
-    let hint = match (tip, usage) {
-        (Some(tip), _) => tip.to_owned(),
-        (None, Some(usage)) => {
+    let hint = match (tip, hyphened(&message, typed), usage) {
+        (Some(tip), ..) => tip.replace('\'', "`"),
+        (None, Some(typed), _) => format!("a value that begins with `-` is written `{typed}`"),
+        (None, None, Some(usage)) => {
             let command: Vec<&str> = usage
                 .split(' ')
                 .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
                 .collect();
-            format!("`{} --help` lists every option", command.join(" "))
+            let what = if command.len() > 1 { "option" } else { "command" };
+            format!("`{} --help` lists every {what}", command.join(" "))
         }
-        (None, None) => "`rollcage --help` lists every command, and `--help` after a command its options".to_owned(),
+        (None, None, None) => {
+            "`rollcage --help` lists every command, and `--help` after a command its options".to_owned()
+        }
     };
-    (message.strip_prefix("error: ").unwrap_or(&message).replace('\'', "`"), hint.replace('\'', "`"))
+    (message.replace('\'', "`"), hint)
+}
+
+/// If an argument was not expected because it begins with a hyphen, and was meant as the value of the option before it:
+/// how the two are written.
+fn hyphened(message: &str, typed: &[OsString]) -> Option<String> {
+    let unexpected = message.strip_prefix("unexpected argument '")?.strip_suffix("' found")?;
+    let words: Vec<&str> = typed.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let commands = commands();
+    let command = commands.find_subcommand(words.get(1)?)?;
+    let takes_value = |word: &str| {
+        word.strip_prefix("--").is_some_and(|long| {
+            command.get_arguments().any(|arg| arg.get_long() == Some(long) && arg.get_action().takes_values())
+        })
+    };
+    // Of a cluster of short options clap names the first.
+    let pair = words.windows(2).find(|pair| takes_value(pair[0]) && pair[1].starts_with(unexpected))?;
+    Some(argument(&format!("{}={}", pair[0], pair[1])))
 }
 
 /// A line on stderr: `error: …`, `hint: …`, `warning: …`. A closed stderr is nobody's error.
@@ -233,13 +280,54 @@ fn ascii_controls(json: &str) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_holds_together() {
-        Cli::command().debug_assert();
+        commands().debug_assert();
+    }
+
+    fn refused(arguments: &[&str]) -> (String, String) {
+        let typed: Vec<OsString> = ["rollcage"].iter().chain(arguments).map(OsString::from).collect();
+        plain(&parse(&typed).err().unwrap().render().to_string(), &typed)
+    }
+
+    /// What a hint says is typed, and does not lead to the same error again.
+    #[test]
+    fn hints_on_hyphens_work_when_typed() {
+        for (arguments, message, hint) in [
+            (
+                ["run", "cartpole", "--seed", "-1"].as_slice(),
+                "invalid value `-1` for `--seed <K>`: expected a whole number",
+                "`rollcage --help` lists every command, and `--help` after a command its options",
+            ),
+            (
+                &["run", "cartpole", "--step-timeout", "-1s"],
+                "unexpected argument `-1` found",
+                "a value that begins with `-` is written `--step-timeout=-1s`",
+            ),
+            (
+                &["run", "cartpole", "--config", "-a=b c"],
+                "unexpected argument `-a` found",
+                "a value that begins with `-` is written `'--config=-a=b c'`",
+            ),
+            (
+                &["run", "cartpole", "--record", "--nowhere"],
+                "unexpected argument `--nowhere` found",
+                "a value that begins with `-` is written `--record=--nowhere`",
+            ),
+            (&["run", "cartpole", "-1"], "unexpected argument `-1` found", "`rollcage run --help` lists every option"),
+            (&["run", "-x"], "unexpected argument `-x` found", "`rollcage run --help` lists every option"),
+            (&["lease", "-x"], "unexpected argument `-x` found", "`rollcage lease --help` lists every option"),
+            (&["fly"], "unrecognized subcommand `fly`", "`rollcage --help` lists every command"),
+        ] {
+            assert_eq!(refused(arguments), (message.to_owned(), hint.to_owned()));
+        }
+        // Two words of it are one.
+        let typed = ["rollcage", "run", "cartpole", "--step-timeout=-1s"].map(OsString::from);
+        assert!(plain(&parse(&typed).err().unwrap().render().to_string(), &typed).0.contains("expected a time like"));
+        let typed = ["rollcage", "run", "cartpole", "--config=-a=b c"].map(OsString::from);
+        assert!(parse(&typed).is_ok());
     }
 
     #[test]
@@ -294,8 +382,7 @@ mod tests {
                 "`rollcage --help` lists every command, and `--help` after a command its options",
             ),
         ] {
-            let error = Cli::try_parse_from(["rollcage"].iter().chain(arguments)).err().unwrap();
-            assert_eq!(plain(&error.render().to_string()), (message.to_owned(), hint.to_owned()));
+            assert_eq!(refused(arguments), (message.to_owned(), hint.to_owned()));
         }
     }
 

@@ -99,6 +99,7 @@ fn receipt(given: &str) -> Result<Digest, UsageError> {
     let mut text = String::new();
     let file = File::open(given).map_err(|error| refuse(&error.to_string()))?;
     file.take(RECEIPT_BYTES_MAX).read_to_string(&mut text).map_err(|error| refuse(&error.to_string()))?;
+    let text = text.trim_start_matches('\u{feff}');
     // What `rollcage verify` printed will do too: the receipt is its last word.
     text.split_whitespace().filter_map(Digest::from_hex).next_back().ok_or_else(|| refuse("holds no 64 hex digits"))
 }

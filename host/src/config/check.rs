@@ -12,6 +12,7 @@ use super::schema::{ConfigSchema, count};
 use super::words::{self, nearest};
 use super::{CONFIG_BYTES_MAX, INTEGER_MAX, NESTING_MAX, Path};
 use crate::error::UsageError;
+use crate::text::argument;
 
 /// Bytes of a config times rules of the schema. The worst that was found is a pattern in all its states at once, 7 ns
 /// for each: four seconds. An ordinary config with an ordinary schema has a hundred thousand.
@@ -48,7 +49,7 @@ impl ConfigSchema {
     /// names the path, what was given and what is allowed.
     pub fn complete(&self, config: Value, plugin: &str) -> Result<CompleteConfig, UsageError> {
         let see = |error: UsageError| {
-            error.hint(format!("`rollcage inspect {}` lists every key with its range", words::plain(plugin, 200)))
+            error.hint(format!("`rollcage inspect {}` lists every key with its range", argument(plugin)))
         };
         let given = config.clone();
         let (value, canonical) = self.fill(config).map_err(|why| see(UsageError::new(why)))?;
@@ -62,13 +63,17 @@ impl ConfigSchema {
         if self.validator.is_valid(&value) {
             return Ok(CompleteConfig { value, canonical });
         }
-        let mut told = self.mistakes(&given, &value).into_iter();
+        let Mistakes { told, quoting } = self.mistakes(&given, &value);
+        let mut told = told.into_iter();
         let mut error = UsageError::new(told.next().unwrap_or_else(|| {
             // Too much to list, or the validator has changed its mind.
             "config: does not fit the plugin's schema".to_owned()
         }));
         for more in told {
             error = error.hint(format!("also {more}"));
+        }
+        if let Some(quoting) = quoting {
+            error = error.hint(quoting);
         }
         Err(see(error))
     }
@@ -93,9 +98,9 @@ impl ConfigSchema {
     }
 
     /// What is wrong, told: one line for each path, in the order of `given`.
-    fn mistakes(&self, given: &Value, value: &Value) -> Vec<String> {
+    fn mistakes(&self, given: &Value, value: &Value) -> Mistakes {
         if count(value).saturating_mul(self.rules) > MISTAKES_MAX {
-            return vec![];
+            return Mistakes::default();
         }
         let mut mistakes = vec![];
         for error in self.validator.iter_errors(value) {
@@ -110,7 +115,48 @@ impl ConfigSchema {
         if more > 0 {
             told.push(format!("{more} more"));
         }
-        told
+        let quoting = mistakes.iter().take(TOLD_MAX).find_map(|(_, mistake)| self.quoting(mistake, given, value));
+        Mistakes { told, quoting }
+    }
+
+    /// How a text is written that was taken for something else (`team=1` is a number), if the text would do.
+    fn quoting(&self, mistake: &Mistake, given: &Value, value: &Value) -> Option<String> {
+        let What::Wrong { .. } = mistake.what else { return None };
+        let got = mistake.at.iter().try_fold(given, |value, step| match step {
+            Step::Key(key) => value.get(key),
+            Step::Index(index) => value.get(index),
+        })?;
+        if !(got.is_number() || got.is_boolean()) {
+            return None;
+        }
+        let text = got.to_string();
+        let schema = self.root.pointer(&mistake.schema)?;
+        let takes_texts = match (schema.get("type"), schema.get("enum")) {
+            (_, Some(constants)) => constants.as_array()?.contains(&Value::from(text.as_str())),
+            (Some(Value::String(kind)), _) => kind == "string",
+            (Some(Value::Array(kinds)), _) => kinds.iter().any(|kind| kind == "string"),
+            _ => false,
+        };
+        if !takes_texts {
+            return None;
+        }
+        // Another rule may refuse it nonetheless: a pattern, a length.
+        let mut quoted = value.clone();
+        let place = mistake.at.iter().try_fold(&mut quoted, |value, step| match step {
+            Step::Key(key) => value.get_mut(key),
+            Step::Index(index) => value.get_mut(index),
+        })?;
+        *place = Value::from(text.as_str());
+        if self.validator.iter_errors(&quoted).any(|error| steps(&quoted, error.instance_path().as_str()) == mistake.at)
+        {
+            return None;
+        }
+        let keys = mistake.at.iter().all(|step| matches!(step, Step::Key(_)));
+        let typed = match keys {
+            true => format!(": `--config {}`", argument(&format!("{}=\"{text}\"", path(&mistake.at, &Path::Root)))),
+            false => String::new(),
+        };
+        Some(format!("`\"{text}\"`, in quotes, is a text{typed}"))
     }
 
     /// Takes an error of the validator apart: a key each, and of alternatives the one that was meant, if that is plain.
@@ -260,6 +306,15 @@ pub(super) fn defaults(schema: &ConfigSchema) -> Result<(), String> {
         Some(mistake) => Err(schema.tell(mistake)),
         None => Ok(()),
     }
+}
+
+/// All that is wrong with a config, in words.
+#[derive(Default)]
+struct Mistakes {
+    /// A line for each.
+    told: Vec<String>,
+    /// How the first text that was taken for something else is written.
+    quoting: Option<String>,
 }
 
 /// Something wrong, at a place of the config, by the schema at a JSON pointer.

@@ -33,7 +33,7 @@ const COMPLAINT_MAX: usize = 300;
 pub fn parse_assignment(text: &str) -> Result<(Vec<String>, Value), UsageError> {
     let wrong = |why: &str| {
         UsageError::new(format!("config: expected KEY=VALUE, got {}; {why}", shown(&Value::from(text))))
-            .hint("for example `gravity=9.8`, `map.size=8`, `name=anything` or `list=[1, 2]`")
+            .hint("for example `gravity=9.8`, `map.size=8`, `name=anything` or `'list=[1, 2]'`")
     };
     let (path, value) = parse_path(text).map_err(wrong)?;
     let reading = path
@@ -183,7 +183,7 @@ pub fn parse_file(name: &str, text: &str) -> Result<Value, UsageError> {
     if text.len() > CONFIG_FILE_BYTES_MAX {
         return Err(wrong(format!("{} bytes; at most {CONFIG_FILE_BYTES_MAX} are read", text.len())));
     }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = crate::text::without_mark(text);
     let extension = std::path::Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let value = match extension.to_ascii_lowercase().as_str() {
         "toml" => toml(text),

@@ -519,7 +519,7 @@ fn a_config_is_an_object() {
 #[test]
 fn a_plugins_name_is_escaped() {
     let error = schema(SOCCER).complete(json!({ "gravity": "x" }), "\u{1b}[31m.wasm").expect_err("no number");
-    assert_eq!(error.hints, ["`rollcage inspect \\u{1b}[31m.wasm` lists every key with its range"]);
+    assert_eq!(error.hints, ["`rollcage inspect '\\u{1b}[31m.wasm'` lists every key with its range"]);
 }
 
 #[test]

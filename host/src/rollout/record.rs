@@ -28,7 +28,7 @@ use super::part::{COUNTED, written_by};
 use super::rows::{RowShape, Rows};
 use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, part_name};
 use crate::digest::{Digest, env_digest, run_digest};
-use crate::error::{Error, UsageError};
+use crate::error::{Error, UsageError, of_file};
 use crate::fault::FaultKind;
 
 /// Rows of a part. The last event may add a few more.
@@ -88,35 +88,38 @@ impl Recording {
     /// entered from now on.
     ///
     /// # Errors
-    /// It is not empty, or cannot be made.
-    pub(crate) fn open(folder: &Path) -> Result<Recording, UsageError> {
+    /// It is not empty, or cannot be made; the disk is full.
+    pub(crate) fn open(folder: &Path) -> Result<Recording, Error> {
         let shown = folder.display();
         let refuse = |what: String| UsageError::new(format!("recording to `{shown}`: {what}"));
-        let wrong = |error: io::Error| refuse(error.to_string());
+        let wrong = |error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => writing(folder)(error),
+            _ => refuse(error.to_string()).into(),
+        };
         let not_empty = |what: &str| {
             refuse(format!("the folder is not empty{what}"))
                 .hint("name a new one; a recording is never written over another")
         };
-        let folder = std::path::absolute(folder).map_err(wrong)?;
-        if let Some(above) = folder.parent() {
+        let at = std::path::absolute(folder).map_err(wrong)?;
+        if let Some(above) = at.parent() {
             fs::create_dir_all(above).map_err(wrong)?;
         }
-        let made = match fs::create_dir(&folder) {
+        let made = match fs::create_dir(&at) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(wrong(error)),
         };
         // Whoever makes this file has the folder; of two runs only one does.
-        let claim = match create_new(&folder.join(MANIFEST)) {
+        let claim = match create_new(&at.join(MANIFEST)) {
             Ok(file) => file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).map_err(wrong)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(not_empty(": a recording is in it, or another run has begun one"));
+                return Err(not_empty(": a recording is in it, or another run has begun one").into());
             }
             Err(error) => return Err(wrong(error)),
         };
         let (full, pages) = bounded(PAGES_WAITING);
         let recording = Recording {
-            folder,
+            folder: at,
             made,
             claim,
             begun: false,
@@ -128,7 +131,7 @@ impl Recording {
         };
         for entry in fs::read_dir(&recording.folder).map_err(wrong)? {
             if entry.map_err(wrong)?.file_name() != MANIFEST {
-                return Err(not_empty(""));
+                return Err(not_empty("").into());
             }
         }
         Ok(recording)
@@ -148,7 +151,8 @@ impl Recording {
     /// # Errors
     /// The system's.
     pub(crate) fn begin(&mut self, manifest: Manifest, shape: RowShape, plugin: Option<&[u8]>) -> Result<(), Error> {
-        let wrong = || Error::system("writing a recording");
+        let folder = self.folder.clone();
+        let wrong = || writing(&folder);
         if let Some(bytes) = plugin {
             write_whole(&self.folder, PLUGIN, |file| file.write_all(bytes)).map_err(wrong())?;
         }
@@ -253,6 +257,11 @@ impl Drop for Recording {
     }
 }
 
+/// What the system says of the recording in a folder.
+fn writing(folder: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |answer| Error::system("writing a recording")(of_file(folder)(answer))
+}
+
 /// The thread's own.
 struct Writer {
     journal: Journal,
@@ -294,7 +303,8 @@ impl Parts {
 
 impl Writer {
     fn run(mut self, pages: &Receiver<Page>, ended: &Receiver<Vec<EnvEnd>>) -> Result<Digest, Error> {
-        self.work(pages, ended).map_err(Error::system("writing a recording"))
+        let folder = self.parts.folder.clone();
+        self.work(pages, ended).map_err(writing(&folder))
     }
 
     fn work(&mut self, pages: &Receiver<Page>, ended: &Receiver<Vec<EnvEnd>>) -> io::Result<Digest> {
@@ -481,7 +491,9 @@ mod tests {
         let first = Recording::open(&folder).unwrap();
         let refused = Recording::open(&folder).err().unwrap();
         assert!(
-            refused.message.ends_with("the folder is not empty: a recording is in it, or another run has begun one")
+            refused
+                .to_string()
+                .ends_with("the folder is not empty: a recording is in it, or another run has begun one")
         );
         assert!(folder.join(MANIFEST).exists());
         // Given back, it is anybody's again, and made anew it is not taken away by who had it before.

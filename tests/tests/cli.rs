@@ -544,7 +544,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 23] = [
         "plugin",
         "sha256",
         "envs",
@@ -566,6 +566,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "refused",
         "picture",
         "recording",
+        "from",
         "incomplete",
     ];
     let trap = guest("trap");

@@ -72,8 +72,8 @@ pub(crate) struct Recording {
     folder: PathBuf,
     /// The folder was made for this.
     made: bool,
-    /// Which file the manifest is (device and inode): by it the folder is this recording's.
-    claim: (u64, u64),
+    /// The manifest's file, by which the folder is this recording's. Held open, so that no other file gets its inode number.
+    claim: File,
     /// Something is written that is worth keeping.
     begun: bool,
     journal: Journal,
@@ -111,7 +111,7 @@ impl Recording {
         };
         // Whoever makes this file has the folder; of two runs only one does.
         let claim = match create_new(&at.join(MANIFEST)) {
-            Ok(file) => file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).map_err(wrong)?,
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(not_empty(": a recording is in it, or another run has begun one").into());
             }
@@ -227,8 +227,9 @@ impl Recording {
     /// Nothing was recorded: what was made for it is taken away, by its names, and nothing else.
     fn give_back(&self) {
         let manifest = self.folder.join(MANIFEST);
-        let is_ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == self.claim;
-        if !fs::symlink_metadata(&manifest).is_ok_and(is_ours) {
+        let which = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let ours = self.claim.metadata().map(which);
+        if !matches!((ours, fs::symlink_metadata(&manifest).map(which)), (Ok(ours), Ok(found)) if ours == found) {
             // Somebody has taken it away, and whatever is there now is not this recording's.
             return;
         }
@@ -411,21 +412,18 @@ fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// Writes a file whole, or not at all, in a folder that is this recording's. Returns which file it is: device and inode.
-fn write_whole(folder: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<(u64, u64)> {
+/// Writes a file whole, or not at all, in a folder that is this recording's. Returns it.
+fn write_whole(folder: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let temporary = folder.join(format!("{name}.tmp"));
     let mut file = create_new(&temporary)?;
-    let written = write(&mut file).and_then(|()| file.metadata()).and_then(|metadata| {
-        fs::rename(&temporary, folder.join(name))?;
-        Ok((metadata.dev(), metadata.ino()))
-    });
-    if written.is_err() {
+    if let Err(error) = write(&mut file).and_then(|()| fs::rename(&temporary, folder.join(name))) {
         let _ = fs::remove_file(&temporary);
+        return Err(error);
     }
-    written
+    Ok(file)
 }
 
-fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<(u64, u64)> {
+fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<File> {
     let text = manifest.text().map_err(io::Error::other)?;
     write_whole(folder, MANIFEST, |file| file.write_all(text.as_bytes()))
 }

@@ -147,7 +147,9 @@ def test_clip_actions_clips_in_every_call() -> None:
     clipped = np.clip(far, LOW, HIGH)
     envs = rollcage.make_vec(hostile("bounds"), 2, seed=3)
     envs.reset()
-    with pytest.raises(rollcage.UsageError, match=r"env 0: action element \[0\] is 9.0, allowed is -0.4 to 0.3") as error:
+    with pytest.raises(
+        rollcage.UsageError, match=r"env 0: action element \[0\] is 9.0, allowed is -0.4 to 0.3"
+    ) as error:
         envs.step(far)
     assert "ClipAction" in str(error.value.hints) and "clip_actions=True" in str(error.value.hints)
     # What the hint says works.

@@ -14,7 +14,8 @@ cargo xtask VERB
 
   test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
   python [ARG…]    the Python package: its wheel in a venv, and its tests; arguments are pytest's
-  pythons          the same wheel with the other versions of Gymnasium that are supported, and with Debian's newest Python
+  pythons [debian] the same wheel with the other versions of Gymnasium that are supported, and with Debian's newest Python;
+                   or with that alone
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
                    other trainers in Python
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     let done = match verb.as_str() {
         "test" => test(&rest),
         "python" => build_hostile().and_then(|()| python::python(&rest)),
-        "pythons" => python::others(),
+        "pythons" => python::others(&rest),
         "lint" => lint(),
         "long" => long(),
         "golden" => golden(),
@@ -99,7 +100,7 @@ fn test(filter: &[String]) -> Result<()> {
         model(&[])?;
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
         python::python(&[])?;
-        python::others()?;
+        python::others(&[])?;
     }
     whole_system(filter, "default")
 }

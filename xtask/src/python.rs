@@ -28,8 +28,11 @@ pub(crate) fn python(arguments: &[String]) -> Result<()> {
 }
 
 /// The wheel of the venv with other versions of Gymnasium, and with the newest Python of Debian: after [`python`].
-pub(crate) fn others() -> Result<()> {
+pub(crate) fn others(arguments: &[String]) -> Result<()> {
     let venv = venv()?;
+    if arguments.iter().any(|argument| argument == "debian") {
+        return newest_debian(&venv);
+    }
     for (version, more) in GYMNASIUMS {
         // Before the venv's own on Python's path, and nothing else of it is another.
         let folder = target()?.join(format!("pythons/gymnasium-{version}"));

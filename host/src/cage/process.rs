@@ -52,6 +52,9 @@ pub fn begin() -> io::Result<BorrowedFd<'static>> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     go_first_when_memory_is_short();
     host_is_there(control)?;
+    // A C library that has random bytes of the vDSO (glibc from 2.41) maps a page for them when it is first asked: memory of a
+    // kind that the filter does not know, `MAP_DROPPABLE`. So it is asked before the filter stands.
+    drop(std::hash::RandomState::new());
     Ok(control)
 }
 

@@ -676,7 +676,7 @@ fn an_env_in_flight_is_not_sent_to() {
     envs.send(&discrete(&[1, 2]), &[2, 0]).unwrap();
     let error = usage(envs.send(&discrete(&[3, 4]), &[1, 0]));
     assert_eq!(error.message, "env 0 is in flight");
-    assert_eq!(error.hints, ["`recv` its answer before you send to it again"]);
+    assert_eq!(error.hints, ["`recv` its answer before you ask something else of it"]);
     // Nothing of that call was sent: env 1 is free.
     envs.send(&discrete(&[5]), &[1]).unwrap();
     assert_eq!(usage(envs.call(2, "x", &Value::Null)).message, "env 2 is in flight");

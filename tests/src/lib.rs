@@ -145,7 +145,6 @@ impl Rollcage {
         };
         let probe = mounts().args(["mount -t tmpfs none /mnt", "probe"]).output();
         if !probe.is_ok_and(|probe| probe.status.success()) {
-            eprintln!("no mount namespaces here: not tried");
             return None;
         }
         let mut command = mounts();

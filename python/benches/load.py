@@ -43,7 +43,9 @@ def learn(peer: str, envs: int) -> float:
 
     made = getattr(peers, peers.PEERS[peer][0])()(envs)
     # The peers' envs are bare; ours count their episodes by themselves.
-    model = PPO("MlpPolicy", made if peer == PEERS[0] else VecMonitor(made), n_steps=4096 // envs, batch_size=256, seed=7)
+    model = PPO(
+        "MlpPolicy", made if peer == PEERS[0] else VecMonitor(made), n_steps=4096 // envs, batch_size=256, seed=7
+    )
     # What torch does at its first use is no part of it.
     model.learn(4096)
     begun = time.perf_counter()
@@ -112,9 +114,7 @@ def table(what: str, figures: Figures) -> None:
             shown = [f"{value:.1f} s" if learning else f"{value / 1e3:,.1f} k" for value in values]
             ours = by_peer[PEERS[0]]
             # A speed both times: seconds are turned round.
-            ratios = [
-                ratio(by_peer[peer], ours) if learning else ratio(ours, by_peer[peer]) for peer in PEERS[1:]
-            ]
+            ratios = [ratio(by_peer[peer], ours) if learning else ratio(ours, by_peer[peer]) for peer in PEERS[1:]]
             print(f"| {load} | {envs} | {' | '.join(shown)} | {' | '.join(f'{value:.2f}' for value in ratios)} |")
 
 

@@ -68,7 +68,8 @@ class UsageError(RollcageError, ValueError):
 
     def __init__(self, message: str, hints: Sequence[str] = ()) -> None:
         hints = [_in_python(hint) for hint in hints]
-        super().__init__("\n".join([message, *(f"hint: {hint}" for hint in hints)]))
+        # Not by `super()`: next in line may be a class of Gymnasium's that takes something else.
+        Exception.__init__(self, "\n".join([message, *(f"hint: {hint}" for hint in hints)]))
         self.hints = tuple(hints)
 
 

@@ -148,6 +148,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     ) -> None:
         self.plugin, self.num_envs = str(plugin), num_envs
         mode = arguments.autoreset(autoreset_mode)
+        if render_mode is not None:
+            arguments.word("render_mode", render_mode)
         self.initial_seed = arguments.seed(seed)
         given = arguments.native(
             plugin,

@@ -152,6 +152,14 @@ fn a_policy_file_goes_out_of_bounds_where_the_env_says_so() {
 // ── Who is at fault for a refusal ───────────────────────────────────────────────────────────────────────────────────
 
 /// Of four choices, the number of the step and the one after it are open.
+/// One policy chooses for all envs, so that what becomes of its actions is the same in all.
+#[test]
+fn envs_that_differ_in_what_becomes_of_actions_out_of_bounds_are_refused() {
+    let config = |env: usize| json!({ "pass": env == 1 });
+    let error = usage(builder(fixture("bounds")).config_with(config).envs(2).build());
+    assert!(error.message.contains("actions out of bounds: refuse and pass"), "{}", error.message);
+}
+
 fn masked(config: Value) -> Builder {
     builder(fixture("masked")).config(&config).unwrap().seed(3)
 }

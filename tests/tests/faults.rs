@@ -775,7 +775,8 @@ fn peaceful(row: &Row, mode: Autoreset, steps: u32) -> Result<Neighbours, String
 fn a_fault_in_a_step_under_every_policy_and_mode() {
     let mut rows = typical(&[Function::Step]);
     // Those that strike in the first step would strike again in the last one that is looked at.
-    rows.retain(|row| row.step > 0);
+    // And the actions of `masked` are open in their own steps alone (`actions.rs` has its faults under every policy).
+    rows.retain(|row| row.step > 0 && row.guest != "masked");
     assert!(rows.len() > 20);
     each(rows, |row| {
         for (policy, mode) in POLICIES.iter().flat_map(|policy| MODES.map(|mode| (*policy, mode))) {

@@ -58,7 +58,8 @@ pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
     // At the hard limit comes SIGKILL, which says nothing; at the soft one SIGXCPU.
     let most = getrlimit(Resource::Cpu).maximum;
     if let Some(seconds) = allowance.cpu_seconds.into_iter().chain(most.map(|most| most.saturating_sub(1))).min() {
-        let most = most.map_or(seconds + 1, |most| most.min(seconds + 1));
+        let kills = seconds.saturating_add(1);
+        let most = most.map_or(kills, |most| most.min(kills));
         setrlimit(Resource::Cpu, Rlimit { current: Some(seconds.max(1).min(most)), maximum: Some(most) })?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! A batch's observations as an array of numpy's, without a copy.
 
-use numpy::{PyArray1, PyArrayMethods};
 use numpy::ndarray::ArrayView1;
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
 use crate::envs::Envs;

@@ -185,6 +185,7 @@ pub fn minari(rollout: &Rollout, folder: &Path, id: &str, plugin: Option<&Plugin
 
 /// What `rollcage.make_vec` opens the plugin by: its name if it ships, else a file that is written into `data`, which will be at
 /// `place`.
+#[cfg_attr(not(feature = "shipped"), expect(unused_variables, reason = "nothing ships by a name"))]
 fn named(plugin: &Plugin, name: &str, data: &Path, place: &Path) -> io::Result<String> {
     #[cfg(feature = "shipped")]
     if Plugin::shipped(name).is_some_and(|shipped| shipped.sha256() == plugin.sha256()) {

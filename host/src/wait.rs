@@ -32,11 +32,11 @@ pub enum Spin {
     Yield(Duration),
 }
 
-/// A look at the clock later than this after the one before: the thread stood still in between, because somebody else had the
-/// core. Half a hundred answers of workers take less, and a stranger's slice takes more.
+/// The longest time between two looks at the clock of a thread that had its core to itself and its workers. A longer one means
+/// that somebody else ran on the core: the answers of fifty workers take less time, and a stranger's slice takes more.
 const STOOD_STILL: Duration = Duration::from_millis(1);
 
-/// How long nobody spins or yields after that. Trying again costs a stranger's slice, a few milliseconds, at most.
+/// How long a process neither spins nor yields after that. The next try costs one slice of a stranger at most, a few milliseconds.
 const CROWDED: Duration = Duration::from_millis(200);
 
 /// Until when this process takes the cores for crowded, in microseconds since its first wait. It is the machine that is crowded: all
@@ -61,11 +61,11 @@ pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_m
     changed()
 }
 
-/// Spins while `unchanged`. Returns whether that has ended.
+/// Spins while `unchanged` holds, for the time of `spin` at most. Returns whether it ceased to hold.
 ///
 /// Spinning and yielding pay only while nobody else wants the core. A thread that yields beside a process that computes without end
-/// gives it a whole slice; one that spins spends the share of the processor that it needs itself. Both find out by the clock, and
-/// leave it alone for [`CROWDED`]: a thread that sleeps is woken at once.
+/// gives that process a whole slice; a thread that spins spends the share of the processor that it needs itself. Both notice by the
+/// clock, and then sleep instead for as long as [`CROWDED`]: a thread that sleeps is woken at once.
 fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
     let (Spin::Busy(time) | Spin::Yield(time)) = spin else { return false };
     let begun = Instant::now();

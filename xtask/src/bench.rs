@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: rollcage beside `SubprocVecEnv`, interleaved in one run, so that ratios mean something on a noisy
-//! machine; `bench walls`: rollcage behind its walls beside itself without; `bench record`: recorded beside not; `bench start`: by fork beside by spawn and beside the peers; `bench peers` and `bench load`: the
-//! Python package beside its peers, on a quiet machine and on a busy one. Prints tables in Markdown; asserts nothing.
+//! machine. `bench walls`: rollcage behind its walls beside itself without them. `bench record`: recorded beside not recorded.
+//! `bench start`: starts by fork, by spawn and of the peers. `bench peers` and `bench load`: the Python package beside its peers, on
+//! a quiet machine and on a busy one. All print tables in Markdown, and assert nothing.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,9 @@
 
 use crate::digest::ViewParts;
 use crate::fault::Fault;
-use crate::slab::ViewLayout;
 use crate::space::InfoLayout;
 use crate::spec::Spec;
+use crate::wire::slab::ViewLayout;
 
 /// The return and length of an episode that ended by itself or by its time limit. An episode that a fault ended has none.
 #[derive(Clone, Copy, Debug, PartialEq)]

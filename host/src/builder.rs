@@ -14,7 +14,6 @@ use crate::cache::Cache;
 use crate::cage::Walls;
 use crate::cage::broker::Names;
 use crate::config::{self, CompleteConfig};
-use crate::control::{Cage, CaptureMode, GrantedSockets};
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
@@ -29,6 +28,7 @@ use crate::rollout::replay::Again;
 use crate::slot::{Slot, Terms};
 use crate::start;
 use crate::vec_env::VecEnv;
+use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 
 /// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.
 pub const ENVS_MAX: usize = 4096;

@@ -14,9 +14,10 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use serde::Serialize;
 
 use crate::cage::{Wall, Walls};
-use crate::control::{self, FromWorker};
-use crate::slab::HostSlab;
-use crate::wait::SLICE;
+use crate::wire::packet;
+use crate::wire::slab::HostSlab;
+use crate::wire::talk::FromWorker;
+use crate::wire::wait::SLICE;
 
 /// Bytes of guest log kept per worker, newest first to stay. A guest that logs without end costs this much and no
 /// more; what was dropped is counted.
@@ -191,7 +192,7 @@ impl Child {
 
     /// Sends a message. Never waits: a worker that does not read its socket is told nothing more.
     pub(crate) fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
-        control::send(self.shared.control.as_fd(), message, descriptors, SendFlags::DONTWAIT)
+        packet::send(self.shared.control.as_fd(), message, descriptors, SendFlags::DONTWAIT)
     }
 
     /// Waits for a message, a lie or death: at most `time` and one [`SLICE`]. Messages come before the death that
@@ -272,7 +273,7 @@ impl Shared {
     pub(crate) fn alert(&self) {
         self.attention.store(true, Release);
         if let Some(slab) = &self.slab {
-            crate::wait::wake(slab.done_word());
+            crate::wire::wait::wake(slab.done_word());
         }
     }
 }

@@ -19,11 +19,11 @@ use serde_json::{Map, Value};
 
 pub use crate::cage::broker::{Host, Refused};
 use crate::config::{self, nearest, plain};
-use crate::control::DIRECTORIES_MAX;
 use crate::error::UsageError;
 use crate::files::absolute;
-use crate::lease::LeaseSpec;
 use crate::spec::{Want, WantKind};
+use crate::wire::lease::LeaseSpec;
+use crate::wire::packet::DIRECTORIES_MAX;
 
 pub(crate) use beside::{Beside, Scene, inject, over};
 pub use beside::{Per, ReadySpec, ServiceSpec};
@@ -821,7 +821,9 @@ impl Want {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
-    use crate::control::{EnvJob, Granted, GrantedDirectory, Job, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX};
+    use crate::wire::job::{EnvJob, Granted, GrantedDirectory, Job};
+    use crate::wire::packet::MESSAGE_BYTES_MAX;
+    use crate::wire::talk::TEXT_BYTES_MAX;
 
     fn parse(text: &str) -> Result<Grant, UsageError> {
         text.parse()
@@ -972,7 +974,7 @@ mod tests {
             capture: None,
         };
         let job = Job::Env(EnvJob {
-            cage: crate::control::Cage::default(),
+            cage: crate::wire::job::Cage::default(),
             engine: crate::engine::EngineSettings { backend: crate::engine::Backend::Native, fuel: true },
             interface: "x".repeat(64),
             plugin_sha256: [255; 32],

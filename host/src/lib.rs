@@ -31,7 +31,6 @@ pub mod cache;
 pub mod cage;
 pub mod child;
 pub mod config;
-pub mod control;
 pub mod digest;
 pub mod engine;
 mod epoll;
@@ -39,12 +38,10 @@ pub mod error;
 pub mod fault;
 mod files;
 pub mod grant;
-mod handshake;
 mod interrupt;
 mod json;
 #[cfg(feature = "worker")]
 mod keeper;
-pub mod lease;
 pub mod limits;
 mod machine;
 pub mod plugin;
@@ -54,8 +51,6 @@ pub mod rollout;
 pub mod service;
 #[cfg(feature = "shipped")]
 pub mod shipped;
-pub mod slab;
-mod slice;
 mod slot;
 pub mod snapshot;
 pub mod space;
@@ -63,8 +58,8 @@ pub mod spec;
 mod start;
 pub mod text;
 pub mod vec_env;
-pub mod wait;
 mod watcher;
+pub mod wire;
 #[cfg(feature = "worker")]
 mod worker;
 

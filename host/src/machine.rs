@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::UsageError;
 use crate::limits::Limits;
-use crate::slab::SLAB_BYTES;
+use crate::wire::slab::SLAB_BYTES;
 
 /// Descriptors that stay free for the program itself and for what an env needs for a moment.
 const SPARE_DESCRIPTORS: u64 = 64;

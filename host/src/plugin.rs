@@ -16,16 +16,16 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::{Cache, Entry};
 use crate::child::{Child, Exit};
 use crate::config::ConfigSchema;
-use crate::control::{BUILD, Cage, CompileJob, EnvJob, FromWorker, Granted, Job};
 use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::limits::{Limits, deadline};
-use crate::machine;
-use crate::slab::{self, HostSlab};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
-use crate::start;
 use crate::watcher::Log;
+use crate::wire::job::{Cage, CompileJob, EnvJob, Granted, Job};
+use crate::wire::slab::{self, HostSlab};
+use crate::wire::talk::{BUILD, FromWorker};
+use crate::{machine, start};
 
 /// A wasm component that exports `rollcage:env/environment`: its bytes, unread.
 #[derive(Clone)]

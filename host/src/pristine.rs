@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use crate::cage::Walls;
 use crate::child::{Child, Heard};
-use crate::control::{FromWorker, Job, ToPristine};
 use crate::error::{Error, UsageError};
 use crate::limits::deadline;
-use crate::slab::HostSlab;
 use crate::slot::Terms;
 use crate::start;
 use crate::watcher::{self, Expected};
+use crate::wire::job::Job;
+use crate::wire::slab::HostSlab;
+use crate::wire::talk::{FromWorker, ToPristine};
 
 /// Pristine workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.
 const STARTS_MAX: u32 = 16;

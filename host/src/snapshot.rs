@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::autoreset::TimeLimit;
 use crate::batch::Batch;
-use crate::control::CaptureMode;
 use crate::digest::{CallKind, Digest};
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, UsageError};
@@ -19,6 +18,7 @@ use crate::limits::STRANGERS_MEMORY_BYTES_MAX;
 use crate::rollout::manifest::PluginName;
 use crate::slot::{PastEvent, Slot, Terms};
 use crate::vec_env::{ResetSome, VecEnv};
+use crate::wire::job::CaptureMode;
 
 /// The number of the format.
 const FORMAT: u32 = 1;

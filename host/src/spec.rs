@@ -192,7 +192,7 @@ impl Spec {
 
     /// Reads the wire form: a claim, so every space in it is built and checked from its nodes.
     pub fn decode(bytes: &[u8]) -> Result<Spec, String> {
-        let wire: WireSpec = crate::control::decode(bytes)?;
+        let wire: WireSpec = crate::wire::packet::decode(bytes)?;
         let space = |nodes: &Nodes| Space::from_nodes(&nodes.0).map_err(|error| error.to_string());
         let fields =
             wire.info_fields.iter().map(|(name, nodes)| Ok(InfoField { name: name.clone(), space: space(nodes)? }));
@@ -244,7 +244,7 @@ impl Description {
 
     /// Reads the wire form and checks what the interface promises of it.
     pub fn decode(bytes: &[u8]) -> Result<Description, String> {
-        let description: Description = crate::control::decode(bytes)?;
+        let description: Description = crate::wire::packet::decode(bytes)?;
         description.check()?;
         Ok(description)
     }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::cage::{self, Standing, Wall};
 use crate::child::{Child, Exit, Heard};
-use crate::control::{BUILD, Cage, FromWorker, Job};
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
-use crate::slab::HostSlab;
 use crate::watcher::{self, Log, Spawn};
+use crate::wire::job::{Cage, Job};
+use crate::wire::slab::HostSlab;
+use crate::wire::talk::{BUILD, FromWorker};
 
 /// Whether this program's `main` has called [`worker_main`](crate::worker_main), so that it may be started as a worker.
 pub(crate) static THIS_PROGRAM_IS_A_WORKER: AtomicBool = AtomicBool::new(false);

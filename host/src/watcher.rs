@@ -27,9 +27,10 @@ use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::child::{Child, Exit, LockByFork, LogTail, Shared};
-use crate::control::{self, FromWorker, Received, UNREAD_MESSAGES_MAX};
 use crate::epoll::{Epoll, LookedAt};
-use crate::slab::HostSlab;
+use crate::wire::packet::{self, Received};
+use crate::wire::slab::HostSlab;
+use crate::wire::talk::{FromWorker, UNREAD_MESSAGES_MAX};
 
 /// Orders to the watcher that are not yet taken. Each waits for its answer, so this is the number of threads that
 /// start workers at once; a further one waits.
@@ -203,7 +204,7 @@ impl Watch {
     }
 
     fn expect(&mut self, expected: Expected) -> io::Result<Announced> {
-        let (control, theirs) = control::pair()?;
+        let (control, theirs) = packet::pair()?;
         // The kernel puts the sender's id beside what it sends.
         rustix::net::sockopt::set_socket_passcred(&control, true)?;
         let (log, their_log) = match expected.log {
@@ -218,7 +219,7 @@ impl Watch {
     }
 
     fn start_worker(&mut self, spawn: Spawn) -> io::Result<Child> {
-        let (control, theirs) = control::pair()?;
+        let (control, theirs) = packet::pair()?;
         let (log, their_log) = log_pipe()?;
         // std starts this by `posix_spawn`: no `pre_exec`, and a fork of a big trainer would cost milliseconds. It
         // resets SIGPIPE and the signal mask; the worker sees to the rest. The control socket arrives as stdin.
@@ -320,7 +321,7 @@ impl Watch {
 
     /// Takes the first message of a copy, by which the kernel says who it is. Whether there is more to read.
     fn greet(&mut self, number: u64, shared: &Shared) -> bool {
-        let lie = match control::receive_from(shared.control.as_fd(), RecvFlags::DONTWAIT) {
+        let lie = match packet::receive_from(shared.control.as_fd(), RecvFlags::DONTWAIT) {
             Ok((Received::Nothing, _)) => return false,
             Ok((Received::Message(hello @ FromWorker::Hello { .. }, descriptors), Some(pid)))
                 if descriptors.is_empty() =>
@@ -497,7 +498,7 @@ fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Takes every waiting message; whether more may come. An error is the worker's lie.
 fn read_messages(worker: &Watched) -> Result<bool, String> {
     loop {
-        let received = control::receive(worker.shared.control.as_fd(), RecvFlags::DONTWAIT);
+        let received = packet::receive(worker.shared.control.as_fd(), RecvFlags::DONTWAIT);
         match received.map_err(|error| format!("its control socket failed: {error}"))? {
             Received::Nothing => return Ok(true),
             // An end closes the socket a moment before the process is gone: the pidfd tells how. A live worker

@@ -32,7 +32,7 @@ mod _rollcage {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         use super::envs::events;
-        module.add("BUILD", rollcage::control::BUILD)?;
+        module.add("BUILD", rollcage::wire::talk::BUILD)?;
         module.add("FINAL", events::FINAL)?;
         module.add("FAULT", events::FAULT)?;
         module.add("MASKED", events::MASKED)?;

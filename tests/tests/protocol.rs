@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rollcage::control::{EnvError, FromWorker, GuestFault, Reply, ToWorker, decode};
 use rollcage::fault::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
-use rollcage::slab::{Command, HostSlab, INFO_EXTRA_BYTES_MAX, Request, ViewLayout, Which};
+use rollcage::wire::packet::decode;
+use rollcage::wire::slab::{Command, HostSlab, INFO_EXTRA_BYTES_MAX, Request, ViewLayout, Which};
+use rollcage::wire::talk::{EnvError, FromWorker, GuestFault, Reply, ToWorker};
 use rollcage::{Autoreset, Builder, Description, Error, FaultKind, Limits, OnFault, RenderMode, Spec, VecEnv, Walls};
 use rollcage_tests::lies::{self, Lie};
 use rollcage_tests::{Process, builder, discrete, eventually, fixture};
@@ -34,8 +35,9 @@ fn spoilt(true_ones: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 
 /// What a message looks like as bytes: through a real socket pair, as the host would get it.
 fn packet<T: serde::Serialize>(message: &T) -> Vec<u8> {
-    let (ours, theirs) = rollcage::control::pair().unwrap();
-    rollcage::control::send(std::os::fd::AsFd::as_fd(&ours), message, &[], rustix::net::SendFlags::empty()).unwrap();
+    let (ours, theirs) = rollcage::wire::packet::pair().unwrap();
+    rollcage::wire::packet::send(std::os::fd::AsFd::as_fd(&ours), message, &[], rustix::net::SendFlags::empty())
+        .unwrap();
     let mut bytes = vec![0; 64 * 1024];
     let (count, _) = rustix::net::recv(&theirs, &mut bytes, rustix::net::RecvFlags::empty()).unwrap();
     bytes.truncate(count);

@@ -7,10 +7,10 @@ use wasmtime::component::InstancePre;
 
 use self::exports::rollcage::env::environment::Guest as Functions;
 use self::rollcage::env::types as wit;
-use crate::control::EnvError;
 use crate::fault::FaultKind;
 use crate::space::{Dtype, Node, Space};
 use crate::spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
+use crate::wire::talk::EnvError;
 use crate::worker::instance::{CallError, Frame, Transition, View, guest_fault};
 use crate::worker::wasi::Guest;
 

@@ -22,8 +22,9 @@ use serde::Serialize;
 
 use super::reach::{Reach, is_localhost, is_own_name};
 use crate::child::LockByFork;
-use crate::control::{self, FromBroker, OwnRefusal, Received, SocketOptions, SocketRefusal, ToBroker};
 use crate::epoll::{Epoll, LookedAt};
+use crate::wire::broker::{FromBroker, OwnRefusal, SocketOptions, SocketRefusal, ToBroker};
+use crate::wire::packet::{self, Received};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -249,7 +250,7 @@ pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, Owne
             _ => Arc::clone(slot.insert(Arc::new(Broker::start()?))),
         }
     };
-    let (ours, theirs) = control::pair()?;
+    let (ours, theirs) = packet::pair()?;
     let number = {
         let mut next = broker.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next += 1;
@@ -437,7 +438,7 @@ impl Desk {
     fn listen(&mut self, number: u64) {
         for _ in 0..MESSAGES_PER_LOOK {
             let Some(guest) = self.guests.get_mut(&number) else { return };
-            match control::receive::<ToBroker>(guest.socket.as_fd(), RecvFlags::DONTWAIT) {
+            match packet::receive::<ToBroker>(guest.socket.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Message(message, descriptors)) if descriptors.is_empty() => {
                     match message {
@@ -713,7 +714,7 @@ impl Desk {
     fn say(&mut self, number: u64, answer: &FromBroker, descriptors: &[BorrowedFd<'_>]) {
         let Some(guest) = self.guests.get_mut(&number) else { return };
         guest.asking = guest.asking.saturating_sub(1);
-        if control::send(guest.socket.as_fd(), answer, descriptors, SendFlags::DONTWAIT).is_err() {
+        if packet::send(guest.socket.as_fd(), answer, descriptors, SendFlags::DONTWAIT).is_err() {
             self.forget(number);
         }
     }
@@ -876,12 +877,12 @@ mod tests {
         }
 
         fn say(&self, message: &ToBroker) {
-            control::send(self.socket.as_fd(), message, &[], SendFlags::empty()).unwrap();
+            packet::send(self.socket.as_fd(), message, &[], SendFlags::empty()).unwrap();
         }
 
         /// The next answer; none: the broker has hung up.
         fn hear(&self) -> Option<(FromBroker, Vec<OwnedFd>)> {
-            match control::receive(self.socket.as_fd(), RecvFlags::empty()).unwrap() {
+            match packet::receive(self.socket.as_fd(), RecvFlags::empty()).unwrap() {
                 Received::Message(message, descriptors) => Some((message, descriptors)),
                 Received::Closed => None,
                 other => panic!("{other:?}"),
@@ -958,12 +959,12 @@ mod tests {
             |asker: &Asker| assert!(rustix::net::send(&asker.socket, &[0xff; 100], SendFlags::empty()).is_ok());
         let descriptor = |asker: &Asker| {
             let message = ToBroker::Closed { handle: 1 };
-            control::send(asker.socket.as_fd(), &message, &[asker.socket.as_fd()], SendFlags::empty()).unwrap();
+            packet::send(asker.socket.as_fd(), &message, &[asker.socket.as_fd()], SendFlags::empty()).unwrap();
         };
         let more_than_can_be_under_way = |asker: &Asker| {
             for id in 0..=u32::try_from(REQUESTS_MAX).unwrap() {
                 let request = ToBroker::Connect { id, to, options: SocketOptions::default() };
-                if control::send(asker.socket.as_fd(), &request, &[], SendFlags::empty()).is_err() {
+                if packet::send(asker.socket.as_fd(), &request, &[], SendFlags::empty()).is_err() {
                     return;
                 }
             }
@@ -992,7 +993,7 @@ mod tests {
         let (lookups, _asked) = bounded(1);
         let mut desk = Desk::new(wake, taken, lookups).unwrap();
         let refusals = Refusals::default();
-        let (ours, worker) = control::pair().unwrap();
+        let (ours, worker) = packet::pair().unwrap();
         orders.send(Order::Enter(1, ours, Box::new(rights(Vec::new())), refusals.clone())).unwrap();
         desk.take_orders();
         // A request that is answered with a refusal, and the news of one of the worker's own, which is not answered.
@@ -1002,7 +1003,7 @@ mod tests {
         let mut sent = 0;
         while sent < 5 * MESSAGES_PER_LOOK {
             let message = if sent % 2 == 0 { &asked } else { &told };
-            control::send(worker.as_fd(), message, &[], SendFlags::DONTWAIT).unwrap();
+            packet::send(worker.as_fd(), message, &[], SendFlags::DONTWAIT).unwrap();
             sent += 1;
         }
         let counted = || -> u64 { refusals.list().iter().map(|refused| refused.times).sum() };
@@ -1012,11 +1013,10 @@ mod tests {
         }
         desk.listen(1);
         assert_eq!(counted(), sent as u64, "nothing is lost, and nothing is there twice");
-        let answers =
-            std::iter::from_fn(|| match control::receive::<FromBroker>(worker.as_fd(), RecvFlags::DONTWAIT) {
-                Ok(Received::Message(FromBroker::Refused { id: 7, why: SocketRefusal::Denied }, _)) => Some(()),
-                _ => None,
-            });
+        let answers = std::iter::from_fn(|| match packet::receive::<FromBroker>(worker.as_fd(), RecvFlags::DONTWAIT) {
+            Ok(Received::Message(FromBroker::Refused { id: 7, why: SocketRefusal::Denied }, _)) => Some(()),
+            _ => None,
+        });
         assert_eq!(answers.count(), sent / 2);
         assert!(desk.guests.contains_key(&1), "it may go on asking");
     }

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
-use crate::slice;
+use crate::wire::slice;
 
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;

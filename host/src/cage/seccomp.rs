@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use super::copy::FLAGS;
-
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
+
+use super::copy::FLAGS;
 
 /// One way in which a system call is allowed. A call with several rows is allowed by any of them.
 #[derive(Clone, Copy, Debug)]
@@ -223,8 +223,8 @@ const MONOTONIC: u64 = libc::CLOCK_MONOTONIC as u64;
 const DEATH_SIGNAL: u64 = libc::PR_SET_PDEATHSIG as u64;
 const KILL: u64 = libc::SIGKILL as u64;
 const CLOSE_ON_EXEC: u64 = libc::O_CLOEXEC as u64;
-const SLAB_AT: u64 = crate::slab::WORKER_ADDRESS as u64;
-const SLAB_LEN: u64 = crate::slab::SLAB_BYTES as u64;
+const SLAB_AT: u64 = crate::wire::slab::WORKER_ADDRESS as u64;
+const SLAB_LEN: u64 = crate::wire::slab::SLAB_BYTES as u64;
 const SHARED_OVER: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
 const NOW: u64 = libc::MSG_DONTWAIT as u64;
 const NOW_QUIETLY: u64 = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;

@@ -12,7 +12,7 @@ use wasmtime::{Config, OptLevel, ResourceLimiter, Store, Strategy, WasmBacktrace
 
 use crate::engine::{Backend, EngineSettings};
 use crate::fault::BACKTRACE_FRAMES_MAX;
-use crate::slab::BULK_BYTES_MAX;
+use crate::wire::slab::BULK_BYTES_MAX;
 
 /// Native stack that wasm frames may use, in bytes. The engine's default of 512 KiB is met by honest recursive
 /// code; a main thread has 8 MiB, and the signal handler and host functions run on the same stack. A frame's size

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use rollcage::UsageError;
-use rollcage::lease::{LeaseSpec, check_together, port_for};
-use rollcage::service::{FromKeeper, Keeper, Ready, Service, ServiceExit, ServiceStdio, Told, Workdir, expand};
+use rollcage::service::{Keeper, Told, expand};
 use rollcage::text::escape_line;
+use rollcage::wire::keeper::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
+use rollcage::wire::lease::{LeaseSpec, check_together, port_for};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 

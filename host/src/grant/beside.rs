@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 use super::{Grant, Grants, Port, SHOWN_MAX, plain};
 use crate::cage::broker::{Peer, Rights};
 use crate::error::UsageError;
-use crate::lease::{LEASES_MAX, LeaseSpec, check_together, port_for};
-use crate::service::{Ready, SERVICES_MAX, Service, ServiceStdio, Workdir, expand};
+use crate::service::{SERVICES_MAX, expand};
+use crate::wire::keeper::{Ready, Service, ServiceStdio, Workdir};
+use crate::wire::lease::{LEASES_MAX, LeaseSpec, check_together, port_for};
 
 /// How long a service may take to be ready, where its file does not say.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Access, Beside, Grant, Grants, SHOWN_MAX, plain, refuse};
-use crate::control::{Granted, GrantedDirectory};
 use crate::error::UsageError;
+use crate::wire::job::{Granted, GrantedDirectory};
 
 /// How far the protection of a path goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

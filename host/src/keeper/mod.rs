@@ -6,6 +6,7 @@
 //! host that forks leaves its end of the socket open in its children.
 
 mod ready;
+mod take;
 mod tree;
 
 use std::collections::VecDeque;
@@ -16,14 +17,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, PidfdFlags, getpid, getppid, pidfd_open};
-
-use crate::cage::process;
-use crate::control::{self, BUILD, FromWorker, Received};
-use crate::lease::{self, LeaseSpec, Taken};
-use crate::limits::deadline;
-use crate::service::{FromKeeper, Ready, Service, ToKeeper};
-use crate::start::UNSTARTED;
 use tree::{Output, Running};
+
+use self::take::{Taken, take};
+use crate::cage::process;
+use crate::limits::deadline;
+use crate::start::UNSTARTED;
+use crate::wire::keeper::{FromKeeper, Ready, Service, ToKeeper};
+use crate::wire::lease::LeaseSpec;
+use crate::wire::packet::{self, Received};
+use crate::wire::talk::{self, BUILD, FromWorker};
 
 /// How long the first message may take: it is sent before the keeper runs.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,7 +104,7 @@ impl Keeper {
             outputs: Vec::new(),
         };
         let hello = FromWorker::Hello { build: BUILD.to_owned() };
-        if control::send(keeper.control, &hello, &[], SendFlags::DONTWAIT).is_err() {
+        if packet::send(keeper.control, &hello, &[], SendFlags::DONTWAIT).is_err() {
             return Ok(None);
         }
         let deadline = Instant::now() + BEGIN_TIMEOUT;
@@ -134,7 +137,7 @@ impl Keeper {
         self.taken = None;
         let deadline = deadline(timeout);
         while !self.over {
-            match lease::take(leases) {
+            match take(leases) {
                 Ok(Ok(taken)) => {
                     self.say(FromKeeper::Held { ports: taken.firsts.clone() });
                     self.taken = Some(taken);
@@ -231,11 +234,11 @@ impl Keeper {
 
     fn read_orders(&mut self) {
         while !self.over {
-            match control::receive(self.control, RecvFlags::DONTWAIT) {
+            match packet::receive(self.control, RecvFlags::DONTWAIT) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Message(ToKeeper::End, _)) => self.over = true,
                 // A host that orders without waiting for answers fills its memory, not this one's.
-                Ok(Received::Message(order, descriptors)) if self.orders.len() < control::UNREAD_MESSAGES_MAX => {
+                Ok(Received::Message(order, descriptors)) if self.orders.len() < talk::UNREAD_MESSAGES_MAX => {
                     self.orders.push_back((order, descriptors));
                 }
                 // Nobody is left who could say anything, or it is not understood.
@@ -247,7 +250,7 @@ impl Keeper {
     /// Tells the host. It never waits: a host that does not read has its deadlines.
     fn say(&mut self, message: FromKeeper) {
         let message = FromWorker::Keeper(message);
-        if control::send(self.control, &message, &[], SendFlags::DONTWAIT).is_err() {
+        if packet::send(self.control, &message, &[], SendFlags::DONTWAIT).is_err() {
             self.over = true;
         }
     }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, pid
 use super::{Keeper, SOON};
 use crate::cage::process;
 use crate::limits::deadline;
-use crate::service::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
+use crate::wire::keeper::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
 
 /// Bytes of a line of output that stay together. A longer one is cut into lines.
 const LINE_BYTES_MAX: usize = 2048;

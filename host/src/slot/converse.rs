@@ -3,20 +3,19 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use super::ill::{Ill, guest_fault, lied, nobody};
+use super::turn::Look;
+use super::{Busy, Op, Phase, Progress, Slot, Terms};
 use crate::batch::Batch;
-use crate::control::{EnvError, FromWorker, Reply, ToWorker};
 use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::FaultLog;
 use crate::interrupt::Interrupt;
 use crate::json;
 use crate::limits::deadline;
-use crate::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
 use crate::spec::RenderMode;
-use crate::wait::{self, Spin};
-
-use super::ill::{Ill, guest_fault, lied, nobody};
-use super::turn::Look;
-use super::{Busy, Op, Phase, Progress, Slot, Terms};
+use crate::wire::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
+use crate::wire::talk::{EnvError, FromWorker, Reply, ToWorker};
+use crate::wire::wait::{self, Spin};
 
 impl Slot {
     /// Sends a message and waits for its answer from the bulk area. The env must not be busy. An answer that an interrupt did

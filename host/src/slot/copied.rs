@@ -4,16 +4,15 @@
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
 
+use super::instance::Started;
+use super::{Op, Phase, Slot, Terms};
 use crate::batch::Batch;
 use crate::child::Child;
-use crate::control::ToWorker;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::pristine::{self, Start};
-use crate::wait::SLICE;
-
-use super::instance::Started;
-use super::{Op, Phase, Slot, Terms};
+use crate::wire::talk::ToWorker;
+use crate::wire::wait::SLICE;
 
 impl Slot {
     /// Asks the worker for a copy of itself: the one that is to come.

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use crate::control::ToWorker;
+use super::{Busy, Op, Phase, Slot};
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
 use crate::fault::FaultKind;
 use crate::rollout::journal::{Asked, FaultMet, Journal, Said, What};
 use crate::rollout::record::EnvEnd;
 use crate::rollout::replay::Again;
-use crate::slab::Command;
-
-use super::{Busy, Op, Phase, Slot};
+use crate::wire::slab::Command;
+use crate::wire::talk::ToWorker;
 
 /// Where events go.
 pub(super) struct Events {

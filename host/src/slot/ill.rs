@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::{Op, Phase, ResetOp, Slot, Terms};
 use crate::batch::Batch;
 use crate::child::Exit;
-use crate::control::{FromWorker, GuestFault};
 use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault};
-use crate::slab::{Command, Lie};
 use crate::start;
-
-use super::{Op, Phase, ResetOp, Slot, Terms};
+use crate::wire::slab::{Command, Lie};
+use crate::wire::talk::{FromWorker, GuestFault};
 
 impl Slot {
     /// The env met a fault in what was asked of it.

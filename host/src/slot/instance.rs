@@ -3,21 +3,21 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::ill::{end_of, guest_fault, name_of};
+use super::{CopiedFrom, Phase, Slot, Terms};
 use crate::batch::{Batch, Strides, View};
 use crate::cage::broker::{self, Rights};
 use crate::child::{Child, Exit, Heard};
-use crate::control::{CaptureMode, FromWorker, Job};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::limits::deadline;
 use crate::pristine::{Asked, COPY_TIMEOUT, Start};
 use crate::rollout::capture;
-use crate::slab::{HostSlab, Lie};
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::start::{self, Introduction};
-
-use super::ill::{end_of, guest_fault, name_of};
-use super::{CopiedFrom, Phase, Slot, Terms};
+use crate::wire::job::{CaptureMode, Job};
+use crate::wire::slab::{HostSlab, Lie};
+use crate::wire::talk::FromWorker;
 
 /// What of the outside one instance has for itself.
 struct OwnOutside {

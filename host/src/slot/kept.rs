@@ -3,17 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use super::ill::Ill;
+use super::instance::Started;
+use super::{Phase, Slot, Terms};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::grant::{Per, Scene, inject};
 use crate::interrupt::Interrupt;
-use crate::lease::LeaseSpec;
 use crate::limits::{deadline, together};
-use crate::service::{FromKeeper, Keeper, Service, Told};
-
-use super::ill::Ill;
-use super::instance::Started;
-use super::{Phase, Slot, Terms};
+use crate::service::{Keeper, Told};
+use crate::wire::keeper::{FromKeeper, Service};
+use crate::wire::lease::LeaseSpec;
 
 /// How long ports may take to come free.
 pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -28,23 +28,24 @@ use crate::cage::broker::{self, Names, Refused};
 use crate::cage::{Standing, Wall, Walls};
 use crate::child::{Child, LogTail};
 use crate::config::CompleteConfig;
-use crate::control::{Cage, EnvJob, Granted, ToWorker};
 use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, OnFault, Restarts};
 use crate::grant::Beside;
 use crate::interrupt::Interrupt;
-use crate::lease::LeaseSpec;
 use crate::limits::Limits;
 use crate::plugin::Prepared;
 use crate::pristine::{Pristine, Start};
 use crate::service::Keeper;
-use crate::slab::{Command, HostSlab, Request};
 use crate::space::Layout;
 use crate::spec::Spec;
 use crate::start::Introduction;
-use crate::wait::{self, Spin};
 use crate::watcher::Log;
+use crate::wire::job::{Cage, EnvJob, Granted};
+use crate::wire::lease::LeaseSpec;
+use crate::wire::slab::{Command, HostSlab, Request};
+use crate::wire::talk::ToWorker;
+use crate::wire::wait::{self, Spin};
 
 pub(crate) use enter::PastEvent;
 

@@ -4,19 +4,18 @@ use std::io;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
+use super::ill::{Ill, end_of, guest_fault, lied, name_of, nobody};
+use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
 use crate::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::child::{Child, Heard};
-use crate::control::{EnvError, FromWorker, ToWorker};
 use crate::digest::{StepFlags, ViewParts};
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
 use crate::json;
 use crate::limits::deadline;
-use crate::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
-use crate::wait::{self, Spin};
-
-use super::ill::{Ill, end_of, guest_fault, lied, name_of, nobody};
-use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
+use crate::wire::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
+use crate::wire::talk::{EnvError, FromWorker, ToWorker};
+use crate::wire::wait::{self, Spin};
 
 impl Slot {
     /// Publishes what is asked as the next turn.

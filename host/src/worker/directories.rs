@@ -38,7 +38,7 @@ use wasmtime_wasi_io::streams::{
 use super::wasi::Guest;
 use crate::cage::process::Allowance;
 use crate::cage::wasm::{READ_BYTES_MAX, WRITE_BYTES_MAX};
-use crate::control::Granted;
+use crate::wire::job::Granted;
 
 /// Entries of all listings that a guest has open together. A listing is read whole, so that it can be sorted: with names
 /// of 255 bytes these are 20 MiB of the worker's memory. A directory with more cannot be listed (`insufficient-memory`);

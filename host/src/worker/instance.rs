@@ -10,12 +10,12 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::bindings::{CreateError, Exports};
 use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
-use crate::control::{EnvError, GuestFault};
 use crate::fault::{BACKTRACE_FRAMES_MAX, FaultKind, MESSAGE_BYTES_MAX};
 use crate::json;
-use crate::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX, ViewLayout};
 use crate::spec::{Description, RenderMode, Spec};
 use crate::text::cut;
+use crate::wire::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX, ViewLayout};
+use crate::wire::talk::{EnvError, GuestFault};
 use crate::worker::load::Loaded;
 use crate::worker::wasi::{Exit, Guest, Log, Mark, Outside, key_create, key_reseed, key_reset};
 

@@ -14,23 +14,23 @@ pub(crate) mod wasi;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{RecvFlags, SendFlags};
-
-use crate::cage::Standing;
-use crate::cage::process::{self, Allowance, Plan};
-use crate::cage::seccomp::{Allow, BROKER, CAPTURE, Copies, OUTPUT, PLUGIN, Purpose};
-use crate::control::{
-    self, BUILD, Cage, CaptureMode, CompileJob, EnvJob, FromWorker, GrantedDirectory, GuestFault, Job, Received,
-};
-use crate::fault::FaultKind;
-use crate::rollout::capture::CAPTURE_BYTES_MAX;
-use crate::slab::WorkerSlab;
-use crate::start::UNSTARTED;
 use capture::Capture;
 use directories::Preopen;
 use instance::{Instance, InstanceSettings};
 use pristine::Pristine;
+use rustix::net::{RecvFlags, SendFlags};
 use wasi::{LogPipe, Outside};
+
+use crate::cage::Standing;
+use crate::cage::process::{self, Allowance, Plan};
+use crate::cage::seccomp::{Allow, BROKER, CAPTURE, Copies, OUTPUT, PLUGIN, Purpose};
+use crate::fault::FaultKind;
+use crate::rollout::capture::CAPTURE_BYTES_MAX;
+use crate::start::UNSTARTED;
+use crate::wire::job::{Cage, CaptureMode, CompileJob, EnvJob, GrantedDirectory, Job};
+use crate::wire::packet::{self, Received};
+use crate::wire::slab::WorkerSlab;
+use crate::wire::talk::{self, BUILD, FromWorker, GuestFault};
 
 /// Exit status after a panic of the worker's own code; the message is in the log.
 const PANICKED: i32 = 70;
@@ -53,7 +53,7 @@ pub(crate) fn run(table: &'static [Allow]) -> ! {
 fn work(table: &'static [Allow]) -> io::Result<()> {
     let control = process::begin()?;
     hello(control)?;
-    let (job, descriptors) = match control::receive(control, RecvFlags::empty())? {
+    let (job, descriptors) = match packet::receive(control, RecvFlags::empty())? {
         Received::Message(job, descriptors) => (job, descriptors),
         Received::Closed => return Ok(()),
         other => return Err(io::Error::other(format!("no job came: {other:?}"))),
@@ -153,7 +153,7 @@ fn describe_plugin(
         Err(fault) => say(control, &FromWorker::Fault(fault))?,
     }
     // The host reads the slab, then ends this process.
-    let _ = control::receive::<control::ToWorker>(control, RecvFlags::empty());
+    let _ = packet::receive::<talk::ToWorker>(control, RecvFlags::empty());
     Ok(())
 }
 
@@ -334,5 +334,5 @@ fn hello(control: Control) -> io::Result<()> {
 }
 
 fn say(control: Control, message: &FromWorker) -> io::Result<()> {
-    control::send(control, message, &[], SendFlags::empty())
+    packet::send(control, message, &[], SendFlags::empty())
 }

@@ -12,8 +12,10 @@ use super::{Control, hello, say, serve};
 use crate::cage::Standing;
 use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};
-use crate::control::{self, FromWorker, Job, Received, ToPristine};
-use crate::slab::WorkerSlab;
+use crate::wire::job::Job;
+use crate::wire::packet::{self, Received};
+use crate::wire::slab::WorkerSlab;
+use crate::wire::talk::{FromWorker, ToPristine};
 
 /// A pristine worker at work.
 pub(super) struct Pristine {
@@ -31,7 +33,7 @@ impl Pristine {
     pub(super) fn run(self) -> io::Result<()> {
         say(self.control, &FromWorker::Ready { bulk_len: 0 })?;
         loop {
-            let (ToPristine::Copy, descriptors) = match control::receive(self.control, RecvFlags::empty())? {
+            let (ToPristine::Copy, descriptors) = match packet::receive(self.control, RecvFlags::empty())? {
                 Received::Message(message, descriptors) => (message, descriptors),
                 Received::Closed => return Ok(()),
                 other => return Err(io::Error::other(format!("no order came: {other:?}"))),
@@ -55,7 +57,7 @@ impl Pristine {
         }
         hello(self.control)?;
         say(self.control, &FromWorker::Locked(self.standing.clone()))?;
-        let (job, descriptors) = match control::receive(self.control, RecvFlags::empty())? {
+        let (job, descriptors) = match packet::receive(self.control, RecvFlags::empty())? {
             Received::Message(Job::Env(job), descriptors) => (job, descriptors),
             Received::Closed => return Ok(()),
             other => return Err(io::Error::other(format!("no job came: {other:?}"))),

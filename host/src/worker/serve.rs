@@ -16,13 +16,17 @@ use super::wasi::Outside;
 use super::{Control, hello, instance_of, refused, say};
 use crate::cage::copy::{self, Side};
 use crate::cage::{Standing, process};
-use crate::control::{self, EnvError, EnvJob, FromWorker, GuestFault, Received, Reply, ToWorker};
 use crate::fault::FaultKind;
-use crate::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Status, ViewBytes, ViewLayout};
-use crate::slab::{Which, WorkerSlab, request_flags};
 use crate::space::{InfoLayout, Layout};
 use crate::spec::Spec;
-use crate::wait::{self, Spin};
+use crate::wire::job::EnvJob;
+use crate::wire::packet::{self, Received};
+use crate::wire::slab::{
+    Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Status, ViewBytes, ViewLayout, Which, WorkerSlab,
+    request_flags,
+};
+use crate::wire::talk::{EnvError, FromWorker, GuestFault, Reply, ToWorker};
+use crate::wire::wait::{self, Spin};
 
 /// How long a worker sleeps in one piece. The kernel ends it when the host dies; this is for nothing but a lost wake.
 const SLEEP: Duration = Duration::from_secs(1);
@@ -337,7 +341,7 @@ impl Served {
     }
 
     fn receive(&self) -> Result<(ToWorker, Vec<OwnedFd>), Unanswered> {
-        match control::receive(self.control, RecvFlags::empty()) {
+        match packet::receive(self.control, RecvFlags::empty()) {
             Ok(Received::Message(message, descriptors)) => Ok((message, descriptors)),
             other => Err(Unanswered::Host(format!("no message came with the turn: {other:?}"))),
         }

@@ -36,7 +36,7 @@ use super::capture::{self, Capture};
 use super::directories::{Directories, Preopen};
 use super::sockets::Sockets;
 use crate::cage::wasm::{MemoryLimiter, RANDOM_BYTES_MAX, WRITE_BYTES_MAX, resource_table};
-use crate::control::GrantedSockets;
+use crate::wire::job::GrantedSockets;
 
 /// What the wall clock shows at the instance's start: 2000-01-01T00:00:00Z, in seconds since 1970.
 const WALL_CLOCK_START_SECONDS: u64 = 946_684_800;

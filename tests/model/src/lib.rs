@@ -8,7 +8,7 @@
 //! under a second; a lost wake needs one.
 #![cfg(test)]
 
-#[path = "../../../host/src/handshake.rs"]
+#[path = "../../../host/src/wire/handshake.rs"]
 mod handshake;
 
 mod sync {

@@ -30,7 +30,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rollcage::cage::copy::{self, Side};
 use rollcage::cage::process::{self, Allowance, CONTROL, Plan};
 use rollcage::cage::seccomp::{Allow, Copies, Purpose, TABLE};
-use rollcage::control::{self, Received};
+use rollcage::wire::packet::{self, Received};
 use rollcage::{Wall, Walls};
 use rollcage_tests::attempts::{ATTEMPTS, HOST_BYTE, LEAKED, Scene};
 use rustix::net::{RecvFlags, SendFlags};
@@ -95,8 +95,8 @@ fn host(deed: [&str; 4], folder: &str) {
     udp_connected.connect(udp.local_addr().unwrap()).unwrap();
     let tcp_unconnected = socket();
     let (datagrams, _other_end) = UnixDatagram::pair().unwrap();
-    let (_slab, slab) = rollcage::slab::HostSlab::create().unwrap();
-    let (_other, other_slab) = rollcage::slab::HostSlab::create().unwrap();
+    let (_slab, slab) = rollcage::wire::slab::HostSlab::create().unwrap();
+    let (_other, other_slab) = rollcage::wire::slab::HostSlab::create().unwrap();
     let code = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
     let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, 0o600) };
     assert!(segment >= 0, "{}", std::io::Error::last_os_error());
@@ -104,7 +104,7 @@ fn host(deed: [&str; 4], folder: &str) {
     let leaked = std::fs::File::options().read(true).write(true).open(at("secret")).unwrap();
     assert!(unsafe { libc::dup2(leaked.as_raw_fd(), LEAKED) } == LEAKED);
 
-    let (control, theirs) = control::pair().unwrap();
+    let (control, theirs) = packet::pair().unwrap();
     let numbers = [
         i64::from(tcp.local_addr().unwrap().port()),
         i64::from(udp.local_addr().unwrap().port()),
@@ -134,7 +134,7 @@ fn host(deed: [&str; 4], folder: &str) {
         datagrams.as_fd(),
         listener.as_fd(),
     ];
-    control::send(control.as_fd(), &true, &descriptors, SendFlags::empty()).unwrap();
+    packet::send(control.as_fd(), &true, &descriptors, SendFlags::empty()).unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     let mut status = child.wait().unwrap();
@@ -198,11 +198,11 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
             unsafe { BorrowedFd::borrow_raw(CONTROL) }
         }
     };
-    let Received::Message(true, descriptors) = control::receive(control, RecvFlags::empty()).unwrap() else {
+    let Received::Message(true, descriptors) = packet::receive(control, RecvFlags::empty()).unwrap() else {
         panic!("no message")
     };
     let fds: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let _slab = rollcage::slab::WorkerSlab::map(descriptors[0].as_fd()).unwrap();
+    let _slab = rollcage::wire::slab::WorkerSlab::map(descriptors[0].as_fd()).unwrap();
     let number: Vec<i64> = numbers.split(',').map(|number| number.parse().unwrap()).collect();
     HOST_BYTE.store(number[6] as usize, Relaxed);
     let scene = Scene {

@@ -9,10 +9,12 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
-use rollcage::control::{self, BUILD, FromWorker, GuestFault, Job, Received, Reply, ToWorker};
-use rollcage::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Request, Status};
-use rollcage::slab::{ViewBytes, ViewLayout, Which, WorkerSlab};
-use rollcage::wait::{self, Spin};
+use rollcage::wire::job::Job;
+use rollcage::wire::packet::{self, Received};
+use rollcage::wire::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Request, Status};
+use rollcage::wire::slab::{ViewBytes, ViewLayout, Which, WorkerSlab};
+use rollcage::wire::talk::{BUILD, FromWorker, GuestFault, Reply, ToWorker};
+use rollcage::wire::wait::{self, Spin};
 use rollcage::{FaultKind, InfoField, Space, Spec, Standing, Walls};
 use rollcage_tests::lies::Lie;
 use rustix::net::{RecvFlags, SendFlags};
@@ -35,7 +37,7 @@ fn main() {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let stdin = std::io::stdin();
     let control = stdin.as_fd();
-    let Ok(Received::Message(Job::Env(job), descriptors)) = control::receive(control, RecvFlags::empty()) else {
+    let Ok(Received::Message(Job::Env(job), descriptors)) = packet::receive(control, RecvFlags::empty()) else {
         panic!("only env jobs are lied about");
     };
     let config: serde_json::Value = serde_json::from_str(&job.config).unwrap();
@@ -65,7 +67,7 @@ fn spec() -> Spec {
 
 fn say(control: BorrowedFd<'_>, message: &FromWorker) {
     // A host that does not listen any more is about to end this process.
-    let _ = control::send(control, message, &[], SendFlags::empty());
+    let _ = packet::send(control, message, &[], SendFlags::empty());
 }
 
 fn hang() -> ! {
@@ -311,7 +313,7 @@ impl Liar<'_> {
             Lie::SendsDescriptor => {
                 let null = std::fs::File::open("/dev/null").unwrap();
                 let message = FromWorker::Answered(Reply::Text);
-                let _ = control::send(control, &message, &[null.as_fd()], SendFlags::empty());
+                let _ = packet::send(control, &message, &[null.as_fd()], SendFlags::empty());
             }
             Lie::Chatters => (0..1000).for_each(|_| say(control, &FromWorker::Answered(Reply::Text))),
             Lie::Scribbles => self.scribble(),
@@ -413,7 +415,7 @@ impl Liar<'_> {
 
     fn message(&self) {
         let control = self.control;
-        let Ok(Received::Message(message, _)) = control::receive::<ToWorker>(control, RecvFlags::empty()) else {
+        let Ok(Received::Message(message, _)) = packet::receive::<ToWorker>(control, RecvFlags::empty()) else {
             std::process::exit(0);
         };
         if message == ToWorker::Close {

@@ -31,7 +31,9 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use super::capture::{Capture, Outside};
 use super::wasi::{Clock, Guest};
 use crate::cage::process::Allowance;
-use crate::control::{self, FromBroker, Granted, GrantedSockets, OwnRefusal, Received, SocketRefusal, ToBroker};
+use crate::wire::broker::{FromBroker, OwnRefusal, SocketRefusal, ToBroker};
+use crate::wire::job::{Granted, GrantedSockets};
+use crate::wire::packet::{self, Received};
 
 /// Bytes of a name: the DNS has no longer ones.
 const NAME_BYTES_MAX: usize = 253;
@@ -144,7 +146,7 @@ impl Line {
     /// Says something that is not answered. A broker that is gone is seen when an answer does not come.
     fn tell(&self, message: &ToBroker) {
         let Some(broker) = &self.broker else { return };
-        if control::send(broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
+        if packet::send(broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
             self.state().closed = true;
         }
     }
@@ -198,7 +200,7 @@ impl Line {
     fn receive(self: &Arc<Line>) {
         let Some(broker) = &self.broker else { return };
         loop {
-            let (id, answered) = match control::receive::<FromBroker>(broker.as_fd(), RecvFlags::DONTWAIT) {
+            let (id, answered) = match packet::receive::<FromBroker>(broker.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Message(FromBroker::Addresses { id, addresses }, _)) => {
                     (id, Answered::Addresses(addresses))

@@ -20,7 +20,7 @@ use wasmtime_wasi_io::streams::{
 
 use super::{Answered, Line, Socket, StreamFailure, is_peer, ours, ours_owned, theirs, until};
 use crate::cage::wasm::WRITE_BYTES_MAX;
-use crate::control::{SocketOptions, ToBroker};
+use crate::wire::broker::{SocketOptions, ToBroker};
 use crate::worker::wasi::Guest;
 
 /// Connections that wait to be accepted, where the guest does not say.

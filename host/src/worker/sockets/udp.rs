@@ -18,7 +18,7 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
 use super::tcp::buffer;
 use super::{Answered, Line, READ_BYTES_MAX, Socket, is_peer, ours, ours_owned, theirs, until};
-use crate::control::{OwnRefusal, ToBroker};
+use crate::wire::broker::{OwnRefusal, ToBroker};
 use crate::worker::wasi::Guest;
 
 /// Datagrams of one call.

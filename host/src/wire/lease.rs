@@ -7,9 +7,6 @@
 //!
 //! Knows ports and who holds them; knows nothing of what they are for.
 
-#[cfg(feature = "worker")]
-mod take;
-
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,9 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::plain;
 use crate::error::UsageError;
-
-#[cfg(feature = "worker")]
-pub(crate) use take::{Taken, take};
 
 /// Leases that one keeper holds. An env that talks to a server has one or two.
 pub const LEASES_MAX: usize = 16;
@@ -41,7 +35,7 @@ const RESERVED: [&str; 4] = ["env", "instance", "seed", "workdir"];
 /// Block k begins at `lo + k * stride` and has `count` consecutive ports, all of them in the range.
 ///
 /// ```
-/// use rollcage::lease::LeaseSpec;
+/// use rollcage::wire::lease::LeaseSpec;
 ///
 /// let spec: LeaseSpec = "agent:3100-3199:count=3:stride=4".parse().unwrap();
 /// assert_eq!((spec.lo(), spec.hi(), spec.count(), spec.stride()), (3100, 3199, 3, 4));
@@ -165,7 +159,7 @@ impl LeaseSpec {
 
     /// The first ports of all its blocks.
     #[cfg(feature = "worker")]
-    fn blocks(&self) -> impl Iterator<Item = u16> + use<> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = u16> + use<> {
         let (lo, hi, count) = (u32::from(self.lo), u32::from(self.hi), u32::from(self.count));
         let starts = (lo..=hi).step_by(usize::from(self.stride));
         starts.take_while(move |start| start + count - 1 <= hi).filter_map(|start| u16::try_from(start).ok())
@@ -268,7 +262,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "worker")]
-    fn blocks_lie_in_the_range() {
+    pub(crate) fn blocks_lie_in_the_range() {
         for (text, starts) in [
             ("a:1-4", &[1, 2, 3, 4][..]),
             ("a:1-9:count=3", &[1, 4, 7]),

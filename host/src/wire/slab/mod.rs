@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::handshake;
+use super::handshake;
 use crate::spec::Spec;
 
 /// Bytes of a slab: address space, one fixed size for every env. Memory is paid when touched, so this bounds what
@@ -123,7 +123,7 @@ pub mod answer_flags {
 pub enum Status {
     /// As asked.
     Ok,
-    /// The guest refused (an [`EnvError`](crate::control::EnvError)); the env runs on. The reason is a control message.
+    /// The guest refused (an [`EnvError`](super::talk::EnvError)); the env runs on. The reason is a control message.
     Refused,
     /// The instance has ended. Kind and reason are a control message.
     Fault,
@@ -424,7 +424,7 @@ impl HostSlab {
     }
 
     /// Publishes a request as the next turn. Returns whether the worker sleeps and must be woken by
-    /// [`crate::wait::wake`] on [`HostSlab::turn_word`].
+    /// [`super::wait::wake`] on [`HostSlab::turn_word`].
     pub fn publish(&self, request: &Request) -> bool {
         let words = self.map.request();
         words.command.store(request.command.number(), Relaxed);
@@ -447,7 +447,7 @@ impl HostSlab {
         &self.map.answer().done
     }
 
-    /// The host's own sleep flag, for [`crate::wait::sleep`].
+    /// The host's own sleep flag, for [`super::wait::sleep`].
     pub fn host_sleeps(&self) -> &AtomicU32 {
         &self.map.request().host_sleeps
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::futex::{self, Flags, Timespec};
 
-use crate::handshake;
+use super::handshake;
 
 /// The longest sleep in one piece.
 pub const SLICE: Duration = Duration::from_millis(20);

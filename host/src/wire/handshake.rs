@@ -2,9 +2,9 @@
 //! them, host and worker mirrored.
 //!
 //! The other file that compiles this one is the model in `tests/model/`, which runs every interleaving of it under
-//! loom: hence the atomics from `super::sync`.
+//! loom: hence the atomics from `crate::sync`.
 
-use super::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering, fence};
 
 /// Publishes `value`: everything written before it is seen by who sees it. Returns whether the other side sleeps, or is
 /// about to, and must be woken.

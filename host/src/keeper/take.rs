@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::LeaseSpec;
+use crate::wire::lease::LeaseSpec;
 
 /// Ports that a message names; of more, the number is told.
 const NAMED_MAX: usize = 8;
@@ -28,7 +28,7 @@ pub(crate) fn take(leases: &[LeaseSpec]) -> io::Result<Result<Taken, String>> {
     let mut taken = Taken { names: Vec::new(), firsts: Vec::new() };
     for lease in leases {
         let mut obstacles = Vec::new();
-        let found = lease.blocks().find_map(|first| match take_block(first, lease.count) {
+        let found = lease.blocks().find_map(|first| match take_block(first, lease.count()) {
             Ok(Ok(names)) => Some(Ok((first, names))),
             Ok(Err(obstacle)) => {
                 obstacles.push(obstacle);
@@ -145,6 +145,12 @@ fn exhausted(lease: &LeaseSpec, obstacles: &[Obstacle]) -> String {
     let named: Vec<String> = obstacles.iter().take(NAMED_MAX).map(|(port, who)| format!("{port} {who}")).collect();
     let more = obstacles.len() - named.len();
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
-    let blocks = if lease.count == 1 { String::new() } else { format!(" (in blocks of {})", lease.count) };
-    format!("lease `{}`: ports {}-{}{blocks}: all held: {}{more}", lease.name, lease.lo, lease.hi, named.join(", "))
+    let blocks = if lease.count() == 1 { String::new() } else { format!(" (in blocks of {})", lease.count()) };
+    format!(
+        "lease `{}`: ports {}-{}{blocks}: all held: {}{more}",
+        lease.name(),
+        lease.lo(),
+        lease.hi(),
+        named.join(", ")
+    )
 }

@@ -1,0 +1,14 @@
+//! What host and worker say to one another, and the memory that they share.
+//!
+//! This floor knows bytes, messages and descriptors. It must never know an env, a plugin, or who waits for what.
+
+pub mod broker;
+pub(crate) mod handshake;
+pub mod job;
+pub mod keeper;
+pub mod lease;
+pub mod packet;
+pub mod slab;
+pub(crate) mod slice;
+pub mod talk;
+pub mod wait;

@@ -1,0 +1,129 @@
+//! Messages as packets of a `SOCK_SEQPACKET` pair: one `postcard` message of at most [`MESSAGE_BYTES_MAX`] a packet, and
+//! descriptors beside it.
+//! Knows bytes and descriptors; knows no message.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer};
+use rustix::net::{SendAncillaryMessage, SendFlags};
+use rustix::process::Pid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes of one control message. Longer texts and frames use the slab's bulk area.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Directories that one env can be granted. Each is a descriptor of the job's message and a rule of the worker's
+/// Landlock domain; a plugin that reads data and writes results has two.
+pub const DIRECTORIES_MAX: usize = 16;
+
+/// Descriptors that come with one message: slab or output, code or plugin, the broker's socket, the capture, and the
+/// granted directories.
+pub const DESCRIPTORS_MAX: usize = 4 + DIRECTORIES_MAX;
+
+/// Sends one message with descriptors. Errors when the packet is too long, the other side is gone or, with
+/// `DONTWAIT`, does not read. The host always passes `DONTWAIT`: no worker can make it wait.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a control message of {} bytes; the limit is {MESSAGE_BYTES_MAX}", bytes.len()),
+        ));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
+    }
+    let iov = [IoSlice::new(&bytes)];
+    rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &iov, &mut ancillary, flags | SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// What one look at the socket brought.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// A message, and the descriptors that came with it.
+    Message(T, Vec<OwnedFd>),
+    /// Bytes that are no message, with what is wrong with them.
+    Garbage(String),
+    /// The other side is gone.
+    Closed,
+    /// Nothing there (non-blocking sockets only).
+    Nothing,
+}
+
+/// Receives one message. Descriptors that came with something wrong are closed.
+pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<Received<T>> {
+    receive_from(socket, flags).map(|(received, _)| received)
+}
+
+/// As [`receive`], with the sender as the kernel knows it, where the socket asks for that (`SO_PASSCRED`).
+pub(crate) fn receive_from<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> io::Result<(Received<T>, Option<Pid>)> {
+    let mut sender = None;
+    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX), ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [IoSliceMut::new(&mut bytes)];
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let message = match rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags)) {
+        Ok(message) => message,
+        Err(rustix::io::Errno::AGAIN) => return Ok((Received::Nothing, None)),
+        Err(rustix::io::Errno::CONNRESET) => return Ok((Received::Closed, None)),
+        Err(error) => return Err(error.into()),
+    };
+    let descriptors: Vec<OwnedFd> = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            RecvAncillaryMessage::ScmCredentials(credentials) => {
+                sender = Some(credentials.pid);
+                None
+            }
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Ok((Received::Garbage(format!("a packet of more than {MESSAGE_BYTES_MAX} bytes")), sender));
+    }
+    if message.bytes == 0 {
+        return Ok((Received::Closed, sender));
+    }
+    let bytes = &bytes[..message.bytes];
+    let received = match decode(bytes) {
+        Ok(message) => Received::Message(message, descriptors),
+        Err(what) => Received::Garbage(what),
+    };
+    Ok((received, sender))
+}
+
+/// Decodes one message, all of it.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(format!("a message with {} bytes too many", rest.len())),
+        Err(error) => Err(format!("{} bytes that are no message ({error})", bytes.len())),
+    }
+}
+
+/// A pair for one worker: the host's end (close-on-exec, non-blocking for the watcher's reads by flag) and the worker's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?)
+}

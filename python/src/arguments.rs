@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use rollcage::grant::Protected;
-use rollcage::rollout::record::Record;
+use rollcage::record::writer::Record;
 use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, TimeLimit, UsageError, VecEnv, Walls};
 use serde_json::Value;
 

@@ -1,9 +1,9 @@
 //! Actions at the edge of what is one: out of their bounds by rounding or by more, not finite; and who is at fault for one that
 //! the env refuses.
 
-use rollcage::rollout::folder::Rollout;
-use rollcage::rollout::record::Record;
-use rollcage::rollout::replay::{Replaying, replay};
+use rollcage::record::writer::Record;
+use rollcage::replay::folder::Rollout;
+use rollcage::replay::replay::{Replaying, replay};
 use rollcage::{Autoreset, Builder, Error, FaultKind, OnFault, OutOfBounds, ResetSome, Snapshot, UsageError, VecEnv};
 use rollcage_tests::{Rollcage, Scratch, builder, cache, discrete, fixture, fixture_path, program, shipped};
 use serde_json::{Value, json};

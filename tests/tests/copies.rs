@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rollcage::policy::{Policy, PolicyName};
-use rollcage::rollout::folder::Rollout;
-use rollcage::rollout::record::Record;
-use rollcage::rollout::replay::{Replaying, watch};
+use rollcage::record::writer::Record;
+use rollcage::replay::folder::Rollout;
+use rollcage::replay::replay::{Replaying, watch};
 use rollcage::{
     Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, TimeLimit, VecEnv,
 };

@@ -18,17 +18,16 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use rollcage::rollout::folder::{Damage, Rollout};
-use rollcage::rollout::record::Record;
-use rollcage::rollout::replay::{Replaying, replay};
+use rollcage::record::writer::Record;
+use rollcage::replay::folder::{Damage, Rollout};
+use rollcage::replay::replay::{Replaying, replay};
 use rollcage::{Backend, Grant, Plugin, RenderMode, ResetSome, VecEnv};
-use serde_json::{Value, json};
-
 use rollcage_tests::{
     Process, Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root,
     within,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use crate::digest::SHIPPED;
 use crate::services::gnugo;
@@ -914,7 +913,7 @@ fn a_flipped_bit_under_new_checksums_is_found_or_says_nothing() {
     let (_, folder) = record(&scratch, "run", &["mirror", "--envs", "2", "--steps", "40", "--seed", "5"]);
     let rows = |folder: &Path| -> Option<Vec<u8>> {
         let mut lines = Vec::new();
-        rollcage::rollout::export::jsonl(&Rollout::open(folder).ok()?, &mut lines).ok()?;
+        rollcage::replay::export::jsonl(&Rollout::open(folder).ok()?, &mut lines).ok()?;
         Some(lines)
     };
     let as_written = rows(&folder).unwrap();

@@ -15,9 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rollcage::cage::seccomp::{Allow, Answer, Argument, Of, Purpose, TABLE};
-use rollcage::rollout::folder::Rollout;
-use rollcage::rollout::record::Record;
-use rollcage::rollout::replay::{Replaying, replay};
+use rollcage::record::writer::Record;
+use rollcage::replay::folder::Rollout;
+use rollcage::replay::replay::{Replaying, replay};
 use rollcage::{Access, Error, Grant, OnFault, Plugin, Start, VecEnv, Wall, Walls, cage};
 use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt};
 use rollcage_tests::{

@@ -4,8 +4,8 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use rollcage::rollout::export::{ExportError, jsonl, jsonl_file, minari};
-use rollcage::rollout::folder::Rollout;
+use rollcage::replay::export::{ExportError, jsonl, jsonl_file, minari};
+use rollcage::replay::folder::Rollout;
 use rollcage::text::argument;
 use rollcage::{Plugin, UsageError};
 

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rollcage::rollout::folder::Damage;
+use rollcage::replay::folder::Damage;
 use rollcage::text::{argument, escape_line, one_line};
 use rollcage::{Error, UsageError};
 
@@ -91,7 +91,7 @@ impl Status {
 pub(crate) fn main(started: Instant) -> ExitCode {
     // A panic is a bug of ours: one line says so, and no backtrace, whatever the environment asks for.
     panic::set_hook(Box::new(|panic| {
-        if rollcage::rollout::is_reading() {
+        if rollcage::replay::is_reading() {
             // Somebody's file, and told as such.
             return;
         }

@@ -14,8 +14,8 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use indicatif::HumanCount;
 use rollcage::builder::ENVS_MAX;
 use rollcage::policy::{Policy, PolicyName};
-use rollcage::rollout::record::Record;
-use rollcage::snapshot::SNAPSHOT_BYTES_MAX;
+use rollcage::record::writer::Record;
+use rollcage::replay::snapshot::SNAPSHOT_BYTES_MAX;
 use rollcage::text::escape;
 use rollcage::{
     Autoreset, Backend, Builder, Error, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit, UsageError, VecEnv, Wall,

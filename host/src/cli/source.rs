@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use rollcage::config::{self, CONFIG_FILE_BYTES_MAX};
-use rollcage::rollout::manifest::PluginName;
+use rollcage::record::manifest::PluginName;
 use rollcage::text::escape_line;
 use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
 use serde_json::{Map, Value};

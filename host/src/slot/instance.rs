@@ -12,7 +12,7 @@ use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::limits::deadline;
 use crate::pristine::{Asked, COPY_TIMEOUT, Start};
-use crate::rollout::capture;
+use crate::record::capture;
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::start::{self, Introduction};
 use crate::wire::job::{CaptureMode, Job};

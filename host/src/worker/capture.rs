@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::rollout::capture::{RECORD_BYTES_MAX, Record};
+use crate::record::capture::{RECORD_BYTES_MAX, Record};
 
 /// What is passed.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,7 @@ use crate::cage::Standing;
 use crate::cage::process::{self, Allowance, Plan};
 use crate::cage::seccomp::{Allow, BROKER, CAPTURE, Copies, OUTPUT, PLUGIN, Purpose};
 use crate::fault::FaultKind;
-use crate::rollout::capture::CAPTURE_BYTES_MAX;
+use crate::record::capture::CAPTURE_BYTES_MAX;
 use crate::start::UNSTARTED;
 use crate::wire::job::{Cage, CaptureMode, CompileJob, EnvJob, GrantedDirectory, Job};
 use crate::wire::packet::{self, Received};

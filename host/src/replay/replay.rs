@@ -13,11 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::folder::{Damage, Rollout};
-use super::history::{History, Totals};
-use super::journal::{Asked, FaultMet, Journal};
-use super::manifest::{FaultEnd, InstanceEnd, Manifest, PluginName, Spaces, files_are_missing, totals_json};
-use super::record;
-use super::rows::{Row, RowShape, Rows};
+use super::snapshot::Snapshot;
 use crate::autoreset::Autoreset;
 use crate::builder::Builder;
 use crate::cache::Cache;
@@ -30,7 +26,11 @@ use crate::grant::{Grants, Protected};
 use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::plugin::Plugin;
 use crate::pristine::Start;
-use crate::snapshot::Snapshot;
+use crate::record::history::{History, Totals};
+use crate::record::journal::{Asked, FaultMet, Journal};
+use crate::record::manifest::{FaultEnd, InstanceEnd, Manifest, PluginName, Spaces, files_are_missing, totals_json};
+use crate::record::rows::{Row, RowShape, Rows};
+use crate::record::writer;
 use crate::space::float_json;
 use crate::vec_env::{ResetSome, VecEnv};
 
@@ -344,7 +344,7 @@ fn different_manifest(manifest: &Manifest, envs: &[EnvAgain<'_>]) -> Option<Diff
 
     let totals = totals_json(&Totals::of(envs.iter().map(|env| env.history.totals)));
     let mut not_portable: Vec<String> = manifest.grants.iter().filter_map(|grant| files_are_missing(grant)).collect();
-    not_portable.extend(envs.iter().flat_map(|env| record::not_portable(&env.history)));
+    not_portable.extend(envs.iter().flat_map(|env| writer::not_portable(&env.history)));
     let portable = (manifest.portable, &manifest.not_portable);
     [
         ("instances", one(&recorded).into(), one(&ended).into()),
@@ -721,7 +721,13 @@ impl<'a> EnvAgain<'a> {
         self.running = None;
         if goes_on && self.instance.is_some() && self.history.instance() == self.instance {
             let recycled = Journal::kept();
-            recycled.enter((0, self.instance.unwrap_or(0)), false, super::journal::What::Recycled, &[], NO_VIEW);
+            recycled.enter(
+                (0, self.instance.unwrap_or(0)),
+                false,
+                crate::record::journal::What::Recycled,
+                &[],
+                NO_VIEW,
+            );
             self.enter(&recycled);
         }
     }
@@ -736,7 +742,7 @@ impl<'a> EnvAgain<'a> {
             let met = FaultMet { kind, episode, step, message, asked };
             let believed = Journal::kept();
             let of = (0, self.instance.unwrap_or(0));
-            let what = super::journal::What::Fault(Box::new(met));
+            let what = crate::record::journal::What::Fault(Box::new(met));
             believed.enter(of, false, what, action.unwrap_or_default(), NO_VIEW);
             self.enter(&believed);
             return Ok(());

@@ -13,16 +13,16 @@ use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, Stri
 use arrow_schema::{DataType, Field, Fields, Schema};
 use serde_json::{Map, Value, json};
 
-use super::PLUGIN;
 use super::folder::{Damage, Rollout};
-use super::manifest::Manifest;
-use super::record::write_parquet;
-use super::rows::{Row, RowShape, Rows};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::files::Beside;
 use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::plugin::Plugin;
+use crate::record::PLUGIN;
+use crate::record::manifest::Manifest;
+use crate::record::rows::{Row, RowShape, Rows};
+use crate::record::writer::write_parquet;
 use crate::space::{Layout, LeafKind, SHAPE_KEY, Space, float_json};
 
 /// The version of Minari whose format is written.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::history::{InstanceNote, Totals};
 use super::journal::Asked;
-use super::record::{machine, now};
+use super::writer::{machine, now};
 use crate::autoreset::{Autoreset, TimeLimit};
 use crate::digest::Digest;
 use crate::engine::{Backend, ENGINE_VERSION, EngineSettings};

@@ -15,7 +15,7 @@ use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, UsageError};
 use crate::grant::Grant;
 use crate::limits::STRANGERS_MEMORY_BYTES_MAX;
-use crate::rollout::manifest::PluginName;
+use crate::record::manifest::PluginName;
 use crate::slot::{PastEvent, Slot, Terms};
 use crate::vec_env::{ResetSome, VecEnv};
 use crate::wire::job::CaptureMode;

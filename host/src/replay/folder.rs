@@ -9,17 +9,17 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use serde::Deserialize;
 
-use super::capture::CAPTURE_BYTES_MAX;
-use super::manifest::{FORMAT, Manifest};
 use super::part::{PART_FILE_BYTES_MAX, Part};
-use super::rows::{RowShape, Rows};
-use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, number_of_part};
 use crate::builder::ENVS_MAX;
 use crate::digest::Digest;
 use crate::error::UsageError;
 use crate::files::{open_regular, read_regular};
 use crate::limits::Limits;
 use crate::plugin::Plugin;
+use crate::record::capture::CAPTURE_BYTES_MAX;
+use crate::record::manifest::{FORMAT, Manifest};
+use crate::record::rows::{RowShape, Rows};
+use crate::record::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, number_of_part};
 use crate::spec::Spec;
 
 /// Bytes of a manifest: a config for each of 4,096 envs is a part of it.
@@ -145,7 +145,7 @@ impl Rollout {
 
     /// What an env was told from outside, if that was captured.
     pub(crate) fn capture(&self, env: usize) -> PathBuf {
-        self.folder.join(super::capture_name(env))
+        self.folder.join(crate::record::capture_name(env))
     }
 
     /// Its rows in order, in pieces that fit memory.

@@ -15,19 +15,16 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
 use super::folder::Damage;
-use super::record::PART_ROWS;
-use super::rows::RowShape;
 use crate::error::UsageError;
 use crate::files::open_regular;
+use crate::record::rows::RowShape;
+use crate::record::writer::{COUNTED, PART_ROWS, written_by};
 
 /// Bytes of a part's file: its values, one more row of the largest, and what is around them.
 pub(crate) const PART_FILE_BYTES_MAX: u64 = 512 << 20;
 
 /// Rows of a part, with those that its last event adds.
 const ROWS_MAX: u64 = PART_ROWS as u64 + 64;
-
-/// The columns whose least and greatest value a part says.
-pub(crate) const COUNTED: [&str; 4] = ["env", "instance", "episode", "step"];
 
 /// The least and the greatest value of a column; none of no rows.
 type Range = Option<(u64, u64)>;
@@ -123,11 +120,6 @@ fn guarded<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Resu
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err("no Parquet file is like this".to_owned()),
     }
-}
-
-/// Who a part says has written it.
-pub(crate) fn written_by(version: &str) -> String {
-    format!("rollcage {version}")
 }
 
 /// What a part says of its counted columns and rows; an error names what else it says that is not written.

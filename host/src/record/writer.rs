@@ -24,7 +24,6 @@ use serde_json::Value;
 use super::history::{Histories, History};
 use super::journal::{FaultMet, Journal, Page};
 use super::manifest::{InstanceEnd, Manifest, totals_json};
-use super::part::{COUNTED, written_by};
 use super::rows::{RowShape, Rows};
 use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, part_name};
 use crate::digest::{Digest, env_digest, run_digest};
@@ -33,6 +32,9 @@ use crate::fault::FaultKind;
 
 /// Rows of a part. The last event may add a few more.
 pub(crate) const PART_ROWS: usize = 65_536;
+
+/// The columns whose least and greatest value a part says.
+pub(crate) const COUNTED: [&str; 4] = ["env", "instance", "episode", "step"];
 
 /// Bytes of values that a part holds at most, before they are compressed: what a recording takes of memory.
 const PART_BYTES: usize = 64 << 20;
@@ -463,19 +465,26 @@ fn properties(schema: &arrow_schema::Schema) -> WriterProperties {
 fn write_checksums(folder: &Path) -> io::Result<()> {
     let mut lines = String::new();
     // What somebody else has put there is not the recording's: whoever reads it says so.
-    for name in super::folder::files(folder)?.into_iter().filter(|name| super::folder::limit_of(name).is_some()) {
-        let hash = super::folder::hash_file(folder, &name)?;
+    for name in
+        crate::replay::folder::files(folder)?.into_iter().filter(|name| crate::replay::folder::limit_of(name).is_some())
+    {
+        let hash = crate::replay::folder::hash_file(folder, &name)?;
         lines.push_str(&format!("{hash}  {name}\n"));
     }
     write_whole(folder, CHECKSUMS, |file| file.write_all(lines.as_bytes())).map(drop)
 }
 
+/// Who a part says has written it.
+pub(crate) fn written_by(version: &str) -> String {
+    format!("rollcage {version}")
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
+    use super::super::journal::What;
     use super::*;
     use crate::digest::ViewParts;
-    use crate::rollout::journal::What;
 
     fn scratch(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("rollcage-record-{name}-{}", std::process::id()));

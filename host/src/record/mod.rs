@@ -1,21 +1,14 @@
-//! Rollouts on disk: what was done and what came of it, in a folder that others can read, run again and compare.
+//! Recordings, on the way in: an event is entered in its env's [`journal`], a thread of its own makes rows of them
+//! ([`history`], [`rows`]) and writes closed Parquet parts ([`writer`]). The contract is `docs/rollout.md`.
 //!
-//! The contract is `docs/rollout.md`. On the way to a recording: a slot enters an event in its [`journal`], a thread of its
-//! own makes rows of them ([`history`], [`rows`]) and writes closed Parquet parts ([`record`]). On the way back:
-//! [`folder`] verifies and reads, [`replay`] runs again and compares.
+//! This floor knows events, values and files. It must never know an env, a worker, or how a recording is read again.
 
 pub(crate) mod capture;
-pub mod export;
-pub mod folder;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub mod manifest;
-mod part;
-pub mod record;
-pub mod replay;
 pub(crate) mod rows;
-
-pub use part::is_reading;
+pub mod writer;
 
 /// The manifest's file.
 pub const MANIFEST: &str = "rollout.json";

@@ -1,0 +1,12 @@
+//! What runs a past once more: [`folder`] verifies and reads a recording, [`replay`] runs it again and compares, [`export`]
+//! writes it for others; [`snapshot`] is an env as data, told again until it stands where it stood.
+//!
+//! This floor knows recordings and envs. It must never know the command line.
+
+pub mod export;
+pub mod folder;
+mod part;
+pub mod replay;
+pub mod snapshot;
+
+pub use part::is_reading;

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::builder::ENVS_MAX;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
-use crate::machine;
+use crate::process::machine;
 use crate::slot::Slot;
 use crate::vec_env::VecEnv;
 

@@ -23,10 +23,10 @@ use crate::interrupt::Interrupt;
 use crate::limits::Limits;
 use crate::plugin::{Plugin, Prepared};
 use crate::pristine::{Pristine, Start};
+use crate::process::start;
 use crate::record::writer::{Record, Recording};
 use crate::replay::replay::Again;
 use crate::slot::{Slot, Terms};
-use crate::start;
 use crate::vec_env::VecEnv;
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 

@@ -151,7 +151,7 @@ pub struct Fault {
     /// What happened, in one or a few lines; at most [`MESSAGE_BYTES_MAX`]. The guest's words are in it: escape it
     /// before it meets a terminal.
     pub message: String,
-    /// The newest of what the guest printed; at most [`LOG_BYTES_MAX`](crate::child::LOG_BYTES_MAX).
+    /// The newest of what the guest printed; at most [`LOG_BYTES_MAX`](crate::process::child::LOG_BYTES_MAX).
     pub log: String,
     /// Bytes of log that were dropped before it.
     pub log_dropped_bytes: u64,

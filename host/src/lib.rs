@@ -29,11 +29,9 @@ mod branch;
 pub mod builder;
 pub mod cache;
 pub mod cage;
-pub mod child;
 pub mod config;
 pub mod digest;
 pub mod engine;
-mod epoll;
 pub mod error;
 pub mod fault;
 mod files;
@@ -43,10 +41,10 @@ mod json;
 #[cfg(feature = "worker")]
 mod keeper;
 pub mod limits;
-mod machine;
 pub mod plugin;
 pub mod policy;
 mod pristine;
+pub mod process;
 pub mod record;
 pub mod replay;
 pub mod service;
@@ -55,10 +53,8 @@ pub mod shipped;
 mod slot;
 pub mod space;
 pub mod spec;
-mod start;
 pub mod text;
 pub mod vec_env;
-mod watcher;
 pub mod wire;
 #[cfg(feature = "worker")]
 mod worker;
@@ -76,10 +72,10 @@ pub use grant::{Access, Grant, Grants};
 pub use limits::Limits;
 pub use plugin::{Plugin, Prepared};
 pub use pristine::Start;
+pub use process::start::check_walls;
 pub use replay::snapshot::Snapshot;
 pub use space::{Dtype, Space};
 pub use spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
-pub use start::check_walls;
 pub use vec_env::{Frame, ResetSome, VecEnv};
 
 /// The atomics of this program; the model of `handshake` has loom's in their place.
@@ -114,5 +110,5 @@ pub fn worker_main_behind(table: &'static [cage::seccomp::Allow]) {
         Some(mode) if mode == KEEPER_ARGUMENT => keeper::run(),
         _ => {}
     }
-    start::THIS_PROGRAM_IS_A_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
+    process::start::THIS_PROGRAM_IS_A_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
 }

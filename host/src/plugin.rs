@@ -14,18 +14,18 @@ use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::{Cache, Entry};
-use crate::child::{Child, Exit};
 use crate::config::ConfigSchema;
 use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::limits::{Limits, deadline};
+use crate::process::child::{Child, Exit};
+use crate::process::watcher::Log;
+use crate::process::{machine, start};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
-use crate::watcher::Log;
 use crate::wire::job::{Cage, CompileJob, EnvJob, Granted, Job};
 use crate::wire::slab::{self, HostSlab};
 use crate::wire::talk::{BUILD, FromWorker};
-use crate::{machine, start};
 
 /// A wasm component that exports `rollcage:env/environment`: its bytes, unread.
 #[derive(Clone)]

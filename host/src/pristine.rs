@@ -11,12 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cage::Walls;
-use crate::child::{Child, Heard};
 use crate::error::{Error, UsageError};
 use crate::limits::deadline;
+use crate::process::child::{Child, Heard};
+use crate::process::start;
+use crate::process::watcher::{self, Expected};
 use crate::slot::Terms;
-use crate::start;
-use crate::watcher::{self, Expected};
 use crate::wire::job::Job;
 use crate::wire::slab::HostSlab;
 use crate::wire::talk::{FromWorker, ToPristine};

@@ -6,18 +6,18 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::child::{Child, Heard};
 use crate::config::plain;
 use crate::error::{Error, UsageError};
 use crate::limits::{deadline, together};
-use crate::start::{self, describe_exit, not_a_worker};
-use crate::watcher::{self, Log, Spawn};
+use crate::process::child::{Child, Heard};
+use crate::process::start::{self, describe_exit, not_a_worker};
+use crate::process::watcher::{self, Log, Spawn};
 use crate::wire::keeper::{FromKeeper, Service, ToKeeper};
 use crate::wire::lease::{LeaseSpec, check_together};
 use crate::wire::talk::{BUILD, FromWorker};
 use crate::wire::wait::SLICE;
 
-pub use crate::child::Exit;
+pub use crate::process::child::Exit;
 
 /// Services that one keeper runs together. Each may send one message unasked, and the mailbox holds twice as many.
 pub const SERVICES_MAX: usize = 8;

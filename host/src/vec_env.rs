@@ -22,6 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::limits::deadline;
 use crate::plugin::{Plugin, Prepared};
 use crate::pristine::Start;
+use crate::process::{child, machine};
 use crate::record::capture_name;
 use crate::record::manifest::Manifest;
 use crate::record::rows::RowShape;
@@ -33,7 +34,6 @@ use crate::wire::lease::LeaseSpec;
 use crate::wire::slice::{self, Short};
 use crate::wire::talk::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::wire::wait::{self, SLICE, Spin};
-use crate::{child, machine};
 
 /// How long the host spins for an answer before it sleeps.
 const HOST_SPIN: Duration = Duration::from_micros(20);
@@ -768,7 +768,7 @@ impl VecEnv {
     }
 
     /// The newest of what an env's guest printed, and how many bytes were dropped before it. Not escaped.
-    pub fn log(&self, env: usize) -> Option<crate::child::LogTail> {
+    pub fn log(&self, env: usize) -> Option<crate::process::child::LogTail> {
         self.slots.get(env).map(Slot::log)
     }
 

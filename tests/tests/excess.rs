@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use rollcage::child::LOG_BYTES_MAX;
+use rollcage::process::child::LOG_BYTES_MAX;
 use rollcage::{Backend, Error, FaultKind, Limits, OnFault, Plugin, UsageError};
 use rollcage_tests::{Process, Scratch, alone, builder, crafted_folder, discrete, fixture, program};
 use serde_json::json;

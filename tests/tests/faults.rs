@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use rollcage::child::LOG_BYTES_MAX;
 use rollcage::fault::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
+use rollcage::process::child::LOG_BYTES_MAX;
 use rollcage::{
     Autoreset, Batch, Budget, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, RenderMode, ResetSome, Start,
     VecEnv,

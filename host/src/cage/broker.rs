@@ -21,8 +21,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use serde::Serialize;
 
 use super::reach::{Reach, is_localhost, is_own_name};
-use crate::child::LockByFork;
-use crate::epoll::{Epoll, LookedAt};
+use crate::process::child::LockByFork;
+use crate::process::epoll::{Epoll, LookedAt};
 use crate::wire::broker::{FromBroker, OwnRefusal, SocketOptions, SocketRefusal, ToBroker};
 use crate::wire::packet::{self, Received};
 

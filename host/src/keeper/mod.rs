@@ -22,7 +22,7 @@ use tree::{Output, Running};
 use self::take::{Taken, take};
 use crate::cage::process;
 use crate::limits::deadline;
-use crate::start::UNSTARTED;
+use crate::process::start::UNSTARTED;
 use crate::wire::keeper::{FromKeeper, Ready, Service, ToKeeper};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::packet::{self, Received};

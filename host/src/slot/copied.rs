@@ -7,10 +7,10 @@ use std::sync::PoisonError;
 use super::instance::Started;
 use super::{Op, Phase, Slot, Terms};
 use crate::batch::Batch;
-use crate::child::Child;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::pristine::{self, Start};
+use crate::process::child::Child;
 use crate::wire::talk::ToWorker;
 use crate::wire::wait::SLICE;
 

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{Op, Phase, ResetOp, Slot, Terms};
 use crate::batch::Batch;
-use crate::child::Exit;
 use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault};
-use crate::start;
+use crate::process::child::Exit;
+use crate::process::start;
 use crate::wire::slab::{Command, Lie};
 use crate::wire::talk::{FromWorker, GuestFault};
 

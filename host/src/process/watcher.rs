@@ -26,8 +26,8 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
-use crate::child::{Child, Exit, LockByFork, LogTail, Shared};
-use crate::epoll::{Epoll, LookedAt};
+use super::child::{Child, Exit, LockByFork, LogTail, Shared};
+use super::epoll::{Epoll, LookedAt};
 use crate::wire::packet::{self, Received};
 use crate::wire::slab::HostSlab;
 use crate::wire::talk::{FromWorker, UNREAD_MESSAGES_MAX};
@@ -294,7 +294,7 @@ impl Watch {
                 return Err(error);
             }
         }
-        Ok(Child { forks: crate::child::forks(), shared, messages })
+        Ok(Child { forks: super::child::forks(), shared, messages })
     }
 
     fn look_at(&self, descriptor: &Arc<OwnedFd>, number: u64, what: u64) -> io::Result<LookedAt> {

@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::child::{Child, Exit, Heard};
+use super::watcher::{self, Log, Spawn};
 use crate::cage::{self, Standing, Wall};
-use crate::child::{Child, Exit, Heard};
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
-use crate::watcher::{self, Log, Spawn};
 use crate::wire::job::{Cage, Job};
 use crate::wire::slab::HostSlab;
 use crate::wire::talk::{BUILD, FromWorker};

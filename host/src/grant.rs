@@ -18,9 +18,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub use crate::cage::broker::{Host, Refused};
-use crate::config::{self, nearest, plain};
 use crate::error::UsageError;
 use crate::files::absolute;
+use crate::plugin::config::{self, nearest, plain};
 use crate::spec::{Want, WantKind};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::packet::DIRECTORIES_MAX;
@@ -528,7 +528,7 @@ impl Grants {
     /// As there.
     #[cfg(feature = "shipped")]
     pub fn named(given: &Path) -> Result<Grants, UsageError> {
-        match given.to_str().and_then(crate::shipped::grants) {
+        match given.to_str().and_then(crate::plugin::shipped::grants) {
             Some(text) => Grants::from_toml(text, given),
             None => Grants::from_file(given),
         }
@@ -663,7 +663,7 @@ impl Grants {
         let shown = plain(plugin, SHOWN_MAX);
         let error = UsageError::new(format!("plugin `{shown}`: needs {}", needs.join("; ")));
         #[cfg(feature = "shipped")]
-        if crate::shipped::grants(plugin).is_some() {
+        if crate::plugin::shipped::grants(plugin).is_some() {
             return Err(
                 error.hint(format!("`--grants {plugin}` gives all that it wants: the file ships with rollcage"))
             );
@@ -1183,7 +1183,7 @@ mod tests {
     #[cfg(feature = "shipped")]
     #[test]
     fn grants_of_shipped_plugins_ship_too() {
-        for (name, _) in crate::shipped::GRANTS {
+        for (name, _) in crate::plugin::shipped::GRANTS {
             let grants = Grants::named(name.as_ref()).unwrap();
             assert!(grants.iter().any(Grant::is_socket) && grants.check().is_ok(), "{name}");
             assert!(crate::Plugin::shipped(name).is_some(), "{name}");

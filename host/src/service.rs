@@ -6,9 +6,9 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::plain;
 use crate::error::{Error, UsageError};
 use crate::limits::{deadline, together};
+use crate::plugin::config::plain;
 use crate::process::child::{Child, Heard};
 use crate::process::start::{self, describe_exit, not_a_worker};
 use crate::process::watcher::{self, Log, Spawn};

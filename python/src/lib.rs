@@ -20,7 +20,7 @@ mod _rollcage {
     /// The plugins that are inside the package, by name.
     #[pyfunction]
     fn shipped() -> Vec<&'static str> {
-        rollcage::shipped::PLUGINS.iter().map(|(name, _)| *name).collect()
+        rollcage::plugin::shipped::PLUGINS.iter().map(|(name, _)| *name).collect()
     }
 
     /// A stranger's text as a message: on one line, and without what could act on a terminal.

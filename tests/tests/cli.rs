@@ -528,7 +528,7 @@ fn list_names_what_ships() {
     let object = json(&["list"]);
     let names: Vec<&str> =
         object["plugins"].as_array().unwrap().iter().map(|row| row["plugin"].as_str().unwrap()).collect();
-    let shipped: Vec<&str> = rollcage::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
+    let shipped: Vec<&str> = rollcage::plugin::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, shipped);
     assert!(names.is_sorted() && names.contains(&"cartpole"), "{names:?}");
     for row in object["plugins"].as_array().unwrap() {

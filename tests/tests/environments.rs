@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use rollcage::policy::{Policy, PolicyName};
 use rollcage::{Autoreset, Error, OutOfBounds, Plugin, Prepared, RenderMode, Spec, VecEnv};
-
 use rollcage_tests::{root, shipped};
 
 /// Starts of which the median is taken.
@@ -78,7 +77,7 @@ impl Figures {
 
 fn page(measured: &BTreeMap<String, Figures>) -> String {
     let (mut table, mut sections) = (HEAD.to_owned(), String::new());
-    for (name, _) in rollcage::shipped::PLUGINS {
+    for (name, _) in rollcage::plugin::shipped::PLUGINS {
         let builder = || shipped(name).autoreset(Autoreset::Disabled).seed(1);
         let prepared = builder().prepare().unwrap();
         // What needs a config or a grant has no env to ask.

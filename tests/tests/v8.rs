@@ -8,9 +8,8 @@ use std::process::{Command, Stdio};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rollcage::{Batch, Plugin, ResetSome, VecEnv};
-use serde_json::{Value, json};
-
 use rollcage_tests::{Scratch, root, shipped, target};
+use serde_json::{Value, json};
 
 use crate::digest::SHIPPED;
 
@@ -64,7 +63,7 @@ fn v8_gives_the_same_answers() {
 }
 
 fn wasm(plugin: &str) -> &'static [u8] {
-    rollcage::shipped::PLUGINS.iter().find(|(name, _)| *name == plugin).unwrap().1
+    rollcage::plugin::shipped::PLUGINS.iter().find(|(name, _)| *name == plugin).unwrap().1
 }
 
 /// A random play of an env here: what was asked, and what came of it.

@@ -15,10 +15,17 @@ use rustix::process::Signal;
 
 use crate::wire::slice;
 
+use super::Standing;
+use super::Wall;
+use super::Walls;
+use super::capabilities;
+use super::copy;
+use super::landlock;
+use super::namespaces;
+use super::rlimits;
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
-use super::{Standing, Wall, Walls, capabilities, copy, landlock, namespaces, rlimits};
 
 /// The control socket's number in every worker.
 pub const CONTROL: RawFd = 3;

@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 
 use indicatif::HumanCount;
-use rollcage::config::KeyRow;
+use rollcage::plugin::config::KeyRow;
+use rollcage::plugin::shipped;
 use rollcage::text::escape_line;
-use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want, shipped};
+use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
 use serde_json::{Value, json};
 
 use super::source::{Source, with_cache};

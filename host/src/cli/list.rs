@@ -1,7 +1,8 @@
 //! `rollcage list`: the plugins that ship with rollcage.
 
+use rollcage::plugin::shipped;
 use rollcage::text::escape_line;
-use rollcage::{Plugin, Prepared, UsageError, VecEnv, shipped};
+use rollcage::{Plugin, Prepared, UsageError, VecEnv};
 use serde_json::json;
 
 use super::source::with_cache;

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use rollcage::config::{self, CONFIG_FILE_BYTES_MAX};
+use rollcage::plugin::config::{self, CONFIG_FILE_BYTES_MAX};
 use rollcage::record::manifest::PluginName;
 use rollcage::text::escape_line;
 use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};

@@ -12,8 +12,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::plain;
 use crate::error::UsageError;
+use crate::plugin::config::plain;
 
 /// Leases that one keeper holds. An env that talks to a server has one or two.
 pub const LEASES_MAX: usize = 16;

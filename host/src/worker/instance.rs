@@ -603,7 +603,7 @@ mod tests {
 
         /// The shipped plugins that run by themselves: the others need somebody to talk to.
         fn plugins() -> impl Iterator<Item = &'static (&'static str, &'static [u8])> {
-            crate::shipped::PLUGINS.iter().filter(|(name, _)| !matches!(*name, "go" | "short-kick"))
+            crate::plugin::shipped::PLUGINS.iter().filter(|(name, _)| !matches!(*name, "go" | "short-kick"))
         }
 
         fn action(step: u32) -> [u8; 8] {
@@ -670,7 +670,7 @@ mod tests {
 
         #[test]
         fn every_backend_counts_the_same_fuel_and_a_step_without_enough_is_a_fault() {
-            let (name, wasm) = crate::shipped::PLUGINS.first().expect("a shipped plugin");
+            let (name, wasm) = crate::plugin::shipped::PLUGINS.first().expect("a shipped plugin");
             let least = |backend| {
                 let loaded = loaded(wasm, EngineSettings { backend, fuel: true });
                 let step = |fuel| {

@@ -1,6 +1,11 @@
 //! A plugin's bytes and what is known of them: hash, code, description. The bytes are never parsed here: a process of
 //! the hidden worker mode compiles them, a second one loads the result and asks it to describe itself.
 
+pub mod cache;
+pub mod config;
+#[cfg(feature = "shipped")]
+pub mod shipped;
+
 use std::borrow::Cow;
 #[cfg(feature = "shipped")]
 use std::ffi::OsStr;
@@ -13,12 +18,12 @@ use std::time::Duration;
 use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::{Cache, Entry};
-use crate::config::ConfigSchema;
 use crate::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::limits::{Limits, deadline};
+use crate::plugin::cache::{Cache, Entry};
+use crate::plugin::config::ConfigSchema;
 use crate::process::child::{Child, Exit};
 use crate::process::watcher::Log;
 use crate::process::{machine, start};
@@ -64,7 +69,7 @@ impl Plugin {
     /// A plugin that ships with rollcage, by name: `cartpole`.
     #[cfg(feature = "shipped")]
     pub fn shipped(name: &str) -> Option<Plugin> {
-        let (name, bytes) = crate::shipped::PLUGINS.iter().find(|(shipped, _)| *shipped == name)?;
+        let (name, bytes) = crate::plugin::shipped::PLUGINS.iter().find(|(shipped, _)| *shipped == name)?;
         Some(Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)))
     }
 
@@ -85,7 +90,7 @@ impl Plugin {
         }
         let what = if is_path { "no such file" } else { "neither a shipped plugin nor a file" };
         let error = UsageError::new(format!("plugin `{shown}`: {what}"));
-        let names: Vec<&str> = crate::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = crate::plugin::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
         let stem = path.file_stem().unwrap_or(given).to_string_lossy();
         let ship = "`rollcage list` names what ships; anything else is the path of a .wasm file";
         Err(match nearest(&stem, &names) {
@@ -97,7 +102,7 @@ impl Plugin {
     /// The plugin of this hash (64 hex digits of SHA-256), if it ships with rollcage or the cache kept it.
     pub fn of_hash(sha256: &str, cache: Option<&Cache>) -> Option<Plugin> {
         #[cfg(feature = "shipped")]
-        let mut shipped = crate::shipped::PLUGINS.iter().filter_map(|(name, _)| Plugin::shipped(name));
+        let mut shipped = crate::plugin::shipped::PLUGINS.iter().filter_map(|(name, _)| Plugin::shipped(name));
         #[cfg(not(feature = "shipped"))]
         let mut shipped = std::iter::empty::<Plugin>();
         let is_it = |plugin: &Plugin| plugin.sha256_hex() == sha256;

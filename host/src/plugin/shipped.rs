@@ -6,8 +6,8 @@ pub static PLUGINS: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/ship
 
 /// Grants files of those that need a simulator, by the plugin's name: what `--grants NAME` means.
 pub static GRANTS: [(&str, &str); 2] = [
-    ("go", include_str!("../../guest-envs/go/grants.toml")),
-    ("short-kick", include_str!("../../guest-envs/short-kick/grants.toml")),
+    ("go", include_str!("../../../guest-envs/go/grants.toml")),
+    ("short-kick", include_str!("../../../guest-envs/short-kick/grants.toml")),
 ];
 
 /// The grants file that ships for a plugin.

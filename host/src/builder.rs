@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 
 use crate::autoreset::{Autoreset, TimeLimit};
 use crate::cage::Walls;
-use crate::cage::broker::Names;
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
 use crate::files::absolute;
-use crate::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
 use crate::interrupt::Interrupt;
 use crate::limits::Limits;
+use crate::outside::broker::Names;
+use crate::outside::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{Plugin, Prepared};

@@ -33,19 +33,16 @@ pub mod engine;
 pub mod error;
 pub mod fault;
 mod files;
-pub mod grant;
 mod interrupt;
 mod json;
-#[cfg(feature = "worker")]
-mod keeper;
 pub mod limits;
+pub mod outside;
 pub mod plugin;
 pub mod policy;
 mod pristine;
 pub mod process;
 pub mod record;
 pub mod replay;
-pub mod service;
 mod slot;
 pub mod space;
 pub mod spec;
@@ -63,8 +60,8 @@ pub use digest::Digest;
 pub use engine::Backend;
 pub use error::{Error, UsageError, UsageKind};
 pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
-pub use grant::{Access, Grant, Grants};
 pub use limits::Limits;
+pub use outside::grant::{Access, Grant, Grants};
 pub use plugin::cache::Cache;
 pub use plugin::{Plugin, Prepared};
 pub use pristine::Start;
@@ -103,7 +100,7 @@ pub fn worker_main_behind(table: &'static [cage::seccomp::Allow]) {
     cage::stack::make_room();
     match std::env::args_os().nth(1) {
         Some(mode) if mode == WORKER_ARGUMENT => worker::run(table),
-        Some(mode) if mode == KEEPER_ARGUMENT => keeper::run(),
+        Some(mode) if mode == KEEPER_ARGUMENT => outside::keeper::run(),
         _ => {}
     }
     process::start::THIS_PROGRAM_IS_A_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use rollcage::grant::Protected;
+use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
 use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, TimeLimit, UsageError, VecEnv, Walls};
 use serde_json::Value;

@@ -1,11 +1,11 @@
 //! What envs are given of the outside, from the outside: flags, files and typed values, what is refused and what is said
 //! of it, what a plugin needs and does not get by asking, and that a run reports what it had. What a guest makes of a
-//! grant is not tested here. Grants of all kinds of text are tested in `host/src/grant.rs`.
+//! grant is not tested here. Grants of all kinds of text are tested in `host/src/outside/grant/mod.rs`.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rollcage::grant::{Access, Extent, Grant, Grants, Protected};
+use rollcage::outside::grant::{Access, Extent, Grant, Grants, Protected};
 use rollcage::{Error, UsageError, VecEnv};
 use rollcage_tests::{Ran, Scratch, builder, fixture, program, shipped, within};
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use rollcage::grant::Refused;
+use rollcage::outside::grant::Refused;
 use rollcage::{FaultKind, Grant, Limits, UsageError, VecEnv};
 use rollcage_tests::{Process, Rollcage, Scratch, builder, discrete, eventually, fixture, within};
 use serde_json::{Value, json};

@@ -2,11 +2,10 @@
 //!
 //! `wasm` is the first. `process` is the second: the order in which a worker gives up what it has, a file for each part of
 //! the wall (`namespaces`, `capabilities`, `rlimits`, `landlock`, `seccomp`). The third, grants, is the host's
-//! ([`crate::grant`] in the library): what a worker has at all, it was handed; sockets while it runs, by the `broker`.
+//! ([`crate::outside::grant`] in the library): what a worker has at all, it was handed; sockets while it runs, by the `broker`.
 //!
 //! Here is what all of them are called, and which stand: what `rollcage doctor`, `--require-sandbox` and a run report.
 
-pub(crate) mod broker;
 #[cfg(feature = "worker")]
 mod capabilities;
 #[cfg(feature = "worker")]
@@ -19,7 +18,6 @@ mod namespaces;
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub mod process;
-mod reach;
 #[cfg(feature = "worker")]
 mod rlimits;
 #[cfg(feature = "worker")]

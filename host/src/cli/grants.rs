@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use rollcage::grant::{Access, Extent, Grants, Protected};
+use rollcage::outside::grant::{Access, Extent, Grants, Protected};
 use rollcage::{Builder, UsageError};
 
 use super::source::cache_folder;

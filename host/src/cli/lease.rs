@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use rollcage::UsageError;
-use rollcage::service::{Keeper, Told, expand};
+use rollcage::outside::service::{Keeper, Told, expand};
 use rollcage::text::escape_line;
 use rollcage::wire::keeper::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
 use rollcage::wire::lease::{LeaseSpec, check_together, port_for};

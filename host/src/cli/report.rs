@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::HumanCount;
 use rollcage::fault::FAULTS_KEPT_MAX;
-use rollcage::grant::Refused;
+use rollcage::outside::grant::Refused;
 use rollcage::space::float_json;
 use rollcage::text::escape_line;
 use rollcage::{Fault, FaultKind, Grant, Grants, Snapshot, VecEnv};

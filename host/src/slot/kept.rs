@@ -8,10 +8,10 @@ use super::instance::Started;
 use super::{Phase, Slot, Terms};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
-use crate::grant::{Per, Scene, inject};
 use crate::interrupt::Interrupt;
 use crate::limits::{deadline, together};
-use crate::service::{Keeper, Told};
+use crate::outside::grant::{Per, Scene, inject};
+use crate::outside::service::{Keeper, Told};
 use crate::wire::keeper::{FromKeeper, Service};
 use crate::wire::lease::LeaseSpec;
 

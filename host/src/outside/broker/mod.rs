@@ -6,6 +6,8 @@
 //! worker writes is a claim: a message that is none, or too many of them, ends the conversation, and with it that env's
 //! sockets to come. Knows addresses and descriptors; knows nothing of wasm.
 
+mod reach;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -20,7 +22,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use serde::Serialize;
 
-use super::reach::{Reach, is_localhost, is_own_name};
+use crate::outside::broker::reach::{Reach, is_localhost, is_own_name};
 use crate::process::child::LockByFork;
 use crate::process::epoll::{Epoll, LookedAt};
 use crate::wire::broker::{FromBroker, OwnRefusal, SocketOptions, SocketRefusal, ToBroker};

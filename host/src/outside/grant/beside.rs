@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Grant, Grants, Port, SHOWN_MAX, plain};
-use crate::cage::broker::{Peer, Rights};
 use crate::error::UsageError;
-use crate::service::{SERVICES_MAX, expand};
+use crate::outside::broker::{Peer, Rights};
+use crate::outside::service::{SERVICES_MAX, expand};
 use crate::wire::keeper::{Ready, Service, ServiceStdio, Workdir};
 use crate::wire::lease::{LEASES_MAX, LeaseSpec, check_together, port_for};
 

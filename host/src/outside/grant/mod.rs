@@ -17,7 +17,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-pub use crate::cage::broker::{Host, Refused};
+pub use super::broker::{Host, Refused};
 use crate::error::UsageError;
 use crate::files::absolute;
 use crate::plugin::config::{self, nearest, plain};

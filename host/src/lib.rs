@@ -21,15 +21,12 @@
 //! the process it lives in; the *host* starts, steps and watches workers; a *slab* is the memory a worker shares with
 //! the host. Everything else has Gymnasium's, the component model's or Linux's name.
 
-pub mod autoreset;
-pub mod batch;
 #[cfg(feature = "worker")]
 mod bindings;
-mod branch;
-pub mod builder;
 pub mod cage;
 pub mod digest;
 pub mod engine;
+pub mod env;
 pub mod error;
 pub mod fault;
 mod files;
@@ -38,38 +35,34 @@ mod json;
 pub mod limits;
 pub mod outside;
 pub mod plugin;
-pub mod policy;
-mod pristine;
 pub mod process;
 pub mod record;
 pub mod replay;
-mod slot;
 pub mod space;
 pub mod spec;
 pub mod text;
-pub mod vec_env;
 pub mod wire;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use autoreset::{Autoreset, TimeLimit};
-pub use batch::{Batch, EpisodeEnd, Steps};
-pub use builder::Builder;
 pub use cage::{Standing, Wall, Walls};
 pub use digest::Digest;
 pub use engine::Backend;
+pub use env::autoreset::{Autoreset, TimeLimit};
+pub use env::batch::{Batch, EpisodeEnd, Steps};
+pub use env::builder::Builder;
+pub use env::pristine::Start;
+pub use env::vec_env::{Frame, ResetSome, VecEnv};
 pub use error::{Error, UsageError, UsageKind};
 pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
 pub use limits::Limits;
 pub use outside::grant::{Access, Grant, Grants};
 pub use plugin::cache::Cache;
 pub use plugin::{Plugin, Prepared};
-pub use pristine::Start;
 pub use process::start::check_walls;
 pub use replay::snapshot::Snapshot;
 pub use space::{Dtype, Space};
 pub use spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
-pub use vec_env::{Frame, ResetSome, VecEnv};
 
 /// The atomics of this program; the model of `handshake` has loom's in their place.
 mod sync {

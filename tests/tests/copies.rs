@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use rollcage::policy::{Policy, PolicyName};
+use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::replay::{Replaying, watch};

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rollcage::policy::{Policy, PolicyName};
+use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::{Autoreset, Error, OutOfBounds, Plugin, Prepared, RenderMode, Spec, VecEnv};
 use rollcage_tests::{root, shipped};
 

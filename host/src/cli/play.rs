@@ -3,7 +3,7 @@
 //! Each env has a share of its own and is not stepped once that is done, so no result depends on timing or on the
 //! other envs. Knows a `VecEnv` and a policy; knows nothing of arguments or output.
 
-use rollcage::policy::Policy;
+use rollcage::env::policy::Policy;
 use rollcage::{Autoreset, EpisodeEnd, Error, ResetSome, VecEnv};
 
 /// How much is to be played, all envs together.

@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 use super::history::{InstanceNote, Totals};
 use super::journal::Asked;
 use super::writer::{machine, now};
-use crate::autoreset::{Autoreset, TimeLimit};
 use crate::digest::Digest;
 use crate::engine::{Backend, ENGINE_VERSION, EngineSettings};
+use crate::env::autoreset::{Autoreset, TimeLimit};
+use crate::env::slot::Terms;
 use crate::fault::FaultKind;
 use crate::limits::Limits;
 use crate::outside::grant::Grants;
 use crate::plugin::Prepared;
-use crate::slot::Terms;
 use crate::space::{Space, float_json};
 use crate::spec::{Description, InfoField, OutOfBounds, Spec};
 

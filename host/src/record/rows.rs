@@ -14,8 +14,8 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use crate::batch::Strides;
 use crate::digest::{Digest, Edges, ViewParts};
+use crate::env::batch::Strides;
 use crate::fault::FaultKind;
 use crate::space::{InfoLayout, Layout, SHAPE_KEY, item_field};
 use crate::spec::Spec;

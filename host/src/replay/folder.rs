@@ -10,8 +10,8 @@ use arrow_array::RecordBatch;
 use serde::Deserialize;
 
 use super::part::{PART_FILE_BYTES_MAX, Part};
-use crate::builder::ENVS_MAX;
 use crate::digest::Digest;
+use crate::env::builder::ENVS_MAX;
 use crate::error::UsageError;
 use crate::files::{open_regular, read_regular};
 use crate::limits::Limits;

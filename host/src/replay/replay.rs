@@ -14,25 +14,25 @@ use serde_json::Value;
 
 use super::folder::{Damage, Rollout};
 use super::snapshot::Snapshot;
-use crate::autoreset::Autoreset;
-use crate::builder::Builder;
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, ViewParts, env_digest, run_digest};
 use crate::engine::Backend;
+use crate::env::autoreset::Autoreset;
+use crate::env::builder::Builder;
+use crate::env::pristine::Start;
+use crate::env::vec_env::{ResetSome, VecEnv};
 use crate::error::{Error, UsageError};
 use crate::fault::{FaultKind, OnFault};
 use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::outside::grant::{Grants, Protected};
 use crate::plugin::Plugin;
 use crate::plugin::cache::Cache;
-use crate::pristine::Start;
 use crate::record::history::{History, Totals};
 use crate::record::journal::{Asked, FaultMet, Journal};
 use crate::record::manifest::{FaultEnd, InstanceEnd, Manifest, PluginName, Spaces, files_are_missing, totals_json};
 use crate::record::rows::{Row, RowShape, Rows};
 use crate::record::writer;
 use crate::space::float_json;
-use crate::vec_env::{ResetSome, VecEnv};
 
 /// The longest that a step may take because its recording says so.
 const PATIENCE_MAX: Duration = Duration::from_secs(3600);

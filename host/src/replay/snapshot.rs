@@ -8,16 +8,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::autoreset::TimeLimit;
-use crate::batch::Batch;
 use crate::digest::{CallKind, Digest};
 use crate::engine::ENGINE_VERSION;
+use crate::env::autoreset::TimeLimit;
+use crate::env::batch::Batch;
+use crate::env::slot::{PastEvent, Slot, Terms};
+use crate::env::vec_env::{ResetSome, VecEnv};
 use crate::error::{Error, UsageError};
 use crate::limits::STRANGERS_MEMORY_BYTES_MAX;
 use crate::outside::grant::Grant;
 use crate::record::manifest::PluginName;
-use crate::slot::{PastEvent, Slot, Terms};
-use crate::vec_env::{ResetSome, VecEnv};
 use crate::wire::job::CaptureMode;
 
 /// The number of the format.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Op, Phase, ResetOp, Slot, Terms};
-use crate::batch::Batch;
+use crate::env::batch::Batch;
 use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault};
 use crate::process::child::Exit;
 use crate::process::start;

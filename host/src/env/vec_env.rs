@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::batch::{Batch, Steps, Strides};
-use crate::builder::Builder;
+use super::batch::{Batch, Steps, Strides};
+use super::builder::Builder;
+use super::pristine::Start;
+use super::slot::{self, Progress, Shape, Slot, Terms};
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, run_digest};
 use crate::error::{Error, UsageError, UsageKind};
@@ -22,13 +24,11 @@ use crate::outside::grant::{Grants, Refused};
 use crate::outside::service::Keeper;
 use crate::plugin::config::CompleteConfig;
 use crate::plugin::{Plugin, Prepared};
-use crate::pristine::Start;
 use crate::process::{child, machine};
 use crate::record::capture_name;
 use crate::record::manifest::Manifest;
 use crate::record::rows::RowShape;
 use crate::record::writer::Recording;
-use crate::slot::{self, Progress, Shape, Slot, Terms};
 use crate::spec::{RenderMode, Spec};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::slice::{self, Short};

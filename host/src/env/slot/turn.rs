@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::ill::{Ill, end_of, guest_fault, lied, name_of, nobody};
 use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
-use crate::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::digest::{StepFlags, ViewParts};
+use crate::env::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
 use crate::json;

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::batch::Batch;
-use crate::builder::ENVS_MAX;
+use super::batch::Batch;
+use super::builder::ENVS_MAX;
+use super::slot::Slot;
+use super::vec_env::VecEnv;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::process::machine;
-use crate::slot::Slot;
-use crate::vec_env::VecEnv;
 
 impl VecEnv {
     /// Makes `count` live copies of an env as it stands: envs of a `VecEnv` of their own, each in a process of its own. They

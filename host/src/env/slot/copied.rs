@@ -6,10 +6,10 @@ use std::sync::PoisonError;
 
 use super::instance::Started;
 use super::{Op, Phase, Slot, Terms};
-use crate::batch::Batch;
+use crate::env::batch::Batch;
+use crate::env::pristine::{self, Start};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
-use crate::pristine::{self, Start};
 use crate::process::child::Child;
 use crate::wire::talk::ToWorker;
 use crate::wire::wait::SLICE;

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::autoreset::{Autoreset, TimeLimit, Turn};
-use crate::batch::{Batch, Steps, Strides, View};
+use super::autoreset::{Autoreset, TimeLimit, Turn};
+use super::batch::{Batch, Steps, Strides, View};
+use super::pristine::{Pristine, Start};
 use crate::cage::{Standing, Wall, Walls};
 use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
@@ -35,7 +36,6 @@ use crate::outside::grant::Beside;
 use crate::outside::service::Keeper;
 use crate::plugin::Prepared;
 use crate::plugin::config::CompleteConfig;
-use crate::pristine::{Pristine, Start};
 use crate::process::child::{Child, LogTail};
 use crate::process::start::Introduction;
 use crate::process::watcher::Log;

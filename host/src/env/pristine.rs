@@ -10,13 +10,13 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::slot::Terms;
 use crate::cage::Walls;
 use crate::error::{Error, UsageError};
 use crate::limits::deadline;
 use crate::process::child::{Child, Heard};
 use crate::process::start;
 use crate::process::watcher::{self, Expected};
-use crate::slot::Terms;
 use crate::wire::job::Job;
 use crate::wire::slab::HostSlab;
 use crate::wire::talk::{FromWorker, ToPristine};

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::ill::{end_of, guest_fault, name_of};
 use super::{CopiedFrom, Phase, Slot, Terms};
-use crate::batch::{Batch, Strides, View};
+use crate::env::batch::{Batch, Strides, View};
+use crate::env::pristine::{Asked, COPY_TIMEOUT, Start};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::limits::deadline;
 use crate::outside::broker::{self, Rights};
-use crate::pristine::{Asked, COPY_TIMEOUT, Start};
 use crate::process::child::{Child, Exit, Heard};
 use crate::process::start::{self, Introduction};
 use crate::record::capture;

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::autoreset::{Autoreset, TimeLimit};
+use super::autoreset::{Autoreset, TimeLimit};
+use super::pristine::{Pristine, Start};
+use super::slot::{Slot, Terms};
+use super::vec_env::VecEnv;
 use crate::cage::Walls;
 use crate::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
@@ -22,12 +25,9 @@ use crate::outside::grant::{Access, Extent, Grant, Grants, Opened, Protected, Sc
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{Plugin, Prepared};
-use crate::pristine::{Pristine, Start};
 use crate::process::start;
 use crate::record::writer::{Record, Recording};
 use crate::replay::replay::Again;
-use crate::slot::{Slot, Terms};
-use crate::vec_env::VecEnv;
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 
 /// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.

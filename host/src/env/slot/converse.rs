@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::ill::{Ill, guest_fault, lied, nobody};
 use super::turn::Look;
 use super::{Busy, Op, Phase, Progress, Slot, Terms};
-use crate::batch::Batch;
+use crate::env::batch::Batch;
 use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::FaultLog;
 use crate::interrupt::Interrupt;

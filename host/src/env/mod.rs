@@ -1,0 +1,12 @@
+//! Many envs: what a [`VecEnv`](vec_env::VecEnv) is made of, each env as a state machine, and what comes of their steps.
+//!
+//! This floor knows spaces, slabs, processes and grants. It must never know a terminal, or a recording that is read.
+
+pub mod autoreset;
+pub mod batch;
+mod branch;
+pub mod builder;
+pub mod policy;
+pub(crate) mod pristine;
+pub(crate) mod slot;
+pub mod vec_env;

@@ -21,11 +21,8 @@
 //! the process it lives in; the *host* starts, steps and watches workers; a *slab* is the memory a worker shares with
 //! the host. Everything else has Gymnasium's, the component model's or Linux's name.
 
-#[cfg(feature = "worker")]
-mod bindings;
 pub mod cage;
 pub mod digest;
-pub mod engine;
 pub mod env;
 pub mod error;
 pub mod fault;
@@ -45,9 +42,9 @@ pub mod wire;
 #[cfg(feature = "worker")]
 mod worker;
 
+pub use cage::engine::Backend;
 pub use cage::{Standing, Wall, Walls};
 pub use digest::Digest;
-pub use engine::Backend;
 pub use env::autoreset::{Autoreset, TimeLimit};
 pub use env::batch::{Batch, EpisodeEnd, Steps};
 pub use env::builder::Builder;

@@ -11,6 +11,7 @@ mod capabilities;
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub mod copy;
+pub mod engine;
 #[cfg(feature = "worker")]
 mod landlock;
 #[cfg(feature = "worker")]

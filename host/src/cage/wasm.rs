@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Config, OptLevel, ResourceLimiter, Store, Strategy, WasmBacktraceDetails};
 
-use crate::engine::{Backend, EngineSettings};
+use super::engine::{Backend, EngineSettings};
 use crate::fault::BACKTRACE_FRAMES_MAX;
 use crate::wire::slab::BULK_BYTES_MAX;
 

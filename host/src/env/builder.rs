@@ -14,7 +14,7 @@ use super::pristine::{Pristine, Start};
 use super::slot::{Slot, Terms};
 use super::vec_env::VecEnv;
 use crate::cage::Walls;
-use crate::engine::{Backend, EngineSettings};
+use crate::cage::engine::{Backend, EngineSettings};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
 use crate::files::absolute;

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::engine::EngineSettings;
+use crate::cage::engine::EngineSettings;
 use crate::error::UsageError;
 use crate::files::{absolute, open_regular};
 use crate::limits::Limits;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::EngineSettings;
+use crate::cage::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::limits::{Limits, deadline};

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::folder::{Damage, Rollout};
 use super::snapshot::Snapshot;
+use crate::cage::engine::Backend;
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, ViewParts, env_digest, run_digest};
-use crate::engine::Backend;
 use crate::env::autoreset::Autoreset;
 use crate::env::builder::Builder;
 use crate::env::pristine::Start;

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cage::engine::ENGINE_VERSION;
 use crate::digest::{CallKind, Digest};
-use crate::engine::ENGINE_VERSION;
 use crate::env::autoreset::TimeLimit;
 use crate::env::batch::Batch;
 use crate::env::slot::{PastEvent, Slot, Terms};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cage::Walls;
-use crate::engine::EngineSettings;
+use crate::cage::engine::EngineSettings;
 
 /// What the host tells a new worker first, with the descriptors it needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,9 +6,9 @@
 
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
-use crate::bindings::{EXPORT, SUPPORTED};
+use super::bindings::{EXPORT, SUPPORTED};
+use crate::cage::engine::EngineSettings;
 use crate::cage::wasm::config;
-use crate::engine::EngineSettings;
 
 /// The interfaces that a plugin may import, without their 0.2.x version; `wasi::link` links each.
 const IMPORTS: &[&str] = &[

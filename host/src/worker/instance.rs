@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use wasmtime::{Store, Trap, WasmBacktrace};
 
-use crate::bindings::{CreateError, Exports};
+use super::bindings::{CreateError, Exports};
+use super::wasi::Exit;
 use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
 use crate::fault::{BACKTRACE_FRAMES_MAX, FaultKind, MESSAGE_BYTES_MAX};
 use crate::json;
@@ -17,7 +18,9 @@ use crate::text::cut;
 use crate::wire::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX, ViewLayout};
 use crate::wire::talk::{EnvError, GuestFault};
 use crate::worker::load::Loaded;
-use crate::worker::wasi::{Exit, Guest, Log, Mark, Outside, key_create, key_reseed, key_reset};
+use crate::worker::wasi::guest::{Guest, Mark, Outside};
+use crate::worker::wasi::random::{key_create, key_reseed, key_reset};
+use crate::worker::wasi::streams::Log;
 
 /// Fuel of a call that is bounded by time alone: more than any call burns in the time it has.
 const FUEL_UNBOUNDED: u64 = u64::MAX;
@@ -567,10 +570,10 @@ mod tests {
         use std::os::fd::AsRawFd;
 
         use super::*;
-        use crate::engine::{Backend, EngineSettings};
+        use crate::cage::engine::{Backend, EngineSettings};
         use crate::worker::compile::compile;
         use crate::worker::load::load;
-        use crate::worker::wasi::LogPipe;
+        use crate::worker::wasi::streams::LogPipe;
 
         fn loaded(wasm: &[u8], engine: EngineSettings) -> Loaded {
             let compiled = compile(wasm, &engine).expect("compiled");

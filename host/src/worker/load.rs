@@ -4,9 +4,9 @@
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::bindings::Pre;
+use super::bindings::Pre;
+use crate::cage::engine::EngineSettings;
 use crate::cage::wasm::config;
-use crate::engine::EngineSettings;
 use crate::worker::wasi;
 
 /// A plugin's code, linked: all that [`Instance`](crate::worker::instance::Instance) needs.

@@ -1,25 +1,25 @@
 //! The hidden worker modes: a process of the `rollcage` program that the host started for one job.
 //! The steps stand in the order of `docs/worker.md`; each is a line here and a file elsewhere.
 
-mod capture;
+mod bindings;
 mod compile;
-mod directories;
 pub(crate) mod instance;
 mod load;
 mod pristine;
 mod serve;
-mod sockets;
 pub(crate) mod wasi;
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use capture::Capture;
-use directories::Preopen;
 use instance::{Instance, InstanceSettings};
 use pristine::Pristine;
 use rustix::net::{RecvFlags, SendFlags};
-use wasi::{LogPipe, Outside};
+use wasi::capture::Capture;
+use wasi::guest::Outside;
+use wasi::preopens::Preopen;
+use wasi::streams::LogPipe;
+use wasi::{line, preopens};
 
 use crate::cage::Standing;
 use crate::cage::process::{self, Allowance, Plan};
@@ -255,8 +255,8 @@ fn load_code(
 
 /// What a job's worker may use of the machine.
 fn allowance_of(job: &EnvJob) -> Allowance {
-    let allowance = directories::allow(&job.granted, Allowance::of_env(job.memory_bytes));
-    let mut allowance = sockets::allow(&job.granted, allowance);
+    let allowance = preopens::allow(&job.granted, Allowance::of_env(job.memory_bytes));
+    let mut allowance = line::allow(&job.granted, allowance);
     if job.granted.capture == Some(CaptureMode::Write) {
         allowance.file_bytes = allowance.file_bytes.max(CAPTURE_BYTES_MAX);
     }

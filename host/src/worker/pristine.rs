@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::RecvFlags;
 
-use super::directories::Preopen;
 use super::load::Loaded;
 use super::{Control, hello, say, serve};
 use crate::cage::Standing;
@@ -16,6 +15,7 @@ use crate::wire::job::Job;
 use crate::wire::packet::{self, Received};
 use crate::wire::slab::WorkerSlab;
 use crate::wire::talk::{FromWorker, ToPristine};
+use crate::worker::wasi::preopens::Preopen;
 
 /// A pristine worker at work.
 pub(super) struct Pristine {

@@ -12,7 +12,7 @@ use rustix::net::RecvFlags;
 use super::instance::{CallError, CreateFailure, Frame, Instance, Transition, View};
 use super::load::Loaded;
 use super::pristine::the_three;
-use super::wasi::Outside;
+use super::wasi::guest::Outside;
 use super::{Control, hello, instance_of, refused, say};
 use crate::cage::copy::{self, Side};
 use crate::cage::{Standing, process};

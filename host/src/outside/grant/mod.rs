@@ -975,7 +975,7 @@ mod tests {
         };
         let job = Job::Env(EnvJob {
             cage: crate::wire::job::Cage::default(),
-            engine: crate::engine::EngineSettings { backend: crate::engine::Backend::Native, fuel: true },
+            engine: crate::cage::engine::EngineSettings { backend: crate::cage::engine::Backend::Native, fuel: true },
             interface: "x".repeat(64),
             plugin_sha256: [255; 32],
             config: "x".repeat(TEXT_BYTES_MAX),

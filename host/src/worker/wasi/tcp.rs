@@ -18,10 +18,11 @@ use wasmtime_wasi_io::streams::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
 };
 
-use super::{Answered, Line, Socket, StreamFailure, is_peer, ours, ours_owned, theirs, until};
+use super::guest::Guest;
+use super::line::{Answered, Line, Socket, StreamFailure, is_peer, until};
+use super::sockets::{ours, ours_owned, theirs};
 use crate::cage::wasm::WRITE_BYTES_MAX;
 use crate::wire::broker::{SocketOptions, ToBroker};
-use crate::worker::wasi::Guest;
 
 /// Connections that wait to be accepted, where the guest does not say.
 const BACKLOG: u32 = 128;

@@ -1,15 +1,7 @@
-//! `wasi:sockets` over descriptors that the broker opened: the worker itself can neither make a socket nor connect one.
-//!
-//! Here: the conversation with the broker ([`Line`]), a descriptor that came from it ([`Socket`]), names. TCP and UDP have
-//! a file each. Without a grant there is no line, and whatever makes a socket or looks a name up is denied.
-//!
-//! The traits are the engine crate's; its handles stand for resources of ours, since its own socket types cannot be made
-//! of a descriptor that somebody else opened. A handle's number is looked up with our type, so a wrong one is a trap.
+//! The conversation with the broker ([`Line`]), and a descriptor that came from it ([`Socket`]).
+//! Knows messages and descriptors; knows nothing of the engine's handles.
 
-mod tcp;
-mod udp;
-
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,35 +10,25 @@ use std::task::Poll;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 use serde::{Deserialize, Serialize};
-use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi::p2::bindings::sockets;
-use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream;
-use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress};
-use wasmtime_wasi::p2::bindings::sync;
-use wasmtime_wasi::p2::{Network, SocketError, SocketResult};
-use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
-use wasmtime_wasi_io::async_trait;
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi::p2::SocketResult;
+use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 
 use super::capture::{Capture, Outside};
-use super::wasi::{Clock, Guest};
+use super::clock::Clock;
 use crate::cage::process::Allowance;
 use crate::wire::broker::{FromBroker, OwnRefusal, SocketRefusal, ToBroker};
 use crate::wire::job::{Granted, GrantedSockets};
 use crate::wire::packet::{self, Received};
 
-/// Bytes of a name: the DNS has no longer ones.
-const NAME_BYTES_MAX: usize = 253;
-
 /// Bytes that one read or datagram brings at most.
-const READ_BYTES_MAX: usize = 64 * 1024;
+pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Descriptors that are there for a moment beside those that a guest holds: what an answer of the broker's brings before it
 /// is looked at.
-const UNDER_WAY: u64 = 4;
+pub(super) const UNDER_WAY: u64 = 4;
 
 /// What a worker with sockets may have open, beside the rest.
-pub(super) fn allow(granted: &Granted, mut allowance: Allowance) -> Allowance {
+pub(crate) fn allow(granted: &Granted, mut allowance: Allowance) -> Allowance {
     if let Some(sockets) = granted.sockets.filter(|_| granted.talks()) {
         allowance.descriptors += 1 + u64::from(sockets.count_max) + UNDER_WAY;
     }
@@ -75,12 +57,12 @@ impl Sockets {
         Sockets { line, made: 0 }
     }
 
-    fn line(&self) -> SocketResult<Arc<Line>> {
+    pub(super) fn line(&self) -> SocketResult<Arc<Line>> {
         self.line.clone().ok_or_else(|| ErrorCode::AccessDenied.into())
     }
 
     /// Counts one more, if there may be one.
-    fn make(&mut self) -> SocketResult<Arc<Line>> {
+    pub(super) fn make(&mut self) -> SocketResult<Arc<Line>> {
         let line = self.line()?;
         if self.made >= line.granted.count_max {
             line.tell(&ToBroker::Refused { what: OwnRefusal::TooMany });
@@ -90,7 +72,7 @@ impl Sockets {
         Ok(line)
     }
 
-    fn unmake(&mut self) {
+    pub(super) fn unmake(&mut self) {
         self.made = self.made.saturating_sub(1);
     }
 }
@@ -99,7 +81,7 @@ impl Sockets {
 ///
 /// Whatever a guest can see of it passes through the capture, here and in [`Socket`]. Where it is served there is no broker,
 /// and sockets have no descriptor.
-struct Line {
+pub(super) struct Line {
     broker: Option<Arc<OwnedFd>>,
     granted: GrantedSockets,
     clock: Arc<Clock>,
@@ -108,7 +90,7 @@ struct Line {
 }
 
 #[derive(Default)]
-struct LineState {
+pub(super) struct LineState {
     next: u32,
     answers: HashMap<u32, Answered>,
     /// Requests whose answer nobody waits for any more.
@@ -119,7 +101,7 @@ struct LineState {
 }
 
 /// An answer, and what came with it.
-enum Answered {
+pub(super) enum Answered {
     Addresses(Vec<IpAddr>),
     Given { local: SocketAddr, sockets: Vec<(Arc<Socket>, SocketAddr)> },
     Refused(ErrorCode),
@@ -131,7 +113,7 @@ impl Line {
     }
 
     /// Asks; the number is what the answer is looked for by.
-    fn ask(&self, request: impl FnOnce(u32) -> ToBroker) -> u32 {
+    pub(super) fn ask(&self, request: impl FnOnce(u32) -> ToBroker) -> u32 {
         let id = {
             let mut state = self.state();
             state.next = state.next.wrapping_add(1);
@@ -144,7 +126,7 @@ impl Line {
     }
 
     /// Says something that is not answered. A broker that is gone is seen when an answer does not come.
-    fn tell(&self, message: &ToBroker) {
+    pub(super) fn tell(&self, message: &ToBroker) {
         let Some(broker) = &self.broker else { return };
         if packet::send(broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
             self.state().closed = true;
@@ -152,7 +134,7 @@ impl Line {
     }
 
     /// Takes the answer to a request, if it is there.
-    fn take(self: &Arc<Line>, id: u32) -> Option<Answered> {
+    pub(super) fn take(self: &Arc<Line>, id: u32) -> Option<Answered> {
         let mut answer = None;
         let ask = || {
             answer = self.take_answer(id);
@@ -175,7 +157,7 @@ impl Line {
     }
 
     /// Whether a request is answered; if not, the wait in progress waits for the broker too.
-    fn is_answered(self: &Arc<Line>, id: u32) -> bool {
+    pub(super) fn is_answered(self: &Arc<Line>, id: u32) -> bool {
         let look = || {
             self.receive();
             let state = self.state();
@@ -189,7 +171,7 @@ impl Line {
     }
 
     /// Nobody waits for this answer any more: what comes with it is closed.
-    fn abandon(&self, id: u32) {
+    pub(super) fn abandon(&self, id: u32) {
         let mut state = self.state();
         if state.answers.remove(&id).is_none() {
             state.abandoned.insert(id);
@@ -249,12 +231,12 @@ impl Line {
 }
 
 /// A descriptor that came from the broker, or was accepted on one that did.
-struct Socket {
+pub(super) struct Socket {
     /// None where what came over it is served.
-    descriptor: Option<Arc<OwnedFd>>,
+    pub(super) descriptor: Option<Arc<OwnedFd>>,
     /// The broker's number for it; 0: it was accepted here.
-    handle: u32,
-    line: Arc<Line>,
+    pub(super) handle: u32,
+    pub(super) line: Arc<Line>,
 }
 
 impl Drop for Socket {
@@ -267,7 +249,7 @@ impl Drop for Socket {
 
 impl Socket {
     /// Whether it is ready for this; if not, the wait in progress waits for it too.
-    fn is_ready(&self, events: PollFlags) -> bool {
+    pub(super) fn is_ready(&self, events: PollFlags) -> bool {
         let there = self.looks_ready(events);
         if !there {
             self.line.clock.wait_for(self.descriptor.as_ref(), events);
@@ -276,7 +258,7 @@ impl Socket {
     }
 
     /// Whether it is ready for this now. An error or an end is ready for everything.
-    fn looks_ready(&self, events: PollFlags) -> bool {
+    pub(super) fn looks_ready(&self, events: PollFlags) -> bool {
         let look = || {
             let Some(descriptor) = &self.descriptor else { return true };
             let mut fds = [PollFd::new(&**descriptor, events)];
@@ -288,7 +270,7 @@ impl Socket {
     }
 
     /// Receives what is there, at most `size` bytes: none if there is nothing yet.
-    fn receive(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
+    pub(super) fn receive(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
         let asked = [u64::from(self.handle).to_le_bytes(), (size as u64).to_le_bytes()].concat();
         let receive = || self.receive_now(size).map_err(number_of);
         let received = self.line.capture.pass(Outside::Receive, &asked, receive, || Err(0)).map_err(code_of)?;
@@ -312,7 +294,7 @@ impl Socket {
     }
 
     /// Accepts a connection: its descriptor and its peer.
-    fn accept(&self) -> Result<(Option<Arc<OwnedFd>>, SocketAddr), ErrorCode> {
+    pub(super) fn accept(&self) -> Result<(Option<Arc<OwnedFd>>, SocketAddr), ErrorCode> {
         let mut accepted = None;
         let accept = || {
             let listener = self.descriptor.as_ref().ok_or(0)?;
@@ -332,7 +314,7 @@ impl Socket {
     }
 
     /// Ends one direction, or both.
-    fn shutdown(&self, how: Shutdown) -> Result<(), ErrorCode> {
+    pub(super) fn shutdown(&self, how: Shutdown) -> Result<(), ErrorCode> {
         let direction: u8 = match how {
             Shutdown::Read => 0,
             Shutdown::Write => 1,
@@ -351,7 +333,7 @@ impl Socket {
     }
 
     /// Sends what fits; 0 if nothing does yet.
-    fn send(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
+    pub(super) fn send(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
         let asked = [&self.handle.to_le_bytes(), bytes].concat();
         let send = || self.send_now(bytes).map(|count| count as u64).map_err(number_of);
         let sent = self.line.capture.pass(Outside::Send, &asked, send, || Err(0)).map_err(code_of)?;
@@ -359,7 +341,7 @@ impl Socket {
     }
 
     /// As [`Socket::send`], unseen by the guest.
-    fn send_now(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
+    pub(super) fn send_now(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
         let Some(descriptor) = &self.descriptor else { return Ok(bytes.len()) };
         let size = self.line.affords(bytes.len())?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -376,7 +358,7 @@ impl Socket {
 
 /// An answer as it is captured: what of it a guest can see.
 #[derive(Serialize, Deserialize)]
-enum Captured {
+pub(super) enum Captured {
     Addresses(Vec<IpAddr>),
     Given { local: SocketAddr, sockets: Vec<(u32, SocketAddr)> },
     Refused(u8),
@@ -411,7 +393,7 @@ impl Captured {
 }
 
 /// Every code, by its number in a capture.
-const CODES: [ErrorCode; 21] = [
+pub(super) const CODES: [ErrorCode; 21] = [
     ErrorCode::Unknown,
     ErrorCode::AccessDenied,
     ErrorCode::NotSupported,
@@ -435,15 +417,15 @@ const CODES: [ErrorCode; 21] = [
     ErrorCode::PermanentResolverFailure,
 ];
 
-fn number_of(code: ErrorCode) -> u8 {
+pub(super) fn number_of(code: ErrorCode) -> u8 {
     CODES.iter().position(|known| *known == code).and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
 }
 
-fn code_of(number: u8) -> ErrorCode {
+pub(super) fn code_of(number: u8) -> ErrorCode {
     CODES.get(usize::from(number)).copied().unwrap_or(ErrorCode::Unknown)
 }
 
-fn code(why: SocketRefusal) -> ErrorCode {
+pub(super) fn code(why: SocketRefusal) -> ErrorCode {
     match why {
         SocketRefusal::Denied => ErrorCode::AccessDenied,
         SocketRefusal::Invalid => ErrorCode::InvalidArgument,
@@ -461,144 +443,18 @@ fn code(why: SocketRefusal) -> ErrorCode {
 }
 
 /// Waits for what is ready when `is_there` says so.
-async fn until(mut is_there: impl FnMut() -> bool) {
+pub(super) async fn until(mut is_there: impl FnMut() -> bool) {
     std::future::poll_fn(|_| if is_there() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// An error of a stream over a socket: `network-error-code` finds the code in it.
 #[derive(Debug, thiserror::Error)]
 #[error("the socket failed: {}", .0.name())]
-struct StreamFailure(ErrorCode);
-
-/// Links `wasi:sockets`.
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    type Own = wasmtime::component::HasSelf<Guest>;
-    let own: fn(&mut Guest) -> &mut Guest = |guest| guest;
-    // A network is a name for what is asked of the broker: the crate's will do.
-    fn crates(guest: &mut Guest) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: &mut guest.unused_sockets, table: &mut guest.table }
-    }
-    sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, crates)?;
-    sockets::network::add_to_linker::<Guest, Own>(linker, &sockets::network::LinkOptions::default(), own)?;
-    sockets::ip_name_lookup::add_to_linker::<Guest, Own>(linker, own)?;
-    sockets::tcp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
-    sync::sockets::tcp::add_to_linker::<Guest, Own>(linker, own)?;
-    sync::sockets::udp_create_socket::add_to_linker::<Guest, Own>(linker, own)?;
-    sync::sockets::udp::add_to_linker::<Guest, Own>(linker, own)?;
-    Ok(())
-}
-
-impl sockets::network::Host for Guest {
-    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
-        error.downcast()
-    }
-
-    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
-        let error = self.table.get(&error)?;
-        Ok(error.downcast_ref::<StreamFailure>().map(|StreamFailure(code)| *code))
-    }
-}
-
-impl sockets::network::HostNetwork for Guest {
-    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
-        self.table.delete(network)?;
-        Ok(())
-    }
-}
-
-/// A lookup of a name.
-enum Lookup {
-    Asked { id: u32, line: Arc<Line> },
-    Known(VecDeque<IpAddr>),
-}
-
-#[async_trait]
-impl Pollable for Lookup {
-    async fn ready(&mut self) {
-        if let Lookup::Asked { id, line } = self {
-            until(|| line.is_answered(*id)).await;
-        }
-    }
-}
-
-impl Drop for Lookup {
-    fn drop(&mut self) {
-        if let Lookup::Asked { id, line } = self {
-            line.abandon(*id);
-        }
-    }
-}
-
-impl sockets::ip_name_lookup::Host for Guest {
-    fn resolve_addresses(
-        &mut self,
-        network: Resource<Network>,
-        name: String,
-    ) -> SocketResult<Resource<ResolveAddressStream>> {
-        let line = self.sockets.line()?;
-        self.table.get(&network)?;
-        let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-        let lookup = match literal.parse::<IpAddr>() {
-            // What is written as an address is one: nobody is asked.
-            Ok(address) => Lookup::Known([address].into()),
-            Err(_)
-                if name.is_empty()
-                    || name.len() > NAME_BYTES_MAX
-                    || !name.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                return Err(ErrorCode::InvalidArgument.into());
-            }
-            Err(_) => Lookup::Asked { id: line.ask(|id| ToBroker::Resolve { id, name }), line },
-        };
-        Ok(theirs(self.table.push(lookup)?))
-    }
-}
-
-impl sockets::ip_name_lookup::HostResolveAddressStream for Guest {
-    fn resolve_next_address(&mut self, stream: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
-        let lookup = self.table.get_mut(&ours::<Lookup, _>(&stream))?;
-        if let Lookup::Asked { id, line } = lookup {
-            *lookup = match line.take(*id) {
-                None => return Err(ErrorCode::WouldBlock.into()),
-                Some(Answered::Addresses(addresses)) => Lookup::Known(addresses.into()),
-                Some(Answered::Refused(code)) => return Err(code.into()),
-                Some(Answered::Given { .. }) => return Err(ErrorCode::Unknown.into()),
-            };
-        }
-        match lookup {
-            Lookup::Known(addresses) => Ok(addresses.pop_front().map(IpAddress::from)),
-            Lookup::Asked { .. } => Ok(None),
-        }
-    }
-
-    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, ours::<Lookup, _>(&stream))
-    }
-
-    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.table.delete(ours_owned::<Lookup, _>(&stream))?;
-        Ok(())
-    }
-}
-
-/// Our resource behind a handle of the crate's type.
-fn ours<T: 'static, U: 'static>(handle: &Resource<U>) -> Resource<T> {
-    Resource::new_borrow(handle.rep())
-}
-
-/// The same, to be deleted.
-fn ours_owned<T: 'static, U: 'static>(handle: &Resource<U>) -> Resource<T> {
-    Resource::new_own(handle.rep())
-}
-
-/// A handle of the crate's type for a resource of ours.
-fn theirs<T: 'static, U: 'static>(resource: Resource<T>) -> Resource<U> {
-    Resource::new_own(resource.rep())
-}
+pub(super) struct StreamFailure(pub(super) ErrorCode);
 
 /// Whether an address can be connected to at all: a port, not nobody's address, and no IPv4 address in disguise. Whether it
 /// may be is the broker's to say.
-fn is_peer(address: SocketAddr) -> bool {
+pub(super) fn is_peer(address: SocketAddr) -> bool {
     let ip = address.ip();
     address.port() != 0 && !ip.is_unspecified() && ip.to_canonical() == ip
 }

@@ -67,12 +67,12 @@ const PENDING_BYTES_MAX: usize = 1 << 20;
 
 impl Capture {
     /// Writes to this file, at its end.
-    pub(super) fn writing(file: OwnedFd) -> Capture {
+    pub(crate) fn writing(file: OwnedFd) -> Capture {
         Capture::with(file, false, 0)
     }
 
     /// Serves from this file, from this byte on.
-    pub(super) fn serving(file: OwnedFd, at: u64) -> Capture {
+    pub(crate) fn serving(file: OwnedFd, at: u64) -> Capture {
         Capture::with(file, true, at)
     }
 

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn engine_version_is_the_locked_one() {
-        let lock = include_str!("../../Cargo.lock");
+        let lock = include_str!("../../../Cargo.lock");
         let locked = format!("name = \"wasmtime\"\nversion = \"{ENGINE_VERSION}\"");
         assert!(lock.contains(&locked), "ENGINE_VERSION {ENGINE_VERSION} is not the version in Cargo.lock");
     }

@@ -13,7 +13,6 @@
 use std::fs::File as SystemFile;
 use std::future::Future;
 use std::io::{ErrorKind, IoSlice};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,86 +22,25 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use wasmtime::component::Resource;
-use wasmtime_wasi::filesystem::{Descriptor, Dir, File, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, File, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
 use wasmtime_wasi::p2::bindings::sync::filesystem::types;
 use wasmtime_wasi::p2::{FsError, FsResult};
-use wasmtime_wasi::{FsPerms, OpenMode};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
 };
 
-use super::wasi::Guest;
-use crate::cage::process::Allowance;
+use super::Guest;
+use super::preopens::BLOCKS;
 use crate::cage::wasm::{READ_BYTES_MAX, WRITE_BYTES_MAX};
-use crate::wire::job::Granted;
 
 /// Entries of all listings that a guest has open together. A listing is read whole, so that it can be sorted: with names
 /// of 255 bytes these are 20 MiB of the worker's memory. A directory with more cannot be listed (`insufficient-memory`);
 /// its files can be opened.
 const LISTED_ENTRIES_MAX: usize = 65_536;
-
-/// Files and directories that a guest has open at once; one more is an error of its open call. An interpreter has some
-/// tens. With its streams each can cost five of the guest's resources, whose cap is a fault and must not come first.
-const FILES_OPEN_MAX: u64 = 512;
-
-/// Bytes that one file can be made to have; more is `file-too-large`. It ends a mistake, not malice: how many files there
-/// are is not bounded here, and the disk is its owner's to ration.
-const FILE_BYTES_MAX: u64 = 4 << 30;
-
-/// What a worker may use of the machine for the sake of the directories that its guest was granted.
-pub(super) fn allow(granted: &Granted, allowance: Allowance) -> Allowance {
-    let mut allowance = allowance;
-    if granted.reads() {
-        allowance.descriptors = granted.directories.len() as u64 + FILES_OPEN_MAX;
-    }
-    if granted.writes() {
-        allowance.file_bytes = FILE_BYTES_MAX;
-    }
-    allowance
-}
-
-/// A directory to hand to a guest.
-pub(crate) struct Preopen {
-    /// The guest's name for it.
-    pub(crate) guest: String,
-    /// Whether the guest may change what is in it.
-    pub(crate) writable: bool,
-    /// The directory, open for reading.
-    pub(crate) directory: OwnedFd,
-}
-
-/// What a guest was granted of directories, and what it holds of them.
-pub(crate) struct Directories {
-    preopens: Vec<(Dir, String)>,
-    /// Entries of all open listings.
-    listed: usize,
-    /// Only there to satisfy the crate: its own preopens, none, and its leave to block, which nobody outside can give.
-    context: WasiFilesystemCtx,
-}
-
-impl Directories {
-    pub(crate) fn new(granted: Vec<Preopen>) -> Directories {
-        let preopen = |Preopen { guest, writable, directory }| {
-            let (perms, mode) = match writable {
-                true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
-                false => (FsPerms::ReadOnly, OpenMode::READ),
-            };
-            (Dir::new(SystemFile::from(directory), perms, mode, BLOCKS), guest)
-        };
-        Directories {
-            preopens: granted.into_iter().map(preopen).collect(),
-            listed: 0,
-            context: WasiFilesystemCtx::default(),
-        }
-    }
-}
-
-/// The crate may do what it does on the thread that asks: there is no other.
-const BLOCKS: bool = true;
 
 /// Takes the answer of one of the crate's functions, which must be there: on a thread that may block they do not wait.
 fn at_once<T>(future: impl Future<Output = FsResult<T>>) -> FsResult<T> {
@@ -639,10 +577,13 @@ impl OutputStream for FileOutput {
 mod tests {
     use std::path::{Path, PathBuf};
 
+    use super::super::guest::Outside;
+    use super::super::streams::Log;
     use super::types::{DescriptorFlags, HostDescriptor as _, HostDirectoryEntryStream as _, OpenFlags, PathFlags};
     use super::*;
     use crate::cage::wasm::MemoryLimiter;
-    use crate::worker::wasi::{Log, Outside};
+    use crate::worker::wasi::preopens::Preopen;
+    use std::os::fd::OwnedFd;
 
     struct Nowhere;
 

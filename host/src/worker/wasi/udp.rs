@@ -16,10 +16,11 @@ use wasmtime_wasi::p2::{Network, SocketResult, UdpSocket};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
+use super::guest::Guest;
+use super::line::{Answered, Line, READ_BYTES_MAX, Socket, is_peer, until};
+use super::sockets::{ours, ours_owned, theirs};
 use super::tcp::buffer;
-use super::{Answered, Line, READ_BYTES_MAX, Socket, is_peer, ours, ours_owned, theirs, until};
 use crate::wire::broker::{OwnRefusal, ToBroker};
-use crate::worker::wasi::Guest;
 
 /// Datagrams of one call.
 const DATAGRAMS_MAX: usize = 16;

@@ -10,7 +10,7 @@ use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 pub(crate) use self::v0_1_0::{CreateError, Exports};
-use crate::worker::wasi::Guest;
+use crate::worker::wasi::guest::Guest;
 
 /// Interface versions, oldest first.
 pub(crate) const SUPPORTED: &[&str] = &["0.1.0"];

@@ -12,7 +12,7 @@ use crate::space::{Dtype, Node, Space};
 use crate::spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
 use crate::wire::talk::EnvError;
 use crate::worker::instance::{CallError, Frame, Transition, View, guest_fault};
-use crate::worker::wasi::Guest;
+use crate::worker::wasi::guest::Guest;
 
 wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "plugin" });
 

@@ -1,0 +1,121 @@
+//! A guest's world: what the host keeps for one instance beside its memory.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::sockets::WasiSocketsCtx;
+
+use super::clock::{Clock, ClockMark, Time};
+use super::random::{Random, RandomMark};
+use super::streams::{Log, SharedLog};
+use crate::cage::wasm::{MemoryLimiter, resource_table};
+use crate::wire::job::GrantedSockets;
+use crate::worker::wasi::capture::Capture;
+use crate::worker::wasi::line::Sockets;
+use crate::worker::wasi::preopens::{Directories, Preopen};
+
+/// What of the world outside a guest is given. The default is nothing.
+#[derive(Default)]
+pub(crate) struct Outside {
+    /// Directories, in the order that the guest finds them in.
+    pub(crate) directories: Vec<Preopen>,
+    /// The machine's clocks in place of virtual ones.
+    pub(crate) real_clock: bool,
+    /// The kernel's randomness in place of the seeded stream.
+    pub(crate) real_random: bool,
+    /// How much of sockets there is, and the broker's own; none where what came over them is served.
+    pub(crate) sockets: Option<(Option<OwnedFd>, GrantedSockets)>,
+    /// Where what comes in is written down, or served from.
+    pub(crate) capture: Capture,
+}
+
+/// The store's data: everything of one guest that is not wasm.
+pub(crate) struct Guest {
+    /// Bounds memories and tables; the store asks it.
+    pub(crate) limiter: MemoryLimiter,
+    pub(super) table: ResourceTable,
+    pub(super) directories: Directories,
+    pub(super) clock: Arc<Clock>,
+    pub(super) random: Random,
+    pub(super) log: SharedLog,
+    capture: Capture,
+    pub(super) sockets: Sockets,
+    // The crate's own, which `instance-network` wants a view of. As it is made when nothing is granted: no address.
+    pub(super) unused_sockets: WasiSocketsCtx,
+}
+
+/// A point of virtual time and of the random stream, to go back to. What is real has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    clock: Option<ClockMark>,
+    random: Option<RandomMark>,
+}
+
+impl Guest {
+    /// A guest's world at the instance's start. `key` is the random stream's, see [`key_create`].
+    pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], outside: Outside, log: Box<dyn Log>) -> Guest {
+        let capture = outside.capture;
+        let time = if outside.real_clock { Time::real() } else { Time::default() };
+        let clock = Arc::new(Clock::of(time, capture.clone()));
+        Guest {
+            limiter,
+            table: resource_table(),
+            directories: Directories::new(outside.directories),
+            sockets: Sockets::new(outside.sockets, &clock, &capture),
+            clock,
+            random: if outside.real_random { Random::Kernel(capture.clone()) } else { Random::seeded(key) },
+            log: Arc::new(Mutex::new(log)),
+            capture,
+            unused_sockets: WasiSocketsCtx::default(),
+        }
+    }
+
+    /// Moves virtual clocks to a step's beginning: now, or `clock_step` after the beginning of the step before, whichever
+    /// is later.
+    pub(crate) fn begin_step(&mut self, clock_step: Duration) {
+        self.clock.begin_step(u64::try_from(clock_step.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The end of a call: see [`Capture::end_call`].
+    pub(crate) fn end_call(&self, happened: bool) {
+        self.capture.end_call(happened);
+    }
+
+    /// See [`Capture::mute`].
+    pub(crate) fn mute_capture(&self) {
+        self.capture.mute();
+    }
+
+    /// See [`Capture::set_aside`].
+    pub(crate) fn set_aside(&self, aside: bool) {
+        self.capture.set_aside(aside);
+    }
+
+    /// Why nothing that comes in can be trusted any more, if that is so: see [`Capture::failure`].
+    pub(crate) fn capture_failure(&self) -> Option<String> {
+        self.capture.failure()
+    }
+
+    /// Begins a new random stream.
+    pub(crate) fn rekey(&mut self, key: [u8; 32]) {
+        self.random.rekey(key);
+    }
+
+    /// Where clocks and random stream are.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { clock: self.clock.mark(), random: self.random.mark() }
+    }
+
+    /// Goes back to a mark, after a call that is no event of the rollout: a replay does not make it. What the call did to
+    /// a granted directory stays done.
+    pub(crate) fn rewind(&mut self, mark: &Mark) {
+        if let Some(mark) = &mark.clock {
+            self.clock.rewind(mark);
+        }
+        if let Some(mark) = &mark.random {
+            self.random.rewind(mark);
+        }
+    }
+}

@@ -3,28 +3,32 @@
 /// Escapes what could act on a terminal or mislead a reader, but for the line feed and the tab: control characters,
 /// bidirectional marks and overrides, characters that are not seen. `ESC` becomes `\u{1b}`.
 pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_hidden(character) && !matches!(character, '\n' | '\t') {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
+    let seen = |character| matches!(character, '\n' | '\t') || !is_hidden(character);
+    text.chars().fold(String::with_capacity(text.len()), |out, character| push(out, character, seen))
 }
 
 /// As [`escape`], for text that must stay on one line: line feeds and tabs are escaped too.
 pub fn escape_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_hidden(character) {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
+    let seen = |character| !is_hidden(character);
+    text.chars().fold(String::with_capacity(text.len()), |out, character| push(out, character, seen))
+}
+
+fn push(mut out: String, character: char, seen: impl Fn(char) -> bool) -> String {
+    if seen(character) {
+        out.push(character);
+    } else {
+        out.extend(character.escape_default());
     }
     out
+}
+
+/// The beginning of a text as it is shown in a message: escaped as by [`escape_line`]; of more than `chars_max` characters the
+/// rest becomes `…`.
+pub fn plain(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => escape_line(&text[..end]) + "…",
+        None => escape_line(text),
+    }
 }
 
 /// A text of somebody else's as a message: on one line, its own lines parted by `; `, escaped as by [`escape_line`]. No line of
@@ -63,9 +67,50 @@ pub fn cut(text: &mut String, bytes: usize) {
     }
 }
 
+/// Bytes of a word that a slip is looked for in: the work is the product of both lengths.
+const WORD_BYTES_MAX: usize = 60;
+
+/// The known word that was probably meant: a letter in three may be wrong, and neither case nor `-` for `_` counts.
+pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let folded = |word: &str| word.to_lowercase().replace('-', "_");
+    let short = |word: &str| word.len() <= WORD_BYTES_MAX;
+    if !short(given) {
+        return None;
+    }
+    let given = folded(given);
+    let candidates = known.iter().filter(|word| short(word)).map(|word| {
+        let known = folded(word);
+        let distance = strsim::damerau_levenshtein(&given, &known);
+        (distance, known.chars().count().max(given.chars().count()), *word)
+    });
+    let near = candidates.filter(|(distance, length, _)| distance * 3 <= *length);
+    near.min_by_key(|(distance, _, _)| *distance).map(|(_, _, word)| word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_is_recognised() {
+        let names = ["blackjack", "cartpole", "frozenlake"];
+        for (given, expected) in [
+            ("cartpol", Some("cartpole")),
+            ("CartPole", Some("cartpole")),
+            ("frozen-lake", Some("frozenlake")),
+            ("pong", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(given, &names), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_plain_is_cut_at_a_character() {
+        assert_eq!(plain("aäb", 2), "aä…");
+        assert_eq!(plain("aäb", 3), "aäb");
+        assert_eq!(plain("\r\u{1b}b", 2), "\\r\\u{1b}…");
+    }
 
     #[test]
     fn escape_sequences_do_not_survive() {

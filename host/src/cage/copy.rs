@@ -8,14 +8,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::process::{CONTROL, control, die_with_the_host};
+use super::numbers::{CONTROL, COPY_FLAGS};
+use super::process::{control, die_with_the_host};
 
 /// Processes of one user namespace: the envs of a `VecEnv` that start as copies of one worker, and as many branches.
 const COPIES_MAX: u64 = 8192;
-
-/// The kernel's flags of a copy: a child of the *host's* watcher, not of the worker, so that the host reaps it and its
-/// death signal is the host's.
-pub(super) const FLAGS: u64 = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;
 
 /// Which of the two one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +42,7 @@ pub fn copy() -> io::Result<Side> {
     // host looks), so that no lock is held by a thread that the copy would lack; nothing that the C library keeps of a
     // process (the thread's id) is used by a worker but in messages. `fork` of the C library would be a child of the
     // worker, and rustix has none.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, FLAGS, 0, 0, 0, 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, COPY_FLAGS, 0, 0, 0, 0) };
     match pid {
         0 => Ok(Side::Copy),
         1.. => Ok(Side::Original),
@@ -68,4 +65,9 @@ pub(crate) fn settle(theirs: OwnedFd, log: OwnedFd) -> io::Result<BorrowedFd<'st
         }
     }
     Ok(control())
+}
+
+/// What comes with an order to copy: control socket, log, slab.
+pub(crate) fn descriptors_of_a_copy(descriptors: Vec<OwnedFd>) -> io::Result<[OwnedFd; 3]> {
+    <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| io::Error::other("a copy's descriptors did not come"))
 }

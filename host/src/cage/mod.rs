@@ -16,6 +16,8 @@ pub mod engine;
 mod landlock;
 #[cfg(feature = "worker")]
 mod namespaces;
+#[doc(hidden)]
+pub mod numbers;
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub mod process;

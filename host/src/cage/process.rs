@@ -13,22 +13,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
-use crate::wire::slice;
-
-use super::Standing;
-use super::Wall;
-use super::Walls;
-use super::capabilities;
-use super::copy;
-use super::landlock;
-use super::namespaces;
-use super::rlimits;
+use super::numbers::CONTROL;
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
-
-/// The control socket's number in every worker.
-pub const CONTROL: RawFd = 3;
+use super::{Standing, Wall, Walls, capabilities, copy, landlock, namespaces, rlimits};
+use crate::wire::slice;
 
 /// The walls around one worker: what is asked for, and what is left open in each.
 pub struct Plan<'a> {

@@ -12,7 +12,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::copy::FLAGS;
+use super::numbers::{BROKER, CAPTURE, COPY_FLAGS, OUTPUT, PLUGIN};
 
 /// One way in which a system call is allowed. A call with several rows is allowed by any of them.
 #[derive(Clone, Copy, Debug)]
@@ -191,18 +191,7 @@ impl Purpose {
 /// The descriptors that rows name: standard error, the control socket, and a compiler's plugin and output, which are the
 /// first two that come over it.
 const LOG: u64 = 2;
-const CONTROL: u64 = super::process::CONTROL as u64;
-/// The descriptor of the plugin in a compile process.
-pub const PLUGIN: u64 = 4;
-/// The descriptor of the code that a compile process writes.
-pub const OUTPUT: u64 = 5;
-
-/// The descriptor of the broker's socket in an env's worker: the third that comes over the control socket.
-pub const BROKER: u64 = 6;
-
-/// The descriptor of what came in from outside, in an env's worker: the fourth.
-pub const CAPTURE: u64 = 7;
-
+const CONTROL: u64 = super::numbers::CONTROL as u64;
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const CODE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
 /// Not `MAP_SHARED`: nothing is mapped that anybody else could write, the slab of another env for one.
@@ -223,8 +212,8 @@ const MONOTONIC: u64 = libc::CLOCK_MONOTONIC as u64;
 const DEATH_SIGNAL: u64 = libc::PR_SET_PDEATHSIG as u64;
 const KILL: u64 = libc::SIGKILL as u64;
 const CLOSE_ON_EXEC: u64 = libc::O_CLOEXEC as u64;
-const SLAB_AT: u64 = crate::wire::slab::WORKER_ADDRESS as u64;
-const SLAB_LEN: u64 = crate::wire::slab::SLAB_BYTES as u64;
+const SLAB_AT: u64 = super::numbers::WORKER_ADDRESS as u64;
+const SLAB_LEN: u64 = super::numbers::SLAB_BYTES as u64;
 const SHARED_OVER: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
 const NOW: u64 = libc::MSG_DONTWAIT as u64;
 const NOW_QUIETLY: u64 = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
@@ -320,7 +309,7 @@ pub const TABLE: &[Allow] = allow! {
     Recorder write,           SYS_write,           [Is(0, CAPTURE)],                         Done,   "writing down what came in";
     Replayer pread64,         SYS_pread64,         [Is(0, CAPTURE)],                         Done,   "being served what came in";
     // Copies: no other flags, so no thread and no namespace; and what a copy does to become one of its own.
-    Copied   clone,           SYS_clone,           [Is(0, FLAGS), Only(1, 0)],               Done,   "a copy";
+    Copied   clone,           SYS_clone,           [Is(0, COPY_FLAGS), Only(1, 0)],               Done,   "a copy";
     Copied   prctl,           SYS_prctl,           [Is(0, DEATH_SIGNAL), Is(1, KILL)],       Done,   "a copy that dies with the host";
     Copied   dup3,            SYS_dup3,            [Is(1, CONTROL), Is(2, CLOSE_ON_EXEC)],   Done,   "a copy's control socket";
     Copied   dup3,            SYS_dup3,            [Is(1, LOG), Is(2, CLOSE_ON_EXEC)],       Done,   "a copy's log";

@@ -11,8 +11,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Config, OptLevel, ResourceLimiter, Store, Strategy, WasmBacktraceDetails};
 
 use super::engine::{Backend, EngineSettings};
+use super::numbers::BULK_BYTES_MAX;
 use crate::fault::BACKTRACE_FRAMES_MAX;
-use crate::wire::slab::BULK_BYTES_MAX;
 
 /// Native stack that wasm frames may use, in bytes. The engine's default of 512 KiB is met by honest recursive
 /// code; a main thread has 8 MiB, and the signal handler and host functions run on the same stack. A frame's size

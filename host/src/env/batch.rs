@@ -2,9 +2,7 @@
 
 use crate::digest::ViewParts;
 use crate::fault::Fault;
-use crate::space::InfoLayout;
-use crate::spec::Spec;
-use crate::wire::slab::ViewLayout;
+use crate::wire::slab::layout::ViewLayout;
 
 /// The return and length of an episode that ended by itself or by its time limit. An episode that a fault ended has none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,19 +53,6 @@ pub struct Batch {
     pub faults: Vec<Option<Box<Fault>>>,
     /// Whether the env is masked after a fault: not stepped until it is reset.
     pub masked: Vec<bool>,
-}
-
-/// Strides of a batch's columns.
-#[derive(Clone, Debug)]
-pub(crate) struct Strides {
-    pub(crate) view: ViewLayout,
-    pub(crate) info: InfoLayout,
-}
-
-impl Strides {
-    pub(crate) fn of(spec: &Spec) -> Result<Strides, String> {
-        Ok(Strides { view: ViewLayout::of(spec)?, info: crate::space::info_layout(&spec.info_fields)? })
-    }
 }
 
 impl Batch {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::autoreset::{Autoreset, TimeLimit};
+pub(super) use super::autoreset::{Autoreset, TimeLimit};
 use super::pristine::{Pristine, Start};
 use super::slot::{Slot, Terms};
 use super::vec_env::VecEnv;
@@ -26,8 +26,8 @@ use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{Plugin, Prepared};
 use crate::process::start;
+use crate::record::journal::Again;
 use crate::record::writer::{Record, Recording};
-use crate::replay::replay::Again;
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 
 /// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.

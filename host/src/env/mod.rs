@@ -8,5 +8,6 @@ mod branch;
 pub mod builder;
 pub mod policy;
 pub(crate) mod pristine;
+pub(crate) mod recorded;
 pub(crate) mod slot;
 pub mod vec_env;

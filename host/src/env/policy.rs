@@ -12,8 +12,9 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::Value;
 
 use crate::error::UsageError;
-use crate::space::{Layout, Space, escaped};
+use crate::space::{Layout, Space};
 use crate::spec::OutOfBounds;
+use crate::text::escape_line;
 
 /// Bytes of one line of an actions file, its end excluded: what is read of a file that has no line ends. A value of
 /// an action is at most 16 MiB and takes some characters a byte, but who acts by file acts in small spaces.
@@ -47,7 +48,8 @@ impl PolicyName {
                 Ok(PolicyName::File(PathBuf::from(path)))
             }
             other => {
-                let message = format!("policy `{}`: expected `random`, `zeros` or a file `….jsonl`", escaped(other));
+                let message =
+                    format!("policy `{}`: expected `random`, `zeros` or a file `….jsonl`", escape_line(other));
                 Err(UsageError::new(message).hint("a line of the file is an array with one action for every env"))
             }
         }
@@ -193,7 +195,7 @@ impl ActionsFile {
     ///
     /// The file cannot be opened.
     pub fn open(path: &Path, layout: Layout, envs: usize) -> Result<ActionsFile, UsageError> {
-        let name = escaped(&path.to_string_lossy());
+        let name = escape_line(&path.to_string_lossy());
         match File::open(path) {
             Ok(file) => Ok(ActionsFile::from_reader(&name, Box::new(BufReader::new(file)), layout, envs)),
             Err(error) => Err(UsageError::new(format!("policy `{name}`: {}", of_system(&error)))),

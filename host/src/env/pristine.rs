@@ -18,7 +18,7 @@ use crate::process::child::{Child, Heard};
 use crate::process::start;
 use crate::process::watcher::{self, Expected};
 use crate::wire::job::Job;
-use crate::wire::slab::HostSlab;
+use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{FromWorker, ToPristine};
 
 /// Pristine workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::batch::{Batch, Steps, Strides};
+use super::batch::{Batch, Steps};
 use super::builder::Builder;
 use super::pristine::Start;
+use super::recorded::manifest_of;
 use super::slot::{self, Progress, Shape, Slot, Terms};
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, run_digest};
@@ -26,11 +27,11 @@ use crate::plugin::config::CompleteConfig;
 use crate::plugin::{Plugin, Prepared};
 use crate::process::{child, machine};
 use crate::record::capture_name;
-use crate::record::manifest::Manifest;
 use crate::record::rows::RowShape;
 use crate::record::writer::Recording;
 use crate::spec::{RenderMode, Spec};
 use crate::wire::lease::LeaseSpec;
+use crate::wire::slab::layout::Strides;
 use crate::wire::slice::{self, Short};
 use crate::wire::talk::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::wire::wait::{self, SLICE, Spin};
@@ -226,7 +227,7 @@ impl VecEnv {
         let Some((recording, embed_plugin)) = &mut self.recording else { return Ok(()) };
         let spec = &self.terms.shape.as_ref().expect("the envs have started").spec;
         let configs = self.slots.iter().map(|slot| &slot.config().value);
-        let manifest = Manifest::of(&self.terms, spec, configs, &self.grants, self.seed);
+        let manifest = manifest_of(&self.terms, spec, configs, &self.grants, self.seed);
         let shape = RowShape::of(spec).map_err(UsageError::new)?;
         let plugin = embed_plugin.then(|| self.terms.prepared.plugin.bytes());
         recording.begin(manifest, shape, plugin)

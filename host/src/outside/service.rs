@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, UsageError};
 use crate::limits::{deadline, together};
-use crate::plugin::config::plain;
 use crate::process::child::{Child, Heard};
 use crate::process::start::{self, describe_exit, not_a_worker};
 use crate::process::watcher::{self, Log, Spawn};
+use crate::text::plain;
 use crate::wire::keeper::{FromKeeper, Service, ToKeeper};
 use crate::wire::lease::{LeaseSpec, check_together};
 use crate::wire::talk::{BUILD, FromWorker};

@@ -29,7 +29,8 @@ use crate::process::watcher::Log;
 use crate::process::{machine, start};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 use crate::wire::job::{Cage, CompileJob, EnvJob, Granted, Job};
-use crate::wire::slab::{self, HostSlab};
+use crate::wire::slab;
+use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{BUILD, FromWorker};
 
 /// A wasm component that exports `rollcage:env/environment`: its bytes, unread.
@@ -93,7 +94,7 @@ impl Plugin {
         let names: Vec<&str> = crate::plugin::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
         let stem = path.file_stem().unwrap_or(given).to_string_lossy();
         let ship = "`rollcage list` names what ships; anything else is the path of a .wasm file";
-        Err(match nearest(&stem, &names) {
+        Err(match crate::text::nearest(&stem, &names) {
             Some(name) => error.hint(format!("did you mean `{name}`? {ship}")),
             None => error.hint(ship),
         })
@@ -144,18 +145,6 @@ impl Plugin {
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
-}
-
-/// How alike a name must be to a shipped one to be taken for a slip (Jaro-Winkler; 1 is the same).
-#[cfg(feature = "shipped")]
-const ALIKE: f64 = 0.8;
-
-/// The name that was probably meant.
-#[cfg(feature = "shipped")]
-fn nearest<'n>(given: &str, names: &[&'n str]) -> Option<&'n str> {
-    let given = given.to_lowercase();
-    let scored = names.iter().map(|name| (strsim::jaro_winkler(&given, name), *name));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|one, two| one.0.total_cmp(&two.0)).map(|(_, name)| name)
 }
 
 /// A plugin that is compiled and has described itself: ready to start envs of.
@@ -262,7 +251,8 @@ fn compile(
 ) -> Result<(OwnedFd, String), Error> {
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
-    let output = slab::sealed_memfd("rollcage-code").map_err(Error::system("making room for compiled code"))?;
+    let output =
+        slab::mapping::sealed_memfd("rollcage-code").map_err(Error::system("making room for compiled code"))?;
     let cpu_seconds_max = machine::processor_seconds(limits.compile_timeout.as_secs().max(1));
     let job = Job::Compile(CompileJob {
         cage: *cage,
@@ -400,7 +390,7 @@ const FROZEN: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlag
 
 /// A memfd with these bytes that nobody can change.
 fn sealed(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
-    let mut file = std::fs::File::from(slab::sealed_memfd(name)?);
+    let mut file = std::fs::File::from(slab::mapping::sealed_memfd(name)?);
     file.write_all(bytes)?;
     // The receiver reads from where this descriptor stands: the position travels with it.
     file.rewind()?;
@@ -426,20 +416,6 @@ fn read_all(fd: &OwnedFd) -> std::io::Result<Vec<u8>> {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_slip_is_recognised() {
-        let names = ["blackjack", "cartpole", "frozenlake"];
-        for (given, expected) in [
-            ("cartpol", Some("cartpole")),
-            ("CartPole", Some("cartpole")),
-            ("frozen-lake", Some("frozenlake")),
-            ("pong", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(given, &names), expected, "{given}");
-        }
-    }
 
     #[test]
     fn a_plugin_that_is_not_there() {

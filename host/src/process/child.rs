@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cage::{Wall, Walls};
 use crate::wire::packet;
-use crate::wire::slab::HostSlab;
+use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::FromWorker;
 use crate::wire::wait::SLICE;
 

@@ -14,7 +14,7 @@ use crate::cage::{self, Standing, Wall};
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::wire::job::{Cage, Job};
-use crate::wire::slab::HostSlab;
+use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{BUILD, FromWorker};
 
 /// Whether this program's `main` has called [`worker_main`](crate::worker_main), so that it may be started as a worker.

@@ -29,7 +29,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOption
 use super::child::{Child, Exit, LockByFork, LogTail, Shared};
 use super::epoll::{Epoll, LookedAt};
 use crate::wire::packet::{self, Received};
-use crate::wire::slab::HostSlab;
+use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{FromWorker, UNREAD_MESSAGES_MAX};
 
 /// Orders to the watcher that are not yet taken. Each waits for its answer, so this is the number of threads that

@@ -410,3 +410,11 @@ impl Totals {
         })
     }
 }
+
+/// How an env stands when its recording ends.
+pub(crate) struct EnvEnd {
+    /// Its instances, and what their digests are.
+    pub(crate) instances: Vec<(u32, Digest)>,
+    /// Whether events of an added reset count.
+    pub(crate) follows: bool,
+}

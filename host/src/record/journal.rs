@@ -1,6 +1,7 @@
 //! On the path of a step, where one is recorded: events as they are entered into the digest, gathered in pages for
 //! whoever makes rows of them. Knows bytes in an order; knows nothing of files.
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -211,4 +212,14 @@ impl Journal {
     pub(crate) fn has_ended(&self) -> bool {
         self.shared.ended.load(Acquire)
     }
+}
+
+/// Where an env that does something again begins.
+#[derive(Clone)]
+pub(crate) struct Again {
+    pub(crate) instance: u32,
+    pub(crate) episode: u64,
+    pub(crate) journal: Journal,
+    /// What came in from outside, by its names in the manifest, and the file it is served from.
+    pub(crate) captured: Option<(Vec<String>, PathBuf)>,
 }

@@ -1,21 +1,19 @@
 //! `rollout.json`: what ran, by whose hash, and what came of it. The file's fields are the fields here, in their order.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::history::{InstanceNote, Totals};
 use super::journal::Asked;
-use super::writer::{machine, now};
 use crate::cage::engine::{Backend, ENGINE_VERSION, EngineSettings};
 use crate::digest::Digest;
-use crate::env::autoreset::{Autoreset, TimeLimit};
-use crate::env::slot::Terms;
+use crate::episode::{Autoreset, TimeLimit};
 use crate::fault::FaultKind;
 use crate::limits::Limits;
-use crate::outside::grant::Grants;
-use crate::plugin::Prepared;
 use crate::space::{Space, float_json};
-use crate::spec::{Description, InfoField, OutOfBounds, Spec};
+use crate::spec::{InfoField, OutOfBounds, Spec};
 
 /// The number of the format.
 pub const FORMAT: u32 = 1;
@@ -84,14 +82,6 @@ pub struct PluginName {
     pub sha256: String,
     /// The interface version it exports.
     pub interface: String,
-}
-
-impl PluginName {
-    pub(crate) fn of(prepared: &Prepared) -> PluginName {
-        let Description { name, version, interface, .. } = &prepared.description;
-        let sha256 = prepared.plugin.sha256_hex();
-        PluginName { name: name.clone(), version: version.clone(), sha256, interface: interface.clone() }
-    }
 }
 
 /// Limits, in bytes and seconds.
@@ -300,59 +290,6 @@ pub(crate) fn files_are_missing(grant: &str) -> Option<String> {
 }
 
 impl Manifest {
-    /// The manifest of a run that begins.
-    pub(crate) fn of<'a>(
-        terms: &Terms,
-        spec: &Spec,
-        configs: impl Iterator<Item = &'a Value>,
-        grants: &Grants,
-        seed: u64,
-    ) -> Manifest {
-        let configs: Vec<Value> = configs.cloned().collect();
-        let mut not_portable = Vec::new();
-        let mut captured = Vec::new();
-        for grant in grants.iter() {
-            not_portable.extend(files_are_missing(&grant.to_string()));
-        }
-        for (given, what) in [
-            (terms.granted.sockets.is_some(), "sockets"),
-            (terms.granted.real_clock, "clock=real"),
-            (terms.granted.real_random, "random=real"),
-        ] {
-            if given {
-                captured.push(what.to_owned());
-            }
-        }
-        Manifest {
-            format: FORMAT,
-            complete: false,
-            rollcage: env!("CARGO_PKG_VERSION").to_owned(),
-            plugin: PluginName::of(&terms.prepared),
-            envs: u32::try_from(configs.len()).unwrap_or(u32::MAX),
-            config: match configs.first() {
-                Some(first) if configs.iter().all(|config| config == first) => first.clone(),
-                _ => configs.into(),
-            },
-            seed,
-            autoreset: terms.autoreset,
-            max_episode_steps: terms.time_limit,
-            grants: grants.iter().map(ToString::to_string).collect(),
-            captured,
-            limits: RecordedLimits::from(&terms.limits),
-            engine: Engine::of(terms.prepared.engine),
-            spaces: Spaces::from(spec),
-            portable: not_portable.is_empty(),
-            not_portable,
-            totals: None,
-            instances: Vec::new(),
-            digest: None,
-            digests: Vec::new(),
-            machine: machine(),
-            started: now(),
-            finished: None,
-        }
-    }
-
     /// The text of its file.
     ///
     /// # Errors
@@ -388,4 +325,20 @@ impl Manifest {
             config => config,
         }
     }
+}
+
+/// The time, RFC 3339.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// Where this is recorded.
+pub(crate) fn machine() -> Value {
+    let system = rustix::system::uname();
+    serde_json::json!({
+        "arch": std::env::consts::ARCH,
+        "os": system.sysname().to_string_lossy(),
+        "kernel": system.release().to_string_lossy(),
+        "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    })
 }

@@ -4,6 +4,7 @@
 //! This floor knows events, values and files. It must never know an env, a worker, or how a recording is read again.
 
 pub(crate) mod capture;
+pub(crate) mod checksums;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub mod manifest;

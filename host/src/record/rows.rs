@@ -15,10 +15,10 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::digest::{Digest, Edges, ViewParts};
-use crate::env::batch::Strides;
 use crate::fault::FaultKind;
 use crate::space::{InfoLayout, Layout, SHAPE_KEY, item_field};
 use crate::spec::Spec;
+use crate::wire::slab::layout::Strides;
 
 /// Everything that rows of one rollout have in common.
 pub(crate) struct RowShape {

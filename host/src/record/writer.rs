@@ -3,14 +3,14 @@
 //! What stands under a final name is whole: a part is written under another name and renamed. A killed run leaves a
 //! manifest that says that it is not complete, and every part that was closed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -19,13 +19,13 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use serde_json::Value;
 
-use super::history::{Histories, History};
+use super::checksums::{create_new, write_checksums, write_whole};
+use super::history::{EnvEnd, Histories, History};
 use super::journal::{FaultMet, Journal, Page};
-use super::manifest::{InstanceEnd, Manifest, totals_json};
+use super::manifest::{InstanceEnd, Manifest, now, totals_json};
 use super::rows::{RowShape, Rows};
-use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, part_name};
+use super::{CAPTURE, MANIFEST, PLUGIN, env_of_capture, part_name};
 use crate::digest::{Digest, env_digest, run_digest};
 use crate::error::{Error, UsageError, of_file};
 use crate::fault::FaultKind;
@@ -59,14 +59,6 @@ pub struct Record {
     pub folder: PathBuf,
     /// Puts the plugin's file in, so that the folder is all that another person needs.
     pub embed_plugin: bool,
-}
-
-/// How an env stands when its recording ends.
-pub(crate) struct EnvEnd {
-    /// Its instances, and what their digests are.
-    pub(crate) instances: Vec<(u32, Digest)>,
-    /// Whether events of an added reset count.
-    pub(crate) follows: bool,
 }
 
 /// A recording under way. Dropped before it has begun, it gives its folder back.
@@ -393,38 +385,6 @@ pub(crate) fn not_portable(history: &History) -> Vec<String> {
     faults.filter(|fault| !fault.kind.is_reproducible()).map(told).collect()
 }
 
-/// The time, RFC 3339.
-pub(crate) fn now() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
-}
-
-/// Where this is recorded.
-pub(crate) fn machine() -> Value {
-    let system = rustix::system::uname();
-    serde_json::json!({
-        "arch": std::env::consts::ARCH,
-        "os": system.sysname().to_string_lossy(),
-        "kernel": system.release().to_string_lossy(),
-        "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    })
-}
-
-/// Makes a file that is not there.
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)
-}
-
-/// Writes a file whole, or not at all, in a folder that is this recording's. Returns it.
-fn write_whole(folder: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
-    let temporary = folder.join(format!("{name}.tmp"));
-    let mut file = create_new(&temporary)?;
-    if let Err(error) = write(&mut file).and_then(|()| fs::rename(&temporary, folder.join(name))) {
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    Ok(file)
-}
-
 fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<File> {
     let text = manifest.text().map_err(io::Error::other)?;
     write_whole(folder, MANIFEST, |file| file.write_all(text.as_bytes()))
@@ -459,19 +419,6 @@ fn properties(schema: &arrow_schema::Schema) -> WriterProperties {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
     properties.build()
-}
-
-/// The checksums of every other file, as `b3sum` prints them.
-fn write_checksums(folder: &Path) -> io::Result<()> {
-    let mut lines = String::new();
-    // What somebody else has put there is not the recording's: whoever reads it says so.
-    for name in
-        crate::replay::folder::files(folder)?.into_iter().filter(|name| crate::replay::folder::limit_of(name).is_some())
-    {
-        let hash = crate::replay::folder::hash_file(folder, &name)?;
-        lines.push_str(&format!("{hash}  {name}\n"));
-    }
-    write_whole(folder, CHECKSUMS, |file| file.write_all(lines.as_bytes())).map(drop)
 }
 
 /// Who a part says has written it.

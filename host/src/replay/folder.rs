@@ -2,31 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use serde::Deserialize;
 
-use super::part::{PART_FILE_BYTES_MAX, Part};
+pub(super) use super::part::Part;
 use crate::digest::Digest;
 use crate::env::builder::ENVS_MAX;
 use crate::error::UsageError;
-use crate::files::{open_regular, read_regular};
+use crate::files::read_regular;
 use crate::limits::Limits;
 use crate::plugin::Plugin;
-use crate::record::capture::CAPTURE_BYTES_MAX;
 use crate::record::manifest::{FORMAT, Manifest};
 use crate::record::rows::{RowShape, Rows};
-use crate::record::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture, number_of_part};
+use crate::record::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, number_of_part};
 use crate::spec::Spec;
 
-/// Bytes of a manifest: a config for each of 4,096 envs is a part of it.
-const MANIFEST_BYTES_MAX: u64 = 512 << 20;
-
-/// Files of a recording: a part in five seconds for two months.
-const FILES_MAX: usize = 1 << 20;
+use crate::record::checksums::{FILES_MAX, MANIFEST_BYTES_MAX, files, hash_file, limit_of};
 
 /// Bytes of the checksums: a line of at most 128 for each file.
 const CHECKSUMS_BYTES_MAX: u64 = (FILES_MAX as u64) << 7;
@@ -234,51 +229,4 @@ fn verify(folder: &Path) -> Result<bool, Damage> {
         }
     }
     Ok(true)
-}
-
-/// The files of a recording but the checksums, in the order of their names. No folder but that of captures is looked into, and
-/// that only if it is one.
-pub(crate) fn files(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    let mut add = |inside: &Path, prefix: &str| -> io::Result<bool> {
-        let mut has_captures = false;
-        for entry in fs::read_dir(inside)? {
-            let entry = entry?;
-            let name = entry.file_name().into_string().map_err(|_| io::Error::other("a file's name is not UTF-8"))?;
-            let is_own_folder = prefix.is_empty() && name == CAPTURE && entry.file_type()?.is_dir();
-            has_captures |= is_own_folder;
-            if !is_own_folder && name != CHECKSUMS && !name.ends_with(".tmp") {
-                names.push(format!("{prefix}{name}"));
-            }
-            if names.len() > FILES_MAX {
-                return Err(io::Error::other(format!("more than {FILES_MAX} files")));
-            }
-        }
-        Ok(has_captures)
-    };
-    if add(folder, "")? {
-        add(&folder.join(CAPTURE), &format!("{CAPTURE}/"))?;
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// Bytes that a file of this name may have; none: a recording has no such file.
-pub(crate) fn limit_of(name: &str) -> Option<u64> {
-    let captured = name.strip_prefix(CAPTURE).and_then(|rest| rest.strip_prefix('/')).and_then(env_of_capture);
-    match name {
-        MANIFEST => Some(MANIFEST_BYTES_MAX),
-        PLUGIN => Some(Limits::default().plugin_bytes),
-        _ if number_of_part(name).is_some() => Some(PART_FILE_BYTES_MAX),
-        _ => captured.map(|_| CAPTURE_BYTES_MAX),
-    }
-}
-
-/// BLAKE3 of a file of a recording's.
-pub(crate) fn hash_file(folder: &Path, name: &str) -> io::Result<Digest> {
-    let limit = limit_of(name).ok_or_else(|| io::Error::other("it is no file of a recording"))?;
-    let mut hasher = blake3::Hasher::new();
-    // Bounded even if it grows while it is read.
-    hasher.update_reader(open_regular(&folder.join(name), limit)?.take(limit))?;
-    Ok(Digest(*hasher.finalize().as_bytes()))
 }

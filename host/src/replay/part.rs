@@ -20,8 +20,7 @@ use crate::files::open_regular;
 use crate::record::rows::RowShape;
 use crate::record::writer::{COUNTED, PART_ROWS, written_by};
 
-/// Bytes of a part's file: its values, one more row of the largest, and what is around them.
-pub(crate) const PART_FILE_BYTES_MAX: u64 = 512 << 20;
+pub(super) use crate::record::checksums::PART_FILE_BYTES_MAX;
 
 /// Rows of a part, with those that its last event adds.
 const ROWS_MAX: u64 = PART_ROWS as u64 + 64;

@@ -17,10 +17,10 @@ use super::snapshot::Snapshot;
 use crate::cage::engine::Backend;
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, ViewParts, env_digest, run_digest};
-use crate::env::autoreset::Autoreset;
 use crate::env::builder::Builder;
 use crate::env::pristine::Start;
 use crate::env::vec_env::{ResetSome, VecEnv};
+use crate::episode::Autoreset;
 use crate::error::{Error, UsageError};
 use crate::fault::{FaultKind, OnFault};
 use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
@@ -28,7 +28,7 @@ use crate::outside::grant::{Grants, Protected};
 use crate::plugin::Plugin;
 use crate::plugin::cache::Cache;
 use crate::record::history::{History, Totals};
-use crate::record::journal::{Asked, FaultMet, Journal};
+use crate::record::journal::{Again, Asked, FaultMet, Journal};
 use crate::record::manifest::{FaultEnd, InstanceEnd, Manifest, PluginName, Spaces, files_are_missing, totals_json};
 use crate::record::rows::{Row, RowShape, Rows};
 use crate::record::writer;
@@ -39,16 +39,6 @@ const PATIENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// Steps that are taken in one turn.
 const BATCH_STEPS: usize = 1024;
-
-/// Where an env that does something again begins.
-#[derive(Clone)]
-pub(crate) struct Again {
-    pub(crate) instance: u32,
-    pub(crate) episode: u64,
-    pub(crate) journal: Journal,
-    /// What came in from outside, by its names in the manifest, and the file it is served from.
-    pub(crate) captured: Option<(Vec<String>, PathBuf)>,
-}
 
 /// How a recording is run again.
 #[derive(Default)]

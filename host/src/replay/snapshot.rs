@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::cage::engine::ENGINE_VERSION;
 use crate::digest::{CallKind, Digest};
-use crate::env::autoreset::TimeLimit;
 use crate::env::batch::Batch;
 use crate::env::slot::{PastEvent, Slot, Terms};
 use crate::env::vec_env::{ResetSome, VecEnv};
+use crate::episode::TimeLimit;
 use crate::error::{Error, UsageError};
 use crate::limits::STRANGERS_MEMORY_BYTES_MAX;
 use crate::outside::grant::Grant;

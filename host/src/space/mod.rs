@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::arrow::{SHAPE_KEY, item_field};
 use self::dtype::Number;
 pub use self::layout::{InfoLayout, Layout, Leaf, LeafKind};
-pub(crate) use self::text::escaped;
 pub use self::text::float_json;
 use crate::spec::InfoField;
+use crate::text::escape_line;
 
 /// Nodes of one space: `wit/0.1.0/types.wit` promises authors this many.
 pub const NODES_MAX: usize = 1024;
@@ -337,7 +337,7 @@ fn check_node(node: &Node) -> Result<usize, String> {
             if let Some(charset) = charset {
                 let mut seen = HashSet::new();
                 if let Some(twice) = charset.chars().find(|char| !seen.insert(*char)) {
-                    return Err(format!("`charset` has `{}` twice", escaped(twice.encode_utf8(&mut [0; 4]))));
+                    return Err(format!("`charset` has `{}` twice", escape_line(twice.encode_utf8(&mut [0; 4]))));
                 }
                 if charset.is_empty() && *max_length > 0 {
                     return Err("`charset` is empty".to_owned());
@@ -415,10 +415,10 @@ fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), String> {
             return Err(format!("a key of {} bytes, at most {KEY_BYTES_MAX} are allowed", name.len()));
         }
         if name.contains(char::is_control) {
-            return Err(format!("key `{}` has a control character", escaped(name)));
+            return Err(format!("key `{}` has a control character", escape_line(name)));
         }
         if !seen.insert(name) {
-            return Err(format!("key `{}` is there twice", escaped(name)));
+            return Err(format!("key `{}` is there twice", escape_line(name)));
         }
     }
     Ok(())

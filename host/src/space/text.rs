@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::dtype::Number;
 use super::layout::count;
 use super::{Dtype, NODES_MAX, Node, Space};
+use crate::text::{escape_line, plain};
 
 /// Elements of an array that are printed in full; longer ones are cut to their ends.
 const ELEMENTS_SHOWN: usize = 8;
@@ -14,29 +15,9 @@ const ELEMENTS_SHOWN: usize = 8;
 /// Characters of a text or charset that are printed; longer ones are cut.
 const CHARACTERS_SHOWN: usize = 64;
 
-/// `text` without characters that could act on a terminal: those are written as escapes.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '\'' | '"' => escaped.push(char),
-            _ => escaped.extend(char.escape_debug()),
-        }
-    }
-    escaped
-}
-
-/// The beginning of `text`, escaped.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(CHARACTERS_SHOWN) {
-        Some((end, _)) => escaped(&text[..end]) + "…",
-        None => escaped(text),
-    }
-}
-
 /// A text in a message.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", cut(text))
+    format!("\"{}\"", plain(text, CHARACTERS_SHOWN))
 }
 
 /// A JSON value in a message.
@@ -44,7 +25,7 @@ pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         // A user's own file: what is printed of it is bounded, what is made is as large as they made it.
-        value => cut(&value.to_string()),
+        value => plain(&value.to_string(), CHARACTERS_SHOWN),
     }
 }
 
@@ -57,7 +38,7 @@ pub(super) fn at(path: &str) -> String {
 pub(super) fn joined(path: &str, key: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
     if key.is_empty() || !key.chars().all(plain) {
-        format!("{path}[\"{}\"]", escaped(key))
+        format!("{path}[\"{}\"]", escape_line(key))
     } else if path.is_empty() {
         key.to_owned()
     } else {
@@ -156,7 +137,7 @@ impl Display for Space {
             Space::Text { min_length, max_length, charset } => {
                 write!(f, "Text({min_length}, {max_length}")?;
                 if let Some(charset) = charset {
-                    write!(f, ", charset={}", cut(charset))?;
+                    write!(f, ", charset={}", plain(charset, CHARACTERS_SHOWN))?;
                 }
                 f.write_char(')')
             }
@@ -164,7 +145,7 @@ impl Display for Space {
                 for (index, (key, space)) in entries.iter().enumerate() {
                     let quote = if key.contains('\'') && !key.contains('"') { '"' } else { '\'' };
                     let before = if index == 0 { "Dict(" } else { ", " };
-                    write!(f, "{before}{quote}{}{quote}: {space}", escaped(key))?;
+                    write!(f, "{before}{quote}{}{quote}: {space}", escape_line(key))?;
                 }
                 f.write_char(')')
             }
@@ -283,7 +264,7 @@ impl Space {
                 let keys = mine.iter().zip(theirs).enumerate();
                 for (index, ((key, space), (other_key, other_space))) in keys {
                     if key != other_key {
-                        let (key, other_key) = (escaped(key), escaped(other_key));
+                        let (key, other_key) = (escape_line(key), escape_line(other_key));
                         return Some(format!("{}key {index} is `{key}` and `{other_key}`", at(path)));
                     }
                     if let Some(difference) = space.difference_at(other_space, &joined(path, key)) {
@@ -397,7 +378,7 @@ fn describe_node(json: &Value, nodes: &mut Vec<Node>) -> Result<usize, String> {
             nodes[index] = if kind == "dict" { Node::Dict { keys, children } } else { Node::Tuple { children } };
             return Ok(index);
         }
-        other => return Err(format!("`type`: there is no `{}`", escaped(other))),
+        other => return Err(format!("`type`: there is no `{}`", escape_line(other))),
     };
     nodes.push(node);
     Ok(index)

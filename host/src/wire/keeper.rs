@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::process::child::Exit;
 use crate::wire::lease::LeaseSpec;
 
 /// A command that runs beside envs, as a keeper is told of it: every placeholder replaced.

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::UsageError;
-use crate::plugin::config::plain;
+use crate::text::plain;
 
 /// Leases that one keeper holds. An env that talks to a server has one or two.
 pub const LEASES_MAX: usize = 16;

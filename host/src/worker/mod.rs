@@ -22,14 +22,15 @@ use wasi::streams::LogPipe;
 use wasi::{line, preopens};
 
 use crate::cage::Standing;
+use crate::cage::numbers::{BROKER, CAPTURE, OUTPUT, PLUGIN};
 use crate::cage::process::{self, Allowance, Plan};
-use crate::cage::seccomp::{Allow, BROKER, CAPTURE, Copies, OUTPUT, PLUGIN, Purpose};
+use crate::cage::seccomp::{Allow, Copies, Purpose};
 use crate::fault::FaultKind;
 use crate::process::start::UNSTARTED;
 use crate::record::capture::CAPTURE_BYTES_MAX;
 use crate::wire::job::{Cage, CaptureMode, CompileJob, EnvJob, GrantedDirectory, Job};
 use crate::wire::packet::{self, Received};
-use crate::wire::slab::WorkerSlab;
+use crate::wire::slab::worker::WorkerSlab;
 use crate::wire::talk::{self, BUILD, FromWorker, GuestFault};
 
 /// Exit status after a panic of the worker's own code; the message is in the log.

@@ -13,7 +13,7 @@ use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};
 use crate::wire::job::Job;
 use crate::wire::packet::{self, Received};
-use crate::wire::slab::WorkerSlab;
+use crate::wire::slab::worker::WorkerSlab;
 use crate::wire::talk::{FromWorker, ToPristine};
 use crate::worker::wasi::preopens::Preopen;
 
@@ -38,7 +38,7 @@ impl Pristine {
                 Received::Closed => return Ok(()),
                 other => return Err(io::Error::other(format!("no order came: {other:?}"))),
             };
-            let [control, log, slab] = the_three(descriptors)?;
+            let [control, log, slab] = copy::descriptors_of_a_copy(descriptors)?;
             match copy::copy() {
                 Ok(Side::Copy) => return self.become_env(control, log, slab),
                 // Who waits for the copy sees its socket close, and tries in another way.
@@ -69,9 +69,4 @@ impl Pristine {
         let outside = super::outside_of(&job, &mut descriptors, self.directories)?;
         serve::serve(self.control, &job, self.slab, &self.loaded, outside, self.standing)
     }
-}
-
-/// What comes with an order to copy: control socket, log, slab.
-pub(super) fn the_three(descriptors: Vec<OwnedFd>) -> io::Result<[OwnedFd; 3]> {
-    <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| io::Error::other("a copy's descriptors did not come"))
 }

@@ -11,7 +11,6 @@ use rustix::net::RecvFlags;
 
 use super::instance::{CallError, CreateFailure, Frame, Instance, Transition, View};
 use super::load::Loaded;
-use super::pristine::the_three;
 use super::wasi::guest::Outside;
 use super::{Control, hello, instance_of, refused, say};
 use crate::cage::copy::{self, Side};
@@ -21,10 +20,9 @@ use crate::space::{InfoLayout, Layout};
 use crate::spec::Spec;
 use crate::wire::job::EnvJob;
 use crate::wire::packet::{self, Received};
-use crate::wire::slab::{
-    Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Status, ViewBytes, ViewLayout, Which, WorkerSlab,
-    request_flags,
-};
+use crate::wire::slab::layout::{ViewLayout, Which};
+use crate::wire::slab::worker::{ColumnBytes, ViewBytes, WorkerSlab};
+use crate::wire::slab::{Answer, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Status, request_flags};
 use crate::wire::talk::{EnvError, FromWorker, GuestFault, Reply, ToWorker};
 use crate::wire::wait::{self, Spin};
 
@@ -324,7 +322,7 @@ impl Served {
     /// Makes a copy of this env as it stands. In the copy this is [`Unanswered::Copied`].
     fn copy(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), Unanswered> {
         let host = |error: io::Error| Unanswered::Host(error.to_string());
-        let [control, log, slab] = the_three(descriptors).map_err(host)?;
+        let [control, log, slab] = copy::descriptors_of_a_copy(descriptors).map_err(host)?;
         let refused = |error| Unanswered::Refused(EnvError::Unsupported(format!("the system makes no copy: {error}")));
         match copy::copy().map_err(refused)? {
             Side::Original => Ok(()),

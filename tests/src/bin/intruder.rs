@@ -28,7 +28,8 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rollcage::cage::copy::{self, Side};
-use rollcage::cage::process::{self, Allowance, CONTROL, Plan};
+use rollcage::cage::numbers::CONTROL;
+use rollcage::cage::process::{self, Allowance, Plan};
 use rollcage::cage::seccomp::{Allow, Copies, Purpose, TABLE};
 use rollcage::wire::packet::{self, Received};
 use rollcage::{Wall, Walls};
@@ -95,8 +96,8 @@ fn host(deed: [&str; 4], folder: &str) {
     udp_connected.connect(udp.local_addr().unwrap()).unwrap();
     let tcp_unconnected = socket();
     let (datagrams, _other_end) = UnixDatagram::pair().unwrap();
-    let (_slab, slab) = rollcage::wire::slab::HostSlab::create().unwrap();
-    let (_other, other_slab) = rollcage::wire::slab::HostSlab::create().unwrap();
+    let (_slab, slab) = rollcage::wire::slab::host::HostSlab::create().unwrap();
+    let (_other, other_slab) = rollcage::wire::slab::host::HostSlab::create().unwrap();
     let code = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
     let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, 0o600) };
     assert!(segment >= 0, "{}", std::io::Error::last_os_error());
@@ -202,7 +203,7 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
         panic!("no message")
     };
     let fds: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let _slab = rollcage::wire::slab::WorkerSlab::map(descriptors[0].as_fd()).unwrap();
+    let _slab = rollcage::wire::slab::worker::WorkerSlab::map(descriptors[0].as_fd()).unwrap();
     let number: Vec<i64> = numbers.split(',').map(|number| number.parse().unwrap()).collect();
     HOST_BYTE.store(number[6] as usize, Relaxed);
     let scene = Scene {

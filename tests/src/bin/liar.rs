@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use rollcage::wire::job::Job;
 use rollcage::wire::packet::{self, Received};
-use rollcage::wire::slab::{Answer, ColumnBytes, Command, INFO_EXTRA_BYTES_MAX, Request, Status};
-use rollcage::wire::slab::{ViewBytes, ViewLayout, Which, WorkerSlab};
+use rollcage::wire::slab::layout::{ViewLayout, Which};
+use rollcage::wire::slab::worker::ColumnBytes;
+use rollcage::wire::slab::worker::{ViewBytes, WorkerSlab};
+use rollcage::wire::slab::{Answer, Command, INFO_EXTRA_BYTES_MAX, Request, Status};
 use rollcage::wire::talk::{BUILD, FromWorker, GuestFault, Reply, ToWorker};
 use rollcage::wire::wait::{self, Spin};
 use rollcage::{FaultKind, InfoField, Space, Spec, Standing, Walls};

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use super::{Busy, Op, Phase, Slot};
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
 use crate::fault::FaultKind;
-use crate::record::journal::{Asked, FaultMet, Journal, Said, What};
-use crate::record::writer::EnvEnd;
-use crate::replay::replay::Again;
+use crate::record::history::EnvEnd;
+use crate::record::journal::{Again, Asked, FaultMet, Journal, Said, What};
 use crate::wire::slab::Command;
 use crate::wire::talk::ToWorker;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::ill::{end_of, guest_fault, name_of};
 use super::{CopiedFrom, Phase, Slot, Terms};
-use crate::env::batch::{Batch, Strides, View};
+use crate::env::batch::{Batch, View};
 use crate::env::pristine::{Asked, COPY_TIMEOUT, Start};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
@@ -16,7 +16,9 @@ use crate::process::start::{self, Introduction};
 use crate::record::capture;
 use crate::spec::{SPEC_BYTES_MAX, Spec};
 use crate::wire::job::{CaptureMode, Job};
-use crate::wire::slab::{HostSlab, Lie};
+use crate::wire::slab::Lie;
+use crate::wire::slab::host::HostSlab;
+use crate::wire::slab::layout::Strides;
 use crate::wire::talk::FromWorker;
 
 /// What of the outside one instance has for itself.

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::autoreset::{Autoreset, TimeLimit, Turn};
-use super::batch::{Batch, Steps, Strides, View};
+pub(super) use super::autoreset::{Autoreset, TimeLimit, Turn};
+use super::batch::{Batch, Steps, View};
 use super::pristine::{Pristine, Start};
 use crate::cage::{Standing, Wall, Walls};
 use crate::digest::{self, Digest};
@@ -43,7 +43,9 @@ use crate::space::Layout;
 use crate::spec::Spec;
 use crate::wire::job::{Cage, EnvJob, Granted};
 use crate::wire::lease::LeaseSpec;
-use crate::wire::slab::{Command, HostSlab, Request};
+use crate::wire::slab::host::HostSlab;
+use crate::wire::slab::layout::Strides;
+use crate::wire::slab::{Command, Request};
 use crate::wire::talk::ToWorker;
 use crate::wire::wait::{self, Spin};
 

@@ -13,7 +13,9 @@ use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
 use crate::json;
 use crate::limits::deadline;
 use crate::process::child::{Child, Heard};
-use crate::wire::slab::{Answer, Command, HostSlab, Lie, Request, Status, Which, request_flags};
+use crate::wire::slab::host::HostSlab;
+use crate::wire::slab::layout::Which;
+use crate::wire::slab::{Answer, Command, Lie, Request, Status, request_flags};
 use crate::wire::talk::{EnvError, FromWorker, ToWorker};
 use crate::wire::wait::{self, Spin};
 

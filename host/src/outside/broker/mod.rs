@@ -549,7 +549,7 @@ impl Desk {
         let granted: Vec<&Peer> = guest.rights.connect.iter().filter(|peer| peer.is_named(&lower)).collect();
         let known = guest.rights.names.get(&lower).filter(|_| !granted.is_empty());
         let Some(known) = known else {
-            let shown = crate::plugin::config::plain(name, NAME_SHOWN_MAX);
+            let shown = crate::text::plain(name, NAME_SHOWN_MAX);
             return self.refuse(number, id, SocketRefusal::Denied, Some(format!("the addresses of `{shown}`")));
         };
         let mut addresses = Vec::new();

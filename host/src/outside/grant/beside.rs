@@ -11,10 +11,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Grant, Grants, Port, SHOWN_MAX, plain};
+use super::{Grant, Grants, Port, SHOWN_MAX};
 use crate::error::UsageError;
 use crate::outside::broker::{Peer, Rights};
 use crate::outside::service::{SERVICES_MAX, expand};
+use crate::text::plain;
 use crate::wire::keeper::{Ready, Service, ServiceStdio, Workdir};
 use crate::wire::lease::{LEASES_MAX, LeaseSpec, check_together, port_for};
 

@@ -20,8 +20,9 @@ use serde_json::{Map, Value};
 pub use super::broker::{Host, Refused};
 use crate::error::UsageError;
 use crate::files::absolute;
-use crate::plugin::config::{self, nearest, plain};
+use crate::plugin::config;
 use crate::spec::{Want, WantKind};
+use crate::text::{nearest, plain};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::packet::DIRECTORIES_MAX;
 

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Access, Beside, Grant, Grants, SHOWN_MAX, plain, refuse};
+use super::{Access, Beside, Grant, Grants, SHOWN_MAX, refuse};
 use crate::error::UsageError;
+use crate::text::plain;
 use crate::wire::job::{Granted, GrantedDirectory};
 
 /// How far the protection of a path goes.

@@ -9,10 +9,9 @@ use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
 use super::schema::{ConfigSchema, count};
-use super::words::{self, nearest};
-use super::{CONFIG_BYTES_MAX, INTEGER_MAX, NESTING_MAX, Path};
+use super::{CONFIG_BYTES_MAX, INTEGER_MAX, NESTING_MAX, Path, words};
 use crate::error::UsageError;
-use crate::text::argument;
+use crate::text::{argument, nearest};
 
 /// Bytes of a config times rules of the schema. The worst that was found is a pattern in all its states at once, 7 ns
 /// for each: four seconds. An ordinary config with an ordinary schema has a hundred thousand.

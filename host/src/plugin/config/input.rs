@@ -11,9 +11,10 @@ use serde::{Serialize, de};
 use serde_json::{Map, Value};
 use toml::de::{DeValue, ValueDeserializer};
 
-use super::words::{is_bare, key, plain, shown};
+use super::words::{is_bare, key, shown};
 use super::{CONFIG_FILE_BYTES_MAX, NESTING_MAX, Path, finite};
 use crate::error::UsageError;
+use crate::text::plain;
 
 /// What `toml` calls the only key of a date where it has no other way to say it.
 const TOML_DATE: &str = "$__toml_private_datetime";

@@ -14,10 +14,10 @@ mod tests;
 mod words;
 
 pub use check::CompleteConfig;
+pub(crate) use input::toml;
 pub use input::{assign, from_serialize, merge, parse_assignment, parse_file};
 pub use schema::{ConfigSchema, SchemaError};
 pub use words::KeyRow;
-pub(crate) use {input::toml, words::nearest, words::plain};
 
 use std::fmt;
 

@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value, json};
 
-use super::words::{key, plain};
+use super::words::key;
 use super::{INTEGER_MAX, KeyRow, NESTING_MAX, check, input, words};
+use crate::text::plain;
 
 /// Bytes of a schema's text; what `describe` may return.
 pub(super) const SCHEMA_BYTES_MAX: usize = 64 * 1024;

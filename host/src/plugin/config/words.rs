@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::INTEGER_MAX;
 use super::schema::SCHEMA_PROPERTIES_MAX;
+use crate::text::plain;
 
 /// Characters of a value that is shown in a message.
 const SHOWN_MAX: usize = 80;
@@ -41,24 +42,6 @@ pub struct KeyRow {
     pub doc: String,
 }
 
-/// Makes text printable: control characters and what turns or hides text become `\u{…}`, and of more than `max`
-/// characters the rest becomes `…`.
-pub(crate) fn plain(text: &str, max: usize) -> String {
-    let mut printable = String::new();
-    for (index, char) in text.chars().enumerate() {
-        if index == max {
-            printable.push('…');
-            break;
-        }
-        if crate::text::is_hidden(char) {
-            printable.extend(char.escape_unicode());
-        } else {
-            printable.push(char);
-        }
-    }
-    printable
-}
-
 /// A value as compact JSON, printable and cut.
 pub(super) fn shown(value: &Value) -> String {
     plain(&value.to_string(), SHOWN_MAX)
@@ -88,24 +71,6 @@ pub(super) fn list(items: impl ExactSizeIterator<Item = String>) -> String {
 /// `1 key`, `2 keys`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
-/// The key that was probably meant: a letter in three may be wrong, and neither case nor `-` for `_` counts.
-pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
-    let folded = |key: &str| key.to_lowercase().replace('-', "_");
-    // The distance takes the product of both lengths.
-    let short = |key: &str| key.len() <= KEY_MAX;
-    if !short(given) {
-        return None;
-    }
-    let given = folded(given);
-    let candidates = known.iter().filter(|key| short(key)).map(|key| {
-        let key_folded = folded(key);
-        let distance = strsim::damerau_levenshtein(&given, &key_folded);
-        (distance, key_folded.chars().count().max(given.chars().count()), *key)
-    });
-    let near = candidates.filter(|(distance, length, _)| distance * 3 <= *length);
-    near.min_by_key(|(distance, _, _)| *distance).map(|(_, _, key)| key)
 }
 
 /// What a schema allows, with its article: `a number from 0 to 100`, ``one of `4x4`, `8x8` or null``.

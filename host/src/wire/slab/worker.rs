@@ -1,0 +1,202 @@
+//! The worker's side of a slab: requests in, answers out.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::layout::{Columns, ViewLayout, Which};
+use super::mapping::Mapping;
+use super::{
+    ACTIONS_AT, Answer, BULK_AT, BULK_BYTES_MAX, Command, FINAL_EXTRA_AT, INFO_EXTRA_BYTES_MAX, Lie, Request,
+    SLAB_BYTES, answer_flags,
+};
+use crate::cage::numbers::WORKER_ADDRESS;
+use crate::wire::handshake;
+
+/// One view as the worker writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewBytes<'a> {
+    /// The observation.
+    pub observation: &'a [u8],
+    /// The action mask.
+    pub mask: &'a [u8],
+    /// The declared info.
+    pub info: &'a [u8],
+}
+
+/// The worker's side of a slab.
+pub struct WorkerSlab {
+    map: Mapping,
+    /// The last turn answered.
+    turn: u32,
+}
+
+impl WorkerSlab {
+    /// Maps a slab at the worker's fixed address. The descriptor can be closed afterwards.
+    pub fn map(fd: BorrowedFd<'_>) -> io::Result<WorkerSlab> {
+        Ok(WorkerSlab { map: Mapping::new(fd, Some(WORKER_ADDRESS))?, turn: 0 })
+    }
+
+    /// Another slab in this one's place, for the copy of a worker: its turns begin anew.
+    pub(crate) fn replace(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.map.replace(fd)?;
+        self.turn = 0;
+        Ok(())
+    }
+
+    /// The word the host publishes turns on.
+    pub fn turn_word(&self) -> &AtomicU32 {
+        &self.map.request().turn
+    }
+
+    /// The worker's own sleep flag.
+    pub fn worker_sleeps(&self) -> &AtomicU32 {
+        &self.map.answer().worker_sleeps
+    }
+
+    /// The last turn answered: the value of `turn` while there is nothing to do.
+    pub fn idle(&self) -> u32 {
+        self.turn
+    }
+
+    /// Microseconds to spin for the next turn before sleeping.
+    pub fn spin_us(&self) -> u32 {
+        self.map.request().spin_us.load(Relaxed)
+    }
+
+    /// Takes the request of a new turn, if there is one.
+    pub fn take(&mut self) -> Option<Result<Request, Lie>> {
+        let words = self.map.request();
+        let turn = words.turn.load(Acquire);
+        if turn == self.turn {
+            return None;
+        }
+        self.turn = turn;
+        let number = words.command.load(Relaxed);
+        let Some(command) = Command::from_number(number) else {
+            return Some(Err(Lie(format!("command {number}"))));
+        };
+        Some(Ok(Request {
+            command,
+            count: words.count.load(Relaxed),
+            flags: words.flags.load(Relaxed),
+            seed: words.seed.load(Relaxed),
+            spin_us: words.spin_us.load(Relaxed),
+        }))
+    }
+
+    /// Copies action number `index` out.
+    pub fn read_action(&self, layout: &ViewLayout, index: usize, action: &mut [u8]) {
+        self.map.copy_out(ACTIONS_AT + index * layout.action, action);
+    }
+
+    /// Writes a view. The lengths are the spec's: whoever calls has checked them (a wrong one is a bug here, and a
+    /// fault over there).
+    pub fn write_view(&self, layout: &ViewLayout, which: Which, view: ViewBytes<'_>) {
+        assert_eq!(
+            (view.observation.len(), view.mask.len(), view.info.len()),
+            (layout.observation, layout.mask, layout.info)
+        );
+        let at = layout.view_at(which);
+        self.map.copy_in(at, view.observation);
+        self.map.copy_in(at + layout.mask_at(), view.mask);
+        self.map.copy_in(at + layout.info_at(), view.info);
+    }
+
+    /// Writes a view's `info-extra`.
+    pub fn write_extra(&self, which: Which, extra: &[u8]) {
+        assert!(extra.len() <= INFO_EXTRA_BYTES_MAX);
+        let at = match which {
+            Which::View => 0,
+            Which::Final => FINAL_EXTRA_AT,
+        };
+        self.map.copy_in(BULK_AT + at, extra);
+    }
+
+    /// Says that the step's own answer of command 3 stands in the final view; what follows is the reset.
+    pub fn publish_half(&self, answer: &Answer) {
+        self.write_words(answer);
+        self.map.answer().half.store(self.turn, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Writes into the bulk area from its beginning. False: it does not fit.
+    pub fn write_bulk(&self, at: usize, bytes: &[u8]) -> bool {
+        let fits = at + bytes.len() <= BULK_BYTES_MAX;
+        if fits {
+            self.map.copy_in(BULK_AT + at, bytes);
+        }
+        fits
+    }
+
+    /// Whether the longest `info-extra` still fits behind `texts` bytes of others, in a batch of `count`.
+    pub fn has_room_for_text(&self, layout: &ViewLayout, count: usize, texts: usize) -> bool {
+        Columns::of(layout, count).extras + texts + INFO_EXTRA_BYTES_MAX <= SLAB_BYTES
+    }
+
+    /// Writes step number `index` of a batch of `count` into its columns; `texts` is the room its predecessors' texts
+    /// take, and is moved on.
+    pub fn write_column(
+        &self,
+        layout: &ViewLayout,
+        count: usize,
+        index: usize,
+        step: ColumnBytes<'_>,
+        texts: &mut usize,
+    ) {
+        let columns = Columns::of(layout, count);
+        self.map.copy_in(columns.extras + *texts, step.extra);
+        *texts += step.extra.len().next_multiple_of(8);
+        self.map.copy_in(columns.observations + index * layout.observation, step.view.observation);
+        // A mask's length need not be a multiple of 8: byte by byte.
+        for (to, from) in self.map.bytes(columns.masks + index * layout.mask, layout.mask).iter().zip(step.view.mask) {
+            to.store(*from, Relaxed);
+        }
+        self.map.copy_in(columns.infos + index * layout.info, step.view.info);
+        self.map.copy_in(columns.rewards + index * 8, &step.reward.to_bits().to_ne_bytes());
+        self.map.copy_in(columns.extra_lens + index * 8, &(step.extra.len() as u64).to_ne_bytes());
+    }
+
+    /// Says how many steps of a batch are taken, so that the host judges the next one by a time of its own.
+    pub fn write_heartbeat(&self, taken: u32) {
+        self.map.answer().taken.store(taken, Relaxed);
+    }
+
+    fn write_words(&self, answer: &Answer) {
+        let words = self.map.answer();
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        words.status.store(answer.status.number(), Relaxed);
+        words.taken.store(answer.taken, Relaxed);
+        words.flags.store(
+            flag(answer.terminated, answer_flags::TERMINATED)
+                | flag(answer.truncated, answer_flags::TRUNCATED)
+                | flag(answer.reset, answer_flags::RESET),
+            Relaxed,
+        );
+        words.reward.store(answer.reward.to_bits(), Relaxed);
+        words.extra_len.store(u32::try_from(answer.extra_len).unwrap_or(u32::MAX), Relaxed);
+        words.final_extra_len.store(u32::try_from(answer.final_extra_len).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Answers the turn. Returns whether the host sleeps and must be woken on [`WorkerSlab::done_word`].
+    pub fn publish(&self, answer: &Answer) -> bool {
+        self.write_words(answer);
+        handshake::publish(&self.map.answer().done, self.turn, &self.map.request().host_sleeps)
+    }
+
+    /// The word the host waits on.
+    pub fn done_word(&self) -> &AtomicU32 {
+        &self.map.answer().done
+    }
+}
+
+/// One step of a batch as the worker writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct ColumnBytes<'a> {
+    /// Observation, mask, declared info.
+    pub view: ViewBytes<'a>,
+    /// The step's reward.
+    pub reward: f64,
+    /// Its `info-extra`.
+    pub extra: &'a [u8],
+}

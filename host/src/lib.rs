@@ -31,11 +31,13 @@ mod files;
 mod interrupt;
 mod json;
 pub mod limits;
+mod message;
 pub mod outside;
 pub mod plugin;
 pub mod process;
 pub mod record;
 pub mod replay;
+mod slice;
 pub mod space;
 pub mod spec;
 pub mod text;
@@ -48,7 +50,7 @@ pub use cage::{Standing, Wall, Walls};
 pub use digest::Digest;
 pub use env::batch::{Batch, EpisodeEnd, Steps};
 pub use env::builder::Builder;
-pub use env::pristine::Start;
+pub use env::terms::Start;
 pub use env::vec_env::{Frame, ResetSome, VecEnv};
 pub use episode::{Autoreset, TimeLimit};
 pub use error::{Error, UsageError, UsageKind};
@@ -59,8 +61,8 @@ pub use plugin::cache::Cache;
 pub use plugin::{Plugin, Prepared};
 pub use process::start::check_walls;
 pub use replay::snapshot::Snapshot;
-pub use space::{Dtype, Space};
-pub use spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
+pub use space::{Dtype, InfoField, OutOfBounds, Space};
+pub use spec::{Description, RenderMode, Spec, Want, WantKind};
 
 /// The atomics of this program; the model of `handshake` has loom's in their place.
 mod sync {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::space::{NODES_MAX, Node, Space};
+use crate::space::{InfoField, NODES_MAX, Node, OutOfBounds, Space};
 
 /// Pictures an env can make of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,37 +71,6 @@ pub struct Description {
     pub wants: Vec<Want>,
     /// The interface version the plugin exports (`0.1.0`), read from the export's name.
     pub interface: String,
-}
-
-/// What becomes of an action with a finite float outside the bounds of its `Box`. NaN and infinities outside are
-/// refused in either case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutOfBounds {
-    /// It is a usage error; but what is out by no more than rounding is set to the bound.
-    #[default]
-    Refuse,
-    /// The env is given it as it is.
-    Pass,
-}
-
-impl OutOfBounds {
-    /// `refuse` or `pass`.
-    pub fn name(self) -> &'static str {
-        match self {
-            OutOfBounds::Refuse => "refuse",
-            OutOfBounds::Pass => "pass",
-        }
-    }
-}
-
-/// A field that `info` may carry.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InfoField {
-    /// Gymnasium's key.
-    pub name: String,
-    /// The space of its values.
-    pub space: Space,
 }
 
 /// What one config makes of the plugin. Returned once, by `create`, and true until the instance ends.
@@ -192,7 +161,7 @@ impl Spec {
 
     /// Reads the wire form: a claim, so every space in it is built and checked from its nodes.
     pub fn decode(bytes: &[u8]) -> Result<Spec, String> {
-        let wire: WireSpec = crate::wire::packet::decode(bytes)?;
+        let wire: WireSpec = crate::message::decode(bytes)?;
         let space = |nodes: &Nodes| Space::from_nodes(&nodes.0).map_err(|error| error.to_string());
         let fields =
             wire.info_fields.iter().map(|(name, nodes)| Ok(InfoField { name: name.clone(), space: space(nodes)? }));
@@ -244,7 +213,7 @@ impl Description {
 
     /// Reads the wire form and checks what the interface promises of it.
     pub fn decode(bytes: &[u8]) -> Result<Description, String> {
-        let description: Description = crate::wire::packet::decode(bytes)?;
+        let description: Description = crate::message::decode(bytes)?;
         description.check()?;
         Ok(description)
     }

@@ -19,7 +19,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rollcage::record::writer::Record;
-use rollcage::replay::folder::{Damage, Rollout};
+use rollcage::replay::damage::Damage;
+use rollcage::replay::folder::Rollout;
 use rollcage::replay::replay::{Replaying, replay};
 use rollcage::{Backend, Grant, Plugin, RenderMode, ResetSome, VecEnv};
 use rollcage_tests::{

@@ -6,13 +6,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::numbers::{CONTROL, COPY_FLAGS};
 use super::process::{control, die_with_the_host};
-
-/// Processes of one user namespace: the envs of a `VecEnv` that start as copies of one worker, and as many branches.
-const COPIES_MAX: u64 = 8192;
 
 /// Which of the two one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +16,6 @@ pub enum Side {
     Original,
     /// The new one.
     Copy,
-}
-
-/// Bounds how many copies there are of a worker, of its copies and of theirs. The kernel counts in the namespace, and for everybody
-/// but root: there, and beside it, the host's watcher ends what it did not order.
-///
-/// # Errors
-/// None that a kernel gives for a limit that becomes lower.
-pub(super) fn bound() -> io::Result<()> {
-    let limit = Some(getrlimit(Resource::Nproc).maximum.map_or(COPIES_MAX, |hard| hard.min(COPIES_MAX)));
-    Ok(setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit })?)
 }
 
 /// Makes a copy of this process, and returns in both.

@@ -17,8 +17,8 @@ use super::numbers::CONTROL;
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
-use super::{Standing, Wall, Walls, capabilities, copy, landlock, namespaces, rlimits};
-use crate::wire::slice;
+use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
+use crate::slice;
 
 /// The walls around one worker: what is asked for, and what is left open in each.
 pub struct Plan<'a> {
@@ -218,7 +218,7 @@ pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
         rlimits::set(&plan.allowance)?;
         // In a namespace of its own: in the machine's, all that its user runs would count.
         if standing.walls.has(Wall::Namespaces) && plan.purpose.has(Of::Copied, true) {
-            copy::bound()?;
+            rlimits::bound_copies()?;
         }
         standing.note(Wall::Rlimits, Ok(()));
     }

@@ -12,6 +12,9 @@ const DATA_MARGIN_BYTES: u64 = 160 << 20;
 /// is closed.
 const DESCRIPTORS_MAX: u64 = 16;
 
+/// Processes of one user namespace: the envs of a `VecEnv` that start as copies of one worker, and as many branches.
+const COPIES_MAX: u64 = 8192;
+
 /// Bounds of one worker, by its purpose.
 #[derive(Clone, Debug)]
 pub struct Allowance {
@@ -63,4 +66,14 @@ pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
         setrlimit(Resource::Cpu, Rlimit { current: Some(seconds.max(1).min(most)), maximum: Some(most) })?;
     }
     Ok(())
+}
+
+/// Bounds how many copies there are of a worker, of its copies and of theirs. The kernel counts in the namespace, and for everybody
+/// but root: there, and beside it, the host's watcher ends what it did not order.
+///
+/// # Errors
+/// None that a kernel gives for a limit that becomes lower.
+pub(super) fn bound_copies() -> io::Result<()> {
+    let limit = Some(getrlimit(Resource::Nproc).maximum.map_or(COPIES_MAX, |hard| hard.min(COPIES_MAX)));
+    Ok(setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit })?)
 }

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rollcage::replay::folder::Damage;
+use rollcage::replay::damage::Damage;
 use rollcage::text::{argument, escape_line, one_line};
 use rollcage::{Error, UsageError};
 

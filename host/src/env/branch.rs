@@ -148,7 +148,7 @@ impl VecEnv {
 
     /// A `VecEnv` of these slots, with the same terms, and the same interrupt for as long as a call of this one makes it.
     pub(crate) fn beside(&self, slots: Vec<Slot>) -> VecEnv {
-        self.terms.envs.fetch_add(slots.len(), Relaxed);
+        self.terms.stock.envs.fetch_add(slots.len(), Relaxed);
         let (terms, interrupt) = (Arc::clone(&self.terms), self.interrupt.clone());
         VecEnv::assembled_beside(slots, terms, self.grants.clone(), self.seed, interrupt)
     }
@@ -184,7 +184,7 @@ impl VecEnv {
     /// Moves the envs of another `VecEnv` into the places of these.
     pub(crate) fn take_over(&mut self, envs: &[usize], fresh: &mut VecEnv) -> &Batch {
         let slots = std::mem::take(&mut fresh.slots);
-        self.terms.envs.fetch_sub(slots.len(), Relaxed);
+        self.terms.stock.envs.fetch_sub(slots.len(), Relaxed);
         for (&index, slot) in envs.iter().zip(slots) {
             self.slots[index].become_that(slot);
             self.slots[index].show(&mut self.batch);

@@ -3,15 +3,17 @@
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
-use super::pristine::{Pristine, Start};
-use super::slot::{Slot, Terms};
+use super::slot::Slot;
+use super::stock::Stock;
+use super::terms::Start;
+use super::terms::Terms;
 use super::vec_env::VecEnv;
 use crate::cage::Walls;
 use crate::cage::engine::{Backend, EngineSettings};
@@ -459,10 +461,8 @@ impl Builder {
             shape: None,
             start: self.start,
             copied,
-            pristine: Pristine::new(),
-            envs: AtomicUsize::new(self.envs),
             cores,
-            template: Mutex::default(),
+            stock: Stock::new(self.envs),
             cage: self.cage,
             debug: self.debug,
             granted,

@@ -10,4 +10,6 @@ pub mod policy;
 pub(crate) mod pristine;
 pub(crate) mod recorded;
 pub(crate) mod slot;
+pub(crate) mod stock;
+pub(crate) mod terms;
 pub mod vec_env;

@@ -12,8 +12,7 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::Value;
 
 use crate::error::UsageError;
-use crate::space::{Layout, Space};
-use crate::spec::OutOfBounds;
+use crate::space::{Layout, OutOfBounds, Space};
 use crate::text::escape_line;
 
 /// Bytes of one line of an actions file, its end excluded: what is read of a file that has no line ends. A value of

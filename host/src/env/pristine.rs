@@ -4,15 +4,13 @@
 //! Whatever goes wrong with it is no env's fault: envs are spawned then, each with an exec of its own, and it is tried again
 //! for the next one.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::slot::Terms;
+use super::terms::{Start, Terms};
 use crate::cage::Walls;
-use crate::error::{Error, UsageError};
+use crate::error::Error;
 use crate::limits::deadline;
 use crate::process::child::{Child, Heard};
 use crate::process::start;
@@ -30,44 +28,6 @@ pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What `ps` shows of one; a copy writes `env 3` in its place, which is at most as long.
 const TITLE: &str = "envs      ";
-
-/// How envs are started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// By fork where every wall of the sandbox stands, else by spawn.
-    #[default]
-    Best,
-    /// Each env is a copy of one worker that is locked and has instantiated nothing.
-    Fork,
-    /// Each env is a copy of one that was created: what `create` loads is in memory once. The envs have one config.
-    ForkAfterCreate,
-    /// An exec for each env.
-    Spawn,
-}
-
-impl fmt::Display for Start {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Start::Best => "best",
-            Start::Fork => "fork",
-            Start::ForkAfterCreate => "fork-after-create",
-            Start::Spawn => "spawn",
-        })
-    }
-}
-
-impl FromStr for Start {
-    type Err = UsageError;
-
-    fn from_str(name: &str) -> Result<Start, UsageError> {
-        [Start::Best, Start::Fork, Start::ForkAfterCreate, Start::Spawn]
-            .into_iter()
-            .find(|start| start.to_string() == name)
-            .ok_or_else(|| {
-                UsageError::new(format!("start `{name}`: `fork`, `fork-after-create` and `spawn` are possible"))
-            })
-    }
-}
 
 /// The one that is copied, if there is one.
 pub(crate) struct Pristine(Mutex<Kept>);

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::slot::Terms;
+use super::terms::Terms;
 use crate::outside::grant::Grants;
 use crate::plugin::Prepared;
 use crate::record::manifest::{

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::batch::{Batch, Steps};
 use super::builder::Builder;
-use super::pristine::Start;
 use super::recorded::manifest_of;
-use super::slot::{self, Progress, Shape, Slot, Terms};
+use super::slot::{self, Progress, Slot};
+use super::terms::{Shape, Start, Terms};
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, run_digest};
 use crate::error::{Error, UsageError, UsageKind};
@@ -29,10 +29,10 @@ use crate::process::{child, machine};
 use crate::record::capture_name;
 use crate::record::rows::RowShape;
 use crate::record::writer::Recording;
+use crate::slice::{self, Short};
 use crate::spec::{RenderMode, Spec};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::slab::layout::Strides;
-use crate::wire::slice::{self, Short};
 use crate::wire::talk::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::wire::wait::{self, SLICE, Spin};
 
@@ -629,15 +629,15 @@ impl VecEnv {
             std::mem::forget(self.recording.take());
             // The processes are the parent's, and the thread that would tell of their ends is not in this process.
             std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
-            self.terms.end(true);
+            self.terms.stock.end(true);
             return;
         }
         self.slots.iter().for_each(Slot::kill);
         self.slots.iter_mut().for_each(Slot::close);
         let count = self.slots.len();
-        if !std::mem::replace(&mut self.ended, true) && self.terms.envs.fetch_sub(count, Relaxed) == count {
+        if !std::mem::replace(&mut self.ended, true) && self.terms.stock.envs.fetch_sub(count, Relaxed) == count {
             // No branch of theirs goes on.
-            self.terms.end(false);
+            self.terms.stock.end(false);
         }
         self.keeper = None;
         self.short = None;
@@ -740,7 +740,7 @@ impl VecEnv {
 
     /// The process id of the pristine worker that envs are copied from, if one runs. It is no env.
     pub fn pristine_pid(&self) -> Option<u32> {
-        self.terms.pristine.pid()
+        self.terms.stock.pristine.pid()
     }
 
     /// The process id of an env's worker, if one runs.

@@ -12,8 +12,8 @@ use crate::digest::Digest;
 use crate::episode::{Autoreset, TimeLimit};
 use crate::fault::FaultKind;
 use crate::limits::Limits;
-use crate::space::{Space, float_json};
-use crate::spec::{InfoField, OutOfBounds, Spec};
+use crate::space::{InfoField, OutOfBounds, Space, float_json};
+use crate::spec::Spec;
 
 /// The number of the format.
 pub const FORMAT: u32 = 1;

@@ -13,7 +13,8 @@ use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, Stri
 use arrow_schema::{DataType, Field, Fields, Schema};
 use serde_json::{Map, Value, json};
 
-use super::folder::{Damage, Rollout};
+use super::damage::Damage;
+use super::folder::Rollout;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::files::Beside;

@@ -23,6 +23,8 @@ use crate::spec::Spec;
 
 use crate::record::checksums::{FILES_MAX, MANIFEST_BYTES_MAX, files, hash_file, limit_of};
 
+use super::damage::Damage;
+
 /// Bytes of the checksums: a line of at most 128 for each file.
 const CHECKSUMS_BYTES_MAX: u64 = (FILES_MAX as u64) << 7;
 
@@ -31,17 +33,6 @@ const BATCH_BYTES: usize = 16 << 20;
 
 /// Rows that are looked at in one piece.
 const BATCH_ROWS: usize = 16_384;
-
-/// What is wrong with a recording.
-#[derive(Debug, thiserror::Error)]
-pub enum Damage {
-    /// It cannot be used: not a recording, of another format, not readable.
-    #[error(transparent)]
-    Unusable(#[from] UsageError),
-    /// A file is not what the recording says it is.
-    #[error("{0}")]
-    Mismatch(String),
-}
 
 /// A recording whose files are what its checksums say.
 pub struct Rollout {

@@ -3,6 +3,7 @@
 //!
 //! This floor knows recordings and envs. It must never know the command line.
 
+pub mod damage;
 pub mod export;
 pub mod folder;
 mod part;

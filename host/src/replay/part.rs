@@ -14,7 +14,7 @@ use parquet::arrow::{ARROW_SCHEMA_META_KEY, arrow_reader::ArrowReaderBuilder};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::folder::Damage;
+use super::damage::Damage;
 use crate::error::UsageError;
 use crate::files::open_regular;
 use crate::record::rows::RowShape;

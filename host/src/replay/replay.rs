@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::folder::{Damage, Rollout};
+use super::damage::Damage;
+use super::folder::Rollout;
 use super::snapshot::Snapshot;
 use crate::cage::engine::Backend;
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, ViewParts, env_digest, run_digest};
 use crate::env::builder::Builder;
-use crate::env::pristine::Start;
+use crate::env::terms::Start;
 use crate::env::vec_env::{ResetSome, VecEnv};
 use crate::episode::Autoreset;
 use crate::error::{Error, UsageError};

@@ -18,7 +18,8 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeLi
 use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Fields};
 
-use super::layout::{Tree, count, decode_text};
+use super::layout::{Tree, decode_text};
+use super::shape::count;
 use super::{Dtype, InfoLayout, Layout, Leaf, LeafKind};
 
 /// The key of a list field's shape, a JSON array: a list is flat, a Box need not be.
@@ -346,9 +347,9 @@ mod tests {
     use rand_chacha::ChaCha12Rng;
     use rand_chacha::rand_core::SeedableRng;
 
+    use super::super::InfoField;
     use super::super::examples::all;
     use super::*;
-    use crate::spec::InfoField;
 
     const ROWS: usize = 7;
 

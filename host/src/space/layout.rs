@@ -6,10 +6,11 @@
 use std::ops::Range;
 
 use super::dtype::{Number, array};
-use super::text::{at, index_of, joined, quoted};
+use super::field::{InfoField, OutOfBounds};
+use super::shape::count;
+use super::words::{at, index_of, joined, quoted};
 use super::{Dtype, NODES_MAX, Space, VALUE_BYTES_MAX, check_names};
 use crate::error::UsageError;
-use crate::spec::{InfoField, OutOfBounds};
 
 /// How far a float may be outside its `Box` to be taken for its bound, in units in the last place of the larger bound. Who
 /// computes an action as `low + fraction * (high - low)` in the dtype errs by at most two.
@@ -85,13 +86,6 @@ pub(super) enum Tree {
 /// Bytes of a Text leaf.
 pub(super) fn text_bytes(max_length: u32) -> usize {
     usize::try_from(max_length).unwrap_or(usize::MAX).saturating_mul(4).saturating_add(4)
-}
-
-/// Elements of a shape.
-pub(super) fn count(shape: &[u32]) -> usize {
-    shape
-        .iter()
-        .fold(1, |count: usize, &dimension| count.saturating_mul(usize::try_from(dimension).unwrap_or(usize::MAX)))
 }
 
 /// Alignment and bytes of a node; a Dict or Tuple has no bytes of its own.
@@ -593,8 +587,7 @@ impl InfoLayout {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
-    use rand::Rng;
-    use rand::SeedableRng;
+    use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha12Rng;
 
     use super::super::dtype::Number;

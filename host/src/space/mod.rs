@@ -6,10 +6,13 @@
 
 mod arrow;
 mod dtype;
+mod field;
 mod layout;
 mod sample;
+mod shape;
 mod text;
 mod value;
+mod words;
 
 use std::collections::HashSet;
 
@@ -17,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::arrow::{SHAPE_KEY, item_field};
 use self::dtype::Number;
+pub use self::field::{InfoField, OutOfBounds};
 pub use self::layout::{InfoLayout, Layout, Leaf, LeafKind};
 pub use self::text::float_json;
-use crate::spec::InfoField;
 use crate::text::escape_line;
 
 /// Nodes of one space: `wit/0.1.0/types.wit` promises authors this many.

@@ -7,7 +7,7 @@
 use rand::Rng;
 
 use super::dtype::Number;
-use super::layout::count;
+use super::shape::count;
 use super::{Dtype, Layout, LeafKind};
 
 /// Characters of a sampled text whose space has no charset: Gymnasium's default charset.

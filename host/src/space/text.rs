@@ -5,59 +5,13 @@ use std::fmt::{self, Display, Formatter, Write};
 use serde_json::{Map, Value, json};
 
 use super::dtype::Number;
-use super::layout::count;
+use super::shape::count;
+use super::words::{CHARACTERS_SHOWN, at, joined};
 use super::{Dtype, NODES_MAX, Node, Space};
 use crate::text::{escape_line, plain};
 
 /// Elements of an array that are printed in full; longer ones are cut to their ends.
 const ELEMENTS_SHOWN: usize = 8;
-
-/// Characters of a text or charset that are printed; longer ones are cut.
-const CHARACTERS_SHOWN: usize = 64;
-
-/// A text in a message.
-pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", plain(text, CHARACTERS_SHOWN))
-}
-
-/// A JSON value in a message.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => quoted(text),
-        // A user's own file: what is printed of it is bounded, what is made is as large as they made it.
-        value => plain(&value.to_string(), CHARACTERS_SHOWN),
-    }
-}
-
-/// How a message begins that is about `path`.
-pub(super) fn at(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("`{path}`: ") }
-}
-
-/// The path of the entry `key` in the Dict at `path`.
-pub(super) fn joined(path: &str, key: &str) -> String {
-    let plain = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
-    if key.is_empty() || !key.chars().all(plain) {
-        format!("{path}[\"{}\"]", escape_line(key))
-    } else if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
-/// Element number `index`, in C order, as an index into `shape`: `[2, 1]`.
-pub(super) fn index_of(shape: &[u32], index: usize) -> String {
-    let mut rest = index;
-    let mut places: Vec<String> = Vec::with_capacity(shape.len());
-    for &dimension in shape.iter().rev() {
-        let dimension = count(&[dimension]).max(1);
-        places.push((rest % dimension).to_string());
-        rest /= dimension;
-    }
-    places.reverse();
-    format!("[{}]", places.join(", "))
-}
 
 /// An array as numpy prints it, without its columns; long ones are cut to their ends.
 struct Array<'a, F: Fn(usize) -> String> {
@@ -396,6 +350,7 @@ fn flatten(json: &Value, into: &mut Vec<Value>) {
 mod tests {
     use super::super::examples::{cartpole, dict, floats, multi, number_box, text};
     use super::*;
+    use crate::space::words::index_of;
 
     fn float32(low: f64, high: f64, shape: &[u32]) -> Space {
         number_box(Dtype::Float32, shape, Number::Float(low), Number::Float(high))

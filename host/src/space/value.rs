@@ -8,8 +8,10 @@
 use serde_json::{Map, Value};
 
 use super::dtype::{Number, array};
-use super::layout::{Tree, count, decode_text};
-use super::text::{at, joined, nested, number_to_json, shown};
+use super::layout::{Tree, decode_text};
+use super::shape::count;
+use super::text::{nested, number_to_json};
+use super::words::{at, joined, shown};
 use super::{Dtype, InfoLayout, Layout, Leaf, LeafKind};
 
 impl Layout {

@@ -9,6 +9,5 @@ pub mod keeper;
 pub mod lease;
 pub mod packet;
 pub mod slab;
-pub(crate) mod slice;
 pub mod talk;
 pub mod wait;

@@ -12,6 +12,8 @@ use rustix::process::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::message::decode;
+
 /// Bytes of one control message. Longer texts and frames use the slab's bulk area.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -107,15 +109,6 @@ pub(crate) fn receive_from<T: DeserializeOwned>(
         Err(what) => Received::Garbage(what),
     };
     Ok((received, sender))
-}
-
-/// Decodes one message, all of it.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((message, [])) => Ok(message),
-        Ok((_, rest)) => Err(format!("a message with {} bytes too many", rest.len())),
-        Err(error) => Err(format!("{} bytes that are no message ({error})", bytes.len())),
-    }
 }
 
 /// A pair for one worker: the host's end (close-on-exec, non-blocking for the watcher's reads by flag) and the worker's.

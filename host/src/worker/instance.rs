@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wasmtime::{Store, Trap, WasmBacktrace};
 
+use super::answer::{CallError, Frame, Transition, View, guest_fault};
 use super::bindings::{CreateError, Exports};
 use super::wasi::Exit;
 use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
@@ -52,79 +53,6 @@ pub(crate) struct InstanceSettings {
     pub(crate) clock_step: Duration,
     /// SHA-256 of the plugin's file, a part of the first random key.
     pub(crate) plugin_sha256: [u8; 32],
-}
-
-/// What every reset and step yields beside reward and flags. The three lists are of the guest's choosing still:
-/// their lengths and values have not been checked against the spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct View {
-    /// One value of the observation space.
-    pub(crate) observation: Vec<u8>,
-    /// Empty unless the env masks actions.
-    pub(crate) action_mask: Vec<u8>,
-    /// Empty if no info fields are declared.
-    pub(crate) info: Vec<u8>,
-    /// Empty, or a JSON object of at most [`INFO_EXTRA_BYTES_MAX`]: checked.
-    pub(crate) info_extra: String,
-}
-
-/// What a step yields.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Transition {
-    /// The state after it.
-    pub(crate) view: View,
-    /// Any `f64`.
-    pub(crate) reward: f64,
-    /// The episode ended by the task's rules.
-    pub(crate) terminated: bool,
-    /// The env ended the episode by a rule of its own.
-    pub(crate) truncated: bool,
-}
-
-/// What the guest's own loop over steps yields.
-#[cfg(all(test, feature = "shipped"))]
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Transitions {
-    pub(crate) taken: u32,
-    pub(crate) observations: Vec<u8>,
-    pub(crate) action_masks: Vec<u8>,
-    pub(crate) infos: Vec<u8>,
-    pub(crate) infos_extra: Vec<String>,
-    pub(crate) rewards: Vec<f64>,
-    pub(crate) terminated: bool,
-    pub(crate) truncated: bool,
-    pub(crate) error: Option<CallError>,
-}
-
-/// A picture of an env.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
-    /// Rows from the top, R G B, `height * width * 3` bytes: checked.
-    Rgb {
-        /// Pixels, at least 1.
-        width: u32,
-        /// Pixels, at least 1.
-        height: u32,
-        /// The bytes.
-        pixels: Vec<u8>,
-    },
-    /// Text.
-    Text(String),
-}
-
-/// Why a call gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CallError {
-    /// The env refuses and runs on, unchanged.
-    Env(EnvError),
-    /// The instance has ended: it must not be called again.
-    Fault(GuestFault),
-}
-
-impl From<GuestFault> for CallError {
-    fn from(fault: GuestFault) -> CallError {
-        CallError::Fault(fault)
-    }
 }
 
 /// Why there is no env.
@@ -239,7 +167,7 @@ impl Instance {
     /// The guest's own loop over its steps, all within one step's time and fuel: for the test that compares it with
     /// ours. Nothing in the answer is checked.
     #[cfg(all(test, feature = "shipped"))]
-    pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<Transitions, CallError> {
+    pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<super::answer::Transitions, CallError> {
         self.store.data_mut().begin_step(self.settings.clock_step);
         let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
         Ok(self.call_guest(fuel, |exports, store| exports.step_many(store, actions, count))?)
@@ -376,12 +304,6 @@ fn refuel(store: &mut Store<Guest>, counted: bool, fuel: u64) -> wasmtime::Resul
     if counted { store.set_fuel(fuel) } else { Ok(()) }
 }
 
-/// A fault without a backtrace, its message cut to size.
-pub(crate) fn guest_fault(kind: FaultKind, mut message: String) -> GuestFault {
-    cut(&mut message, MESSAGE_BYTES_MAX);
-    GuestFault { kind, message, backtrace: Vec::new() }
-}
-
 /// What an error out of the engine is called. The one place that looks into them.
 fn classify(error: &wasmtime::Error, limiter: &MemoryLimiter) -> GuestFault {
     let trap = error.downcast_ref::<Trap>().copied();
@@ -489,8 +411,7 @@ fn bad_answer(message: String) -> CallError {
 mod tests {
     use super::*;
     use crate::json::JSON_DEPTH_MAX;
-    use crate::space::Space;
-    use crate::spec::InfoField;
+    use crate::space::{InfoField, Space};
 
     fn view(info_extra: &str) -> View {
         View { observation: Vec::new(), action_mask: Vec::new(), info: Vec::new(), info_extra: info_extra.to_owned() }

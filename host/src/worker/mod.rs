@@ -1,6 +1,7 @@
 //! The hidden worker modes: a process of the `rollcage` program that the host started for one job.
 //! The steps stand in the order of `docs/worker.md`; each is a line here and a file elsewhere.
 
+mod answer;
 mod bindings;
 mod compile;
 pub(crate) mod instance;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
-use super::instance::{CallError, CreateFailure, Frame, Instance, Transition, View};
+use super::answer::{CallError, Frame, Transition, View};
+use super::instance::{CreateFailure, Instance};
 use super::load::Loaded;
 use super::wasi::guest::Outside;
 use super::{Control, hello, instance_of, refused, say};

@@ -7,7 +7,8 @@ use std::sync::PoisonError;
 use super::instance::Started;
 use super::{Op, Phase, Slot, Terms};
 use crate::env::batch::Batch;
-use crate::env::pristine::{self, Start};
+use crate::env::pristine;
+use crate::env::terms::Start;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
 use crate::process::child::Child;
@@ -97,7 +98,7 @@ impl Slot {
     }
 
     fn copy_template(&mut self, terms: &Terms) -> Result<(), Error> {
-        let mut template = terms.template.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut template = terms.stock.template.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut batch, mut faults) = (Batch::zeros(1, &Default::default()), FaultLog::default());
         for last in [false, true] {
             let one = match &mut *template {

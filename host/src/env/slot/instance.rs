@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::ill::{end_of, guest_fault, name_of};
 use super::{CopiedFrom, Phase, Slot, Terms};
 use crate::env::batch::{Batch, View};
-use crate::env::pristine::{Asked, COPY_TIMEOUT, Start};
+use crate::env::pristine::{Asked, COPY_TIMEOUT};
+use crate::env::terms::Start;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::limits::deadline;
@@ -55,7 +56,7 @@ impl Slot {
         match terms.start {
             Start::Spawn => self.spawn_worker(terms),
             Start::ForkAfterCreate => self.start_as_copy_of_template(terms),
-            Start::Best | Start::Fork => match terms.pristine.copy(terms, patience) {
+            Start::Best | Start::Fork => match terms.stock.pristine.copy(terms, patience) {
                 Asked::Coming(child, number) => self.give_job(child, number, terms),
                 Asked::NotYet => Ok(()),
                 Asked::Nobody => self.spawn_worker(terms),
@@ -254,7 +255,7 @@ impl Slot {
                         && copied_from.is_some_and(|CopiedFrom { until, .. }| Instant::now() >= until) =>
                 {
                     if let Some(CopiedFrom { number, .. }) = *copied_from {
-                        terms.pristine.end_one(number);
+                        terms.stock.pristine.end_one(number);
                     }
                     return self.spawn_in_place(terms);
                 }

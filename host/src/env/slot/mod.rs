@@ -15,36 +15,26 @@ mod turn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub(super) use super::autoreset::{Autoreset, TimeLimit, Turn};
+pub(super) use super::autoreset::Turn;
 use super::batch::{Batch, Steps, View};
-use super::pristine::{Pristine, Start};
+use super::terms::Start;
 use crate::cage::{Standing, Wall, Walls};
 use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
-use crate::fault::{Fault, FaultLog, OnFault, Restarts};
+use crate::fault::{Fault, FaultLog, Restarts};
 use crate::interrupt::Interrupt;
-use crate::limits::Limits;
-use crate::outside::broker::{self, Names, Refused};
-use crate::outside::grant::Beside;
+use crate::outside::broker::{self, Refused};
 use crate::outside::service::Keeper;
-use crate::plugin::Prepared;
 use crate::plugin::config::CompleteConfig;
 use crate::process::child::{Child, LogTail};
 use crate::process::start::Introduction;
-use crate::process::watcher::Log;
-use crate::space::Layout;
 use crate::spec::Spec;
-use crate::wire::job::{Cage, EnvJob, Granted};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::slab::host::HostSlab;
-use crate::wire::slab::layout::Strides;
 use crate::wire::slab::{Command, Request};
 use crate::wire::talk::ToWorker;
 use crate::wire::wait::{self, Spin};
@@ -56,111 +46,7 @@ use instance::Started;
 pub(crate) use kept::{keep_the_run, lost_keeper_of_the_run};
 use turn::Look;
 
-/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
-/// waking a sleeper on another core costs 55.
-const WORKER_SPIN_US: u32 = 100;
-
-/// What all envs of a `VecEnv` have in common, and its copies.
-pub(crate) struct Terms {
-    pub(crate) prepared: Prepared,
-    pub(crate) program: std::path::PathBuf,
-    pub(crate) limits: Limits,
-    pub(crate) autoreset: Autoreset,
-    pub(crate) on_fault: OnFault,
-    pub(crate) time_limit: TimeLimit,
-    /// The walls around every worker.
-    pub(crate) cage: Cage,
-    /// Logs go straight to this program's stderr.
-    pub(crate) debug: bool,
-    /// What of the outside every env has, and the descriptors of the directories in it, in order.
-    pub(crate) granted: Granted,
-    pub(crate) directories: Vec<std::os::fd::OwnedFd>,
-    /// Ports, processes and sockets of each env, before it is known which.
-    pub(crate) beside: Beside,
-    /// Ports of the run, once its keeper holds them.
-    pub(crate) shared: Vec<(LeaseSpec, u16)>,
-    /// What granted names are.
-    pub(crate) names: Names,
-    /// After how many episodes an instance is ended at a reset.
-    pub(crate) recycle_after: Option<u64>,
-    /// What the first worker's `create` returned; none before it.
-    pub(crate) shape: Option<Shape>,
-    /// How envs are started.
-    pub(crate) start: Start,
-    /// Whether copies of envs may be asked for.
-    pub(crate) copied: bool,
-    pub(crate) pristine: Pristine,
-    /// Envs that have these terms, copies included, and cores for them.
-    pub(crate) envs: AtomicUsize,
-    pub(crate) cores: usize,
-    /// The env that was created and is copied, where envs are started after `create`.
-    pub(crate) template: Mutex<Option<Box<Slot>>>,
-}
-
-/// A spec, and what follows from it.
-pub(crate) struct Shape {
-    pub(crate) spec: Spec,
-    pub(crate) strides: Strides,
-    pub(crate) observation: Layout,
-    pub(crate) action: Layout,
-}
-
-impl Terms {
-    fn shape(&self) -> &Shape {
-        self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
-    }
-
-    /// Where a worker's log goes.
-    pub(crate) fn log(&self) -> Log {
-        if self.debug { Log::Through } else { Log::Kept }
-    }
-
-    /// Descriptors that this process keeps of one env: control socket, pidfd and log of its worker; the same of its keeper; the
-    /// broker's socket.
-    pub(crate) fn descriptors(&self) -> usize {
-        3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
-    }
-
-    /// Whether there are more cores than envs.
-    pub(crate) fn is_roomy(&self) -> bool {
-        self.envs.load(Relaxed) < self.cores
-    }
-
-    /// Microseconds a worker spins after its answer.
-    pub(crate) fn spin_us(&self) -> u32 {
-        if self.is_roomy() { WORKER_SPIN_US } else { 0 }
-    }
-
-    /// The job of an env's worker with this title and config.
-    pub(crate) fn job(&self, title: &str, config: String, capture_at: u64) -> EnvJob {
-        EnvJob {
-            cage: self.cage,
-            engine: self.prepared.engine,
-            interface: self.prepared.description.interface.clone(),
-            plugin_sha256: self.prepared.plugin.sha256(),
-            config,
-            memory_bytes: self.limits.memory_bytes,
-            fuel_per_step: self.limits.fuel_per_step,
-            clock_step: self.limits.clock_step,
-            granted: self.granted.clone(),
-            title: title.to_owned(),
-            capture_at,
-            copied: self.copied,
-        }
-    }
-
-    /// Ends the workers that are nobody's env. `forked`: they are the parent's.
-    pub(crate) fn end(&self, forked: bool) {
-        if forked {
-            // Locked: by a thread that is not in this process.
-            std::mem::forget(self.template.try_lock().ok().and_then(|mut template| template.take()));
-            self.pristine.forget();
-        } else {
-            drop(self.template.lock().unwrap_or_else(PoisonError::into_inner).take());
-            self.pristine.end();
-        }
-    }
-}
+use super::terms::Terms;
 
 /// Where the worker stands.
 enum Phase {
@@ -699,16 +585,5 @@ impl Slot {
         // Its services are ended and its ports free when this returns.
         self.keeper = None;
         self.op = None;
-    }
-}
-
-impl Shape {
-    /// Checks a copied view against its spaces.
-    fn check(&self, observation: &[u8], mask: &[u8], info: &[u8]) -> Result<(), String> {
-        self.observation.check(observation).map_err(|what| format!("its observation: {what}"))?;
-        if mask.iter().any(|&byte| byte > 1) {
-            return Err("its action mask has a byte that is neither 0 nor 1".to_owned());
-        }
-        self.strides.info.check(info).map_err(|what| format!("its info: {what}"))
     }
 }

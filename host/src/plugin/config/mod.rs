@@ -28,6 +28,9 @@ pub const CONFIG_BYTES_MAX: usize = 60 * 1024;
 /// Bytes of a config file before it is parsed.
 pub const CONFIG_FILE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Properties of all objects together, references followed: the rows of the table that `inspect` prints.
+const SCHEMA_PROPERTIES_MAX: usize = 256;
+
 /// Objects and lists inside each other, in a config and in the text of a schema. Everything that walks them recurses,
 /// and a stack is finite; a person's config has less than 10.
 pub const NESTING_MAX: usize = 64;

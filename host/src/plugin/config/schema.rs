@@ -10,7 +10,7 @@ use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value, json};
 
 use super::words::key;
-use super::{INTEGER_MAX, KeyRow, NESTING_MAX, check, input, words};
+use super::{INTEGER_MAX, KeyRow, NESTING_MAX, SCHEMA_PROPERTIES_MAX, check, input, words};
 use crate::text::plain;
 
 /// Bytes of a schema's text; what `describe` may return.
@@ -18,9 +18,6 @@ pub(super) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 
 /// Schemas inside each other, references followed. An object in an object in an object is 3 or, nullable, 6.
 pub(super) const SCHEMA_DEPTH_MAX: usize = 16;
-
-/// Properties of all objects together, references followed: the rows of the table that `inspect` prints.
-pub(super) const SCHEMA_PROPERTIES_MAX: usize = 256;
 
 /// Bytes of the schema once every reference is replaced by its target. Definitions that use each other twice double
 /// at each step: 20 such lines would make a million copies.

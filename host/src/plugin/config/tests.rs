@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::schema::{SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_PROPERTIES_MAX};
+use super::schema::{SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX};
 use super::{
-    CONFIG_BYTES_MAX, CONFIG_FILE_BYTES_MAX, CompleteConfig, ConfigSchema, KeyRow, NESTING_MAX, SchemaError, assign,
-    from_serialize, merge, parse_assignment, parse_file,
+    CONFIG_BYTES_MAX, CONFIG_FILE_BYTES_MAX, CompleteConfig, ConfigSchema, KeyRow, NESTING_MAX, SCHEMA_PROPERTIES_MAX,
+    SchemaError, assign, from_serialize, merge, parse_assignment, parse_file,
 };
 use crate::error::UsageError;
 

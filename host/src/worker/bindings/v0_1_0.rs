@@ -8,10 +8,10 @@ use wasmtime::component::InstancePre;
 use self::exports::rollcage::env::environment::Guest as Functions;
 use self::rollcage::env::types as wit;
 use crate::fault::FaultKind;
-use crate::space::{Dtype, Node, Space};
-use crate::spec::{Description, InfoField, OutOfBounds, RenderMode, Spec, Want, WantKind};
+use crate::space::{Dtype, InfoField, Node, OutOfBounds, Space};
+use crate::spec::{Description, RenderMode, Spec, Want, WantKind};
 use crate::wire::talk::EnvError;
-use crate::worker::instance::{CallError, Frame, Transition, View, guest_fault};
+use crate::worker::answer::{CallError, Frame, Transition, View, guest_fault};
 use crate::worker::wasi::guest::Guest;
 
 wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "plugin" });
@@ -82,7 +82,7 @@ impl Exports {
         store: &mut Store<Guest>,
         actions: &[u8],
         count: u32,
-    ) -> wasmtime::Result<crate::worker::instance::Transitions> {
+    ) -> wasmtime::Result<crate::worker::answer::Transitions> {
         let wit::Transitions {
             taken,
             observations,
@@ -94,7 +94,7 @@ impl Exports {
             truncated,
             error: stopped,
         } = self.functions().call_step_many(store, actions, count)?;
-        Ok(crate::worker::instance::Transitions {
+        Ok(crate::worker::answer::Transitions {
             taken,
             observations,
             action_masks,

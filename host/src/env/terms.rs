@@ -1,0 +1,162 @@
+//! What all envs of a `VecEnv` have in common: facts, and beside them the live [`Stock`] that envs are started from.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(super) use super::autoreset::{Autoreset, TimeLimit};
+use super::stock::Stock;
+use crate::error::UsageError;
+use crate::fault::OnFault;
+use crate::limits::Limits;
+use crate::outside::broker::Names;
+use crate::outside::grant::Beside;
+use crate::plugin::Prepared;
+use crate::process::watcher::Log;
+use crate::space::Layout;
+use crate::spec::Spec;
+use crate::wire::job::{Cage, EnvJob, Granted};
+use crate::wire::lease::LeaseSpec;
+use crate::wire::slab::layout::Strides;
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
+/// waking a sleeper on another core costs 55.
+pub(super) const WORKER_SPIN_US: u32 = 100;
+
+/// What all envs of a `VecEnv` have in common, and its copies.
+pub(crate) struct Terms {
+    pub(crate) prepared: Prepared,
+    pub(crate) program: std::path::PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) autoreset: Autoreset,
+    pub(crate) on_fault: OnFault,
+    pub(crate) time_limit: TimeLimit,
+    /// The walls around every worker.
+    pub(crate) cage: Cage,
+    /// Logs go straight to this program's stderr.
+    pub(crate) debug: bool,
+    /// What of the outside every env has, and the descriptors of the directories in it, in order.
+    pub(crate) granted: Granted,
+    pub(crate) directories: Vec<std::os::fd::OwnedFd>,
+    /// Ports, processes and sockets of each env, before it is known which.
+    pub(crate) beside: Beside,
+    /// Ports of the run, once its keeper holds them.
+    pub(crate) shared: Vec<(LeaseSpec, u16)>,
+    /// What granted names are.
+    pub(crate) names: Names,
+    /// After how many episodes an instance is ended at a reset.
+    pub(crate) recycle_after: Option<u64>,
+    /// What the first worker's `create` returned; none before it.
+    pub(crate) shape: Option<Shape>,
+    /// How envs are started.
+    pub(crate) start: Start,
+    /// Whether copies of envs may be asked for.
+    pub(crate) copied: bool,
+    /// Cores of this machine.
+    pub(crate) cores: usize,
+    /// What envs are started from.
+    pub(crate) stock: Stock,
+}
+
+/// A spec, and what follows from it.
+pub(crate) struct Shape {
+    pub(crate) spec: Spec,
+    pub(crate) strides: Strides,
+    pub(crate) observation: Layout,
+    pub(crate) action: Layout,
+}
+
+impl Terms {
+    pub(super) fn shape(&self) -> &Shape {
+        self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
+    }
+
+    /// Where a worker's log goes.
+    pub(crate) fn log(&self) -> Log {
+        if self.debug { Log::Through } else { Log::Kept }
+    }
+
+    /// Descriptors that this process keeps of one env: control socket, pidfd and log of its worker; the same of its keeper; the
+    /// broker's socket.
+    pub(crate) fn descriptors(&self) -> usize {
+        3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
+    }
+
+    /// Whether there are more cores than envs.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.stock.envs.load(Relaxed) < self.cores
+    }
+
+    /// Microseconds a worker spins after its answer.
+    pub(crate) fn spin_us(&self) -> u32 {
+        if self.is_roomy() { WORKER_SPIN_US } else { 0 }
+    }
+
+    /// The job of an env's worker with this title and config.
+    pub(crate) fn job(&self, title: &str, config: String, capture_at: u64) -> EnvJob {
+        EnvJob {
+            cage: self.cage,
+            engine: self.prepared.engine,
+            interface: self.prepared.description.interface.clone(),
+            plugin_sha256: self.prepared.plugin.sha256(),
+            config,
+            memory_bytes: self.limits.memory_bytes,
+            fuel_per_step: self.limits.fuel_per_step,
+            clock_step: self.limits.clock_step,
+            granted: self.granted.clone(),
+            title: title.to_owned(),
+            capture_at,
+            copied: self.copied,
+        }
+    }
+}
+
+impl Shape {
+    /// Checks a copied view against its spaces.
+    pub(super) fn check(&self, observation: &[u8], mask: &[u8], info: &[u8]) -> Result<(), String> {
+        self.observation.check(observation).map_err(|what| format!("its observation: {what}"))?;
+        if mask.iter().any(|&byte| byte > 1) {
+            return Err("its action mask has a byte that is neither 0 nor 1".to_owned());
+        }
+        self.strides.info.check(info).map_err(|what| format!("its info: {what}"))
+    }
+}
+
+/// How envs are started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// By fork where every wall of the sandbox stands, else by spawn.
+    #[default]
+    Best,
+    /// Each env is a copy of one worker that is locked and has instantiated nothing.
+    Fork,
+    /// Each env is a copy of one that was created: what `create` loads is in memory once. The envs have one config.
+    ForkAfterCreate,
+    /// An exec for each env.
+    Spawn,
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Start::Best => "best",
+            Start::Fork => "fork",
+            Start::ForkAfterCreate => "fork-after-create",
+            Start::Spawn => "spawn",
+        })
+    }
+}
+
+impl FromStr for Start {
+    type Err = UsageError;
+
+    fn from_str(name: &str) -> Result<Start, UsageError> {
+        [Start::Best, Start::Fork, Start::ForkAfterCreate, Start::Spawn]
+            .into_iter()
+            .find(|start| start.to_string() == name)
+            .ok_or_else(|| {
+                UsageError::new(format!("start `{name}`: `fork`, `fork-after-create` and `spawn` are possible"))
+            })
+    }
+}

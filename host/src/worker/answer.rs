@@ -1,0 +1,84 @@
+//! What a guest's functions answer, as the bindings of any version hand it on.
+
+use crate::fault::{FaultKind, MESSAGE_BYTES_MAX};
+use crate::text::cut;
+use crate::wire::talk::{EnvError, GuestFault};
+
+/// What every reset and step yields beside reward and flags. The three lists are of the guest's choosing still:
+/// their lengths and values have not been checked against the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    /// One value of the observation space.
+    pub(crate) observation: Vec<u8>,
+    /// Empty unless the env masks actions.
+    pub(crate) action_mask: Vec<u8>,
+    /// Empty if no info fields are declared.
+    pub(crate) info: Vec<u8>,
+    /// Empty, or a JSON object of at most [`INFO_EXTRA_BYTES_MAX`]: checked.
+    pub(crate) info_extra: String,
+}
+
+/// What a step yields.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transition {
+    /// The state after it.
+    pub(crate) view: View,
+    /// Any `f64`.
+    pub(crate) reward: f64,
+    /// The episode ended by the task's rules.
+    pub(crate) terminated: bool,
+    /// The env ended the episode by a rule of its own.
+    pub(crate) truncated: bool,
+}
+
+/// What the guest's own loop over steps yields.
+#[cfg(all(test, feature = "shipped"))]
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transitions {
+    pub(crate) taken: u32,
+    pub(crate) observations: Vec<u8>,
+    pub(crate) action_masks: Vec<u8>,
+    pub(crate) infos: Vec<u8>,
+    pub(crate) infos_extra: Vec<String>,
+    pub(crate) rewards: Vec<f64>,
+    pub(crate) terminated: bool,
+    pub(crate) truncated: bool,
+    pub(crate) error: Option<CallError>,
+}
+
+/// A picture of an env.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Rows from the top, R G B, `height * width * 3` bytes: checked.
+    Rgb {
+        /// Pixels, at least 1.
+        width: u32,
+        /// Pixels, at least 1.
+        height: u32,
+        /// The bytes.
+        pixels: Vec<u8>,
+    },
+    /// Text.
+    Text(String),
+}
+
+/// Why a call gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The env refuses and runs on, unchanged.
+    Env(EnvError),
+    /// The instance has ended: it must not be called again.
+    Fault(GuestFault),
+}
+
+impl From<GuestFault> for CallError {
+    fn from(fault: GuestFault) -> CallError {
+        CallError::Fault(fault)
+    }
+}
+
+/// A fault without a backtrace, its message cut to size.
+pub(crate) fn guest_fault(kind: FaultKind, mut message: String) -> GuestFault {
+    cut(&mut message, MESSAGE_BYTES_MAX);
+    GuestFault { kind, message, backtrace: Vec::new() }
+}

@@ -11,7 +11,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
-use rollcage::replay::replay::{Replaying, watch};
+use rollcage::replay::how::Replaying;
+use rollcage::replay::replay::watch;
 use rollcage::{
     Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, TimeLimit, VecEnv,
 };

@@ -17,7 +17,8 @@ use std::time::Duration;
 use rollcage::cage::seccomp::{Allow, Answer, Argument, Of, Purpose, TABLE};
 use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
-use rollcage::replay::replay::{Replaying, replay};
+use rollcage::replay::how::Replaying;
+use rollcage::replay::replay::replay;
 use rollcage::{Access, Error, Grant, OnFault, Plugin, Start, VecEnv, Wall, Walls, cage};
 use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt};
 use rollcage_tests::{

@@ -66,6 +66,13 @@ pub struct Builder {
     interrupt: Interrupt,
 }
 
+impl VecEnv {
+    /// Begins to describe envs of a plugin.
+    pub fn builder(plugin: Plugin) -> Builder {
+        Builder::new(plugin)
+    }
+}
+
 impl Builder {
     pub(crate) fn new(plugin: Plugin) -> Builder {
         Builder {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::batch::{Batch, Steps};
-use super::builder::Builder;
 use super::recorded::manifest_of;
 use super::slot::{self, Progress, Slot};
 use super::terms::{Shape, Start, Terms};
@@ -23,8 +22,8 @@ use crate::interrupt::Interrupt;
 use crate::limits::deadline;
 use crate::outside::grant::{Grants, Refused};
 use crate::outside::service::Keeper;
+use crate::plugin::Prepared;
 use crate::plugin::config::CompleteConfig;
-use crate::plugin::{Plugin, Prepared};
 use crate::process::{child, machine};
 use crate::record::capture_name;
 use crate::record::rows::RowShape;
@@ -115,11 +114,6 @@ pub struct ResetSome<'a> {
 }
 
 impl VecEnv {
-    /// Begins to describe envs of a plugin.
-    pub fn builder(plugin: Plugin) -> Builder {
-        Builder::new(plugin)
-    }
-
     /// The builder's work, before any worker has started.
     pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64, interrupt: Interrupt) -> VecEnv {
         VecEnv::assembled_beside(slots, Arc::new(terms), grants, seed, interrupt)

@@ -3,9 +3,12 @@
 //!
 //! This floor knows recordings and envs. It must never know the command line.
 
+pub mod compare;
 pub mod damage;
+mod env_again;
 pub mod export;
 pub mod folder;
+pub mod how;
 mod part;
 pub mod replay;
 pub mod snapshot;

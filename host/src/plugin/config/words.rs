@@ -102,7 +102,7 @@ struct Kind {
     /// With article and limits: `a string of 1 to 8 characters`.
     phrase: String,
     /// Alone: `string`.
-    name: String,
+    pub(super) name: String,
     /// The limits alone: `1 to 8 characters`.
     limits: String,
     /// More than one, where there are no limits: `strings`.

@@ -5,14 +5,19 @@
 //!
 //! # Layout
 //!
-//! * The path of a step, to be opened in order: [`vec_env`], `slot`, [`slab`], [`wait`], `worker/serve`, `worker/instance`.
-//! * Processes: `watcher` (the one thread that starts them), [`child`], `start`, [`control`].
-//! * Copies: `pristine` (starts by fork), `branch`, [`snapshot`].
-//! * What of the outside envs are given: [`grant`].
-//! * Ports and processes beside envs: [`lease`], [`service`], `keeper` (the process that holds and ends them).
-//! * What is known of a plugin: [`plugin`], [`cache`], [`spec`], [`space`], [`config`].
-//! * What comes of it: [`batch`], [`fault`], [`digest`], [`autoreset`], [`limits`], [`error`], [`policy`].
-//! * The cage: [`cage`]. The worker's side, with every wasmtime crate, is behind the feature `worker`.
+//! The house has floors: a file may use its own floor and those below it.
+//!
+//! * `cli`, in the program: the command line.
+//! * [`replay`]: recordings run again, compared, exported; snapshots.
+//! * [`env`]: many envs. A step begins in [`env::vec_env`].
+//! * `worker`: the other process, with every wasmtime crate; behind the feature `worker`.
+//! * [`outside`]: grants, the broker of sockets, ports and services.
+//! * [`plugin`]: a plugin's bytes, its code in the cache, its config.
+//! * [`process`]: the one thread that starts processes, and one of them as its owner sees it.
+//! * [`record`]: the way into a recording.
+//! * [`wire`]: messages and the shared memory.
+//! * [`cage`]: the walls.
+//! * The ground: [`space`], [`spec`], [`episode`], [`fault`], [`error`], [`limits`], [`digest`], [`text`].
 //!
 //! # Words
 //!
@@ -40,6 +45,8 @@ pub mod replay;
 mod slice;
 pub mod space;
 pub mod spec;
+#[doc(hidden)]
+pub mod spread;
 pub mod text;
 pub mod wire;
 #[cfg(feature = "worker")]

@@ -78,10 +78,10 @@ fn envs_start_as_copies_of_what_instantiated_nothing() {
         envs.reset(None).unwrap();
         play(&mut envs, 300, 5);
         assert_eq!(envs.started_by(0), Some(by));
-        assert_eq!(envs.pristine_pid().is_some(), by == Start::Fork);
+        assert_eq!(envs.template_pid().is_some(), by == Start::Fork);
         let pids: BTreeSet<u32> = (0..4).map(|env| envs.pid(env).unwrap()).collect();
         assert_eq!(pids.len(), 4);
-        assert!(!pids.contains(&envs.pristine_pid().unwrap_or(0)));
+        assert!(!pids.contains(&envs.template_pid().unwrap_or(0)));
         // Each is this process's own child, whoever it is a copy of.
         assert!(pids.iter().all(|pid| Process(*pid).parent() == Some(std::process::id())));
         digests.insert(envs.digest().to_string());
@@ -92,10 +92,10 @@ fn envs_start_as_copies_of_what_instantiated_nothing() {
 /// Stopped, it takes orders and copies nothing: no env waits for it for longer than for the first word of a copy, and none meets a
 /// fault by it.
 #[test]
-fn a_stopped_pristine_worker_is_replaced_and_its_env_spawned() {
+fn a_stopped_template_process_is_replaced_and_its_env_spawned() {
     let mut envs = shipped("cartpole").envs(3).seed(3).start(Start::Fork).build().unwrap();
     envs.reset(None).unwrap();
-    let first = envs.pristine_pid().unwrap();
+    let first = envs.template_pid().unwrap();
     let pid = |pid: u32| Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid(first), Signal::STOP).unwrap();
     for env in [1, 2] {
@@ -119,7 +119,7 @@ fn a_stopped_pristine_worker_is_replaced_and_its_env_spawned() {
     envs.step(&discrete(&[0, 0, 0])).unwrap();
     assert!(envs.step(&discrete(&[0, 0, 0])).unwrap().was_reset[0]);
     assert_eq!(envs.started_by(0), Some(Start::Fork));
-    assert_ne!(envs.pristine_pid(), Some(first));
+    assert_ne!(envs.template_pid(), Some(first));
 }
 
 /// The same of an env that was created and is copied.
@@ -209,11 +209,11 @@ fn memory(pid: u32, field: &str) -> u64 {
 fn restarts_come_from_it_too_and_it_is_replaced_when_it_dies() {
     let mut envs = shipped("cartpole").envs(3).seed(3).start(Start::Fork).build().unwrap();
     envs.reset(None).unwrap();
-    let first = envs.pristine_pid().unwrap();
+    let first = envs.template_pid().unwrap();
     for (round, expected) in [(0, true), (1, false), (2, true)] {
         if !expected {
             kill(first);
-            eventually("the pristine worker is gone", 5, || envs.pristine_pid().is_none());
+            eventually("the template process is gone", 5, || envs.template_pid().is_none());
         }
         kill(envs.pid(1).unwrap());
         eventually("the env is gone", 5, || envs.pid(1).is_none());
@@ -221,7 +221,7 @@ fn restarts_come_from_it_too_and_it_is_replaced_when_it_dies() {
         assert_eq!(batch.faults.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false], "{round}");
         envs.step(&discrete(&[0, 0, 0])).unwrap();
         assert_eq!(envs.started_by(1), Some(Start::Fork));
-        assert_eq!(envs.pristine_pid() == Some(first), round == 0);
+        assert_eq!(envs.template_pid() == Some(first), round == 0);
     }
     assert_eq!(envs.faults().total(), 3);
 }
@@ -472,7 +472,7 @@ fn branches_die_with_the_host() {
         let further = branches.branch(1, 2).unwrap();
         let all = [&envs, &branches, &further];
         let pids = all.iter().flat_map(|envs| (0..envs.len()).filter_map(|env| envs.pid(env)));
-        let pids: Vec<String> = pids.chain(envs.pristine_pid()).map(|pid| pid.to_string()).collect();
+        let pids: Vec<String> = pids.chain(envs.template_pid()).map(|pid| pid.to_string()).collect();
         writeln!(std::io::stdout(), "pids {}", pids.join(" ")).unwrap();
         std::thread::sleep(Duration::from_secs(60));
         return;
@@ -502,11 +502,11 @@ fn whoever_is_killed_the_rest_goes_on() {
         let until = Instant::now() + Duration::from_secs(8);
         let (mut kills, mut made) = (0, 0);
         while Instant::now() < until {
-            // Somebody, at a random moment: the pristine worker, a parent, a branch; also while copies are being made.
+            // Somebody, at a random moment: the template process, a parent, a branch; also while copies are being made.
             let all = [&envs, &branches];
             let mut pids: Vec<u32> =
                 all.iter().flat_map(|envs| (0..envs.len()).filter_map(|env| envs.pid(env))).collect();
-            pids.extend(envs.pristine_pid());
+            pids.extend(envs.template_pid());
             let victim = pids[usize::try_from(rng.next_u64()).unwrap_or(0) % pids.len()];
             let delay = Duration::from_micros(rng.next_u64() % 3_000);
             let killer = std::thread::spawn(move || {

@@ -44,7 +44,7 @@ fn envs_are_processes_of_their_own() {
         let mut sorted = workers.clone();
         sorted.sort();
         // These, what they are copies of, and no other: what compiled and described is gone.
-        sorted.extend(envs.pristine_pid().map(Process));
+        sorted.extend(envs.template_pid().map(Process));
         sorted.sort();
         assert_eq!(Process(std::process::id()).children(), sorted);
         for (env, worker) in workers.iter().enumerate() {

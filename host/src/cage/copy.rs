@@ -40,7 +40,7 @@ pub fn copy() -> io::Result<Side> {
 ///
 /// # Errors
 /// The system's: the copy must end.
-pub(crate) fn settle(theirs: OwnedFd, log: OwnedFd) -> io::Result<BorrowedFd<'static>> {
+pub(crate) fn become_the_copy(theirs: OwnedFd, log: OwnedFd) -> io::Result<BorrowedFd<'static>> {
     die_with_the_host()?;
     for (descriptor, number) in [(&theirs, CONTROL), (&log, libc::STDERR_FILENO)] {
         // SAFETY: nobody owns these two numbers: they are open until the process ends, and what they led to is the

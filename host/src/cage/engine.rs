@@ -42,6 +42,76 @@ impl EngineSettings {
     }
 }
 
+/// The engine's settings that answers depend on, whatever the backend: `cage/wasm.rs` makes the engine's configuration of them, and a
+/// recording's manifest names them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answering {
+    /// A NaN's bits are the processor's choice otherwise.
+    pub(crate) nan_canonicalization: bool,
+    /// Relaxed SIMD is allowed, since toolchains emit it, but not its freedom.
+    pub(crate) relaxed_simd_deterministic: bool,
+    /// A memory that cannot move cannot fail to: growth fails at the limit, or is a fault.
+    pub(crate) memory_may_move: bool,
+    /// Native stack that wasm frames may use, in bytes.
+    pub(crate) wasm_stack_bytes: usize,
+    /// Threads share memory, in an order that differs from run to run.
+    pub(crate) shared_memory: bool,
+    /// Component-model concurrency.
+    pub(crate) concurrency: bool,
+    /// Memories of 64 bits.
+    pub(crate) memory64: bool,
+    /// Pages of another size than 64 KiB.
+    pub(crate) custom_page_sizes: bool,
+    /// 128-bit arithmetic.
+    pub(crate) wide_arithmetic: bool,
+    /// Several stacks in one instance.
+    pub(crate) stack_switching: bool,
+}
+
+/// Those of this build.
+pub(crate) const ANSWERING: Answering = Answering {
+    nan_canonicalization: true,
+    relaxed_simd_deterministic: true,
+    memory_may_move: false,
+    // The engine's default of 512 KiB is met by honest recursive code; a main thread has 8 MiB, and the signal handler and host
+    // functions run on the same stack. A frame's size is the compiler's choice, so *where* a recursion ends differs between
+    // machines: faults of this kind are marked as not portable. Most guests never get here: a Rust or C guest exhausts its
+    // own stack in linear memory first.
+    wasm_stack_bytes: 1 << 20,
+    shared_memory: false,
+    concurrency: false,
+    memory64: false,
+    custom_page_sizes: false,
+    wide_arithmetic: false,
+    stack_switching: false,
+};
+
+impl std::fmt::Display for Answering {
+    /// Each setting by name, in the order of the structure: what a manifest has the hash of.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without `..`: a setting that is added is written too.
+        let Answering {
+            nan_canonicalization,
+            relaxed_simd_deterministic,
+            memory_may_move,
+            wasm_stack_bytes,
+            shared_memory,
+            concurrency,
+            memory64,
+            custom_page_sizes,
+            wide_arithmetic,
+            stack_switching,
+        } = self;
+        write!(
+            out,
+            "nan-canonicalization={nan_canonicalization},relaxed-simd-deterministic={relaxed_simd_deterministic},\
+             memory-may-move={memory_may_move},max-wasm-stack={wasm_stack_bytes},shared-memory={shared_memory},\
+             concurrency={concurrency},memory64={memory64},custom-page-sizes={custom_page_sizes},\
+             wide-arithmetic={wide_arithmetic},stack-switching={stack_switching}"
+        )
+    }
+}
+
 /// The features that the compiler asks for on this architecture, as `+a+b`.
 fn processor_features() -> String {
     #[cfg(target_arch = "x86_64")]
@@ -68,6 +138,18 @@ fn processor_features() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_settings_that_answers_depend_on_are_written_as_the_engine_has_them() {
+        let text = ANSWERING.to_string();
+        assert!(
+            text.starts_with("nan-canonicalization=true,relaxed-simd-deterministic=true,memory-may-move=false,"),
+            "{text}"
+        );
+        assert!(text.contains(",max-wasm-stack=1048576,"), "{text}");
+        let other = Answering { wasm_stack_bytes: 1 << 19, ..ANSWERING };
+        assert_ne!(other.to_string(), text);
+    }
 
     #[test]
     fn engine_version_is_the_locked_one() {

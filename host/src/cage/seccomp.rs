@@ -78,9 +78,9 @@ pub enum Of {
     Recorder,
     /// An env's worker that is served what was written down.
     Replayer,
-    /// An env's worker that may be copied, and a pristine one.
+    /// An env's worker that may be copied, and a template.
     Copied,
-    /// A pristine worker whose copies may not be copied.
+    /// A template process whose copies may not be copied.
     Pristine,
 }
 

@@ -10,18 +10,12 @@ use std::num::NonZeroUsize;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Config, OptLevel, ResourceLimiter, Store, Strategy, WasmBacktraceDetails};
 
-use super::engine::{Backend, EngineSettings};
+use super::engine::{ANSWERING, Answering, Backend, EngineSettings};
 use super::numbers::BULK_BYTES_MAX;
 use crate::fault::BACKTRACE_FRAMES_MAX;
 
-/// Native stack that wasm frames may use, in bytes. The engine's default of 512 KiB is met by honest recursive
-/// code; a main thread has 8 MiB, and the signal handler and host functions run on the same stack. A frame's size
-/// is the compiler's choice, so *where* a recursion ends differs between machines: faults of this kind are marked
-/// as not portable. Most guests never get here: a Rust or C guest exhausts its own stack in linear memory first.
-const WASM_STACK_BYTES: usize = 1 << 20;
-
 /// What the engine's `async` half asks for and never uses here (no call is asynchronous): it must not be smaller
-/// than [`WASM_STACK_BYTES`].
+/// than [`Answering::wasm_stack_bytes`].
 const ASYNC_STACK_BYTES: usize = 2 << 20;
 
 /// Address space reserved for each linear memory: all that 32 bits can address, so that native code needs no bounds
@@ -75,16 +69,25 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
         config.target("pulley64")?;
     }
 
-    // The same results on every machine.
-    // A NaN's bits are the processor's choice otherwise.
-    config.cranelift_nan_canonicalization(true);
-    // Relaxed SIMD is allowed (toolchains emit it), but not its freedom.
-    config.relaxed_simd_deterministic(true);
-    // A memory that cannot move cannot fail to: growth fails at the limit, or is a fault (`MemoryLimiter`).
-    config.memory_reservation(MEMORY_RESERVATION_BYTES).memory_may_move(false);
+    // The same results on every machine. Without `..`: no setting is named in a manifest and not made.
+    let Answering {
+        nan_canonicalization,
+        relaxed_simd_deterministic,
+        memory_may_move,
+        wasm_stack_bytes,
+        shared_memory,
+        concurrency,
+        memory64,
+        custom_page_sizes,
+        wide_arithmetic,
+        stack_switching,
+    } = ANSWERING;
+    config.cranelift_nan_canonicalization(nan_canonicalization);
+    config.relaxed_simd_deterministic(relaxed_simd_deterministic);
+    config.memory_reservation(MEMORY_RESERVATION_BYTES).memory_may_move(memory_may_move);
     // Fuel is counted in wasm operators; epochs are wall time, and off for good.
     config.consume_fuel(settings.fuel).epoch_interruption(false);
-    config.max_wasm_stack(WASM_STACK_BYTES).async_stack_size(ASYNC_STACK_BYTES);
+    config.max_wasm_stack(wasm_stack_bytes).async_stack_size(ASYNC_STACK_BYTES);
 
     // Native code finds out-of-bounds accesses, divisions by zero and the like by signal, which is what makes it
     // fast; the interpreter never does, and the handlers lie idle.
@@ -107,12 +110,12 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
     // Proposals that no plugin needs are less compiler to attack. GC, exceptions, threads and async components are
     // not even compiled in (`Cargo.toml`).
     config
-        .concurrency_support(false)
-        .shared_memory(false)
-        .wasm_memory64(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false)
-        .wasm_stack_switching(false);
+        .concurrency_support(concurrency)
+        .shared_memory(shared_memory)
+        .wasm_memory64(memory64)
+        .wasm_custom_page_sizes(custom_page_sizes)
+        .wasm_wide_arithmetic(wide_arithmetic)
+        .wasm_stack_switching(stack_switching);
     Ok(config)
 }
 
@@ -148,23 +151,23 @@ pub(crate) struct MemoryLimiter {
     memory_bytes_max: usize,
     memory_bytes: usize,
     table_elements: usize,
-    refused: Option<Refused>,
+    refused: Option<CapRefused>,
 }
 
 /// Which limit of ours a growth would have gone beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum CapRefused {
     /// The memory limit, in bytes.
     Memory(usize),
     /// [`TABLE_ELEMENTS_MAX`].
     Table,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for CapRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Memory(bytes) => write!(f, "beyond the memory limit of {bytes} bytes"),
-            Refused::Table => write!(f, "beyond the limit of {TABLE_ELEMENTS_MAX} table elements"),
+            CapRefused::Memory(bytes) => write!(f, "beyond the memory limit of {bytes} bytes"),
+            CapRefused::Table => write!(f, "beyond the limit of {TABLE_ELEMENTS_MAX} table elements"),
         }
     }
 }
@@ -182,13 +185,13 @@ impl MemoryLimiter {
     }
 
     /// The limit beyond which a growth was refused since [`MemoryLimiter::begin_call`], the latest one.
-    pub(crate) fn refused(&self) -> Option<Refused> {
+    pub(crate) fn refused(&self) -> Option<CapRefused> {
         self.refused
     }
 
     /// A growth beyond the memory limit.
     fn refuse_memory(&mut self) {
-        self.refused = Some(Refused::Memory(self.memory_bytes_max));
+        self.refused = Some(CapRefused::Memory(self.memory_bytes_max));
     }
 }
 
@@ -241,7 +244,7 @@ impl ResourceLimiter for MemoryLimiter {
             Ok(elements) => self.table_elements = elements,
             Err(TooMuch::Own) => return Ok(false),
             Err(TooMuch::Limit) => {
-                self.refused = Some(Refused::Table);
+                self.refused = Some(CapRefused::Table);
                 return Ok(false);
             }
         }
@@ -340,6 +343,6 @@ mod tests {
         let mut limiter = MemoryLimiter::new(0);
         assert!(limiter.table_growing(0, TABLE_ELEMENTS_MAX, None).expect("an answer"));
         assert!(!limiter.table_growing(0, 1, None).expect("an answer"));
-        assert_eq!(limiter.refused(), Some(Refused::Table));
+        assert_eq!(limiter.refused(), Some(CapRefused::Table));
     }
 }

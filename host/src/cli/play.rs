@@ -4,6 +4,7 @@
 //! other envs. Knows a `VecEnv` and a policy; knows nothing of arguments or output.
 
 use rollcage::env::policy::Policy;
+use rollcage::spread::Spread;
 use rollcage::{Autoreset, EpisodeEnd, Error, ResetSome, VecEnv};
 
 /// How much is to be played, all envs together.
@@ -26,30 +27,6 @@ impl Goal {
     fn share(self, env: usize, envs: usize) -> u64 {
         let (env, envs) = (env as u64, envs.max(1) as u64);
         self.total() / envs + u64::from(env < self.total() % envs)
-    }
-}
-
-/// Mean, least and greatest of what finished episodes had.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Spread {
-    count: u64,
-    sum: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn add(&mut self, value: f64) {
-        (self.min, self.max) =
-            if self.count == 0 { (value, value) } else { (self.min.min(value), self.max.max(value)) };
-        self.count += 1;
-        self.sum += value;
-    }
-
-    /// Mean, min, max; none where there was nothing.
-    #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 episodes")]
-    pub(super) fn figures(&self) -> Option<(f64, f64, f64)> {
-        (self.count > 0).then(|| (self.sum / self.count as f64, self.min, self.max))
     }
 }
 
@@ -237,13 +214,5 @@ mod tests {
                 assert_eq!(shares, expected, "{goal:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_spread_of_nothing_has_no_figures() {
-        let mut spread = Spread::default();
-        assert_eq!(spread.figures(), None);
-        [3.0, -1.0, 4.0].into_iter().for_each(|value| spread.add(value));
-        assert_eq!(spread.figures(), Some((2.0, -1.0, 4.0)));
     }
 }

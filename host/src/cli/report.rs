@@ -8,6 +8,7 @@ use indicatif::HumanCount;
 use rollcage::fault::FAULTS_KEPT_MAX;
 use rollcage::outside::grant::Refused;
 use rollcage::space::float_json;
+use rollcage::spread::Spread;
 use rollcage::text::escape_line;
 use rollcage::{Fault, FaultKind, Grant, Grants, Snapshot, VecEnv};
 use serde::Serialize;
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::one_line;
 use super::picture::Drawn;
-use super::play::{Spread, Tally};
+use super::play::Tally;
 
 /// When a run was where.
 #[derive(Clone, Copy, Debug, Default)]

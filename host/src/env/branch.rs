@@ -108,7 +108,7 @@ impl VecEnv {
         if !self.terms.copied {
             return Err(refuse("it was started without that", "`Builder::branching(true)`").into());
         }
-        self.settle_one(index)?;
+        self.finish_pending_of(index)?;
         if self.slots[index].is_masked() {
             return Err(refuse("it is masked after a fault", "reset it first").into());
         }
@@ -133,7 +133,7 @@ impl VecEnv {
         }
         self.check_ids(envs)?;
         self.check_not_halved()?;
-        envs.iter().try_for_each(|&index| self.settle_one(index))
+        envs.iter().try_for_each(|&index| self.finish_pending_of(index))
     }
 
     /// Asks for copies of an env; their slots, numbered from 0.

@@ -23,12 +23,12 @@ use crate::files::absolute;
 use crate::interrupt::Interrupt;
 use crate::limits::Limits;
 use crate::outside::broker::Names;
-use crate::outside::grant::{Access, Extent, Grant, Grants, Opened, Protected, Scene, inject, over};
+use crate::outside::grant::{Access, Extent, Grant, Grants, Opened, Placeholders, Protected, inject, over};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{Plugin, Prepared};
 use crate::process::start;
-use crate::record::journal::Again;
+use crate::record::journal::PastInstance;
 use crate::record::writer::{Record, Recording};
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 
@@ -58,7 +58,7 @@ pub struct Builder {
     temporary: Option<PathBuf>,
     recycle_after: Option<u64>,
     record: Option<Record>,
-    again: Option<Again>,
+    again: Option<PastInstance>,
     start: Start,
     copied: bool,
     /// Where relative paths of grants begin.
@@ -282,7 +282,7 @@ impl Builder {
     }
 
     /// Envs that do again what was recorded.
-    pub(crate) fn again(mut self, again: Again) -> Builder {
+    pub(crate) fn again(mut self, again: PastInstance) -> Builder {
         self.again = Some(again);
         self
     }
@@ -421,7 +421,7 @@ impl Builder {
         if self.again.is_none() {
             wants?;
         }
-        let sockets = beside.rights_for(&Scene { ports: stand_in, ..Scene::default() })?;
+        let sockets = beside.rights_for(&Placeholders { ports: stand_in, ..Placeholders::default() })?;
         if sockets.is_something() || !self.connections.is_empty() {
             granted.sockets = Some(GrantedSockets {
                 count_max: self.limits.sockets,

@@ -3,15 +3,15 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
-use super::pristine::Pristine;
 use super::slot::Slot;
+use super::template::TemplateProcess;
 
 /// What the envs of a `VecEnv` are started from.
 pub(crate) struct Stock {
     /// The worker that has instantiated nothing.
-    pub(crate) pristine: Pristine,
+    pub(crate) template: TemplateProcess,
     /// The env that was created and is copied, where envs are started after `create`.
-    pub(crate) template: Mutex<Option<Box<Slot>>>,
+    pub(crate) created: Mutex<Option<Box<Slot>>>,
     /// Envs that are started from it, copies included.
     pub(crate) envs: AtomicUsize,
 }
@@ -19,18 +19,18 @@ pub(crate) struct Stock {
 impl Stock {
     /// Nothing yet, for so many envs.
     pub(crate) fn new(envs: usize) -> Stock {
-        Stock { pristine: Pristine::new(), template: Mutex::default(), envs: AtomicUsize::new(envs) }
+        Stock { template: TemplateProcess::new(), created: Mutex::default(), envs: AtomicUsize::new(envs) }
     }
 
     /// Ends the workers that are nobody's env. `forked`: they are the parent's.
     pub(crate) fn end(&self, forked: bool) {
         if forked {
             // Locked: by a thread that is not in this process.
-            std::mem::forget(self.template.try_lock().ok().and_then(|mut template| template.take()));
-            self.pristine.forget();
+            std::mem::forget(self.created.try_lock().ok().and_then(|mut created| created.take()));
+            self.template.forget();
         } else {
-            drop(self.template.lock().unwrap_or_else(PoisonError::into_inner).take());
-            self.pristine.end();
+            drop(self.created.lock().unwrap_or_else(PoisonError::into_inner).take());
+            self.template.end();
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::error::UsageError;
 use crate::fault::OnFault;
 use crate::limits::Limits;
 use crate::outside::broker::Names;
-use crate::outside::grant::Beside;
+use crate::outside::grant::Services;
 use crate::plugin::Prepared;
 use crate::process::watcher::Log;
 use crate::space::Layout;
@@ -40,7 +40,7 @@ pub(crate) struct Terms {
     pub(crate) granted: Granted,
     pub(crate) directories: Vec<std::os::fd::OwnedFd>,
     /// Ports, processes and sockets of each env, before it is known which.
-    pub(crate) beside: Beside,
+    pub(crate) beside: Services,
     /// Ports of the run, once its keeper holds them.
     pub(crate) shared: Vec<(LeaseSpec, u16)>,
     /// What granted names are.

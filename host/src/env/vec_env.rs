@@ -284,7 +284,7 @@ impl VecEnv {
             self.check_not_halved()?;
         }
         ids.iter().for_each(|&index| self.slots[index].in_flight = false);
-        self.settle()?;
+        self.finish_pending()?;
         for &index in &ids {
             let seed = reset.seeds.and_then(|seeds| seeds[index]);
             self.slots[index].begin_reset(seed, options.clone(), &self.terms, &mut self.batch, &mut self.faults);
@@ -314,7 +314,7 @@ impl VecEnv {
         let all = 0..self.slots.len();
         self.check_started()?;
         self.check_owed(all.clone())?;
-        self.settle()?;
+        self.finish_pending()?;
         let actions = self.check_actions(actions, all.clone())?;
         self.publish(&actions, all);
         self.halved = Halved::Begun;
@@ -352,7 +352,7 @@ impl VecEnv {
         self.check_started()?;
         self.check_ids(env_ids)?;
         self.check_owed(env_ids.iter().copied())?;
-        self.settle()?;
+        self.finish_pending()?;
         let actions = self.check_actions(actions, env_ids.iter().copied())?;
         self.publish(&actions, env_ids.iter().copied());
         self.collect(env_ids)?;
@@ -430,7 +430,7 @@ impl VecEnv {
         self.check_started()?;
         let index = self.existing(env)?;
         self.check_owed(std::iter::once(index))?;
-        self.settle()?;
+        self.finish_pending()?;
         let stride = self.shape().strides.view.action;
         if stride == 0 || !actions.len().is_multiple_of(stride) {
             let bytes = actions.len();
@@ -732,9 +732,9 @@ impl VecEnv {
         self.slots.get(env).and_then(Slot::started_by)
     }
 
-    /// The process id of the pristine worker that envs are copied from, if one runs. It is no env.
-    pub fn pristine_pid(&self) -> Option<u32> {
-        self.terms.stock.pristine.pid()
+    /// The process id of the template process that envs are copied from, if one runs. It is no env.
+    pub fn template_pid(&self) -> Option<u32> {
+        self.terms.stock.template.pid()
     }
 
     /// The process id of an env's worker, if one runs.
@@ -816,19 +816,19 @@ impl VecEnv {
 
     /// Finishes what an interrupted call left under way: that answer belongs to that call's action, and is returned by no
     /// other. An error of its is told now, before anything new is begun. Who is in flight stays so.
-    fn settle(&mut self) -> Result<(), Error> {
+    fn finish_pending(&mut self) -> Result<(), Error> {
         self.check_started()?;
         self.halved = Halved::No;
         for index in 0..self.slots.len() {
             if !self.slots[index].in_flight {
-                self.settle_one(index)?;
+                self.finish_pending_of(index)?;
             }
         }
         Ok(())
     }
 
-    /// As `settle`, for one env that is not in flight.
-    pub(crate) fn settle_one(&mut self, index: usize) -> Result<(), Error> {
+    /// As `finish_pending`, for one env that is not in flight.
+    pub(crate) fn finish_pending_of(&mut self, index: usize) -> Result<(), Error> {
         self.bring_to_rest(index)?;
         self.slots[index].take_error().map_or(Ok(()), Err)
     }

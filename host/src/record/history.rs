@@ -10,6 +10,7 @@ use super::journal::{Asked, Event, FaultMet, Page, Said, What};
 use super::rows::{Outcome, Row, RowShape, Rows};
 use crate::digest::{CallKind, Digest, Edge, InstanceDigest, ViewParts};
 use crate::fault::FaultKind;
+use crate::spread::Spread;
 
 /// What is kept of an instance for the end of the recording.
 #[derive(Clone, Debug, Default)]
@@ -28,21 +29,6 @@ pub(crate) struct Totals {
     pub(crate) faults: u64,
     pub(crate) returns: Spread,
     pub(crate) lengths: Spread,
-}
-
-/// Mean, least and greatest.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Spread {
-    pub(crate) sum: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    fn add(&mut self, value: f64, before: u64) {
-        (self.min, self.max) = if before == 0 { (value, value) } else { (self.min.min(value), self.max.max(value)) };
-        self.sum += value;
-    }
 }
 
 /// The history of one env as it goes on.
@@ -250,9 +236,8 @@ impl History {
         let digest = held.digest.as_mut().unwrap_or(&mut self.digest);
         rows.owe_digest(|edges| digest.owe(edges));
         if terminated || truncated {
-            let before = self.totals.episodes;
-            self.totals.returns.add(self.episode_return, before);
-            self.totals.lengths.add(f64::from(held.row.step + 1), before);
+            self.totals.returns.add(self.episode_return);
+            self.totals.lengths.add(f64::from(held.row.step + 1));
             self.totals.episodes += 1;
         }
         self.spare = Some(held);
@@ -393,16 +378,7 @@ impl Totals {
     /// The totals of many envs in one.
     pub(crate) fn of(envs: impl Iterator<Item = Totals>) -> Totals {
         envs.fold(Totals::default(), |mut all, one| {
-            let merge = |all: &mut Spread, one: Spread, first: bool| {
-                (all.min, all.max) =
-                    if first { (one.min, one.max) } else { (all.min.min(one.min), all.max.max(one.max)) };
-                all.sum += one.sum;
-            };
-            if one.episodes > 0 {
-                let first = all.episodes == 0;
-                merge(&mut all.returns, one.returns, first);
-                merge(&mut all.lengths, one.lengths, first);
-            }
+            (all.returns, all.lengths) = (all.returns.with(one.returns), all.lengths.with(one.lengths));
             all.steps += one.steps;
             all.episodes += one.episodes;
             all.faults += one.faults;

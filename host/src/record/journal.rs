@@ -216,7 +216,7 @@ impl Journal {
 
 /// Where an env that does something again begins.
 #[derive(Clone)]
-pub(crate) struct Again {
+pub(crate) struct PastInstance {
     pub(crate) instance: u32,
     pub(crate) episode: u64,
     pub(crate) journal: Journal,

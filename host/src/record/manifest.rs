@@ -7,13 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::history::{InstanceNote, Totals};
 use super::journal::Asked;
-use crate::cage::engine::{Backend, ENGINE_VERSION, EngineSettings};
+use crate::cage::engine::{ANSWERING, Backend, ENGINE_VERSION, EngineSettings};
 use crate::digest::Digest;
 use crate::episode::{Autoreset, TimeLimit};
 use crate::fault::FaultKind;
 use crate::limits::Limits;
 use crate::space::{InfoField, OutOfBounds, Space, float_json};
 use crate::spec::Spec;
+use crate::spread::Spread;
 
 /// The number of the format.
 pub const FORMAT: u32 = 1;
@@ -132,10 +133,6 @@ pub struct Engine {
     pub operator_costs: String,
 }
 
-/// The settings of `cage/wasm.rs` that answers depend on, by their names there.
-const SETTINGS: &str = "nan-canonicalization,relaxed-simd-deterministic,no-threads,no-gc,no-exceptions,no-memory64,\
-                        memory-may-not-move,max-wasm-stack=512KiB";
-
 impl Engine {
     /// The engine of this build.
     pub(crate) fn of(settings: EngineSettings) -> Engine {
@@ -146,7 +143,7 @@ impl Engine {
         Engine {
             wasmtime: ENGINE_VERSION.to_owned(),
             target: target.to_owned(),
-            settings: blake3::hash(SETTINGS.as_bytes()).to_hex().to_string(),
+            settings: blake3::hash(ANSWERING.to_string().as_bytes()).to_hex().to_string(),
             fuel: settings.fuel,
             operator_costs: "default".to_owned(),
         }
@@ -267,13 +264,11 @@ impl InstanceEnd {
 /// Totals as `rollout.json` has them: no times.
 #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 episodes")]
 pub(crate) fn totals_json(totals: &Totals) -> Value {
-    let figures = |spread: &super::history::Spread| match totals.episodes {
-        0 => Value::Null,
-        episodes => json!({
-            "mean": float_json(spread.sum / episodes as f64),
-            "min": float_json(spread.min),
-            "max": float_json(spread.max),
-        }),
+    let figures = |spread: &Spread| match spread.figures() {
+        None => Value::Null,
+        Some((mean, min, max)) => {
+            json!({ "mean": float_json(mean), "min": float_json(min), "max": float_json(max) })
+        }
     };
     json!({
         "steps": totals.steps,

@@ -211,17 +211,17 @@ impl Rows {
         self.text_bytes += row.view.extra.len() + row.options.map_or(0, str::len) + row.calls.map_or(0, str::len);
     }
 
-    /// The last row's digest is what `add` adds; it is there after [`Rows::settle`].
+    /// The last row's digest is what `add` adds; it is there after [`Rows::finish_digests`].
     pub(crate) fn owe_digest(&mut self, add: impl FnOnce(&mut Edges)) {
         self.owed.push(self.len() - 1);
         add(&mut self.edges);
         if self.owed.len() >= OWED_MAX {
-            self.settle();
+            self.finish_digests();
         }
     }
 
     /// Puts every digest that is owed into its row.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn finish_digests(&mut self) {
         for (index, digest) in self.owed.drain(..).zip(self.edges.walk()) {
             if let Some(outcome) = &mut self.outcome[index] {
                 outcome.digest = digest;
@@ -261,7 +261,7 @@ impl Rows {
 
     /// The rows from here on alone.
     pub(crate) fn drop_before(&mut self, index: usize) {
-        self.settle();
+        self.finish_digests();
         let mut rest = Rows::new(Arc::clone(&self.shape));
         (index..self.len()).for_each(|index| rest.push(&self.row(index)));
         *self = rest;
@@ -272,7 +272,7 @@ impl Rows {
     /// # Errors
     /// Arrow's; only if the columns did not fit their schema.
     pub(crate) fn into_batch(mut self) -> Result<RecordBatch, arrow_schema::ArrowError> {
-        self.settle();
+        self.finish_digests();
         let outcomes = |of: fn(&Outcome) -> bool| -> ArrayRef {
             Arc::new(self.outcome.iter().map(|outcome| outcome.as_ref().map(of)).collect::<BooleanArray>())
         };

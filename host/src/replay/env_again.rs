@@ -22,7 +22,7 @@ use crate::fault::{FaultKind, OnFault};
 use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::plugin::Plugin;
 use crate::record::history::History;
-use crate::record::journal::{Again, Asked, FaultMet, Journal};
+use crate::record::journal::{Asked, FaultMet, Journal, PastInstance};
 use crate::record::manifest::{FaultEnd, InstanceEnd, PluginName, Spaces};
 use crate::record::rows::{Row, RowShape, Rows};
 
@@ -78,7 +78,7 @@ impl<'a> Stage<'a> {
     }
 
     /// An instance of an env.
-    fn start(&self, env: u32, again: Again) -> Result<VecEnv, Error> {
+    fn start(&self, env: u32, again: PastInstance) -> Result<VecEnv, Error> {
         let manifest = self.rollout.manifest();
         let mut builder: Builder = VecEnv::builder(self.plugin.clone())
             .config(manifest.config_of(env as usize))?
@@ -356,7 +356,7 @@ impl<'a> EnvAgain<'a> {
         let captured = &self.stage.rollout.manifest().captured;
         let file = || self.stage.rollout.capture(self.env as usize);
         let captured = (!captured.is_empty()).then(|| (captured.clone(), file()));
-        let again = Again { instance, episode, journal: self.journal.clone(), captured };
+        let again = PastInstance { instance, episode, journal: self.journal.clone(), captured };
         let started = self.stage.start(self.env, again);
         match started {
             Ok(envs) => {
@@ -498,7 +498,7 @@ impl<'a> EnvAgain<'a> {
 
     /// Compares the rows that are there on both sides.
     pub(super) fn compare(&mut self) {
-        self.got.settle();
+        self.got.finish_digests();
         let count = self.expected.len().min(self.got.len());
         for index in 0..count {
             let (recorded, got) = (self.expected.row(index), self.got.row(index));

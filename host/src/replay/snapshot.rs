@@ -221,7 +221,7 @@ impl VecEnv {
     pub fn snapshot(&mut self, env: usize) -> Result<Snapshot, Error> {
         self.check_started()?;
         let index = self.existing(env)?;
-        self.settle_one(index)?;
+        self.finish_pending_of(index)?;
         let slot = &self.slots[index];
         let refuse = |what: String| UsageError::new(format!("env {env} has no snapshot: {what}"));
         if slot.is_masked() || slot.has_pending_fault() || slot.pid().is_none() {

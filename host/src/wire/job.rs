@@ -18,13 +18,13 @@ pub enum Job {
     Describe(EnvJob),
     /// Descriptors: slab, code (sealed), the broker's socket with [`Granted::talks`], the file of [`Granted::capture`] (what
     /// is not there is kept its number by another one), then a directory for each of [`Granted::directories`]. Answers
-    /// [`FromWorker::Ready`], the spec in the bulk area; then serves turns. To the copy of a pristine worker, which has code, slab
+    /// [`FromWorker::Ready`], the spec in the bulk area; then serves turns. To the copy of a template process, which has code, slab
     /// and directories: one to be closed, then broker and capture as above.
     Env(EnvJob),
     /// Descriptors: as for [`Job::Env`], without broker and capture. Loads the code, answers [`FromWorker::Ready`] with nothing in
-    /// the bulk area, then makes a copy of itself for each [`ToPristine`]. The copy says hello over its own socket, and is
+    /// the bulk area, then makes a copy of itself for each [`ToTemplate`]. The copy says hello over its own socket, and is
     /// told [`Job::Env`] there.
-    Pristine(EnvJob),
+    Template(EnvJob),
 }
 
 /// The walls of a worker.

@@ -22,9 +22,9 @@ pub const UNREAD_MESSAGES_MAX: usize = 16;
 /// The build that a program was made by: host and worker must be of the same.
 pub const BUILD: &str = env!("ROLLCAGE_BUILD");
 
-/// What the host says to a pristine worker.
+/// What the host says to a template process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ToPristine {
+pub enum ToTemplate {
     /// Descriptors: the copy's control socket, its log, its slab.
     Copy,
 }

@@ -147,7 +147,7 @@ impl Instance {
             self.store.data_mut().rekey(key_reset(seed));
         }
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.reset(store, seed, options))?;
-        check_view(self.settle(mark, answer)?)
+        check_view(self.after_call(mark, answer)?)
     }
 
     /// One step, with the clock moved to its beginning and its own fuel.
@@ -160,7 +160,7 @@ impl Instance {
         self.store.data_mut().begin_step(self.settings.clock_step);
         let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
         let answer = self.call_guest(fuel, |exports, store| exports.step(store, action))?;
-        let transition = self.settle(mark, answer)?;
+        let transition = self.after_call(mark, answer)?;
         Ok(Transition { view: check_view(transition.view)?, ..transition })
     }
 
@@ -210,7 +210,7 @@ impl Instance {
         let mark = self.store.data().mark();
         self.store.data_mut().rekey(key_reseed(seed));
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.reseed(store, seed))?;
-        self.settle(mark, answer)
+        self.after_call(mark, answer)
     }
 
     /// The author's own method. Arguments and result are JSON.
@@ -221,7 +221,7 @@ impl Instance {
     pub(crate) fn call(&mut self, method: &str, arguments: &str) -> Result<String, CallError> {
         let mark = self.store.data().mark();
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.call(store, method, arguments))?;
-        let result = self.settle(mark, answer)?;
+        let result = self.after_call(mark, answer)?;
         check_json("the result of a call", &result)?;
         Ok(result)
     }
@@ -250,7 +250,7 @@ impl Instance {
     pub(crate) fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), CallError> {
         let mark = self.store.data().mark();
         let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.set_attribute(store, name, value))?;
-        self.settle(mark, answer)
+        self.after_call(mark, answer)
     }
 
     /// The last call of an orderly end.
@@ -286,7 +286,7 @@ impl Instance {
 
     /// A call that the env refused has not happened: a rollout does not record it and a replay does not make it, so
     /// its readings and draws are taken back.
-    fn settle<T>(&mut self, mark: Mark, answer: Result<T, CallError>) -> Result<T, CallError> {
+    fn after_call<T>(&mut self, mark: Mark, answer: Result<T, CallError>) -> Result<T, CallError> {
         self.store.data().end_call(!matches!(answer, Err(CallError::Env(_))));
         answer.map_err(|error| match error {
             CallError::Env(error) => {

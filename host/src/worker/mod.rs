@@ -6,16 +6,16 @@ mod bindings;
 mod compile;
 pub(crate) mod instance;
 mod load;
-mod pristine;
 mod serve;
+mod template;
 pub(crate) mod wasi;
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use instance::{Instance, InstanceSettings};
-use pristine::Pristine;
 use rustix::net::{RecvFlags, SendFlags};
+use template::Template;
 use wasi::capture::Capture;
 use wasi::guest::Outside;
 use wasi::preopens::Preopen;
@@ -67,7 +67,7 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
         Job::Compile(job) => compile_plugin(control, &job, next()?, next()?, table),
         Job::Describe(job) => describe_plugin(control, &job, next()?, next()?, table),
         Job::Env(job) => serve_env(control, &job, next()?, next()?, descriptors, table),
-        Job::Pristine(job) => serve_pristine(control, &job, next()?, next()?, descriptors, table),
+        Job::Template(job) => serve_template(control, &job, next()?, next()?, descriptors, table),
     }
 }
 
@@ -170,19 +170,14 @@ fn serve_env(
 ) -> io::Result<()> {
     let mut outside = outside_of(job, &mut granted, Vec::new())?;
     outside.directories = directories_of(job, granted)?;
-    let mapped = WorkerSlab::map(slab.as_fd())?;
-    drop(slab);
     let copies = if job.copied { Copies::All } else { Copies::None };
-    let sealed = load_code(control, job, code, &outside.directories, copies, table)?;
-    let Some(Sealed { loaded, standing, .. }) = sealed else { return Ok(()) };
-    match loaded {
-        Ok(loaded) => serve::serve(control, job, mapped, &loaded, outside, standing),
-        Err(fault) => say(control, &FromWorker::Fault(fault)),
-    }
+    let begun = begin(control, job, slab, code, &outside.directories, copies, table)?;
+    let Some(Begun { slab, loaded, standing, .. }) = begun else { return Ok(()) };
+    serve::serve(control, job, slab, &loaded, outside, standing)
 }
 
-/// Mode pristine: no instance, and copies of itself until the end.
-fn serve_pristine(
+/// Mode template: no instance, and copies of itself until the end.
+fn serve_template(
     control: Control,
     job: &EnvJob,
     slab: OwnedFd,
@@ -194,14 +189,38 @@ fn serve_pristine(
     drop(granted.next());
     drop(granted.next());
     let directories = directories_of(job, granted)?;
+    let copies = if job.copied { Copies::All } else { Copies::First };
+    let begun = begin(control, job, slab, code, &directories, copies, table)?;
+    let Some(Begun { slab, loaded, standing, last_filter }) = begun else { return Ok(()) };
+    Template { control, slab, loaded, standing, directories, last_filter }.run()
+}
+
+/// A worker behind its walls, with its code and its slab.
+struct Begun {
+    slab: WorkerSlab,
+    loaded: load::Loaded,
+    standing: Standing,
+    /// Of copies that may not be copied themselves.
+    last_filter: Option<process::LastFilter>,
+}
+
+/// Maps the slab and loads the code behind both filters. None: the host was told why there is nothing to serve.
+fn begin(
+    control: Control,
+    job: &EnvJob,
+    slab: OwnedFd,
+    code: OwnedFd,
+    directories: &[Preopen],
+    copies: Copies,
+    table: &'static [Allow],
+) -> io::Result<Option<Begun>> {
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let copies = if job.copied { Copies::All } else { Copies::First };
-    let sealed = load_code(control, job, code, &directories, copies, table)?;
-    let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(()) };
+    let sealed = load_code(control, job, code, directories, copies, table)?;
+    let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(None) };
     match loaded {
-        Ok(loaded) => Pristine { control, slab: mapped, loaded, standing, directories, last_filter }.run(),
-        Err(fault) => say(control, &FromWorker::Fault(fault)),
+        Ok(loaded) => Ok(Some(Begun { slab: mapped, loaded, standing, last_filter })),
+        Err(fault) => say(control, &FromWorker::Fault(fault)).map(|()| None),
     }
 }
 

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
+use super::Control;
 use super::answer::{CallError, Frame, Transition, View};
+use super::hello;
 use super::instance::{CreateFailure, Instance};
+use super::instance_of;
 use super::load::Loaded;
+use super::refused;
+use super::say;
 use super::wasi::guest::Outside;
-use super::{Control, hello, instance_of, refused, say};
 use crate::cage::copy::{self, Side};
 use crate::cage::{Standing, process};
 use crate::fault::FaultKind;
@@ -328,7 +332,7 @@ impl Served {
         match copy::copy().map_err(refused)? {
             Side::Original => Ok(()),
             Side::Copy => {
-                copy::settle(control, log).map_err(host)?;
+                copy::become_the_copy(control, log).map_err(host)?;
                 self.slab.replace(slab.as_fd()).map_err(host)?;
                 self.instance.is_a_copy();
                 hello(self.control).map_err(host)?;

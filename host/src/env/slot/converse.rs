@@ -3,9 +3,14 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::ill::{Ill, guest_fault, lied, nobody};
+use super::Busy;
+use super::Op;
+use super::Phase;
+use super::Progress;
+use super::Slot;
+use super::Terms;
+use super::fault::{FaultFound, guest_fault, lied, nobody};
 use super::turn::Look;
-use super::{Busy, Op, Phase, Progress, Slot, Terms};
 use crate::env::batch::Batch;
 use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::FaultLog;
@@ -98,7 +103,7 @@ impl Slot {
         descriptors: &[BorrowedFd<'_>],
         request: Request,
         deadline: Instant,
-    ) -> Result<(), Ill> {
+    ) -> Result<(), FaultFound> {
         let Some(child) = &self.child else { return Err(nobody()) };
         if let Err(error) = child.send(message, descriptors) {
             return Err(self.unsent(&error, deadline));
@@ -118,7 +123,7 @@ impl Slot {
         &mut self,
         answer: &Answer,
         message: &ToWorker,
-    ) -> Result<Result<(Reply, Vec<u8>), EnvError>, Ill> {
+    ) -> Result<Result<(Reply, Vec<u8>), EnvError>, FaultFound> {
         let bytes_max = if matches!(message, ToWorker::Render(_)) { BULK_BYTES_MAX } else { JSON_BYTES_MAX };
         match (answer.status, self.explanation()?) {
             (Status::Ok, FromWorker::Answered(reply)) => {

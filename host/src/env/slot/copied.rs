@@ -4,10 +4,13 @@
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
 
+use super::Op;
+use super::Phase;
+use super::Slot;
+use super::Terms;
 use super::instance::Started;
-use super::{Op, Phase, Slot, Terms};
 use crate::env::batch::Batch;
-use crate::env::pristine;
+use crate::env::template;
 use crate::env::terms::Start;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultLog;
@@ -26,7 +29,7 @@ impl Slot {
         batch: &mut Batch,
         faults: &mut FaultLog,
     ) -> Result<Child, Error> {
-        let (child, descriptors) = pristine::announce(terms).map_err(Error::system("getting ready for a copy"))?;
+        let (child, descriptors) = template::announce(terms).map_err(Error::system("getting ready for a copy"))?;
         let descriptors = descriptors.each_ref().map(AsFd::as_fd);
         self.converse(&ToWorker::Copy, &descriptors, terms, batch, faults)?;
         Ok(child)
@@ -38,8 +41,8 @@ impl Slot {
         copy.started = true;
         copy.keep_past(self.past_bytes);
         copy.events = self.events.without_journal();
-        copy.before_added_reset =
-            self.before_added_reset.as_ref().and_then(|before| before.last()).map(|last| vec![(0, last.1)]);
+        copy.digests_before_added_reset =
+            self.digests_before_added_reset.as_ref().and_then(|before| before.last()).map(|last| vec![(0, last.1)]);
         (copy.fresh, copy.ended, copy.played) = (self.fresh, self.ended, self.played);
         (copy.episode, copy.step, copy.episode_return) = (self.episode, self.step, self.episode_return);
         copy.reset_options.clone_from(&self.reset_options);
@@ -74,10 +77,11 @@ impl Slot {
         self.reset_options.clone_from(&other.reset_options);
         self.view = std::mem::take(&mut other.view);
         self.events.become_that(std::mem::take(&mut other.events));
-        self.before_added_reset = other.before_added_reset.as_ref().and_then(|before| before.last()).map(|last| {
-            let running = (self.instance, last.1);
-            self.finished.iter().copied().chain([running]).collect()
-        });
+        self.digests_before_added_reset =
+            other.digests_before_added_reset.as_ref().and_then(|before| before.last()).map(|last| {
+                let running = (self.instance, last.1);
+                self.finished.iter().copied().chain([running]).collect()
+            });
         self.action_stride = other.action_stride;
         self.own_time_limit = other.own_time_limit;
         (self.op, self.pending, self.error) = (None, None, None);
@@ -92,13 +96,13 @@ impl Slot {
     }
 
     /// Starts the worker of an instance as a copy of the env that was created and is never stepped.
-    pub(super) fn start_as_copy_of_template(&mut self, terms: &Terms) -> Result<(), Error> {
-        let started = self.copy_template(terms);
+    pub(super) fn start_as_copy_of_created(&mut self, terms: &Terms) -> Result<(), Error> {
+        let started = self.copy_created(terms);
         self.or_interrupted(started, true)
     }
 
-    fn copy_template(&mut self, terms: &Terms) -> Result<(), Error> {
-        let mut template = terms.stock.template.lock().unwrap_or_else(PoisonError::into_inner);
+    fn copy_created(&mut self, terms: &Terms) -> Result<(), Error> {
+        let mut template = terms.stock.created.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut batch, mut faults) = (Batch::zeros(1, &Default::default()), FaultLog::default());
         for last in [false, true] {
             let one = match &mut *template {
@@ -106,7 +110,7 @@ impl Slot {
                 None => {
                     let mut one = Slot::new(0, self.config.clone(), None, 0);
                     one.set_interrupt(&self.interrupt);
-                    one.start_template(terms, &mut faults)?;
+                    one.start_created(terms, &mut faults)?;
                     template.insert(Box::new(one))
                 }
             };
@@ -139,7 +143,7 @@ impl Slot {
     }
 
     /// Starts the env that is copied, and waits until it is created.
-    fn start_template(&mut self, terms: &Terms, faults: &mut FaultLog) -> Result<(), Error> {
+    fn start_created(&mut self, terms: &Terms, faults: &mut FaultLog) -> Result<(), Error> {
         self.started = true;
         self.spawn_worker(terms)?;
         self.op = Some(Op::Start);

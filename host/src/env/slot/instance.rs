@@ -3,10 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::ill::{end_of, guest_fault, name_of};
-use super::{CopiedFrom, Phase, Slot, Terms};
+use super::CopiedFrom;
+use super::Phase;
+use super::Slot;
+use super::Terms;
+use super::fault::{end_of, guest_fault, name_of};
 use crate::env::batch::{Batch, View};
-use crate::env::pristine::{Asked, COPY_TIMEOUT};
+use crate::env::template::{Asked, COPY_TIMEOUT};
 use crate::env::terms::Start;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
@@ -55,8 +58,8 @@ impl Slot {
         self.phase = Phase::Queued { kept: true };
         match terms.start {
             Start::Spawn => self.spawn_worker(terms),
-            Start::ForkAfterCreate => self.start_as_copy_of_template(terms),
-            Start::Best | Start::Fork => match terms.stock.pristine.copy(terms, patience) {
+            Start::ForkAfterCreate => self.start_as_copy_of_created(terms),
+            Start::Best | Start::Fork => match terms.stock.template.copy(terms, patience) {
                 Asked::Coming(child, number) => self.give_job(child, number, terms),
                 Asked::NotYet => Ok(()),
                 Asked::Nobody => self.spawn_worker(terms),
@@ -117,7 +120,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Tells a copy of the pristine worker which env it is.
+    /// Tells a copy of the template process which env it is.
     fn give_job(&mut self, child: Child, number: u32, terms: &Terms) -> Result<(), Error> {
         let outside = self.open_outside(terms)?;
         let code = terms.prepared.code.as_fd();
@@ -255,7 +258,7 @@ impl Slot {
                         && copied_from.is_some_and(|CopiedFrom { until, .. }| Instant::now() >= until) =>
                 {
                     if let Some(CopiedFrom { number, .. }) = *copied_from {
-                        terms.stock.pristine.end_one(number);
+                        terms.stock.template.end_one(number);
                     }
                     return self.spawn_in_place(terms);
                 }

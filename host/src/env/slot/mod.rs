@@ -6,10 +6,10 @@
 
 mod converse;
 mod copied;
-mod enter;
-mod ill;
+mod events;
+mod fault;
 mod instance;
-mod kept;
+mod services;
 mod turn;
 
 use std::net::SocketAddr;
@@ -39,11 +39,11 @@ use crate::wire::slab::{Command, Request};
 use crate::wire::talk::ToWorker;
 use crate::wire::wait::{self, Spin};
 
-pub(crate) use enter::PastEvent;
+pub(crate) use events::PastEvent;
 
-use enter::Events;
+use events::Events;
 use instance::Started;
-pub(crate) use kept::{keep_the_run, lost_keeper_of_the_run};
+pub(crate) use services::{keep_the_run, lost_keeper_of_the_run};
 use turn::Look;
 
 use super::terms::Terms;
@@ -66,7 +66,7 @@ enum Phase {
     Closing { deadline: Instant },
 }
 
-/// A pristine worker that was asked for a copy.
+/// A template process that was asked for a copy.
 #[derive(Clone, Copy, Debug)]
 struct CopiedFrom {
     number: u32,
@@ -172,7 +172,7 @@ pub(crate) struct Slot {
     finished: Vec<(u32, Digest)>,
     /// The instances' digests before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
     /// enters with what follows it, since no other mode has it after a run's last step.
-    before_added_reset: Option<Vec<(u32, Digest)>>,
+    digests_before_added_reset: Option<Vec<(u32, Digest)>>,
     log: LogTail,
     view: View,
     steps: Steps,
@@ -227,7 +227,7 @@ impl Slot {
             events: Events::new(),
             action_stride: 0,
             finished: Vec::new(),
-            before_added_reset: None,
+            digests_before_added_reset: None,
             log: LogTail::default(),
             view: View::default(),
             steps: Steps::default(),
@@ -290,7 +290,7 @@ impl Slot {
     pub(crate) fn begin_step(&mut self, action: &[u8], terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let row = self.row();
         batch.begin_row(row);
-        self.before_added_reset = None;
+        self.digests_before_added_reset = None;
         if self.masked {
             batch.masked[row] = true;
             return;
@@ -326,7 +326,7 @@ impl Slot {
     ) {
         let row = self.row();
         batch.begin_row(row);
-        self.before_added_reset = None;
+        self.digests_before_added_reset = None;
         self.masked = false;
         self.error = None;
         if let Some(fault) = self.pending.take() {
@@ -352,7 +352,7 @@ impl Slot {
     ) {
         let row = self.row();
         batch.begin_row(row);
-        self.before_added_reset = None;
+        self.digests_before_added_reset = None;
         self.steps = Steps::default();
         if let Some(fault) = self.pending.take() {
             self.steps.truncated = true;

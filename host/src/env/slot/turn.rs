@@ -4,8 +4,13 @@ use std::io;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-use super::ill::{Ill, end_of, guest_fault, lied, name_of, nobody};
-use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
+use super::Busy;
+use super::Op;
+use super::Phase;
+use super::ResetOp;
+use super::Slot;
+use super::Terms;
+use super::fault::{FaultFound, end_of, guest_fault, lied, name_of, nobody};
 use crate::digest::{StepFlags, ViewParts};
 use crate::env::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::error::UsageError;
@@ -178,7 +183,7 @@ impl Slot {
             // Ended by a planned restart: its reset is the next instance's.
             Ok(()) if std::mem::take(&mut self.recycled) => {}
             Ok(()) => self.op = None,
-            Err(Rejected::Ill((kind, message, backtrace))) => {
+            Err(Rejected::FaultFound((kind, message, backtrace))) => {
                 self.phase = Phase::Busy(busy);
                 self.met_fault(kind, message, backtrace, terms, batch, faults);
             }
@@ -222,7 +227,7 @@ impl Slot {
         busy: &Busy,
         terms: &Terms,
         batch: &mut Batch,
-    ) -> Result<(), Ill> {
+    ) -> Result<(), FaultFound> {
         let row = self.row();
         self.read_view(answer, if answer.reset { Which::Final } else { Which::View }, terms)?;
         self.step += 1;
@@ -251,7 +256,7 @@ impl Slot {
         {
             // The worker was not asked to reset: the next instance is, within the same call.
             batch.keep_final(row);
-            self.before_added_reset = Some(self.instances());
+            self.digests_before_added_reset = Some(self.instances());
             self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
             self.recycled = true;
             self.recycle_if_due(terms);
@@ -363,7 +368,7 @@ impl Slot {
 
     /// Whose fault a refusal is: the caller's, if it can be. Of an action the mask says that was handed out last; a reset
     /// may be refused for its options. What cannot be true is the env's.
-    pub(super) fn judge(&self, error: &EnvError, has_options: bool, terms: &Terms) -> Result<UsageError, Ill> {
+    pub(super) fn judge(&self, error: &EnvError, has_options: bool, terms: &Terms) -> Result<UsageError, FaultFound> {
         let of_caller = || Ok(UsageError::new(text_of(error)));
         let of_env = |what: &str| Err((FaultKind::BadAnswer, format!("{what}: {error}"), Vec::new()));
         match (&self.op, error) {
@@ -391,7 +396,7 @@ impl Slot {
     }
 
     /// Copies a view out of the slab and checks it.
-    pub(super) fn read_view(&mut self, answer: &Answer, which: Which, terms: &Terms) -> Result<(), Ill> {
+    pub(super) fn read_view(&mut self, answer: &Answer, which: Which, terms: &Terms) -> Result<(), FaultFound> {
         let shape = terms.shape();
         let slab = self.child.as_ref().and_then(Child::slab).ok_or_else(nobody)?;
         let view = &mut self.view;
@@ -409,16 +414,16 @@ impl Slot {
     }
 
     /// Why a turn was not answered as asked.
-    pub(super) fn rejection(&mut self, status: Status) -> Result<Rejected, Ill> {
+    pub(super) fn rejection(&mut self, status: Status) -> Result<Rejected, FaultFound> {
         match (status, self.explanation()?) {
             (Status::Refused, FromWorker::Refused(error)) => Ok(Rejected::Refused(error)),
-            (Status::Fault, FromWorker::Fault(fault)) => Ok(Rejected::Ill(guest_fault(fault))),
+            (Status::Fault, FromWorker::Fault(fault)) => Ok(Rejected::FaultFound(guest_fault(fault))),
             (status, other) => Err(lied(Lie(format!("status {status:?}, explained by {}", name_of(&other))))),
         }
     }
 
     /// The message that explains an answer.
-    pub(super) fn explanation(&mut self) -> Result<FromWorker, Ill> {
+    pub(super) fn explanation(&mut self) -> Result<FromWorker, FaultFound> {
         let Some(child) = &self.child else { return Err(nobody()) };
         let until = Instant::now() + EXPLANATION_TIMEOUT;
         loop {
@@ -436,7 +441,7 @@ impl Slot {
 
     /// Why a message could not be sent. A closed socket is most often the end of a process of which the watcher has not
     /// told yet: that is waited for, since how it ended says more.
-    pub(super) fn unsent(&self, error: &io::Error, deadline: Instant) -> Ill {
+    pub(super) fn unsent(&self, error: &io::Error, deadline: Instant) -> FaultFound {
         let closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
         let until = deadline.min(Instant::now() + EXPLANATION_TIMEOUT);
         while closed && self.child.as_ref().is_some_and(|child| !child.is_dead()) && Instant::now() < until {
@@ -448,7 +453,7 @@ impl Slot {
     }
 
     /// Whether the worker has died or lied without being asked, and how. Messages that came before an end explain it.
-    pub(super) fn death(&self) -> Option<Ill> {
+    pub(super) fn death(&self) -> Option<FaultFound> {
         let Some(child) = &self.child else { return Some(nobody()) };
         if !child.is_dead() && child.shared.lie.get().is_none() {
             return None;
@@ -482,7 +487,7 @@ pub(super) enum Look {
 }
 
 impl Look {
-    fn fault((kind, message, backtrace): Ill) -> Look {
+    fn fault((kind, message, backtrace): FaultFound) -> Look {
         Look::Fault(kind, message, backtrace)
     }
 }
@@ -492,16 +497,16 @@ pub(super) enum Rejected {
     /// The guest refuses; the env runs on.
     Refused(EnvError),
     /// A fault.
-    Ill(Ill),
+    FaultFound(FaultFound),
 }
 
-impl From<Ill> for Rejected {
-    fn from(ill: Ill) -> Rejected {
-        Rejected::Ill(ill)
+impl From<FaultFound> for Rejected {
+    fn from(ill: FaultFound) -> Rejected {
+        Rejected::FaultFound(ill)
     }
 }
 
-fn timed_out(request: &Request, terms: &Terms) -> Ill {
+fn timed_out(request: &Request, terms: &Terms) -> FaultFound {
     let (kind, what, limit) = match request.command {
         Command::Reset => (FaultKind::ResetTimeout, "the reset", terms.limits.reset_timeout),
         Command::Step | Command::StepThenReset | Command::StepMany => {
@@ -513,7 +518,7 @@ fn timed_out(request: &Request, terms: &Terms) -> Ill {
 }
 
 /// An `info-extra` as text: empty, or a JSON object that every reader takes. The worker has looked; this is its claim.
-fn check_extra(bytes: Vec<u8>) -> Result<String, Ill> {
+fn check_extra(bytes: Vec<u8>) -> Result<String, FaultFound> {
     let text = String::from_utf8(bytes).map_err(|_| lied(Lie("an info-extra that is not UTF-8".to_owned())))?;
     if !text.is_empty() {
         json::check_object("its info-extra", &text).map_err(|what| lied(Lie(what)))?;

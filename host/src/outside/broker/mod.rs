@@ -6,15 +6,15 @@
 //! worker writes is a claim: a message that is none, or too many of them, ends the conversation, and with it that env's
 //! sockets to come. Knows addresses and descriptors; knows nothing of wasm.
 
-mod desk;
 mod reach;
 mod rights;
 mod sockets;
+mod thread;
 
 pub(crate) use rights::{Handed, Names, Peer, Refusals, Rights};
 pub use rights::{Host, Refused};
 
-use self::desk::RESOLVERS;
+use self::thread::RESOLVERS;
 use crate::outside::broker::reach::Reach;
 use crate::process::child::LockByFork;
 use crate::wire::packet::{self};
@@ -25,8 +25,8 @@ use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::desk::{ADDRESSES_MAX, Desk, NAMES_WAITING_MAX};
 use self::rights::Meaning;
+use self::thread::{ADDRESSES_MAX, Desk, NAMES_WAITING_MAX};
 
 /// A worker's place at the broker's. Dropped, the broker forgets it; what had been handed over is the worker's.
 pub(crate) struct Seat {

@@ -4,9 +4,9 @@
 //! to is looked at, opened, and refused with a reason where it would give away more than an env. A plugin's wants are
 //! compared with grants, and never become one. Reads no environment and no home folder: who calls knows them.
 
-mod beside;
 mod file;
 mod open;
+mod services;
 mod text;
 
 use std::fmt;
@@ -31,10 +31,10 @@ use crate::wire::packet::DIRECTORIES_MAX;
 use self::file::{no_section, of_key};
 use self::text::{KINDS, Kind, check_peer, hint_of_forms, no_kind, parse_address, parse_dir, parse_host, refuse};
 
-pub(crate) use beside::{Beside, Scene, inject, over};
-pub use beside::{Per, ReadySpec, ServiceSpec};
 pub(crate) use open::Opened;
 pub use open::{Extent, Protected};
+pub use services::{Per, ReadySpec, ServiceSpec};
+pub(crate) use services::{Placeholders, Services, inject, over};
 
 /// Bytes of a grants file before it is parsed. A person's has some lines; [`DIRECTORIES_MAX`] directories with the
 /// longest paths that Linux has would be as long. Does not bound what the directories hold.
@@ -314,12 +314,12 @@ impl fmt::Display for Grant {
             Grant::TcpConnect { host, port, private } => {
                 match host {
                     Host::Name(name) => write!(out, "tcp-connect={name}:{port}")?,
-                    Host::Address(address) => write!(out, "tcp-connect={}", beside::shown(*address, port))?,
+                    Host::Address(address) => write!(out, "tcp-connect={}", services::shown(*address, port))?,
                 }
                 out.write_str(if *private { ",private" } else { "" })
             }
-            Grant::TcpListen { address, port } => write!(out, "tcp-listen={}", beside::shown(*address, port)),
-            Grant::Udp { address, port } => write!(out, "udp={}", beside::shown(*address, port)),
+            Grant::TcpListen { address, port } => write!(out, "tcp-listen={}", services::shown(*address, port)),
+            Grant::Udp { address, port } => write!(out, "udp={}", services::shown(*address, port)),
             Grant::Lease { spec, per: Per::Env } => write!(out, "lease={spec}"),
             Grant::Lease { spec, per: Per::Run } => write!(out, "lease={spec}:per=run"),
             Grant::Service(service) => write!(out, "service={}", service.name),
@@ -444,7 +444,7 @@ impl Grants {
                     // Services are started anew later, wherever this program is then.
                     let file = absolute(file.to_owned());
                     let folder = file.parent().unwrap_or(folder);
-                    grants.each.extend(beside::of_section(section, members, folder).map_err(within)?);
+                    grants.each.extend(services::of_section(section, members, folder).map_err(within)?);
                 }
                 ("config", Value::Object(members)) => grants.config = members.clone(),
                 ("config", _) => return Err(wrong("`config`: expected a section, `[config]`".to_owned())),

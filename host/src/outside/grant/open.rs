@@ -10,7 +10,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Access, Beside, Grant, Grants, SHOWN_MAX, refuse};
+use super::Access;
+
+use super::Services;
+
+use super::Grant;
+
+use super::Grants;
+
+use super::SHOWN_MAX;
+
+use super::refuse;
 use crate::error::UsageError;
 use crate::text::plain;
 use crate::wire::job::{Granted, GrantedDirectory};
@@ -106,7 +116,7 @@ pub(crate) struct Opened {
     /// The directories, in the order of [`Granted::directories`].
     pub(crate) directories: Vec<OwnedFd>,
     /// What is made of them for each env: sockets, ports, processes.
-    pub(crate) beside: Beside,
+    pub(crate) beside: Services,
 }
 
 impl Grants {

@@ -8,8 +8,12 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
+use super::CONFIG_BYTES_MAX;
+use super::INTEGER_MAX;
+use super::NESTING_MAX;
+use super::Path;
 use super::schema::{ConfigSchema, count};
-use super::{CONFIG_BYTES_MAX, INTEGER_MAX, NESTING_MAX, Path, words};
+use super::words;
 use crate::error::UsageError;
 use crate::text::{argument, nearest};
 
@@ -82,10 +86,10 @@ impl ConfigSchema {
         if !config.is_object() {
             return Err(format!("config: expected an object, got {}", words::shown(&config)));
         }
-        settle(&mut config, Path::Root)?;
+        normalise(&mut config, Path::Root)?;
         let mut room = Room { bytes: CONFIG_BYTES_MAX, choices: CHOICES_MAX / self.rules.max(1) };
         fill(&self.root, &mut config, &mut room)?;
-        settle(&mut config, Path::Root)?;
+        normalise(&mut config, Path::Root)?;
         let canonical = serde_json_canonicalizer::to_string(&config).map_err(|error| format!("config: {error}"))?;
         if canonical.len() > CONFIG_BYTES_MAX {
             return Err(format!(
@@ -395,19 +399,19 @@ fn subject(steps: &[Step]) -> String {
 /// Makes every number what canonical JSON will make of it, and refuses what it cannot hold.
 ///
 /// A float without a fraction becomes an integer, up to 2^53; an integer beyond has no canonical form of its own.
-fn settle(value: &mut Value, path: Path<'_>) -> Result<(), String> {
+fn normalise(value: &mut Value, path: Path<'_>) -> Result<(), String> {
     if path.depth() >= NESTING_MAX && (value.is_object() || value.is_array()) {
         return Err(format!("{}: nested more than {NESTING_MAX} deep", path.subject()));
     }
     match value {
         Value::Object(members) => {
             for (key, member) in members {
-                settle(member, Path::Key(&path, key))?;
+                normalise(member, Path::Key(&path, key))?;
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                settle(item, Path::Index(&path, index))?;
+                normalise(item, Path::Index(&path, index))?;
             }
         }
         Value::Number(number) => {

@@ -16,7 +16,7 @@ use crate::record::capture::{RECORD_BYTES_MAX, Record};
 
 /// What is passed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Outside {
+pub(super) enum Input {
     /// The machine's monotonic clock.
     Clock,
     /// Its wall clock.
@@ -129,7 +129,7 @@ impl Capture {
     /// The result of a call to the outside: that of `real`, written down if this is recorded; or the recorded one.
     pub(super) fn pass<T: Serialize + DeserializeOwned>(
         &self,
-        what: Outside,
+        what: Input,
         sent: &[u8],
         real: impl FnOnce() -> T,
         nothing: impl FnOnce() -> T,
@@ -164,7 +164,7 @@ impl Capture {
 }
 
 impl Tape {
-    fn write<T: Serialize>(&mut self, what: Outside, sent: &[u8; 32], result: &T) -> io::Result<()> {
+    fn write<T: Serialize>(&mut self, what: Input, sent: &[u8; 32], result: &T) -> io::Result<()> {
         let record = Record {
             call: name(what).to_owned(),
             sent: *sent,
@@ -178,7 +178,7 @@ impl Tape {
         Ok(())
     }
 
-    fn note<T: Serialize>(&mut self, what: Outside, sent: &[u8; 32], result: &T) {
+    fn note<T: Serialize>(&mut self, what: Input, sent: &[u8; 32], result: &T) {
         if let Err(error) = self.write(what, sent, result) {
             self.failed = Some(format!("what came in could not be recorded: {error}"));
         }
@@ -218,7 +218,7 @@ impl Tape {
         Ok(())
     }
 
-    fn next<T: DeserializeOwned>(&mut self, what: Outside, sent: &[u8; 32]) -> Result<T, String> {
+    fn next<T: DeserializeOwned>(&mut self, what: Input, sent: &[u8; 32]) -> Result<T, String> {
         let end = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => format!("the recording ends where the guest calls `{}`", name(what)),
             _ => format!("the recording cannot be read: {error}"),
@@ -243,19 +243,19 @@ impl Tape {
     }
 }
 
-fn name(what: Outside) -> &'static str {
+fn name(what: Input) -> &'static str {
     match what {
-        Outside::Clock => "clock",
-        Outside::WallClock => "wall-clock",
-        Outside::Wait => "wait",
-        Outside::Random => "random",
-        Outside::Ask => "ask",
-        Outside::IsAnswered => "is-answered",
-        Outside::Answer => "answer",
-        Outside::IsReady => "is-ready",
-        Outside::Receive => "receive",
-        Outside::Send => "send",
-        Outside::Accept => "accept",
-        Outside::Shutdown => "shutdown",
+        Input::Clock => "clock",
+        Input::WallClock => "wall-clock",
+        Input::Wait => "wait",
+        Input::Random => "random",
+        Input::Ask => "ask",
+        Input::IsAnswered => "is-answered",
+        Input::Answer => "answer",
+        Input::IsReady => "is-ready",
+        Input::Receive => "receive",
+        Input::Send => "send",
+        Input::Accept => "accept",
+        Input::Shutdown => "shutdown",
     }
 }

@@ -102,7 +102,7 @@ impl Clock {
                 Err(error) => Err(format!("the system does not wait: {error}")),
             }
         };
-        let timed_out = self.capture.pass(capture::Outside::Wait, &due.to_le_bytes(), poll, || Ok(false));
+        let timed_out = self.capture.pass(capture::Input::Wait, &due.to_le_bytes(), poll, || Ok(false));
         if timed_out.map_err(wasmtime::Error::msg)?
             && let Time::Virtual { now, .. } = &self.time
         {
@@ -117,7 +117,7 @@ impl Clock {
             // Both clocks are read by the vDSO, without a system call, wherever the machine has a usable counter.
             Time::Real { start } => {
                 let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(NEVER);
-                self.capture.pass(capture::Outside::Clock, &[], now, || NEVER)
+                self.capture.pass(capture::Input::Clock, &[], now, || NEVER)
             }
         }
     }
@@ -138,7 +138,7 @@ impl Clock {
             // The interface cannot say a time before 1970.
             Time::Real { .. } => {
                 let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                self.capture.pass(capture::Outside::WallClock, &[], now, Duration::default)
+                self.capture.pass(capture::Input::WallClock, &[], now, Duration::default)
             }
         }
     }

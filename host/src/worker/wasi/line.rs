@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime_wasi::p2::SocketResult;
 use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 
-use super::capture::{Capture, Outside};
+use super::capture::{Capture, Input};
 use super::clock::Clock;
 use crate::cage::process::Allowance;
 use crate::wire::broker::{FromBroker, OwnRefusal, SocketRefusal, ToBroker};
@@ -121,7 +121,7 @@ impl Line {
         };
         let request = request(id);
         let asked = postcard::to_stdvec(&request).unwrap_or_default();
-        self.capture.pass(Outside::Ask, &asked, || self.tell(&request), || ());
+        self.capture.pass(Input::Ask, &asked, || self.tell(&request), || ());
         id
     }
 
@@ -140,7 +140,7 @@ impl Line {
             answer = self.take_answer(id);
             answer.as_ref().map(Captured::of)
         };
-        let captured = self.capture.pass(Outside::Answer, &id.to_le_bytes(), ask, || Some(Captured::REFUSED));
+        let captured = self.capture.pass(Input::Answer, &id.to_le_bytes(), ask, || Some(Captured::REFUSED));
         match answer {
             None => captured.map(|captured| captured.again(self)),
             answer => answer,
@@ -163,7 +163,7 @@ impl Line {
             let state = self.state();
             state.closed || state.answers.contains_key(&id)
         };
-        let there = self.capture.pass(Outside::IsAnswered, &id.to_le_bytes(), look, || true);
+        let there = self.capture.pass(Input::IsAnswered, &id.to_le_bytes(), look, || true);
         if !there {
             self.clock.wait_for(self.broker.as_ref(), PollFlags::IN);
         }
@@ -266,14 +266,14 @@ impl Socket {
             rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
         };
         let asked = [self.handle.to_le_bytes(), u32::from(events.bits()).to_le_bytes()].concat();
-        self.line.capture.pass(Outside::IsReady, &asked, look, || true)
+        self.line.capture.pass(Input::IsReady, &asked, look, || true)
     }
 
     /// Receives what is there, at most `size` bytes: none if there is nothing yet.
     pub(super) fn receive(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
         let asked = [u64::from(self.handle).to_le_bytes(), (size as u64).to_le_bytes()].concat();
         let receive = || self.receive_now(size).map_err(number_of);
-        let received = self.line.capture.pass(Outside::Receive, &asked, receive, || Err(0)).map_err(code_of)?;
+        let received = self.line.capture.pass(Input::Receive, &asked, receive, || Err(0)).map_err(code_of)?;
         // A recording is anybody's.
         if received.as_ref().is_some_and(|bytes| bytes.len() > size) { Err(ErrorCode::Unknown) } else { Ok(received) }
     }
@@ -309,7 +309,7 @@ impl Socket {
             Ok(peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(any))
         };
         let asked = self.handle.to_le_bytes();
-        let remote = self.line.capture.pass(Outside::Accept, &asked, accept, || Err(0)).map_err(code_of)?;
+        let remote = self.line.capture.pass(Input::Accept, &asked, accept, || Err(0)).map_err(code_of)?;
         Ok((accepted, remote))
     }
 
@@ -329,14 +329,14 @@ impl Socket {
             }
         };
         let asked = [&self.handle.to_le_bytes()[..], &[direction]].concat();
-        self.line.capture.pass(Outside::Shutdown, &asked, shutdown, || Err(0)).map_err(code_of)
+        self.line.capture.pass(Input::Shutdown, &asked, shutdown, || Err(0)).map_err(code_of)
     }
 
     /// Sends what fits; 0 if nothing does yet.
     pub(super) fn send(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
         let asked = [&self.handle.to_le_bytes(), bytes].concat();
         let send = || self.send_now(bytes).map(|count| count as u64).map_err(number_of);
-        let sent = self.line.capture.pass(Outside::Send, &asked, send, || Err(0)).map_err(code_of)?;
+        let sent = self.line.capture.pass(Input::Send, &asked, send, || Err(0)).map_err(code_of)?;
         Ok(usize::try_from(sent).unwrap_or(usize::MAX).min(bytes.len()))
     }
 

@@ -54,7 +54,7 @@ impl Random {
                     SysRng.try_fill_bytes(&mut bytes).map(|()| bytes).map_err(|error| error.to_string())
                 };
                 let sent = (length as u64).to_le_bytes();
-                let drawn = capture.pass(capture::Outside::Random, &sent, draw, || Ok(vec![0; length]));
+                let drawn = capture.pass(capture::Input::Random, &sent, draw, || Ok(vec![0; length]));
                 let bytes = drawn.map_err(no_randomness)?;
                 // A recording is anybody's.
                 if bytes.len() == length { Ok(bytes) } else { Err(no_randomness("the recording has another length")) }

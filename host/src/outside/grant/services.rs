@@ -11,7 +11,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Grant, Grants, Port, SHOWN_MAX};
+use super::Grant;
+
+use super::Grants;
+
+use super::Port;
+
+use super::SHOWN_MAX;
 use crate::error::UsageError;
 use crate::outside::broker::{Peer, Rights};
 use crate::outside::service::{SERVICES_MAX, expand};
@@ -141,7 +147,7 @@ pub(super) fn of_section(section: &str, members: &Value, folder: &Path) -> Resul
 
 /// All that stands beside the envs of a run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Beside {
+pub(crate) struct Services {
     /// Leases of each env.
     pub(crate) leases: Vec<LeaseSpec>,
     /// Leases of the run.
@@ -155,7 +161,7 @@ pub(crate) struct Beside {
 
 /// For whom something is expanded: what its placeholders stand for.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Scene {
+pub(crate) struct Placeholders {
     /// Ports, with their leases: the env's and the run's.
     pub(crate) ports: Vec<(LeaseSpec, u16)>,
     /// The env and its instance; none for what all share.
@@ -164,7 +170,7 @@ pub(crate) struct Scene {
     pub(crate) seed: u64,
 }
 
-impl Scene {
+impl Placeholders {
     fn lookup(&self, name: &str, workdir: Option<&Path>) -> Option<String> {
         match (name, self.env, workdir) {
             ("env", Some((env, _)), _) => Some(env.to_string()),
@@ -208,8 +214,8 @@ fn no_lease(placeholder: &str, ports: &[(LeaseSpec, u16)]) -> UsageError {
 
 impl Grants {
     /// What stands beside envs, checked: every placeholder means something, whatever ports there will be.
-    pub(super) fn beside(&self) -> Result<Beside, UsageError> {
-        let mut beside = Beside { temporary: PathBuf::from("/tmp"), ..Beside::default() };
+    pub(super) fn beside(&self) -> Result<Services, UsageError> {
+        let mut beside = Services { temporary: PathBuf::from("/tmp"), ..Services::default() };
         for grant in self {
             match grant {
                 Grant::Lease { spec, per: Per::Env } => beside.leases.push(spec.clone()),
@@ -225,9 +231,9 @@ impl Grants {
         debug_assert!(all.len() <= LEASES_MAX);
         beside.check_services()?;
         let first = |specs: &[LeaseSpec]| specs.iter().map(|spec| (spec.clone(), spec.lo())).collect();
-        let run = Scene { ports: first(&beside.run_leases), ..Scene::default() };
+        let run = Placeholders { ports: first(&beside.run_leases), ..Placeholders::default() };
         beside.services_for(&run, Per::Run).map_err(only_run_leases)?;
-        let env = Scene { ports: first(&all), env: Some((0, 0)), seed: 0 };
+        let env = Placeholders { ports: first(&all), env: Some((0, 0)), seed: 0 };
         beside.services_for(&env, Per::Env)?;
         beside.rights_for(&env)?;
         Ok(beside)
@@ -238,7 +244,7 @@ fn only_run_leases(error: UsageError) -> UsageError {
     error.hint("a service per run may use leases per run only")
 }
 
-impl Beside {
+impl Services {
     fn check_services(&self) -> Result<(), UsageError> {
         let all: Vec<&ServiceSpec> = self.run_services.iter().chain(&self.services).collect();
         for (index, service) in all.iter().enumerate() {
@@ -289,13 +295,13 @@ impl Beside {
     }
 
     /// The services of an env or of the run.
-    pub(crate) fn services_for(&self, scene: &Scene, per: Per) -> Result<Vec<Service>, UsageError> {
+    pub(crate) fn services_for(&self, scene: &Placeholders, per: Per) -> Result<Vec<Service>, UsageError> {
         let services = if per == Per::Env { &self.services } else { &self.run_services };
         services.iter().map(|service| service.expand(scene, &self.temporary)).collect()
     }
 
     /// What the broker is told of an env.
-    pub(crate) fn rights_for(&self, scene: &Scene) -> Result<Rights, UsageError> {
+    pub(crate) fn rights_for(&self, scene: &Placeholders) -> Result<Rights, UsageError> {
         let mut rights = Rights::default();
         for grant in &self.sockets {
             match grant {
@@ -325,7 +331,7 @@ impl Beside {
 }
 
 impl ServiceSpec {
-    fn expand(&self, scene: &Scene, temporary: &Path) -> Result<Service, UsageError> {
+    fn expand(&self, scene: &Placeholders, temporary: &Path) -> Result<Service, UsageError> {
         let folder = match self.workdir.as_str() {
             "private" => {
                 let whose = scene.env.map_or("run".to_owned(), |(env, instance)| format!("{env}-{instance}"));
@@ -473,7 +479,7 @@ tcp-connect = ['127.0.0.1:{gtp}']
 port = { lease = 'gtp' }
 ";
 
-    fn read(text: &str) -> Result<Beside, UsageError> {
+    fn read(text: &str) -> Result<Services, UsageError> {
         Grants::from_toml(text, "grants.toml".as_ref())?.beside()
     }
 
@@ -482,7 +488,7 @@ port = { lease = 'gtp' }
         let beside = read(GO).unwrap();
         assert!(beside.is_kept() && !beside.run_is_kept());
         let ports = vec![(beside.leases[0].clone(), 6207)];
-        let scene = Scene { ports, env: Some((3, 2)), seed: 0x1_8000_0005 };
+        let scene = Placeholders { ports, env: Some((3, 2)), seed: 0x1_8000_0005 };
         let services = beside.services_for(&scene, Per::Env).unwrap();
         let Workdir::Private { folder } = &services[0].workdir else { panic!("{:?}", services[0].workdir) };
         let folder = folder.to_str().unwrap();

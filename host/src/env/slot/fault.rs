@@ -2,7 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Op, Phase, ResetOp, Slot, Terms};
+use super::Op;
+
+use super::Phase;
+
+use super::ResetOp;
+
+use super::Slot;
+
+use super::Terms;
 use crate::env::batch::Batch;
 use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault};
 use crate::process::child::Exit;
@@ -61,8 +69,8 @@ impl Slot {
 
     /// Before a fault in a reset that same-step autoreset added to a step.
     pub(super) fn keep_digest_of_added_reset(&mut self, batch: &Batch) {
-        if batch.has_final[self.row()] && self.before_added_reset.is_none() {
-            self.before_added_reset = Some(self.instances());
+        if batch.has_final[self.row()] && self.digests_before_added_reset.is_none() {
+            self.digests_before_added_reset = Some(self.instances());
         }
     }
 
@@ -201,17 +209,17 @@ impl Slot {
 }
 
 /// A fault before it is known whose it is: kind, message, backtrace.
-pub(super) type Ill = (FaultKind, String, Vec<String>);
+pub(super) type FaultFound = (FaultKind, String, Vec<String>);
 
-pub(super) fn nobody() -> Ill {
+pub(super) fn nobody() -> FaultFound {
     (FaultKind::Exited, "no worker runs".to_owned(), Vec::new())
 }
 
-pub(super) fn lied(Lie(what): Lie) -> Ill {
+pub(super) fn lied(Lie(what): Lie) -> FaultFound {
     (FaultKind::Protocol, format!("the worker broke the protocol: {what}"), Vec::new())
 }
 
-pub(super) fn end_of(exit: Exit) -> Ill {
+pub(super) fn end_of(exit: Exit) -> FaultFound {
     let kind = match exit {
         Exit::Signal(_) => FaultKind::Signalled,
         Exit::Code(_) | Exit::Unknown => FaultKind::Exited,
@@ -220,7 +228,7 @@ pub(super) fn end_of(exit: Exit) -> Ill {
 }
 
 /// A fault in the worker's own words. Only what a guest can do is its to claim; the rest the host sees for itself.
-pub(super) fn guest_fault(fault: GuestFault) -> Ill {
+pub(super) fn guest_fault(fault: GuestFault) -> FaultFound {
     let GuestFault { kind, message, mut backtrace } = fault;
     let claimable = matches!(
         kind,

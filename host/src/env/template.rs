@@ -1,4 +1,4 @@
-//! The pristine worker of a `VecEnv`, as its host keeps it: locked, its code loaded, nothing instantiated. Every env begins as
+//! The template process of a `VecEnv`, as its host keeps it: locked, its code loaded, nothing instantiated. Every env begins as
 //! a copy of it. Knows who is asked for a copy; knows nothing of what becomes of one.
 //!
 //! Whatever goes wrong with it is no env's fault: envs are spawned then, each with an exec of its own, and it is tried again
@@ -17,9 +17,9 @@ use crate::process::start;
 use crate::process::watcher::{self, Expected};
 use crate::wire::job::Job;
 use crate::wire::slab::host::HostSlab;
-use crate::wire::talk::{FromWorker, ToPristine};
+use crate::wire::talk::{FromWorker, ToTemplate};
 
-/// Pristine workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.
+/// TemplateProcess workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.
 const STARTS_MAX: u32 = 16;
 
 /// How long the first word of a copy may be on its way: a system call and a message, on a busy machine. Who copied nothing by then
@@ -30,7 +30,7 @@ pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 const TITLE: &str = "envs      ";
 
 /// The one that is copied, if there is one.
-pub(crate) struct Pristine(Mutex<Kept>);
+pub(crate) struct TemplateProcess(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
@@ -51,7 +51,7 @@ struct Starting {
 
 /// What came of asking for a copy.
 pub(crate) enum Asked {
-    /// It is on its way, from the pristine worker of this number.
+    /// It is on its way, from the template process of this number.
     Coming(Child, u32),
     /// The one to ask is not ready: to be asked again.
     NotYet,
@@ -59,9 +59,9 @@ pub(crate) enum Asked {
     Nobody,
 }
 
-impl Pristine {
-    pub(crate) fn new() -> Pristine {
-        Pristine(Mutex::default())
+impl TemplateProcess {
+    pub(crate) fn new() -> TemplateProcess {
+        TemplateProcess(Mutex::default())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -74,9 +74,9 @@ impl Pristine {
         if !kept.has_settled(terms, patience) {
             return Asked::NotYet;
         }
-        let (Some(pristine), Ok((child, descriptors))) = (&kept.child, announce(terms)) else { return Asked::Nobody };
+        let (Some(template), Ok((child, descriptors))) = (&kept.child, announce(terms)) else { return Asked::Nobody };
         // One that does not take it is about to be found dead: the copy that does not come is then spawned.
-        let _ = pristine.send(&ToPristine::Copy, &descriptors.each_ref().map(AsFd::as_fd));
+        let _ = template.send(&ToTemplate::Copy, &descriptors.each_ref().map(AsFd::as_fd));
         Asked::Coming(child, kept.starts)
     }
 
@@ -190,7 +190,7 @@ pub(crate) fn announce(terms: &Terms) -> std::io::Result<(Child, [OwnedFd; 3])> 
 /// Starts one, without waiting for it.
 fn start(terms: &Terms) -> Result<Starting, Error> {
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
-    let job = Job::Pristine(terms.job(TITLE, String::new(), 0));
+    let job = Job::Template(terms.job(TITLE, String::new(), 0));
     let code = terms.prepared.code.as_fd();
     let descriptors: Vec<BorrowedFd<'_>> =
         [slab_fd.as_fd(), code, code, code].into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();

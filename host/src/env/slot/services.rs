@@ -3,14 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::ill::Ill;
+use super::Phase;
+use super::Slot;
+use super::Terms;
+use super::fault::FaultFound;
 use super::instance::Started;
-use super::{Phase, Slot, Terms};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::interrupt::Interrupt;
 use crate::limits::{deadline, together};
-use crate::outside::grant::{Per, Scene, inject};
+use crate::outside::grant::{Per, Placeholders, inject};
 use crate::outside::service::{Keeper, Told};
 use crate::wire::keeper::{FromKeeper, Service};
 use crate::wire::lease::LeaseSpec;
@@ -26,9 +28,9 @@ const LOG_SHOWN_BYTES: usize = 1024;
 
 impl Slot {
     /// What placeholders stand for now.
-    pub(super) fn scene(&self, terms: &Terms) -> Scene {
+    pub(super) fn scene(&self, terms: &Terms) -> Placeholders {
         let ports = terms.shared.iter().chain(&self.ports).cloned().collect();
-        Scene { ports, env: Some((self.index, self.instance)), seed: self.first_seed() }
+        Placeholders { ports, env: Some((self.index, self.instance)), seed: self.first_seed() }
     }
 
     /// Asks for ports, if there are none yet, or for services.
@@ -140,7 +142,7 @@ impl Slot {
     }
 
     /// The fault of an env that has lost its keeper; what there is to say is said where it is made.
-    pub(super) fn keeper_lost() -> Ill {
+    pub(super) fn keeper_lost() -> FaultFound {
         (FaultKind::KeeperLost, String::new(), Vec::new())
     }
 
@@ -180,7 +182,7 @@ pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) 
         let ports = keeper.hold(&leases, LEASE_TIMEOUT, is_raised)?;
         terms.shared = leases.into_iter().zip(ports).collect();
     }
-    let scene = Scene { ports: terms.shared.clone(), env: None, seed };
+    let scene = Placeholders { ports: terms.shared.clone(), env: None, seed };
     let services: Vec<Service> = terms.beside.services_for(&scene, Per::Run)?;
     if !services.is_empty()
         && let Err((name, why)) = keeper.serve(&services, &[], is_raised)?

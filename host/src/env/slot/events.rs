@@ -3,11 +3,17 @@
 
 use std::path::PathBuf;
 
-use super::{Busy, Op, Phase, Slot};
+use super::Busy;
+
+use super::Op;
+
+use super::Phase;
+
+use super::Slot;
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
 use crate::fault::FaultKind;
 use crate::record::history::EnvEnd;
-use crate::record::journal::{Again, Asked, FaultMet, Journal, Said, What};
+use crate::record::journal::{Asked, FaultMet, Journal, PastInstance, Said, What};
 use crate::wire::slab::Command;
 use crate::wire::talk::ToWorker;
 
@@ -109,7 +115,7 @@ const NO_VIEW: ViewParts<'static> = ViewParts { observation: &[], mask: &[], inf
 impl Slot {
     /// Who events are of, and whether they belong to a reset that same-step autoreset added.
     fn now(&self) -> ((u32, u32), bool) {
-        ((self.index, self.instance), self.before_added_reset.is_some())
+        ((self.index, self.instance), self.digests_before_added_reset.is_some())
     }
 
     /// A reset that answered with the view that is there.
@@ -166,7 +172,7 @@ impl Slot {
                 return;
             }
         };
-        self.before_added_reset = None;
+        self.digests_before_added_reset = None;
         let (of, added) = self.now();
         self.events.digest.call(kind, name, &arguments, result);
         let said = PastEvent::Said { kind, name: name.clone(), arguments: arguments.clone() };
@@ -236,7 +242,7 @@ impl Slot {
 
     /// Each instance so far and its digest: what the env's digest is made of.
     pub(crate) fn instances(&self) -> Vec<(u32, Digest)> {
-        if let Some(before) = &self.before_added_reset {
+        if let Some(before) = &self.digests_before_added_reset {
             return before.clone();
         }
         let running = !matches!(self.phase, Phase::Down);
@@ -251,11 +257,11 @@ impl Slot {
 
     /// How it stands, for the end of a recording.
     pub(crate) fn recorded_end(&self) -> EnvEnd {
-        EnvEnd { instances: self.instances(), follows: self.before_added_reset.is_none() }
+        EnvEnd { instances: self.instances(), follows: self.digests_before_added_reset.is_none() }
     }
 
     /// Begins as the instance and episode that are done again.
-    pub(crate) fn begin_at(&mut self, again: &Again) {
+    pub(crate) fn begin_at(&mut self, again: &PastInstance) {
         (self.instance, self.episode) = (again.instance, again.episode);
         self.capture = again.captured.as_ref().map(|(_, file)| file.clone());
         self.set_journal(again.journal.clone());

@@ -6,19 +6,22 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::RecvFlags;
 
+use super::Control;
+use super::hello;
 use super::load::Loaded;
-use super::{Control, hello, say, serve};
+use super::say;
+use super::serve;
 use crate::cage::Standing;
 use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};
 use crate::wire::job::Job;
 use crate::wire::packet::{self, Received};
 use crate::wire::slab::worker::WorkerSlab;
-use crate::wire::talk::{FromWorker, ToPristine};
+use crate::wire::talk::{FromWorker, ToTemplate};
 use crate::worker::wasi::preopens::Preopen;
 
-/// A pristine worker at work.
-pub(super) struct Pristine {
+/// A template process at work.
+pub(super) struct Template {
     pub(super) control: Control,
     pub(super) slab: WorkerSlab,
     pub(super) loaded: Loaded,
@@ -28,12 +31,12 @@ pub(super) struct Pristine {
     pub(super) last_filter: Option<LastFilter>,
 }
 
-impl Pristine {
+impl Template {
     /// Says that it is ready, then makes a copy for each message, until the host is gone. Returns in each copy too, at its end.
     pub(super) fn run(self) -> io::Result<()> {
         say(self.control, &FromWorker::Ready { bulk_len: 0 })?;
         loop {
-            let (ToPristine::Copy, descriptors) = match packet::receive(self.control, RecvFlags::empty())? {
+            let (ToTemplate::Copy, descriptors) = match packet::receive(self.control, RecvFlags::empty())? {
                 Received::Message(message, descriptors) => (message, descriptors),
                 Received::Closed => return Ok(()),
                 other => return Err(io::Error::other(format!("no order came: {other:?}"))),
@@ -49,7 +52,7 @@ impl Pristine {
 
     /// What the copy does: it is a worker that has just loaded its code.
     fn become_env(mut self, control: OwnedFd, log: OwnedFd, slab: OwnedFd) -> io::Result<()> {
-        copy::settle(control, log)?;
+        copy::become_the_copy(control, log)?;
         self.slab.replace(slab.as_fd())?;
         drop(slab);
         if let Some(filter) = &self.last_filter {

@@ -93,8 +93,8 @@ pub struct Config {
     /// The leg that kicks.
     #[serde(default)]
     pub leg: Leg,
-    /// Where an episode begins: metres from the middle towards the other goal and to the left, and a turn to the left
-    /// in degrees. The ball lies in the middle.
+    /// Where an episode begins: metres from the middle towards the other goal and to the left, and a turn to the left in
+    /// degrees. The ball lies in the middle.
     #[serde(default = "Config::default_beam")]
     pub beam: [f64; 3],
     /// Cycles of 20 ms after the beam, in which the robot comes to stand.

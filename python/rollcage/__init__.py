@@ -1,4 +1,4 @@
-"""Reinforcement-learning environments that nobody vouches for, each in a WebAssembly sandbox in a process of its own.
+"""Untrusted reinforcement-learning environments, each a WebAssembly component sandboxed in its own process.
 
 ::
 
@@ -9,8 +9,8 @@
     observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
     envs.close()
 
-`make_vec` gives Gymnasium's `VectorEnv`, `Env` its `Env`, `rollcage.sb3.make_vec_env` Stable-Baselines3's `VecEnv`. After
-``import rollcage`` also ``gymnasium.make_vec("rollcage/CartPole-v1", num_envs=8)``.
+`make_vec` makes a Gymnasium `VectorEnv`, `Env` is a Gymnasium `Env`, and `rollcage.sb3.make_vec_env` makes a
+Stable-Baselines3 `VecEnv`. After ``import rollcage``, ``gymnasium.make_vec("rollcage/CartPole-v1", num_envs=8)`` works too.
 """
 
 from rollcage import errors

@@ -1,4 +1,4 @@
-"""What callers say of envs, checked and completed: configs and grants in every form, limits, seeds, folders."""
+"""Arguments of callers, checked and completed: configs and grants in every form, limits, seeds, folders."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ GrantsLike = Union[Sequence[str], str, "os.PathLike[str]", None]
 
 #: Seeds and the numbers after them must fit into an unsigned 64-bit integer.
 SEED_MAX = 2**64 - 1
-#: Bytes of a call's arguments, at most (`docs/interface.md`).
+#: The most bytes that a call's arguments may have (`docs/interface.md`).
 CALL_MAX = 61_440
 
 
-#: Which of the limits are seconds.
+#: The limits that are seconds.
 _TIMES = (
     "start_timeout",
     "reset_timeout",
@@ -51,7 +51,7 @@ NO_LIMIT = -1
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the envs and of the host's patience. What is None is the host's own.
+    """Limits of the envs, and times that the host waits for them. None means the host's default.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Limits:
     sockets : int
         Sockets that one env has open at once, of those that it was granted (8).
     restarts_in_window, restarts_window, restarts_in_all : int, float, int
-        How often one env is started anew after faults: so many in so many seconds (10 in 60), so many in all (100).
+        Restarts of one env after faults: the most in a window of seconds (10 in 60), and the most in all (100).
     snapshot_bytes : int
         Bytes of actions and calls of one instance that are kept for snapshots (1 MiB); 0 keeps none.
 
@@ -104,13 +104,13 @@ def _seconds(name: str, given: Any) -> float:
 
 
 def _whole(name: str, given: Any) -> int:
-    """A limit that is counted; bounds are the host's to know, but for what fits into its numbers."""
+    """A limit that is a count. The host checks its bounds; this checks that it fits the host's numbers."""
     of, most = ("of bytes ", 2**63 - 1) if name.endswith("_bytes") else ("", 2**32 - 1)
     most = 2**63 - 1 if name == "fuel_per_step" else most
     number = None if isinstance(given, bool) else _index(given)
     if number is None:
         raise UsageError(f"limits: {name}: {given!r}; a whole number {of}is expected", _in_bytes(name, given))
-    # Memory is had by pages of wasm.
+    # Memory comes in pages of wasm.
     least = 1 << 16 if name == "memory_bytes" else 0
     if not least <= number <= most:
         raise UsageError(f"limits: {name}: {number}; from {least} to {most} is possible")
@@ -125,7 +125,7 @@ def _index(given: Any) -> int | None:
 
 
 def _in_bytes(name: str, given: Any) -> list[str]:
-    """What to write in the place of a size as the command line has it."""
+    """The hint for a size that is written as on the command line."""
     written = re.fullmatch(r"\s*(\d+)\s*([kmgt])i?b?\s*", given, re.IGNORECASE) if isinstance(given, str) else None
     if written is None:
         return []
@@ -138,7 +138,7 @@ def limits(given: Limits | Mapping[str, Any] | None) -> Limits:
     Raises
     ------
     UsageError
-        A name that is no limit's, or a value that is none of its kind.
+        An unknown name, or a value of the wrong type.
 
     """
     if given is None:
@@ -160,7 +160,7 @@ def count(what: str, given: Any, least: int = 0, most: int = 2**32 - 1) -> int:
     Raises
     ------
     TypeError
-        No whole number.
+        Not a whole number.
     UsageError
         Out of bounds.
 
@@ -175,7 +175,7 @@ def count(what: str, given: Any, least: int = 0, most: int = 2**32 - 1) -> int:
 
 
 def word(what: str, given: Any) -> str:
-    """One of the words that something is chosen by: which there are is the host's to say."""
+    """A word that selects an option. The host knows which words there are."""
     if not isinstance(given, str):
         raise TypeError(f"{what}: a text is expected, got {given!r}")
     return given
@@ -199,7 +199,7 @@ def seeds(given: int | Sequence[int | None] | None, envs: int) -> list[int | Non
 
 
 def to_json(value: Any) -> str:
-    """JSON of anything that a config, options or arguments are made of.
+    """JSON of a config, of options or of arguments.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def _jsonable(value: Any) -> Any:
         return value.value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+    raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 def configs(given: Configs, envs: int) -> list[str]:
@@ -257,7 +257,7 @@ def _config(given: Config, what: str) -> str:
 
 
 def split(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keywords of which some are arguments of `rollcage.VectorEnv`, and all others keys of a config."""
+    """Splits keywords into arguments of `rollcage.VectorEnv` and keys of a config."""
     from rollcage.vector import VectorEnv  # which imports this
 
     names = inspect.signature(VectorEnv.__init__).parameters
@@ -266,7 +266,7 @@ def split(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def over(keys: Mapping[str, Any], config: Configs) -> Configs:
-    """A config laid over some of its keys; in each form that a config has."""
+    """Adds keys to a config, in every form that a config has. The config wins where both have a key."""
     if not keys or config is None:
         return dict(keys) or config
     if isinstance(config, (list, tuple)):
@@ -277,7 +277,7 @@ def over(keys: Mapping[str, Any], config: Configs) -> Configs:
 
 
 def _is_function(config: Configs) -> TypeGuard[Callable[[int], Config]]:
-    """Whether it is a function that makes configs."""
+    """Whether `config` is a function that makes configs."""
     return callable(config) and not isinstance(config, Mapping) and not hasattr(config, "model_dump")
 
 
@@ -291,7 +291,7 @@ def _time_limit(steps: Any) -> int:
 
 
 def no_render_mode(plugin: str, given: str, modes: Sequence[str]) -> UsageError:
-    """What is said of a render mode that an env does not have."""
+    """The error for a render mode that an env does not have."""
     hints = []
     if given == "human" and "rgb_array" in modes:
         hints = ["no env opens a window: take 'rgb_array', and gymnasium.wrappers.HumanRendering around it opens one"]
@@ -299,16 +299,16 @@ def no_render_mode(plugin: str, given: str, modes: Sequence[str]) -> UsageError:
 
 
 def not_copied(what: str, envs: str) -> TypeError:
-    """What is said to `copy`, `deepcopy` and `pickle`; `envs` is where the methods are."""
+    """The error of `copy`, `deepcopy` and `pickle`; `envs` is the expression before the methods that work instead."""
     return TypeError(
         f"{what} cannot be pickled or copied: its envs are running processes. {envs}branch(env, count) makes live copies of an env "
-        f"in the middle of its episode, {envs}snapshot(env) data that restore brings back; or make another from the same plugin, "
-        "config and seed"
+        f"in the middle of its episode, and {envs}snapshot(env) makes data that restore brings back; or make new envs from the "
+        "same plugin, config and seed"
     )
 
 
 def cache_folder() -> Path | None:
-    """Where compiled plugins are kept, as the command line has it: ``ROLLCAGE_CACHE``, else in the user's own cache."""
+    """The folder of compiled plugins, the same as the command line's: ``ROLLCAGE_CACHE``, else in the user's own cache."""
     named = os.environ.get("ROLLCAGE_CACHE")
     if named:
         return Path(named)
@@ -330,7 +330,7 @@ def autoreset(given: AutoresetMode | str) -> AutoresetMode:
 
 
 def _hyphened(mode: AutoresetMode) -> str:
-    """As the host writes it."""
+    """The name of a mode, as the host writes it."""
     return mode.name.lower().replace("_", "-")
 
 
@@ -365,10 +365,10 @@ def native(
     start: str | None,
     branching: bool,
 ) -> dict[str, Any]:
-    """What the extension makes envs of."""
+    """The arguments from which the extension makes envs."""
     if not isinstance(plugin, (str, os.PathLike)):
         raise TypeError(
-            "plugin: a plugin is the name of one that ships or the path of a .wasm file, and no function that makes a Python env: "
+            "plugin: expected the name of a shipped plugin or the path of a .wasm file, not a function that makes a Python env: "
             f"an env is compiled to WebAssembly (docs/first-env.md); got {plugin!r:.200}"
         )
     many = count("num_envs", num_envs, 1, 4096)

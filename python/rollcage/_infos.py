@@ -1,4 +1,4 @@
-"""Infos: what a plugin declares of them comes as bytes, the rest as JSON; Gymnasium and Stable-Baselines3 want dicts."""
+"""Infos as dicts, as Gymnasium and Stable-Baselines3 want them: declared fields come as bytes, all others as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from rollcage._spaces import Dict, Node, Numbers, node_of
 from rollcage._types import Bytes, Flags
 from rollcage.errors import Fault
 
-#: Whatever makes an info something else than the declared fields of all rows.
+#: Events after which infos are more than the declared fields of all rows.
 UNUSUAL = native.FAULT | native.MASKED | native.EXTRA
 
 #: What `Envs.finals` returns: which rows have a final view; its observations, infos and action masks.
 Finals = tuple[Flags, Bytes, Bytes, Bytes]
 
 
-#: What only the host says in infos. Gymnasium, Stable-Baselines3 and their users act on these keys and trust their values, so a
-#: plugin's are left out and counted, under `RESERVED` and with an underscore before it; `action_mask` where envs have masks.
+#: Keys of infos that only the host sets. Gymnasium, Stable-Baselines3 and their users act on these keys and trust their
+#: values. So a plugin's values for them are left out and counted, for these keys and for each with an underscore before it.
+#: `action_mask` is one of them where envs have masks.
 RESERVED = frozenset(
     {
         "TimeLimit.truncated",
@@ -39,7 +40,7 @@ RESERVED = frozenset(
     }
 )
 
-#: What a plugin may say in a form that those who read it can work with: `is_success` is averaged.
+#: Keys that a plugin may set to a boolean or a number only: readers average `is_success`.
 ONLY_SCALARS = frozenset({"is_success"})
 
 
@@ -51,7 +52,7 @@ class Infos:
     envs : Envs
         The native envs.
     known : dict
-        What the extension knows of them.
+        What the extension knows of the envs.
 
     """
 
@@ -63,7 +64,7 @@ class Infos:
         self._reserved = reserved | {f"_{key}" for key in reserved}
         #: How often a plugin's info was left out because its key is reserved, by key.
         self.left_out: Counter[str] = Counter()
-        #: Declared fields by name, each with its place among the bytes that say whether it is there; and those that are reserved.
+        #: Declared fields by name, each with the index of its presence byte; and those with reserved keys.
         self._fields: dict[str, tuple[int, Node]] = {}
         self._refused: dict[str, int] = {}
         for index, (name, described) in enumerate(known["info_fields"]):
@@ -75,12 +76,12 @@ class Infos:
         self._always = bool(known["info_fields"] or self._mask_bytes)
 
     def warnings(self) -> list[str]:
-        """What whoever makes such envs may want to know."""
+        """Warnings for the caller who makes the envs."""
         names = ", ".join(native.one_line(repr(name)) for name in self._refused)
-        return [f"infos that the env declares are left out, because only the host says them: {names}"] if names else []
+        return [f"declared infos are left out, because their keys are reserved for the host: {names}"] if names else []
 
     def _are_none(self, events: int) -> bool:
-        """Whether there is nothing to tell, as in most steps of an env without infos."""
+        """Whether there are no infos, as in most steps of an env without declared ones."""
         return not (self._always or events & UNUSUAL)
 
     # ── As Gymnasium's vector envs have them ────────────────────────────────────────────────────────────────────────
@@ -93,9 +94,9 @@ class Infos:
         rows : int
             Rows of the batch.
         events : int
-            What happened, as the extension says.
+            What happened, as bits of the extension.
         told : ndarray of bool, shape (rows,), or None
-            Whose infos are of this call; None: everybody's.
+            The rows whose infos are of this call; None for all rows.
 
         """
         if self._are_none(events):
@@ -111,7 +112,7 @@ class Infos:
         return infos
 
     def final(self, rows: int, finals: Finals, events: int) -> dict[str, Any]:
-        """The same of the rows that ended an episode, in same-step autoreset."""
+        """One dict of the infos of the rows that ended an episode, in same-step autoreset."""
         which, _, infos, masks = finals
         faults = dict(self._envs.faults()) if events & native.FAULT else {}
         answered = which.copy()
@@ -122,7 +123,7 @@ class Infos:
         return final
 
     def _answered(self, rows: int, events: int, told: Flags | None, faults: list[tuple[int, Fault]]) -> Flags:
-        """Whose infos are those of an answer: not who is masked, nor who met a fault and was not reset since."""
+        """The rows whose infos are of an answer: not masked rows, and not rows of a fault without a reset since."""
         told = np.ones(rows, np.bool_) if told is None else told.copy()
         if events & native.MASKED:
             told &= ~self._envs.masked()
@@ -133,11 +134,11 @@ class Infos:
         return told
 
     def _extras(self, texts: list[str], told: Flags) -> dict[int, dict[str, Any]]:
-        """What was not declared, of those that are told and said something; the host has seen that it is a JSON object."""
+        """Undeclared infos of the rows in `told`. The host has checked that each text is a JSON object."""
         return {row: self._kept(json.loads(text)) for row, text in enumerate(texts) if text and told[row]}
 
     def _kept(self, extra: dict[str, Any]) -> dict[str, Any]:
-        """Without what only the host says, and what nobody could work with."""
+        """An info without reserved keys, and without values that readers cannot use."""
         for key in self._reserved.intersection(extra):
             self._leave_out(extra, key)
         for key in ONLY_SCALARS.intersection(extra):
@@ -150,14 +151,14 @@ class Infos:
         self.left_out[key] += 1
 
     def _table(self, data: Bytes, told: Flags) -> Bytes:
-        """The declared infos, a row for each env. Counts what is left out of them."""
+        """The declared infos, a row for each env. Counts the fields that are left out."""
         table = data.reshape(-1, self._stride)
         for name, index in self._refused.items():
             self.left_out[name] += int(((table[:, index] == 1) & told).sum())
         return table
 
     def _joined(self, data: Bytes, masks: Bytes, extras: dict[int, dict[str, Any]], told: Flags) -> dict[str, Any]:
-        """Declared fields, masks and extras in Gymnasium's form. Where an env says both, its extra info counts."""
+        """Declared fields, masks and extras in Gymnasium's form. Where an env gives both, its extra info counts."""
         infos: dict[str, Any] = {}
         whose: dict[str, Flags] = {}
         said: list[tuple[int, dict[str, Any]]] = []
@@ -165,7 +166,7 @@ class Infos:
             table = self._table(data, told)
             both = {key for extra in extras.values() for key in extra}
             for name, (index, node) in self._fields.items():
-                # A byte a field, before their values: whether it is there.
+                # The presence byte of the field, before the values.
                 there = (table[:, index] == 1) & told
                 if not there.any():
                     continue
@@ -206,7 +207,7 @@ class Infos:
         return infos
 
     def final_each(self, finals: Finals, events: int) -> dict[int, dict[str, Any]]:
-        """The same of the rows that ended an episode, by row."""
+        """A dict for each row that ended an episode, by row."""
         which, _, data, masks = finals
         infos: dict[int, dict[str, Any]] = {row: {} for row in np.flatnonzero(which).tolist()}
         extras = self._extras(self._envs.final_extras(), which) if events & native.EXTRA else {}
@@ -218,7 +219,7 @@ class Infos:
         return infos
 
     def _fill(self, infos: Any, data: Bytes, masks: Bytes, extras: dict[int, dict[str, Any]], told: Flags) -> None:
-        """The infos of the rows that are told; `infos` has a dict for each of them. Extra ones count before declared ones."""
+        """Fills `infos`, which has a dict for each row in `told`. Extra infos count before declared ones."""
         if self._stride:
             table = self._table(data, told)
             for name, (index, node) in self._fields.items():
@@ -242,12 +243,12 @@ class Infos:
 
 
 def told_of(fault: Fault) -> dict[str, str]:
-    """What an info says of a fault."""
+    """The infos of a fault."""
     return {"fault": fault.kind, "fault_message": fault.message}
 
 
 def plain(value: Any) -> Any:
-    """A number without a shape as Python's own, and a row of its own memory: infos are kept."""
+    """Python's own number for a number without a shape, and a copy of an array: callers keep infos."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.shape == ()):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -283,8 +284,8 @@ def put(infos: dict[str, Any], name: str, node: Node, values: Any, there: Flags)
 def add(infos: dict[str, Any], given: Iterable[tuple[int, dict[str, Any]]], rows: int) -> None:
     """Adds infos of some envs to Gymnasium's dict, which has none of their keys yet.
 
-    As `gymnasium.vector.VectorEnv._add_info`, but that nothing is lost or refused: a key's values of one kind are an array of it,
-    whoever comes first; values of several kinds, and integers beyond 64 bits, are an array of objects.
+    Works as `gymnasium.vector.VectorEnv._add_info`, but loses and refuses nothing. Values of one kind are an array of that
+    kind, whichever env comes first. Values of several kinds, and integers beyond 64 bits, are an array of objects.
 
     Parameters
     ----------
@@ -302,7 +303,7 @@ def add(infos: dict[str, Any], given: Iterable[tuple[int, dict[str, Any]]], rows
             columns.setdefault(key, {})[row] = value
     for key, values in columns.items():
         infos[key] = column_of(values, rows)
-    # Last: a plugin may call an info `_x` beside its `x`, and who says `x` is the host's to know.
+    # Last, since a plugin may have an info `_x` beside its `x`: the host alone sets whose `x` counts.
     for key, values in columns.items():
         told = np.zeros(rows, np.bool_)
         told[list(values)] = True
@@ -325,7 +326,7 @@ def column_of(values: dict[int, Any], rows: int) -> Any:
 
 
 def kind_of(kinds: set[type], values: dict[int, Any]) -> Any:
-    """The type of a column of numbers or booleans: objects where another one would change a value."""
+    """The type of a column of numbers or booleans: objects where a narrower type would change a value."""
     if len(kinds) == 1 and kinds != {int}:
         return next(iter(kinds))
     whole = [value for value in values.values() if type(value) is int]

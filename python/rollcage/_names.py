@@ -1,4 +1,4 @@
-"""Arguments by the names that Stable-Baselines3 and Gymnasium have for them: each gets an answer that says what to write here."""
+"""Arguments by their names in Stable-Baselines3 and Gymnasium: the error for each of them says what to write here."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_PLUGIN = "its name here is plugin: the name of one that ships (`rollcage.shipped()`), or the path of a .wasm file"
+_PLUGIN = "write plugin: the name of a shipped plugin (`rollcage.shipped()`), or the path of a .wasm file"
 _PROCESSES = "leave it out: each env always has a sandboxed process of its own"
-_ENTRIES = "leave it out, and give what is in it as arguments; start= says how envs are started"
-_FUNCTIONS = "an env is no Python object that a function makes; write plugin, " + _PLUGIN.partition(": ")[2]
+_ENTRIES = "leave it out, and pass its entries as arguments; start= chooses how envs are started"
+_FUNCTIONS = "an env is not a Python object that a function makes; write plugin, " + _PLUGIN.partition(": ")[2]
 
-#: What Stable-Baselines3's `make_vec_env`, `DummyVecEnv` and `SubprocVecEnv` take.
+#: Arguments of Stable-Baselines3's `make_vec_env`, `DummyVecEnv` and `SubprocVecEnv`.
 STABLE_BASELINES3: dict[str, str] = {
     "env_id": _PLUGIN,
-    "num_envs": "its name here is n_envs, as in Stable-Baselines3",
+    "num_envs": "write n_envs, as in Stable-Baselines3",
     "start_index": "leave it out: there are no files of Monitor to number, and env i gets seed + i",
     "monitor_dir": "leave it out: info['episode'] is there without Monitor; for its file write "
     "`VecMonitor(make_vec_env(...), filename='monitor.csv')`",
@@ -29,31 +29,31 @@ STABLE_BASELINES3: dict[str, str] = {
     "wrapper_kwargs": "leave it out, as wrapper_class",
     "vec_env_cls": "leave it out: the result is a rollcage.sb3.VecEnv, each env in a process of its own",
     "vec_env_kwargs": _ENTRIES,
-    "start_method": "its name here is start: 'fork' (of a locked worker, never of this process), 'fork-after-create' or 'spawn'",
+    "start_method": "write start: 'fork' (of a template process, never of this one), 'fork-after-create' or 'spawn'",
     "env_fns": _FUNCTIONS,
-    "autoreset_mode": "leave it out: Stable-Baselines3 has one way, by which an ended env is reset in the same step",
+    "autoreset_mode": "leave it out: in Stable-Baselines3 an ended env is always reset in the same step",
     "episode_statistics": "leave it out: info['episode'] is always there",
     "copy": "leave it out: Stable-Baselines3 keeps observations, so each call gives new ones",
 }
 
-#: What Gymnasium's `make`, `make_vec`, `SyncVectorEnv` and `AsyncVectorEnv` take.
+#: Arguments of Gymnasium's `make`, `make_vec`, `SyncVectorEnv` and `AsyncVectorEnv`.
 GYMNASIUM: dict[str, str] = {
     "id": _PLUGIN,
-    "n_envs": "its name here is num_envs, as in Gymnasium",
+    "n_envs": "write num_envs, as in Gymnasium",
     "vectorization_mode": _PROCESSES,
     "vector_kwargs": _ENTRIES,
-    "wrappers": "leave it out: wrap what is returned, by `gymnasium.wrappers.vector`",
+    "wrappers": "leave it out: wrap the result, by `gymnasium.wrappers.vector`",
     "env_fns": _FUNCTIONS,
     "shared_memory": "leave it out: values are always in shared memory",
-    "context": "leave it out: start= says how envs are started ('fork', 'fork-after-create', 'spawn'), without multiprocessing",
+    "context": "leave it out: start= chooses how envs are started ('fork', 'fork-after-create', 'spawn'), without multiprocessing",
     "daemon": "leave it out: no worker outlives this process",
-    "worker": "leave it out: what runs an env is the rollcage program",
+    "worker": "leave it out: the rollcage program runs each env",
     "observation_mode": "leave it out: all envs of one call have one space",
-    "env_kwargs": "its name here is config",
-    "disable_env_checker": "leave it out: what an env answers is checked by the host, at every step",
+    "env_kwargs": "write config",
+    "disable_env_checker": "leave it out: the host checks every answer of an env",
 }
 
-#: What one env, for `gymnasium.make`, does not take of those.
+#: Names that one env, for `gymnasium.make`, does not take.
 ONE_ENV: dict[str, str] = {
     **GYMNASIUM,
     **dict.fromkeys(
@@ -62,19 +62,19 @@ ONE_ENV: dict[str, str] = {
     ),
 }
 
-#: What says nothing, and may be said: callers that pass everything on.
+#: Values that change nothing and may be passed, for callers that pass every argument on.
 _DEFAULTS: dict[str, Any] = {"start_index": 0, "shared_memory": True, "daemon": True, "disable_env_checker": False}
 
 
 def answered(others: Mapping[str, str], passed_to: Callable[..., Any] | None = None) -> Callable[[Function], Function]:
-    """A function that answers names which are not its own.
+    """Decorates a function: for a name that it does not take, the error says what to write.
 
     Parameters
     ----------
     others : mapping
-        Names that others have, and what to write in their place.
+        Names of other libraries, and what to write in their place.
     passed_to : function, optional
-        Where the function passes ``**kwargs`` on to: but for `others`, its names are the function's own, too.
+        The function that ``**kwargs`` are passed on to. Its names are taken too, except for `others`.
 
     """
 
@@ -82,7 +82,7 @@ def answered(others: Mapping[str, str], passed_to: Callable[..., Any] | None = N
         own = set(_named(function))
         if passed_to is not None:
             own |= set(_named(passed_to)) - set(others)
-        # Who takes anything else says itself what is wrong with it.
+        # A function that takes any keyword reports wrong ones itself.
         takes_anything = _takes_anything(passed_to or function)
         by_place = [name for name, one in _named(function).items() if one.kind is one.POSITIONAL_OR_KEYWORD]
         called = function.__qualname__.removesuffix(".__init__")
@@ -91,7 +91,7 @@ def answered(others: Mapping[str, str], passed_to: Callable[..., Any] | None = N
         def call(*args: Any, **kwargs: Any) -> Any:
             if len(args) > len(by_place):
                 names = ", ".join(name for name in by_place if name != "self")
-                raise TypeError(f"{called}: only {names} may be given by place; write the others with their names")
+                raise TypeError(f"{called}: only {names} may be positional; write the others with their names")
             for name in [name for name in kwargs if name not in own]:
                 if name in others:
                     if not _says_nothing(name, kwargs.pop(name)):
@@ -118,5 +118,5 @@ def _takes_anything(function: Callable[..., Any]) -> bool:
 
 
 def _says_nothing(name: str, value: Any) -> bool:
-    """Whether a value is the one that stands where nothing was said."""
+    """Whether a value is a default, which changes nothing."""
     return value is None or (name in _DEFAULTS and value == _DEFAULTS[name])

@@ -1,4 +1,4 @@
-"""The `rollcage` program that is inside the package: workers are started from it, and it is the command line."""
+"""The `rollcage` program inside the package: workers are started from it, and it is the command line."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import NoReturn
 
 from rollcage.errors import UsageError
 
-#: Where the build puts it.
+#: The path at which the build puts the program.
 PACKAGED = Path(__file__).absolute().parent / "_program" / "rollcage"
 
 
 def path() -> Path:
-    """The program: what ``ROLLCAGE_PROGRAM`` names, else the packaged one.
+    """The path of the program: the one in ``ROLLCAGE_PROGRAM``, else the packaged one.
 
     Raises
     ------
     UsageError
-        It is not there.
+        There is no such file.
 
     """
     named = os.environ.get("ROLLCAGE_PROGRAM")
-    # Envs are started anew from it, wherever this program is then.
+    # Envs are started anew from this path, whatever the working directory is then.
     program = Path(named).absolute() if named else PACKAGED
     if not program.is_file():
         hint = "install the package anew, or name a program of the same build by ROLLCAGE_PROGRAM"

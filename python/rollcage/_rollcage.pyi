@@ -17,10 +17,10 @@ EPISODE: int
 RESET: int
 
 def shipped() -> list[str]:
-    """The plugins that are inside the package, by name."""
+    """The names of the plugins inside the package."""
 
 def one_line(text: str) -> str:
-    """A stranger's text as a message: on one line, and without what could act on a terminal."""
+    """Escapes a stranger's text for a message: on one line, without characters that could act on a terminal."""
 
 @final
 class Envs:

@@ -62,11 +62,11 @@ class Numbers(Node):
         self.shape = shape
         self.offset = offset
         self.size = size
-        #: The least and the greatest elements, where those outside are to be set to them.
+        #: The bounds to which elements are clipped, if they are clipped.
         self.clip_to: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
     def read(self, rows: Bytes) -> npt.NDArray[Any]:
-        # The rows stand apart: what follows a value is another's, or filling.
+        # Rows are strided: other values or padding follow a value.
         within = np.empty((1, *self.shape), self.dtype).strides[1:]
         shape = (len(rows), *self.shape)
         strides = (rows.shape[1], *within)
@@ -88,7 +88,7 @@ class Numbers(Node):
                 raise UsageError(f"{path}: an array of shape {array.shape}; {shape} is expected")
             array = array.reshape(shape)
         if self.clip_to is not None:
-            # What is not finite stays so, and the host refuses it.
+            # Values that are not finite stay unchanged, and the host refuses them.
             array = np.where(np.isfinite(array), np.clip(array, *self.clip_to), array)
         return np.ascontiguousarray(array)
 
@@ -144,7 +144,7 @@ class Texts(Node):
 
 
 class Dict(Node):
-    """A Dict: its members stand where they say themselves."""
+    """A Dict; each member knows its own place."""
 
     def __init__(self, members: dict[str, Node]) -> None:
         self.space = spaces.Dict({key: node.space for key, node in members.items()})
@@ -168,7 +168,7 @@ class Dict(Node):
 
 
 class Tuple(Node):
-    """A Tuple: its members stand where they say themselves."""
+    """A Tuple; each member knows its own place."""
 
     def __init__(self, members: Sequence[Node]) -> None:
         self.space = spaces.Tuple([node.space for node in members])
@@ -191,7 +191,7 @@ class Tuple(Node):
 
 
 def node_of(described: Described, *, clip: bool = False) -> Node:
-    """The tree of a space that the extension describes; with `clip`, what is written into a Box is clipped to it."""
+    """The tree of a space that the extension describes; with `clip`, numbers written into a Box are clipped to it."""
     kind = described["kind"]
     if kind == "dict":
         return Dict({key: node_of(entry, clip=clip) for key, entry in described["entries"]})
@@ -199,7 +199,7 @@ def node_of(described: Described, *, clip: bool = False) -> Node:
         return Tuple([node_of(entry, clip=clip) for entry in described["entries"]])
     place = (described["offset"], described["size"])
     if kind == "text":
-        # Gymnasium's Text has a set of characters always; none declared means any, which it cannot say.
+        # Gymnasium's Text always has a set of characters. A plugin without one allows every character.
         charset = {} if described["charset"] is None else {"charset": described["charset"]}
         return Texts(AnyText(described["max_length"], min_length=described["min_length"], **charset), *place)
     if kind == "discrete":
@@ -223,7 +223,7 @@ def node_of(described: Described, *, clip: bool = False) -> Node:
 
 
 class AnyText(spaces.Text):
-    """Gymnasium's Text, which may also have no set of characters: then every text of a fitting length is in it."""
+    """Gymnasium's Text, also without a set of characters: then every text of a fitting length is in the space."""
 
     def __init__(self, max_length: int, *, min_length: int, charset: str | None = None) -> None:
         self.any = charset is None
@@ -267,10 +267,10 @@ class Values:
         self.node = node_of(described, clip=clip)
         self.stride: int = described["stride"]
         self.envs = envs
-        # Of the commonest spaces a batch of bytes is the array already.
+        # For the commonest spaces a batch of bytes is already the array.
         leaf = self.node if isinstance(self.node, Numbers) and self.node.size == self.stride else None
         self._leaf = leaf
-        #: Whether the space is a Box, of which there are views.
+        #: Whether the space is a Box, which can be viewed without a copy.
         self.is_box = isinstance(self.node.space, spaces.Box)
 
     @property
@@ -286,7 +286,7 @@ class Values:
         data : ndarray of uint8, shape (rows * stride,)
             The bytes; what is returned may be a view of them.
         contiguous : bool
-            Copy what is not contiguous in memory.
+            Copy arrays that are not contiguous in memory.
 
         """
         leaf = self._leaf
@@ -301,7 +301,7 @@ class Values:
         Raises
         ------
         UsageError
-            The values are of another shape or type. Whether each is in the space is the host's to say.
+            The values have a wrong shape or type. The host checks whether each is in the space.
         TypeError
             One number is given where each env has one.
 

@@ -1,15 +1,15 @@
-"""What can go wrong, by who must act: whoever called (`UsageError`), or nobody here, because an env did it (`FaultError`).
+"""Exceptions, by who must act: the caller (`UsageError`), or nobody here, because an env failed (`FaultError`).
 
 ::
 
     RollcageError
-    ├── UsageError (ValueError)             something was said that cannot be done; nothing was changed
+    ├── UsageError (ValueError)             the call cannot be done as written; nothing was changed
     │   ├── UnsupportedError (AttributeError)  an env has no such method, attribute or render mode
     │   ├── ActionError (AssertionError)    an action is not in the action space of the env that `gymnasium.make` made
-    │   ├── NoAsyncCallError                a step is waited for that was not begun
-    │   ├── AlreadyPendingCallError         an answer would be lost that is still to be received
+    │   ├── NoAsyncCallError                `step_wait` without a step that was begun
+    │   ├── AlreadyPendingCallError         the call would lose an answer that is still to be received
     │   ├── ClosedError                     the envs are closed
-    │   └── ForkedError                     the envs are those of the process that this one was forked from
+    │   └── ForkedError                     the envs belong to the process that this one was forked from
     ├── HostError (OSError)                 the operating system refused something that the host needs
     └── FaultError (RuntimeError)           an env's fault, with everything that is known of it in `.fault`
         ├── FaultTimeoutError               it did not answer in time
@@ -49,11 +49,11 @@ __all__ = [
 
 
 class RollcageError(Exception):
-    """Everything that rollcage raises, but for wrong types of arguments (`TypeError`)."""
+    """Base of all exceptions of rollcage; arguments of a wrong type raise `TypeError` instead."""
 
 
 class UsageError(RollcageError, ValueError):
-    """Something was said that cannot be done: what, and what to do instead. Nothing was changed.
+    """The call cannot be done as written; the message says what to do instead. Nothing was changed.
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ class UsageError(RollcageError, ValueError):
 
     def __init__(self, message: str, hints: Sequence[str] = ()) -> None:
         hints = [_in_python(hint) for hint in hints]
-        # Not by `super()`: next in line may be a class of Gymnasium's that takes something else.
+        # Not by `super()`: the next class may be one of Gymnasium's, which takes other arguments.
         Exception.__init__(self, "\n".join([message, *(f"hint: {hint}" for hint in hints)]))
         self.hints = tuple(hints)
 
 
 def _in_python(hint: str) -> str:
-    """A hint that has options of the command line, with the arguments that they are in Python."""
+    """A hint with the options of the command line replaced by Python's arguments."""
     return re.sub(r"`(--grants? [^`]+)`", lambda option: f"`{_argument(option[1])}`", hint)
 
 
@@ -97,13 +97,13 @@ class ActionError(UsageError, AssertionError):
 
 
 class NoAsyncCallError(UsageError, gymnasium.error.NoAsyncCallError):
-    """A step is waited for that was not begun, or whose answers were given."""
+    """`step_wait` without a step that was begun, or after its answers were given."""
 
     name = "step"
 
 
 class AlreadyPendingCallError(UsageError, gymnasium.error.AlreadyPendingCallError):
-    """A step was begun, and what was called would lose answers that are still to be received. Nothing was lost."""
+    """A step was begun, and the call would lose answers that are still to be received. Nothing was lost."""
 
     name = "step"
 
@@ -113,7 +113,7 @@ class ClosedError(UsageError, gymnasium.error.ClosedEnvironmentError):
 
 
 class ForkedError(UsageError):
-    """The envs are those of the process that this one was forked from, and go on there."""
+    """The envs belong to the process that this one was forked from, and go on there."""
 
 
 class HostError(RollcageError, OSError):
@@ -129,7 +129,7 @@ class Fault:
     env : int
         The env's index.
     instance : int
-        Which start of the env it was: 0, then one more with every restart.
+        The start of the env that it was: 0, then one more with every restart.
     episode : int
         The episode of the env, from 0.
     step : int
@@ -139,13 +139,13 @@ class Fault:
         ``step_timeout``, ``exited``, ``signalled``, ``protocol``, ``guest_failed``, ``guest_restart``,
         ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``.
     message : str
-        What happened, on one line. A stranger's words may be in it, escaped: nothing in it acts on a terminal.
+        What happened, on one line. It may contain a stranger's words, escaped: nothing in it acts on a terminal.
     log : str
         The newest of what the env printed, at most 64 KiB: a stranger's words, as they are.
     log_dropped_bytes : int
         Bytes of log that were dropped before it.
     backtrace : list of str
-        Frames of the env's own functions, innermost first; of a trap.
+        Frames of the env's own functions at a trap, innermost first.
 
     """
 
@@ -170,7 +170,7 @@ class FaultError(RollcageError, RuntimeError):
     Attributes
     ----------
     fault : Fault
-        Everything that is known of it.
+        Everything that is known of the fault.
 
     """
 

@@ -1,8 +1,8 @@
 """Names by which `gymnasium.make` and `gymnasium.make_vec` know the plugins that ship: ``rollcage/CartPole-v1``.
 
-An env that is made by its name is as Gymnasium's own of that name. The keys of its config are keyword arguments
-(``is_slippery=False``), laid over those that the name stands for. Its time limit is Gymnasium's: under `gymnasium.make` the
-`TimeLimit` wrapper has it and the host none, and `gymnasium.make_vec` hands it to the host.
+An env that is made by its name behaves as Gymnasium's env of that name. The keys of its config are keyword arguments
+(``is_slippery=False``), which override those that the name stands for. Its time limit is Gymnasium's: under
+`gymnasium.make` the `TimeLimit` wrapper counts it and the host does not; `gymnasium.make_vec` hands it to the host.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Id(NamedTuple):
     reward_threshold: float | None
 
 
-#: What is registered.
+#: The registered names.
 IDS = (
     Id("Acrobot-v1", "acrobot", {}, 500, -100.0),
     Id("Blackjack-v1", "blackjack", {"sab": True}, None, None),
@@ -65,16 +65,16 @@ IDS = (
 
 
 class Env(single.Env):
-    """An env that `gymnasium.make` makes by its name. The host counts no time limit: Gymnasium's wrapper around it does.
+    """An env that `gymnasium.make` makes by its name. Gymnasium's wrapper counts the time limit, and the host does not.
 
     Parameters
     ----------
     plugin : str or path
         The plugin that the name means.
     config : mapping, dataclass or pydantic model, optional
-        The config; it is laid over the keywords.
+        The config; its keys override the keywords.
     **kwargs
-        As of `rollcage.Env`; every other keyword is a key of the config.
+        Arguments of `rollcage.Env`; every other keyword is a key of the config.
 
     """
 
@@ -101,9 +101,9 @@ class VectorEnv(vector.VectorEnv):
     num_envs : int
         How many envs.
     config : mapping, dataclass or pydantic model; or a list of them, or a function of the env's index
-        The config; it is laid over the keywords.
+        The config; its keys override the keywords.
     **kwargs
-        As of `rollcage.VectorEnv`; every other keyword is a key of the config.
+        Arguments of `rollcage.VectorEnv`; every other keyword is a key of the config.
 
     """
 
@@ -128,20 +128,20 @@ def _registered_limit(spec: Any) -> int | None:
 
 
 def _tell_of_another_limit(spec: Any, envs: vector.VectorEnv) -> None:
-    """Warns where the limit of the name is not that of the config: a larger board has more moves."""
+    """Warns where name and config have different time limits: a larger board has more moves."""
     if spec is None or spec.id not in gymnasium.registry:
         return
     registered, own = _registered_limit(spec), envs.own_max_episode_steps
     if registered is not None and own is not None and registered != own:
         warnings.warn(
-            f"{spec.id}: the time limit is {registered} steps, that of the name, unless max_episode_steps= says another; "
-            f"the env's own is {own} with this config",
+            f"{spec.id}: the time limit is {registered} steps, as registered for the name; with this config the env's own is "
+            f"{own}; max_episode_steps= chooses another",
             stacklevel=3,
         )
 
 
 def register() -> None:
-    """Registers them with Gymnasium. Importing `rollcage` does so."""
+    """Registers the names with Gymnasium. Importing `rollcage` does so."""
     for one in IDS:
         full = f"rollcage/{one.name}"
         if full not in gymnasium.registry:

@@ -41,23 +41,23 @@ Stepped = tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict[s
 class VecEnv(base_vec_env.VecEnv):
     """Envs of one plugin, each in a sandboxed process of its own, as Stable-Baselines3's `VecEnv`.
 
-    Where `SubprocVecEnv` takes functions that make Python envs, this takes a plugin and a config. Everything else is as
-    there: an episode's end is followed by the next episode's first observation, ``info["terminal_observation"]`` has the last
-    one, ``info["TimeLimit.truncated"]`` says whether it was cut off, and ``info["episode"]`` (``r``, ``l``, ``t``) is what
-    `Monitor` would put there. A fault is an episode that was cut off, with ``info["fault"]`` and ``info["fault_message"]``.
+    `SubprocVecEnv` takes functions that make Python envs; this class takes a plugin and a config. Everything else is the
+    same. After an episode's end comes the next episode's first observation. ``info["terminal_observation"]`` has the last
+    observation, ``info["TimeLimit.truncated"]`` says whether the episode was cut off, and ``info["episode"]`` (``r``, ``l``,
+    ``t``) has what `Monitor` puts there. A fault cuts an episode off, with ``info["fault"]`` and ``info["fault_message"]``.
 
     Parameters
     ----------
     plugin : str or path
-        The name of a plugin that ships, or the path of a ``.wasm`` file.
+        The name of a shipped plugin, or the path of a ``.wasm`` file.
     n_envs : int
         How many envs.
     seed : int, optional
-        The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said.
+        The seed of the first reset: env *i* gets ``seed + i``. Drawn if None.
     render_mode : str, optional
         ``rgb_array`` or ``ansi``, where the env has it.
     **kwargs
-        As of `rollcage.VectorEnv`: ``config``, ``grants``, ``limits``, ``max_episode_steps``, ``on_fault``,
+        Arguments of `rollcage.VectorEnv`: ``config``, ``grants``, ``limits``, ``max_episode_steps``, ``on_fault``,
         ``clip_actions``, ``require_sandbox`` and others.
 
     Raises
@@ -79,9 +79,9 @@ class VecEnv(base_vec_env.VecEnv):
     ) -> None:
         if _are_functions(plugin):
             raise TypeError(
-                "rollcage.sb3.VecEnv makes envs of a plugin, and was given functions that make Python envs (as vec_env_cls= of "
-                "Stable-Baselines3's make_vec_env does): use rollcage.sb3.make_vec_env(plugin, n_envs) in its place, with the "
-                "name of a plugin that ships or the path of a .wasm file"
+                "rollcage.sb3.VecEnv makes envs of a plugin, and was given functions that make Python envs (vec_env_cls= of "
+                "Stable-Baselines3's make_vec_env passes them): use rollcage.sb3.make_vec_env(plugin, n_envs) instead, with "
+                "the name of a shipped plugin or the path of a .wasm file"
             )
         if render_mode is not None and render_mode.endswith("_list"):
             raise UsageError(
@@ -190,7 +190,7 @@ class VecEnv(base_vec_env.VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Calls a method of some envs: see `rollcage.VectorEnv.call`. Those of Gymnasium's wrappers work as well."""
+        """Calls a method of some envs: see `rollcage.VectorEnv.call`. Methods of Gymnasium's wrappers work as well."""
         envs = self._targets(indices)
         if method_name == "get_wrapper_attr":
             return [self.vector_env.get_env_attr(env, *method_args) for env in envs]
@@ -207,11 +207,11 @@ class VecEnv(base_vec_env.VecEnv):
         return [self.vector_env.call_env(env, method_name, *method_args, **method_kwargs) for env in envs]
 
     def _compute_reward(self, env: int, achieved_goal: Any, desired_goal: Any, infos: Any) -> npt.NDArray[np.float32]:
-        """`compute_reward` of goals: asked of the env by `HerReplayBuffer`, which calculates with what comes back."""
+        """`compute_reward` of goals: `HerReplayBuffer` calls it, and calculates with the answer."""
         given = arguments.to_json({"args": [achieved_goal, desired_goal, infos]})
         many = len(achieved_goal)
         if len(given) > arguments.CALL_MAX and many > 1:
-            # More than fits into one call: each goal has a reward of its own.
+            # Too many for one call: each goal has a reward of its own.
             half = many // 2
             halves = [
                 self._compute_reward(env, achieved_goal[part], desired_goal[part], infos[part])
@@ -225,7 +225,7 @@ class VecEnv(base_vec_env.VecEnv):
                 f"HerReplayBuffer asks the env for the rewards of other goals, and {self.vector_env.plugin} has no method "
                 "`compute_reward`",
                 [
-                    "the env's `call` is to answer it, given args: [achieved goals, desired goals, infos], by a list with a "
+                    "the env's `call` must answer it, given args: [achieved goals, desired goals, infos], by a list with a "
                     "reward for each goal; without it, use the replay buffer that Stable-Baselines3 has for its policy"
                 ],
             ) from None
@@ -238,7 +238,7 @@ class VecEnv(base_vec_env.VecEnv):
         return rewards
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether every env has an attribute; ``action_masks`` is one of those that have masks."""
+        """Whether every env has an attribute; envs with masks have ``action_masks``."""
         return all(self._has(env, attr_name) for env in range(self.num_envs))
 
     def _has(self, env: int, name: str) -> bool:
@@ -262,7 +262,7 @@ class VecEnv(base_vec_env.VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None
     ) -> list[bool]:
-        """Whether envs do what a wrapper does: True for `Monitor`, whose ``info["episode"]`` is always there."""
+        """Whether envs are wrapped: True for `Monitor`, since ``info["episode"]`` is always there."""
         wrapped = isinstance(wrapper_class, type) and issubclass(wrapper_class, Monitor)
         return [wrapped for _ in self._targets(indices)]
 
@@ -280,13 +280,13 @@ class VecEnv(base_vec_env.VecEnv):
         return [self.vector_env.render_env(env) for env in range(self.num_envs)]
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seeds of the next reset: env *i* gets ``seed + i``. Drawn if not said."""
+        """Sets the seeds of the next reset: env *i* gets ``seed + i``. Drawn if None."""
         first = arguments.count("seed", arguments.seed(seed), 0, arguments.SEED_MAX - self.num_envs + 1)
         self._seeds = [first + env for env in range(self.num_envs)]
         return self._seeds
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
-        """Options of the next reset: one dict for all envs, or a list with one for each."""
+        """Sets options of the next reset: one dict for all envs, or a list with one for each."""
         each = list(options) if isinstance(options, (list, tuple)) else [options] * self.num_envs
         if len(each) != self.num_envs:
             raise UsageError(f"set_options: {len(each)} options for {self.num_envs} envs")
@@ -307,7 +307,7 @@ class VecEnv(base_vec_env.VecEnv):
 
 
 def _are_functions(given: Any) -> bool:
-    """Whether these are functions that make envs, as `SubprocVecEnv` is given."""
+    """Whether the argument is functions that make envs, as for `SubprocVecEnv`."""
     if isinstance(given, (str, os.PathLike)):
         return False
     return callable(given) or isinstance(given, Iterable)
@@ -322,21 +322,21 @@ def make_vec_env(
     env_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> VecEnv:
-    """Makes envs of a plugin: in the place of Stable-Baselines3's function of this name.
+    """Makes envs of a plugin; replaces Stable-Baselines3's function of this name.
 
     Parameters
     ----------
     plugin : str or path
-        The name of a plugin that ships, or the path of a ``.wasm`` file.
+        The name of a shipped plugin, or the path of a ``.wasm`` file.
     n_envs : int
         How many envs.
     seed : int, optional
-        The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said.
+        The seed of the first reset: env *i* gets ``seed + i``. Drawn if None.
     env_kwargs : mapping, optional
-        The keys of the config, and arguments of `VecEnv` such as ``render_mode`` or ``max_episode_steps``. A key of both names is
-        the argument; ``config`` has the keys of the config alone, and is laid over these.
+        The keys of the config, and arguments of `VecEnv` such as ``render_mode`` or ``max_episode_steps``. A name that is
+        both is the argument. ``config`` has keys of the config only, and overrides these.
     **kwargs
-        As of `VecEnv`; ``render_mode`` is ``rgb_array`` if not said and the env has it.
+        Arguments of `VecEnv`; ``render_mode`` defaults to ``rgb_array`` where the env has it.
 
     """
     if _are_functions(plugin):

@@ -22,15 +22,15 @@ class Env(gymnasium.Env[Any, Any]):
     Parameters
     ----------
     plugin : str or path
-        The name of a plugin that ships, or the path of a ``.wasm`` file.
+        The name of a shipped plugin, or the path of a ``.wasm`` file.
     render_mode : str, optional
         ``rgb_array`` or ``ansi``, where the env has it, or one of them with ``_list`` behind it: see `rollcage.VectorEnv`.
     **kwargs
-        As of `rollcage.VectorEnv`, but for ``num_envs``, ``autoreset_mode`` and ``episode_statistics``.
+        Arguments of `rollcage.VectorEnv`, except for ``num_envs``, ``autoreset_mode`` and ``episode_statistics``.
 
     """
 
-    #: What there can be; an env's own is known when it is made.
+    #: Every possible render mode; an env's own modes are known when it is made.
     metadata = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
 
     @answered(ONE_ENV, passed_to=VectorEnv.__init__)
@@ -85,7 +85,7 @@ class Env(gymnasium.Env[Any, Any]):
         return self.envs.call_env(0, name, *args, **kwargs)
 
     def action_masks(self) -> Any:
-        """Which choices there are now: int8, 1 where possible, shape (choices,)."""
+        """The action mask now: int8, 1 where a choice is open, shape (choices,)."""
         return self.envs.action_masks()[0]
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Gymnasium's `VectorEnv` over rollcage: `make_vec`.
 
 The path of a step: actions to bytes (`_spaces`), the host (`_rollcage`, without the GIL), bytes to arrays (`_spaces`), and
-what of infos there is (`_infos`).
+infos, if there are any (`_infos`).
 """
 
 from __future__ import annotations
@@ -33,71 +33,72 @@ __all__ = ["VectorEnv", "make_vec"]
 
 Stepped = tuple[Any, Reals, Flags, Flags, dict[str, Any]]
 
-#: Reset options, of one env.
+#: Reset options of one env.
 Options = Mapping[str, Any]
 
 
 class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     """Envs of one plugin, each a wasm instance in a sandboxed process of its own, as Gymnasium's `VectorEnv`.
 
-    One thread at a time uses it; it may be made in one and used in another. Without `close` its workers end when it is
-    garbage collected, or with this process, however that ends.
+    One thread at a time may use it; it may be made in one thread and used in another. Without `close` its workers end when
+    it is garbage collected, or with this process, however that ends.
 
     Parameters
     ----------
     plugin : str or path
-        The name of a plugin that ships (`rollcage.shipped()`), or the path of a ``.wasm`` file.
+        The name of a shipped plugin (`rollcage.shipped()`), or the path of a ``.wasm`` file.
     num_envs : int
         How many envs, from 1 to 4096.
     config : mapping, dataclass or pydantic model; or a list of them, or a function of the env's index
-        The config: validated before anything starts, defaults filled in. A list has one for each env.
+        The config. It is validated before anything starts, and defaults are filled in. A list has one for each env.
     seed : int, optional
-        The seed of the first reset: env *i* gets ``seed + i``. Drawn if not said; see `initial_seed`.
+        The seed of the first reset: env *i* gets ``seed + i``. Drawn if None; see `initial_seed`.
     grants : list of str, or path
-        What of the outside every env is given, as ``rollcage run --grant`` takes it (``"dir=./levels:/levels"``); or the path of
-        a grants file. Nothing if not said.
+        Directories, sockets, ports and more that every env gets, as for ``rollcage run --grant`` (``"dir=./levels:/levels"``);
+        or the path of a grants file. Nothing by default.
     limits : Limits or mapping, optional
         Timeouts in seconds, memory in bytes, restarts.
     autoreset_mode : AutoresetMode or str
-        What follows an episode's end: ``next-step`` (Gymnasium's default), ``same-step`` or ``disabled``.
+        When an ended env is reset: ``next-step`` (Gymnasium's default), ``same-step`` or ``disabled``.
     max_episode_steps : int, optional
         A time limit in steps in place of the env's own; -1 for none, so that only the env ends its episodes.
     on_fault : {"restart", "raise", "mask"}
-        What a fault of an env leads to: its episode is truncated and it is started anew; the call raises a `FaultError` after
-        every other env has answered (`last` returns those answers); or the env is not stepped until it is reset.
+        The policy for faults. ``restart``: the episode is truncated and the env is started anew. ``raise``: the call raises a
+        `FaultError` after every other env has answered (`last` returns those answers). ``mask``: the env is not stepped until
+        it is reset.
     render_mode : str, optional
-        ``rgb_array`` or ``ansi``, where the env has it; with ``_list`` behind it every reset and step keeps a picture, and `render`
-        gives those since the last one, as Gymnasium's `RenderCollection`.
+        ``rgb_array`` or ``ansi``, where the env has it. With ``_list`` behind it every reset and step keeps a picture, and
+        `render` returns the pictures since the last call, as Gymnasium's `RenderCollection`.
     episode_statistics : bool
-        Put ``episode`` (``r`` return, ``l`` length, ``t`` seconds) into the infos of steps that end one. Off, since
-        `gymnasium.wrappers.vector.RecordEpisodeStatistics` refuses a key that is there.
+        Put ``episode`` (``r`` return, ``l`` length, ``t`` seconds) into the infos of steps that end an episode. Off by default,
+        since `gymnasium.wrappers.vector.RecordEpisodeStatistics` refuses a key that is already there.
     clip_actions : bool
-        Clip the numbers of actions to the bounds of their Box before the envs see them, as Gymnasium's `ClipAction` does. Else the
-        env says (`actions_out_of_bounds`): ``pass``, and it is given them as they are; or ``refuse``, and they are a `UsageError`
-        (but for what is outside by no more than rounding, which is set to the bound). NaN and infinities are always refused.
+        Clip the numbers of actions to the bounds of their Box before the envs see them, as Gymnasium's `ClipAction` does.
+        Otherwise the env decides (`actions_out_of_bounds`). ``pass``: the env gets the numbers unchanged. ``refuse``: they are
+        a `UsageError`, except that numbers outside by rounding are set to the bound. NaN and infinities are always refused.
     copy : bool
-        Give a new array of observations with each call. Else, if the observations are a Box, each call gives the same array,
-        a read-only view of the host's memory that the next call overwrites: see Notes.
+        Return a new array of observations with each call. Otherwise, if the observations are a Box, each call returns the same
+        array, a read-only view of the host's memory that the next call overwrites: see Notes.
     require_sandbox : bool
-        Refuse to start where a wall of the sandbox does not stand. Else that is a warning.
+        Refuse to start where a layer of the sandbox is not active. Otherwise that is a warning.
     backend : {"native", "pulley"}
         Whether guest code is compiled or interpreted.
     recycle_after : int, optional
         Start an env anew, with its services, after so many episodes.
     record : path, optional
         A folder, empty or not there yet, into which everything that happens is recorded: `rollcage replay` runs it again and
-        compares it (`docs/rollout.md`). `finish_recording` and `close` close it. A relative path is of the working directory
-        in which the envs were made.
+        compares it (`docs/rollout.md`). `finish_recording` and `close` close the recording. A relative path begins at the
+        working directory in which the envs were made.
     embed_plugin : bool
         Put the plugin into the recording, so that the folder is all that another person needs.
     start : {"fork", "fork-after-create", "spawn"}, optional
-        How envs are started: as copies of a locked worker that has instantiated nothing (what is done where every wall of the
-        sandbox stands); as copies of one env that was created, whose large tables are then in memory once (one config for all);
-        or by an exec each.
+        How envs are started. ``fork``: as copies of a template process, a locked worker that has instantiated nothing; the
+        default where every layer of the sandbox is active. ``fork-after-create``: as copies of one env that was created, whose
+        large tables are then in memory once (one config for all). ``spawn``: by an exec each.
     branching : bool
-        Whether `branch` and `write_back` may be asked for. Without, a worker lacks the system calls that make a process of it.
+        Whether `branch` and `write_back` work. Without it, workers lack the system calls that copy a process.
     debug : bool
-        What envs print goes to stderr at once.
+        Pass what envs print to stderr at once.
 
     Raises
     ------
@@ -108,16 +109,17 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     Notes
     -----
-    The view that ``copy=False`` gives lives as long as it is used, `close` notwithstanding. It is read-only, unlike that of
-    Gymnasium's vector envs: what is in it is also what the host shows of an env that does not answer. `torch.from_dlpack` takes
-    it, and `torch.from_numpy` with a warning; do not write to the tensor. The bytes of a Box are an env's unchecked claim, copied
-    or not: any number can stand there, NaN included, whatever ``low`` and ``high`` say. Values of all other spaces are checked.
+    The view of ``copy=False`` lives as long as it is used, also after `close`. It is read-only, unlike that of Gymnasium's
+    vector envs, since the host also shows it for an env that does not answer. `torch.from_dlpack` takes it, and
+    `torch.from_numpy` does so with a warning; do not write to the tensor. The bytes of a Box are an env's unchecked claim,
+    copied or not: they can hold any number, NaN included, whatever ``low`` and ``high`` are. Values of all other spaces are
+    checked.
 
     """
 
     single_observation_space: gymnasium.Space[Any]
     single_action_space: gymnasium.Space[Any]
-    #: Until it is made: `close` may be called on what never was.
+    #: True until the envs are made: `close` may be called after a failed `__init__`.
     closed = True
 
     @answered(GYMNASIUM)
@@ -199,12 +201,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self._seeds = list(range(self.initial_seed, self.initial_seed + self.num_envs))
         self.autoreset_mode = mode
         self.action_masked: bool = known["action_masked"]
-        #: What becomes of actions outside the bounds of their Box: ``refuse`` or ``pass``.
+        #: Whether actions outside the bounds of their Box are refused or passed to the env: ``refuse`` or ``pass``.
         self.actions_out_of_bounds: str = known["actions_out_of_bounds"]
         self._infos = Infos(self._native, known)
         self._statistics = episode_statistics
         self._begun = np.full(self.num_envs, time.perf_counter())
-        # Views of one Box; everything else is copied, as it has to be put together.
+        # Only a Box can be viewed; values of other spaces are put together, and so copied.
         self._view = None
         if not copy and self._observations.is_box:
             self._view = self._observations.read(self._native.observations(), contiguous=False)
@@ -214,7 +216,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         for warning in (*known["warnings"], *self._infos.warnings()):
             warnings.warn(warning, stacklevel=2)
         for wall, why in known["missing_walls"]:
-            warnings.warn(f"the sandbox is not whole: the wall `{wall}` does not stand: {why}", stacklevel=2)
+            warnings.warn(f"the sandbox is incomplete: its layer `{wall}` is not active: {why}", stacklevel=2)
 
     # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -227,7 +229,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         ----------
         seed : int, list of int or None, optional
             An int is env 0's seed, and env *i* gets ``seed + i``; a list has one for each, where None goes on with the env's
-            generators. The first reset without a seed uses the one that the envs were made with.
+            generators. The first reset without a seed uses the seed that the envs were made with.
         options : mapping, optional
             The env's reset options. ``reset_mask`` in it, an array of bool of shape (num_envs,), is taken out: only those envs
             are reset, and the rows of the others stay as they are.
@@ -252,7 +254,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._observe(observations), self._infos.vector(self.num_envs, events, mask)
 
     def _begin(self, seed: int | Sequence[int | None] | None, options: Options | None) -> tuple[Row, Flags | None]:
-        """Resets, and says which envs: None for all."""
+        """Resets, and returns the mask of the envs that were reset: None for all."""
         options = dict(options) if options else {}
         mask = self._reset_mask(options.pop("reset_mask", None))
         text = arguments.to_json(options) if options else None
@@ -264,7 +266,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return row, mask
 
     def _seeded(self, seeds: Sequence[int | None] | None, mask: Flags | None = None) -> None:
-        """A reset has passed these on."""
+        """Notes the seeds of a reset."""
         for env, seed in enumerate(seeds or ()):
             if seed is not None and (mask is None or mask[env]):
                 self._seeds[env] = seed
@@ -288,9 +290,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         observations : batched observations
         rewards : ndarray of float64, shape (num_envs,)
         terminations, truncations : ndarray of bool, shape (num_envs,)
-            A fault truncates an episode.
+            A fault truncates its episode.
         infos : dict
-            ``fault`` and ``fault_message`` where an env met a fault; ``masked`` where it is not stepped after one;
+            ``fault`` and ``fault_message`` where an env met a fault; ``masked`` where an env is not stepped after a fault;
             ``action_mask`` (int8, shape (num_envs, choices)) if the env has masks; in same-step mode ``final_obs`` and
             ``final_info``; ``episode`` if asked for; and the env's own.
 
@@ -313,8 +315,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Raises
         ------
         AlreadyPendingCallError
-            A step was begun and not waited for, or an env is in flight. (`step` refuses that too; `reset` of all envs does not:
-            it gives up their answers.)
+            A step was begun and not waited for, or an env is in flight. (`step` refuses that too. `reset` of all envs does not:
+            it gives up the answers.)
 
         """
         self._native.step_async(self._actions.write(actions))
@@ -325,7 +327,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Raises
         ------
         NoAsyncCallError
-            There is none, or its answers were given.
+            No step was begun, or its answers were given.
 
         """
         stepped = self._stepped(self._native.step_wait())
@@ -333,7 +335,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return stepped
 
     def last(self) -> Stepped:
-        """What the last call gave: after an error of one env, the answers of the others."""
+        """The result of the last call: after an error of one env, the answers of the others."""
         return self._stepped(self._native.last())
 
     def send(self, actions: Any, env_ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
@@ -344,7 +346,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         actions : batched actions
             One for each entry of `env_ids`, in order.
         env_ids : sequence of int
-            Which envs; none twice, and none whose answer has not been received yet.
+            The envs; none twice, and none whose answer has not been received yet.
 
         """
         ids = [arguments.count("env_ids", env, 0, self.num_envs - 1) for env in env_ids]
@@ -356,14 +358,15 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Parameters
         ----------
         min_ready : int
-            How many to wait for; all of those in flight, if they are fewer.
+            How many to wait for; if fewer are in flight, all of them.
         timeout : float, optional
-            Seconds. Who has not answered by then stays in flight: its answer belongs to its action, and a later `recv` has it.
+            Seconds. An env that has not answered by then stays in flight: its answer belongs to its action, and a later `recv`
+            returns it.
 
         Returns
         -------
         observations, rewards, terminations, truncations, infos
-            As of `step`, with a row for each env that has answered, which are ``infos["env_id"]`` (int64, ascending).
+            As of `step`, with a row for each env that has answered. ``infos["env_id"]`` has these envs (int64, ascending).
 
         """
         ids, row = self._native.recv(arguments.count("min_ready", min_ready), timeout)
@@ -434,7 +437,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Returns
         -------
         tuple of ndarray of uint8, shape (height, width, 3); or of str
-            One for each env; rows from the top, R G B. Of ``rgb_array_list`` a list of them for each env.
+            One for each env; rows from the top, R G B. With ``rgb_array_list`` a list of pictures for each env.
 
         """
         if self.render_mode is None:
@@ -450,7 +453,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         for env in range(self.num_envs) if envs is None else envs.tolist():
             if anew:
                 self._pictures[env] = []
-            # One that is masked after a fault has nothing to show.
+            # An env that is masked after a fault has no picture.
             with contextlib.suppress(RollcageError):
                 self._pictures[env].append(self.render_env(env))
 
@@ -472,16 +475,16 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Parameters
         ----------
         name : str
-            A method or attribute of the author's own, or one of `render`, `action_masks`, `render_mode`, `metadata`,
+            A method or attribute of the env's author, or one of `render`, `action_masks`, `render_mode`, `metadata`,
             `observation_space`, `action_space` and `spec`, which the host knows.
         *args, **kwargs
-            Values that JSON has. The env gets an object: the keyword arguments, and the others as its list ``args``, if there
-            are any.
+            Values that JSON has. The env gets an object: the keyword arguments, and the list ``args`` of the positional ones, if
+            there are any.
 
         Returns
         -------
         tuple
-            What each env answered, one for each.
+            The answer of each env.
 
         Raises
         ------
@@ -544,7 +547,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self._native.set_attribute(env, name, arguments.to_json(value))
 
     def set_reset_options(self, env: int, options: Options | None) -> None:
-        """Options for an env's next reset, an automatic one too. Used once; options of an explicit reset go before them."""
+        """Sets options for an env's next reset, also an automatic one. Used once; options of an explicit reset win."""
         text = None if options is None else arguments.to_json(dict(options))
         self._native.set_reset_options(arguments.count("env", env, 0, self.num_envs - 1), text)
 
@@ -554,7 +557,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         self._native.reseed(env, arguments.count("seed", seed, 0, arguments.SEED_MAX))
 
     def action_masks(self) -> npt.NDArray[np.int8]:
-        """Which choices each env has now: int8, 1 where possible, shape (num_envs, choices). Of one in flight, those before."""
+        """The action mask of each env: int8, 1 where open, shape (num_envs, choices). An env in flight has its last one."""
         if not self.action_masked:
             raise UnsupportedError(f"{self.plugin} has no action masks")
         return self._infos.masks()
@@ -578,8 +581,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     def branch(self, env: int, count: int, *, reseed: int | Sequence[int] | None = None) -> VectorEnv:
         """Live copies of one env at its present step, each in a process of its own: envs of a `VectorEnv` of their own.
 
-        They share memory until one of them writes to it, and nothing else: neither sees what the other does from now on. Given
-        the same actions, each goes on to the bit as the env would. They can be branched again. The env stays where it is.
+        Copies share memory until one of them writes to it, and nothing else: none sees what another does from now on. Given the
+        same actions, each goes on to the bit as the env would. Copies can be branched again. The env itself does not change.
 
         Parameters
         ----------
@@ -587,8 +590,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         count : int
             How many copies.
         reseed : int or sequence of int, optional
-            New random streams for what is still to come: an int *s* gives copy *k* ``s + k``, a sequence one each. Without,
-            every copy draws what the env would draw.
+            New random streams from now on: an int *s* gives copy *k* the seed ``s + k``, a sequence has one for each. Without
+            it, every copy draws what the env would draw.
 
         Returns
         -------
@@ -598,7 +601,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Raises
         ------
         UsageError
-            No such env; one in flight, masked, or with sockets, ports or services; or made with ``branching=False``.
+            There is no such env; it is in flight, masked, or has sockets, ports or services; or ``branching=False``.
         FaultError
             The env is dead.
 
@@ -612,7 +615,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._beside(native_envs, env, many)
 
     def _beside(self, native_envs: native.Envs, env: int, many: int) -> VectorEnv:
-        """Envs of the same plugin and spaces."""
+        """A VectorEnv of other envs with the same plugin and spaces."""
         other = VectorEnv.__new__(VectorEnv)
         other.__dict__.update(self.__dict__)
         known = native_envs.known()
@@ -630,17 +633,17 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return other
 
     def write_back(self, env: int, to: int | Sequence[int], *, source: VectorEnv | None = None) -> Any:
-        """Other envs become copies of one, in the middle of its episode: of `source` if that is given, a branch of these.
+        """Makes other envs copies of one, in the middle of its episode: of an env of `source`, a branch of these, if given.
 
         Returns
         -------
         observations
-            Of all envs: of those in `to` what the copied env sees.
+            Of all envs. Envs in `to` have the observation of the copied env.
 
         Raises
         ------
         UsageError
-            As of `branch`; and where the run is recorded, since the rows of such an env would have no beginning.
+            As of `branch`; or the run is recorded, and the rows of such an env would have no beginning.
 
         """
         ids = [to] if isinstance(to, int) else list(to)
@@ -650,33 +653,34 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._observe(row[0])
 
     def snapshot(self, env: int) -> bytes:
-        """An env as it stands, as data: what its instance was told, and the digest of what it answered.
+        """An env as data: the calls that its instance was given, and the digest of its answers.
 
-        `restore` brings it back, here or on any machine; so does ``rollcage run --from FILE``. A few bytes a step; JSON.
+        `restore` brings the env back, here or on any machine; so does ``rollcage run --from FILE``. A snapshot is JSON and has a
+        few bytes a step.
 
         Raises
         ------
         UsageError
-            The env has sockets, a real clock or real randomness; it is dead after a fault; or it was told more than
+            The env has sockets, a real clock or real randomness; it is dead after a fault; or its calls have more than
             `Limits.snapshot_bytes`.
 
         """
         return self._native.snapshot(arguments.count("env", env, 0, self.num_envs - 1))
 
     def restore(self, env: int, snapshot: bytes) -> Any:
-        """An env becomes what a snapshot is of: it is told the same again, and its digest compared.
+        """Brings an env to the state of a snapshot: it is given the same calls again, and its digest is compared.
 
-        Return and length of the episode that goes on count what was before it.
+        Return and length of the episode that goes on include its steps before the snapshot.
 
         Returns
         -------
         observations
-            Of all envs: of `env` what it sees then.
+            Of all envs; `env` has that of the snapshot.
 
         Raises
         ------
         UsageError
-            The snapshot was changed, is of another plugin, limits or time limit, or does not come out as it was; or the run is
+            The snapshot was changed, is of another plugin, limits or time limit, or gives another digest; or the run is
             recorded. No env has changed then.
 
         """
@@ -684,7 +688,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._observe(row[0])
 
     def step_many(self, env: int, actions: Any) -> tuple[Any, Reals, bool, bool]:
-        """Takes steps of one env in one turn of its worker: no policy is asked between them. Ends with the episode.
+        """Takes several steps of one env in one call of its worker, without a policy between them. Ends with the episode.
 
         Parameters
         ----------
@@ -698,14 +702,14 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             After each step that was taken.
         rewards : ndarray of float64, shape (steps,)
         terminated, truncated : bool
-            Whether the last of them ended the episode; a fault truncates.
+            Whether the last step ended the episode; a fault truncates it.
 
         """
         index, many = arguments.count("env", env, 0, self.num_envs - 1), len(actions)
         _, data, rewards, terminated, truncated = self._native.step_many(index, self._actions.write(actions, many))
         return self._observations.read(data), rewards, terminated, truncated
 
-    # ── What is known ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Properties ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def started_by(self) -> str | None:
@@ -744,7 +748,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     @property
     def left_out_infos(self) -> dict[str, int]:
-        """How often an env's info had a key that is the host's, by key: what it said there was left out.
+        """How often an env's info had a reserved key, by key. Its value was left out.
 
         The keys are ``fault``, ``fault_message``, ``masked``, ``episode``, ``terminal_observation``, ``TimeLimit.truncated``,
         ``final_obs``, ``final_observation``, ``final_info``, ``env_id``, ``action_mask`` of an env with masks, and each of them
@@ -753,26 +757,26 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return dict(self._infos.left_out)
 
     def log(self, env: int) -> str:
-        """The newest of what an env printed, at most 64 KiB. A stranger's words."""
+        """The newest 64 KiB that an env printed: a stranger's words."""
         return self._native.log(arguments.count("env", env, 0, self.num_envs - 1))
 
     # ── The end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def finish_recording(self) -> str | None:
-        """Closes the recording, if there is one, and gives its receipt (`docs/receipts.md`), 64 hex digits.
+        """Closes the recording, if there is one, and returns its receipt (`docs/receipts.md`), 64 hex digits.
 
-        What is done afterwards is not in it. `close` does the same, and warns where it fails.
+        Later calls are not recorded. `close` does the same, and warns where it fails.
 
         Raises
         ------
         HostError
-            It could not be written to the end. What was written before stays readable, and says that it is a part.
+            The recording could not be written to the end. The part written before stays readable, and is marked as a part.
 
         """
         return self._native.finish_recording()
 
     def close(self, **kwargs: Any) -> None:
-        """Ends every env and its worker. May be called again; from another thread it ends the call that is under way.
+        """Ends every env and its worker. May be called again. From another thread it ends the call that is under way.
 
         Warns (`RuntimeWarning`) where a recording could not be finished.
         Ctrl-C cuts the goodbyes of the envs short (``Limits.close_timeout``), and is raised when they have ended.
@@ -782,7 +786,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             self._native.close()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Nothing more than `close`."""
+        """Does nothing: `close` does everything."""
 
     def __enter__(self) -> VectorEnv:
         return self

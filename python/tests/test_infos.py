@@ -205,7 +205,7 @@ def test_success_is_the_envs_to_tell(value: Any) -> None:
 
 def test_declared_infos_with_reserved_keys_are_left_out_and_it_is_said() -> None:
     for name in ("episode", "_fault", "TimeLimit.truncated"):
-        with pytest.warns(UserWarning, match=f"are left out, because only the host says them: '{name}'"):
+        with pytest.warns(UserWarning, match=f"are left out, because their keys are reserved for the host: '{name}'"):
             envs = tells({}, {}, declared=[True, False], more={"q_is_called": name})
         infos = envs.step([0, 0])[4]
         assert set(infos) == {"pair", "_pair"} and envs.left_out_infos == {name: 1}

@@ -138,12 +138,12 @@ def test_options_with_arrays_per_env_reach_their_envs() -> None:
 
 #: What Stable-Baselines3's `make_vec_env` takes, and what the answer says.
 THEIRS: dict[str, tuple[Any, str]] = {
-    "env_id": ("CartPole-v1", "its name here is plugin"),
+    "env_id": ("CartPole-v1", "write plugin"),
     "start_index": (4, "leave it out"),
     "monitor_dir": ("logs", "VecMonitor"),
     "wrapper_class": (Monitor, "DummyVecEnv"),
     "vec_env_cls": (SubprocVecEnv, r"the result is a rollcage\.sb3\.VecEnv"),
-    "vec_env_kwargs": ({"start_method": "spawn"}, "start= says"),
+    "vec_env_kwargs": ({"start_method": "spawn"}, "start= chooses"),
     "monitor_kwargs": ({"info_keywords": ("is_success",)}, "without Monitor"),
     "wrapper_kwargs": ({"a": 1}, "as wrapper_class"),
 }
@@ -170,14 +170,14 @@ def test_every_argument_of_theirs_is_taken_or_answered() -> None:
 
 def test_their_names_in_the_wrong_place_are_answered() -> None:
     answers: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
-        (make_vec_env, ("cartpole",), {"num_envs": 2}, "num_envs: its name here is n_envs"),
-        (VecEnv, ("cartpole",), {"num_envs": 2}, "num_envs: its name here is n_envs"),
+        (make_vec_env, ("cartpole",), {"num_envs": 2}, "num_envs: write n_envs"),
+        (VecEnv, ("cartpole",), {"num_envs": 2}, "num_envs: write n_envs"),
         (VecEnv, (), {"env_fns": [lambda: None]}, "plugin"),
-        (VecEnv, ("cartpole", 2), {"start_method": "fork"}, "its name here is start"),
+        (VecEnv, ("cartpole", 2), {"start_method": "fork"}, "write start"),
         (VecEnv, ("cartpole", 2), {"autoreset_mode": "disabled"}, "leave it out"),
         (make_vec_env, ("cartpole", 2), {"episode_statistics": True}, "leave it out"),
         (make_vec_env, ("cartpole", 2), {"max_episode_step": 2}, "did you mean max_episode_steps"),
-        (make_vec_env, ("cartpole", 2, 1, 0, None), {}, "only plugin, n_envs, seed may be given by place"),
+        (make_vec_env, ("cartpole", 2, 1, 0, None), {}, "only plugin, n_envs, seed may be positional"),
     ]
     for function, args, kwargs, words in answers:
         with pytest.raises(TypeError, match=words):

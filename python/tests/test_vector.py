@@ -413,7 +413,7 @@ def test_what_is_wrong_is_said() -> None:
         rollcage.make_vec("cartpole", 0)
     with pytest.raises(TypeError, match="num_envs: a whole number"):
         rollcage.make_vec("cartpole", "8")
-    with pytest.raises(TypeError, match="no function that makes a Python env"):
+    with pytest.raises(TypeError, match="not a function that makes a Python env"):
         rollcage.make_vec(lambda: gymnasium.make("CartPole-v1"))
     with pytest.raises(rollcage.UsageError, match="no limit is called 'step_timout'"):
         rollcage.make_vec("cartpole", limits={"step_timout": 1})
@@ -528,7 +528,7 @@ def test_arguments_of_another_type_are_said_by_name() -> None:
         name for name, one in inspect.signature(rollcage.make_vec).parameters.items() if type(one.default) is bool
     }
     assert wrong.keys() | yes_or_no == set(inspect.signature(rollcage.make_vec).parameters)
-    with pytest.raises(TypeError, match="no function that makes a Python env"):
+    with pytest.raises(TypeError, match="not a function that makes a Python env"):
         rollcage.make_vec([lambda: None])
     with pytest.raises(TypeError, match="grants: .*got 5"):
         rollcage.make_vec("cartpole", grants=["clock", 5])
@@ -537,15 +537,15 @@ def test_arguments_of_another_type_are_said_by_name() -> None:
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_names_of_other_libraries_are_answered() -> None:
     answers: list[tuple[Any, dict[str, Any], str]] = [
-        (rollcage.make_vec, {"n_envs": 2}, "n_envs: its name here is num_envs"),
-        (rollcage.VectorEnv, {"n_envs": 2}, "n_envs: its name here is num_envs"),
-        (rollcage.make_vec, {"id": "CartPole-v1"}, "id: its name here is plugin"),
+        (rollcage.make_vec, {"n_envs": 2}, "n_envs: write num_envs"),
+        (rollcage.VectorEnv, {"n_envs": 2}, "n_envs: write num_envs"),
+        (rollcage.make_vec, {"id": "CartPole-v1"}, "id: write plugin"),
         (rollcage.make_vec, {"vectorization_mode": "sync"}, "vectorization_mode: leave it out"),
-        (rollcage.make_vec, {"vector_kwargs": {"copy": False}}, "vector_kwargs: leave it out, and give what is in it"),
+        (rollcage.make_vec, {"vector_kwargs": {"copy": False}}, "vector_kwargs: leave it out, and pass its entries"),
         (rollcage.make_vec, {"wrappers": [lambda env: env]}, r"gymnasium\.wrappers\.vector"),
-        (rollcage.make_vec, {"env_kwargs": {"a": 1}}, "its name here is config"),
+        (rollcage.make_vec, {"env_kwargs": {"a": 1}}, "write config"),
         (rollcage.make_vec, {"shared_memory": False}, "leave it out"),
-        (rollcage.make_vec, {"context": "spawn"}, "start= says"),
+        (rollcage.make_vec, {"context": "spawn"}, "start= chooses"),
         (rollcage.make_vec, {"max_steps": 5}, "no argument is called max_steps"),
         (rollcage.make_vec, {"max_episode_step": 5}, "did you mean max_episode_steps"),
         (rollcage.make_vec, {"map_name": "8x8"}, r"a key of the config is config=\{'map_name': \.\.\.\}"),
@@ -557,7 +557,7 @@ def test_names_of_other_libraries_are_answered() -> None:
     for function, kwargs, words in answers:
         with pytest.raises(TypeError, match=words):
             function("cartpole", **kwargs) if "id" not in kwargs else function(**kwargs)
-    with pytest.raises(TypeError, match="only plugin, num_envs may be given by place"):
+    with pytest.raises(TypeError, match="only plugin, num_envs may be positional"):
         rollcage.make_vec("cartpole", 2, {})
     rollcage.make_vec("cartpole", wrappers=None, vectorization_mode=None, vector_kwargs=None).close()
 

@@ -14,22 +14,22 @@ use rollcage_sdk::classic::{ResetBounds, runge_kutta, single, wrapped_angle};
 use rollcage_sdk::draw::{corners, turned};
 use rollcage_sdk::prelude::*;
 
-/// Seconds from one state to the next.
+/// The time from one state to the next, in seconds.
 const DT: f64 = 0.2;
-/// Metres, of either link.
+/// The length of either link, in metres.
 const LENGTH: f64 = 1.0;
-/// Kilograms, of either link.
+/// The mass of either link, in kilograms.
 const MASS: f64 = 1.0;
-/// Metres from a link's upper end to its centre of mass.
+/// The distance from a link's upper end to its centre of mass, in metres.
 const CENTRE: f64 = 0.5;
-/// Of either link.
+/// The moment of inertia of either link.
 const MOMENT_OF_INERTIA: f64 = 1.0;
 const GRAVITY: f64 = 9.8;
-/// Radians a second.
+/// The greatest velocity of the first link, in radians a second.
 const MAX_VELOCITY_1: f64 = 4.0 * PI;
-/// Radians a second.
+/// The greatest velocity of the second link, in radians a second.
 const MAX_VELOCITY_2: f64 = 9.0 * PI;
-/// Newton metres, by action.
+/// The torque of each action, in newton metres.
 const TORQUE: [f64; 3] = [-1.0, 0.0, 1.0];
 
 /// The env.
@@ -83,7 +83,7 @@ impl Environment for Acrobot {
         Ok(Step::new(self.observation(), if up { 0.0 } else { -1.0 }).terminated(up))
     }
 
-    /// 500 by 500 pixels: the height to reach, the links and their joints.
+    /// Draws the height to reach, the links and their joints: 500 by 500 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         const SIDE: u32 = 500;
         const MIDDLE: f64 = 250.0;
@@ -112,8 +112,8 @@ impl Acrobot {
     }
 }
 
-/// The derivative of a state under a torque. R. S. Sutton and A. G. Barto, "Reinforcement Learning", the section on the
-/// acrobot, whose names these are.
+/// The derivative of a state under a torque. The names are those of R. S. Sutton and A. G. Barto, "Reinforcement
+/// Learning", in the section on the acrobot.
 fn accelerate([theta1, theta2, velocity1, velocity2]: [f64; 4], torque: f64) -> [f64; 4] {
     const M: f64 = MASS;
     const L: f64 = LENGTH;

@@ -11,14 +11,14 @@
 use rollcage_sdk::draw::{Color, Point, text_width};
 use rollcage_sdk::prelude::*;
 
-/// An ace is 1; jack, queen and king are 10.
+/// The cards of a suit: an ace is 1; jack, queen and king are 10.
 const DECK: [i64; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10];
-/// The dealer draws below this.
+/// The sum from which on the dealer stands.
 const DEALER_STANDS: i64 = 17;
-/// Past this a hand is lost.
+/// The greatest sum: a hand beyond it is lost.
 const LIMIT: i64 = 21;
 const SUITS: [Suit; 4] = [Suit::Clubs, Suit::Diamonds, Suit::Hearts, Suit::Spades];
-/// What a card of 10 shows that is drawn as a picture.
+/// The faces of cards of 10 that are drawn as pictures.
 const FACES: [&str; 3] = ["J", "Q", "K"];
 
 rollcage_sdk::config! {
@@ -37,7 +37,7 @@ pub struct Blackjack {
     config: Config,
     dealer: Hand,
     player: Hand,
-    /// What the dealer's open card shows, for the picture.
+    /// The suit of the dealer's open card, for the picture.
     suit: Suit,
     value: String,
 }
@@ -87,7 +87,7 @@ impl Environment for Blackjack {
         Ok(Step::new(self.observation(), reward).terminated(terminated))
     }
 
-    /// 384 by 376 pixels: the dealer's open card and the hidden one, and the player's sum.
+    /// Draws the dealer's open card and the hidden one, and the player's sum: 384 by 376 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         const WIDTH: u32 = 384;
         const TABLE: Color = [58, 122, 86];
@@ -124,7 +124,7 @@ impl Blackjack {
         (self.player.sum(), self.dealer.first, i64::from(self.player.has_usable_ace()))
     }
 
-    /// What the player wins once both have their cards.
+    /// The reward of the player once both have their cards.
     fn settle(&self) -> f64 {
         let (player, dealer) = (self.player.score(), self.dealer.score());
         let reward = f64::from(i8::from(player > dealer) - i8::from(player < dealer));
@@ -153,7 +153,7 @@ impl Suit {
         }
     }
 
-    /// The sign, `size` pixels from its middle to its farthest point.
+    /// Draws the sign, `size` pixels from its middle to its farthest point.
     fn draw(self, canvas: &mut Canvas, (x, y): Point, size: f64) {
         let color = self.color();
         let at = |dx: f64, dy: f64| (x + dx * size, y + dy * size);
@@ -183,7 +183,7 @@ impl Suit {
     }
 }
 
-/// What matters of a hand of cards.
+/// A hand of cards, reduced to what the rules look at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hand {
     cards: u32,
@@ -230,7 +230,7 @@ impl Hand {
         if self.is_bust() { 0 } else { self.sum() }
     }
 
-    /// An ace and a ten, as dealt.
+    /// Whether the hand is an ace and a ten, as dealt.
     fn is_natural(&self) -> bool {
         self.cards == 2 && self.has_ace && self.hard_sum == 11
     }

@@ -22,13 +22,13 @@ const TOTAL_MASS: f64 = MASS_POLE + MASS_CART;
 /// Half the pole's length, in metres.
 const LENGTH: f64 = 0.5;
 const POLE_MASS_LENGTH: f64 = MASS_POLE * LENGTH;
-/// Newtons of a push.
+/// The force of a push, in newtons.
 const FORCE: f64 = 10.0;
-/// Seconds from one state to the next.
+/// The time from one state to the next, in seconds.
 const TAU: f64 = 0.02;
-/// Radians at which the pole counts as fallen.
+/// The angle beyond which the pole counts as fallen, in radians.
 const THETA_LIMIT: f64 = 12.0 * 2.0 * PI / 360.0;
-/// Metres at which the cart leaves its track.
+/// The position beyond which the cart has left its track, in metres.
 const X_LIMIT: f64 = 2.4;
 
 rollcage_sdk::config! {
@@ -100,7 +100,7 @@ impl Environment for CartPole {
         Ok(Step::new(self.observation(), reward).terminated(fallen))
     }
 
-    /// 600 by 400 pixels: the track, the cart upon it, the pole and its axle.
+    /// Draws the track, the cart on it, the pole and its axle: 600 by 400 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         const SCALE: f64 = 600.0 / (X_LIMIT * 2.0);
         const TRACK: f64 = 300.0;

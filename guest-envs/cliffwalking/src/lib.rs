@@ -20,9 +20,9 @@ const ACTIONS: i64 = 4;
 
 const ROWS: usize = 4;
 const COLUMNS: usize = 12;
-/// Row and column.
+/// The start, by row and column.
 const START: (usize, usize) = (ROWS - 1, 0);
-/// Row and column. Between it and the start is the cliff.
+/// The goal, by row and column. The cliff is between it and the start.
 const GOAL: (usize, usize) = (ROWS - 1, COLUMNS - 1);
 
 rollcage_sdk::config! {
@@ -84,7 +84,8 @@ impl Environment for CliffWalking {
         Ok(step.terminated(place == GOAL).info(Chance::of(prob)))
     }
 
-    /// As text what Gymnasium prints; as a picture 768 by 256 pixels: grass, the cliff, start and goal, who walks.
+    /// Draws as text what Gymnasium prints; as a picture of 768 by 256 pixels the grass, the cliff, start, goal and
+    /// walker.
     fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
         Ok(if mode == RenderMode::Ansi { Frame::Text(self.text()) } else { self.picture() })
     }
@@ -136,7 +137,7 @@ fn is_cliff((row, column): (usize, usize)) -> bool {
     row == START.0 && column > START.1 && column < GOAL.1
 }
 
-/// A place as its number, row by row.
+/// The number of a place, row by row.
 fn number((row, column): (usize, usize)) -> i64 {
     i64::try_from(row * COLUMNS + column).expect("at most 48")
 }

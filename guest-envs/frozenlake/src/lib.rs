@@ -69,7 +69,7 @@ pub struct FrozenLake {
     map: Map,
     max_episode_steps: u32,
     reward_threshold: f64,
-    /// For each tile, how probable it is that an episode begins there.
+    /// The probability of each tile that an episode begins there.
     start: Vec<f64>,
     row: usize,
     column: usize,
@@ -136,8 +136,8 @@ impl Environment for FrozenLake {
         Ok(Step::new(self.observation(), reward).terminated(terminated).info(Chance::of(prob)))
     }
 
-    /// As text what Gymnasium prints; as a picture 64 pixels a tile, fewer for large maps: ice, holes, start, goal, who
-    /// crosses.
+    /// Draws as text what Gymnasium prints; as a picture of 64 pixels a tile (fewer for large maps) the ice, holes,
+    /// start, goal and walker.
     fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
         Ok(if mode == RenderMode::Ansi { Frame::Text(self.text()) } else { self.picture() })
     }
@@ -233,7 +233,7 @@ impl Map {
         self.tiles[row * self.columns + column]
     }
 
-    /// The tile in a direction, or the same one at the shore.
+    /// The next tile in a direction, or the same tile at the shore.
     fn neighbour(&self, row: usize, column: usize, direction: i64) -> (usize, usize) {
         let rows = self.tiles.len() / self.columns;
         match direction {

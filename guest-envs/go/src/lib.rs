@@ -12,10 +12,10 @@
 //! | 0 … size² - 1   | a stone at `row * size + column`, from the top left |   | 1 a stone of the agent's          |
 //! | size²           | pass                                         |   | -1 one of the opponent's, 0 none         |
 //!
-//! The action mask has the moves that are legal by GNU Go's rules (simple ko, no suicide). An episode ends when both pass
-//! one after the other, or GNU Go resigns, which it does on a board of 19 lines only. The reward comes with the last move:
-//! 1 for a win, -1 for a loss, 0 for a draw, by GNU Go's own count of the score; a resignation is a win. An episode that
-//! the time limit breaks off has no reward.
+//! The action mask has the moves that are legal by GNU Go's rules (simple ko, no suicide). An episode ends when both
+//! pass one after the other, or GNU Go resigns, which it does on a board of 19 lines only. The reward comes with the
+//! last move: 1 for a win, -1 for a loss, 0 for a draw, by GNU Go's own count of the score; a resignation is a win. An
+//! episode that the time limit breaks off has no reward.
 //!
 //! The same seed and actions give the same game, whatever was played before.
 
@@ -29,11 +29,11 @@ use serde::{Deserialize, Serialize};
 
 /// The names of columns, from the left: there is no I.
 const COLUMNS: &[u8] = b"ABCDEFGHJKLMNOPQRST";
-/// GNU Go's seeds are numbers below this.
+/// The bound of GNU Go's seeds, which are below it.
 const SEEDS: i64 = 1 << 31;
 
-/// Bytes of one reply, and so of each of its lines. The longest that is asked for has the legal moves of the largest board,
-/// 1.5 kB; what goes on beyond this is no GTP.
+/// Bytes of one reply, and so of each of its lines. The longest reply lists the legal moves of the largest board, 1.5
+/// kB; a reply beyond the limit is not GTP.
 const REPLY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one read from the connection.
 const READ_BYTES: usize = 4 * 1024;
@@ -107,7 +107,7 @@ impl Color {
         }
     }
 
-    /// As GTP has it.
+    /// The name of a colour in GTP.
     fn name(self) -> &'static str {
         match self {
             Self::Black => "black",
@@ -117,7 +117,8 @@ impl Color {
 }
 
 rollcage_sdk::info! {
-    /// What a step tells beside the observation. The last step of a game also has `result`, as `B+3.5`, `W+Resign` or `0`.
+    /// What a step tells beside the observation. The last step of a game also has `result`, as `B+3.5`, `W+Resign` or
+    /// `0`.
     pub struct Reply in ReplySpace {
         /// The opponent's move, numbered as the agent's are; absent where it made none.
         opponent_move: Discrete,
@@ -131,7 +132,7 @@ rollcage_sdk::info! {
 pub struct Go {
     config: Config,
     gtp: Gtp,
-    /// As observed: row by row from the top.
+    /// The board as observed: row by row from the top.
     board: Vec<i8>,
     /// The action mask.
     legal: Vec<bool>,
@@ -271,7 +272,7 @@ impl Environment for Go {
     }
 }
 
-/// What GNU Go does when it is its turn.
+/// An answer of GNU Go in its turn.
 enum Answer {
     /// A move, numbered as actions are.
     Move(usize),
@@ -442,9 +443,9 @@ fn score(result: &str) -> Option<f64> {
 #[derive(Debug)]
 struct Gtp {
     stream: TcpStream,
-    /// What was read and belongs to no reply yet.
+    /// The bytes that were read and belong to no reply yet.
     received: Vec<u8>,
-    /// The number of the last command: a reply carries that of its own.
+    /// The number of the last command: a reply carries the number of its command.
     id: u32,
 }
 
@@ -473,7 +474,7 @@ impl Gtp {
         }
     }
 
-    /// Sends a command and waits for what it returns.
+    /// Sends a command and waits for its result.
     fn ask(&mut self, command: &str) -> Result<String, String> {
         self.id = self.id % 1_000_000 + 1;
         let failed = |what: &dyn Display| format!("GTP `{command}`: {what}");
@@ -527,7 +528,7 @@ fn parse(reply: &str) -> Option<(u32, Result<&str, &str>)> {
     }
 }
 
-/// A stranger's text for a message: in quotes, without control characters, and cut.
+/// Quotes a stranger's text for a message: in quotes, without control characters, and cut.
 fn quoted(text: &str) -> String {
     let mut start: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     if start.len() < text.len() {
@@ -559,7 +560,7 @@ mod tests {
     }
 
     impl Opponent {
-        /// None, and a line that says so, where GNU Go is not installed.
+        /// Starts GNU Go; returns `None` and prints a line where it is not installed.
         fn start() -> Option<Self> {
             if !Path::new(GNU_GO).exists() {
                 eprintln!(
@@ -591,7 +592,7 @@ mod tests {
             format!(r#"{{"port": {}{more}}}"#, self.port)
         }
 
-        /// How it ended, within two seconds.
+        /// The exit status of GNU Go, within two seconds.
         fn end(mut self) -> Option<i32> {
             for _ in 0..200 {
                 if let Some(status) = self.process.try_wait().expect("a status") {
@@ -611,8 +612,8 @@ mod tests {
         }
     }
 
-    /// A server that answers each command by a script, where `genmove` and the like have a line, and else as a GTP server
-    /// that has nothing to say; it returns the commands.
+    /// A server that answers each command by a script, where `genmove` and the like have a line, and else as a GTP
+    /// server that has nothing to say; it returns the commands.
     fn scripted(script: &'static [(&'static str, &'static str)]) -> (u16, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -807,7 +808,7 @@ mod tests {
         server.join().expect("the server");
     }
 
-    /// Plays by choosing among the legal moves by turns, passing when GNU Go has; returns all that was seen.
+    /// Plays legal moves in turn and passes when GNU Go has passed; returns everything that was observed.
     fn play(env: &mut Native<Go>, seed: u64, steps: usize) -> Vec<(Vec<i8>, Option<i64>, f64)> {
         let view = env.reset(Some(seed), None).expect("a reset");
         let mut seen = vec![(view.observation, view.info.opponent_move, 0.0)];

@@ -1,6 +1,6 @@
-//! Mirror: an env that tells what it sees of the world, and does nothing else.
+//! Mirror: an env that reports what it sees of the world, and does nothing else.
 //!
-//! Envs of one run that were started alike see the same, but for what their seeds make of them.
+//! Envs of one run that were started alike see the same, except for values that depend on their seeds.
 //!
 //! `call("see")` returns an object; `call("see", {"directories": ["/levels"]})` looks into these directories too.
 //!
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 /// Steps of an episode.
 const LENGTH: i64 = 10;
-/// What a draw is below.
+/// The bound of a draw, which is below it.
 const DRAWS: i64 = 1_000_000;
 
 /// What can be configured: nothing of it has an effect.
@@ -127,7 +127,7 @@ fn list(path: &str) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// How it went, as JSON.
+/// The outcome of a call, as JSON.
 fn outcome<T: Into<Value>>(result: std::io::Result<T>) -> Value {
     match result {
         Ok(value) => json!({ "ok": value.into() }),

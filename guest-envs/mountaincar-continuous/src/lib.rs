@@ -8,7 +8,7 @@
 //! | the force, from -1 (left) to 1 (right)  |   | position, m, -1.2 to 0.6      | at 0.45 or beyond, if it is |
 //! |                                         |   | velocity, m a step, ±0.07     | `goal_velocity` or more     |
 //!
-//! A force outside its bounds pushes as the bound does, and is charged as it is.
+//! A force outside its bounds pushes as the bound does, and is charged unclipped.
 
 use rollcage_sdk::classic::{ResetBounds, Valley, single};
 use rollcage_sdk::prelude::*;
@@ -17,7 +17,7 @@ const MIN_POSITION: f64 = -1.2;
 const MAX_POSITION: f64 = 0.6;
 const MAX_SPEED: f64 = 0.07;
 const GOAL_POSITION: f64 = 0.45;
-/// What a force of 1 adds to the velocity.
+/// The velocity that a force of 1 adds.
 const POWER: f64 = 0.0015;
 const GRAVITY: f64 = 0.0025;
 
@@ -35,7 +35,7 @@ pub struct MountainCarContinuous {
     config: Config,
     position: f64,
     velocity: f64,
-    /// Gymnasium's first state has 64 bits, every later one 32.
+    /// Whether this is the first state: in Gymnasium it has 64 bits, and every later one 32.
     first: bool,
 }
 
@@ -92,7 +92,7 @@ impl Environment for MountainCarContinuous {
         Ok(Step::new(self.observation(), reward).terminated(there))
     }
 
-    /// 600 by 400 pixels: the valley, the car upon its wheels, the flag.
+    /// Draws the valley, the car on its wheels, the flag: 600 by 400 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         Ok(Valley { from: MIN_POSITION, to: MAX_POSITION, flag: GOAL_POSITION }.picture(self.position))
     }

@@ -15,7 +15,7 @@ const MIN_POSITION: f64 = -1.2;
 const MAX_POSITION: f64 = 0.6;
 const MAX_SPEED: f64 = 0.07;
 const GOAL_POSITION: f64 = 0.5;
-/// What one action adds to the velocity.
+/// The velocity that one action adds.
 const FORCE: f64 = 0.001;
 const GRAVITY: f64 = 0.0025;
 
@@ -78,7 +78,7 @@ impl Environment for MountainCar {
         Ok(Step::new(self.observation(), -1.0).terminated(there))
     }
 
-    /// 600 by 400 pixels: the valley, the car upon its wheels, the flag.
+    /// Draws the valley, the car on its wheels, the flag: 600 by 400 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         Ok(Valley { from: MIN_POSITION, to: MAX_POSITION, flag: GOAL_POSITION }.picture(self.position))
     }

@@ -14,15 +14,15 @@ use std::f64::consts::{FRAC_PI_2, PI};
 use rollcage_sdk::classic::{normalized_angle, single};
 use rollcage_sdk::prelude::*;
 
-/// Radians a second.
+/// The greatest speed, in radians a second.
 const MAX_SPEED: f64 = 8.0;
-/// Newton metres.
+/// The greatest torque, in newton metres.
 const MAX_TORQUE: f64 = 2.0;
-/// Seconds from one state to the next.
+/// The time from one state to the next, in seconds.
 const DT: f64 = 0.05;
-/// Kilograms.
+/// The rod's mass, in kilograms.
 const MASS: f64 = 1.0;
-/// Metres.
+/// The rod's length, in metres.
 const LENGTH: f64 = 1.0;
 
 rollcage_sdk::config! {
@@ -47,11 +47,11 @@ rollcage_sdk::config! {
 #[derive(Clone, Debug)]
 pub struct Pendulum {
     config: Config,
-    /// Radians from upright, not wrapped.
+    /// The angle from upright in radians, not wrapped.
     theta: f64,
-    /// Radians a second.
+    /// The angular velocity, in radians a second.
     velocity: f64,
-    /// For the picture: the torque of the last step.
+    /// The torque of the last step, for the picture.
     torque: Option<f64>,
 }
 
@@ -108,7 +108,7 @@ impl Environment for Pendulum {
         Ok(Step::new(self.observation(), -cost))
     }
 
-    /// 500 by 500 pixels: the rod, its axle, and an arrow for the torque.
+    /// Draws the rod, its axle, and an arrow for the torque: 500 by 500 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         const SIDE: u32 = 500;
         const MIDDLE: (f64, f64) = (250.0, 250.0);
@@ -133,7 +133,7 @@ impl Pendulum {
     }
 }
 
-/// Three quarters of a circle about the axle, as large as the torque, with a point at the end it turns to.
+/// Draws three quarters of a circle about the axle, as large as the torque, with a point at the end that it turns to.
 fn draw_torque(canvas: &mut Canvas, (x, y): (f64, f64), scale: f64, torque: f64) {
     const PIECES: u32 = 48;
     let radius = scale * 0.25 * torque.abs() / MAX_TORQUE * 2.0;

@@ -1,8 +1,8 @@
-//! Pixels: balls fall, a paddle catches them, and all that is seen is the screen.
+//! Pixels: balls fall, a paddle catches them, and the agent sees the screen alone.
 //!
 //! An example of image observations, of the size that Atari agents have been given since V. Mnih et al., "Human-level
-//! control through deep reinforcement learning" (2015): four grey frames of 84 by 84, the newest last. It has a ball's way
-//! in it that no single frame shows.
+//! control through deep reinforcement learning" (2015): four grey frames of 84 by 84, the newest last. They
+//! show a ball's direction, which no single frame shows.
 //!
 //! | action |            |   | observation (u8, shape (84, 84, 4))    | ends the episode       |
 //! |--------|------------|---|----------------------------------------|------------------------|
@@ -18,11 +18,11 @@ const FRAMES: usize = 4;
 const BALL: usize = 4;
 const PADDLE_WIDTH: usize = 14;
 const PADDLE_HEIGHT: usize = 3;
-/// Pixels a step.
+/// The speed of the paddle, in pixels a step.
 const PADDLE_SPEED: usize = 3;
-/// Pixels a step: a ball falls with one of these.
+/// The speeds at which a ball falls, in pixels a step.
 const FALL: [usize; 3] = [2, 3, 4];
-/// Pixels a step: at most so far aside.
+/// The greatest sideways speed of a ball, in pixels a step.
 const DRIFT: i64 = 2;
 /// The row at which the paddle catches.
 const FLOOR: usize = SIDE - PADDLE_HEIGHT;
@@ -120,7 +120,7 @@ impl Environment for Pixels {
         Ok(Step::new(*self.screen, reward).terminated(over).info(self.score()))
     }
 
-    /// 420 by 420 pixels: the newest frame, five times as large, in colour.
+    /// Draws the newest frame, five times as large, in colour: 420 by 420 pixels.
     fn render(&self, _mode: RenderMode) -> Result<Frame, EnvError> {
         const SCALE: f64 = 5.0;
         const BACKGROUND: Color = [24, 28, 44];
@@ -141,7 +141,7 @@ impl Pixels {
         Score { caught: Some(self.caught), missed: Some(self.missed) }
     }
 
-    /// Every pixel's frames move up by one, and the newest is drawn.
+    /// Moves every pixel's frames up by one, and draws the newest.
     fn show(&mut self) {
         for pixel in self.screen.as_flattened_mut() {
             let [_, second, third, fourth] = *pixel;
@@ -160,7 +160,7 @@ impl Pixels {
     }
 }
 
-/// The ball by its upper left pixel, and how far it goes in a step.
+/// The ball: its upper left pixel, and its speed in pixels a step.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ball {
     row: usize,
@@ -179,7 +179,7 @@ impl Ball {
         }
     }
 
-    /// The sides throw it back; the floor holds it.
+    /// Moves the ball: the sides throw it back, and the floor holds it.
     fn fall(&mut self) {
         self.row = (self.row + self.fall).min(SIDE - BALL);
         let last = SIDE - BALL;
@@ -193,7 +193,7 @@ impl Ball {
     }
 }
 
-/// A count of pixels as a coordinate.
+/// Turns a count of pixels into a coordinate.
 #[expect(clippy::cast_precision_loss, reason = "a screen is small")]
 fn pixels(count: usize) -> f64 {
     count as f64
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use rollcage_sdk::testing::Native;
 
-    /// Where the newest frame has a grey: row and column of its first pixel.
+    /// The place of a grey in the newest frame: row and column of its first pixel.
     fn find(screen: &Screen, grey: u8) -> Option<(usize, usize)> {
         (0..SIDE * SIDE).map(|at| (at / SIDE, at % SIDE)).find(|&(row, column)| screen[row][column][FRAMES - 1] == grey)
     }

@@ -1,4 +1,5 @@
-//! What the envs of classic control share: the bounds of a reset, an integrator, angles, and rounding as numpy does it.
+//! Parts that the envs of classic control share: the bounds of a reset, an integrator, angles, and rounding as numpy
+//! does it.
 
 use crate::draw::{Canvas, corners, turned};
 use crate::{EnvError, Frame};
@@ -14,7 +15,7 @@ crate::config! {
 }
 
 impl ResetBounds {
-    /// The bounds, `low` and `high` where none were given.
+    /// The bounds of the first state; `low` and `high` where none were given.
     ///
     /// # Errors
     ///
@@ -31,7 +32,7 @@ impl ResetBounds {
     }
 }
 
-/// One step of the classical fourth-order Runge-Kutta method: the state `dt` later, of `derivative(state)`.
+/// Takes one step of the classical fourth-order Runge-Kutta method: the state after `dt`, by `derivative(state)`.
 #[must_use]
 pub fn runge_kutta<const N: usize>(derivative: impl Fn([f64; N]) -> [f64; N], state: [f64; N], dt: f64) -> [f64; N] {
     let ahead = |slope: &[f64; N], by: f64| std::array::from_fn(|index| state[index] + by * slope[index]);
@@ -45,16 +46,16 @@ pub fn runge_kutta<const N: usize>(derivative: impl Fn([f64; N]) -> [f64; N], st
     })
 }
 
-/// An angle as the same direction from `-π` up to but without `π`, as Gymnasium's Pendulum reckons it.
+/// Normalises an angle: the same direction from `-π` up to but without `π`, as Gymnasium's Pendulum does it.
 #[must_use]
 pub fn normalized_angle(angle: f64) -> f64 {
     use std::f64::consts::PI;
     (angle + PI).rem_euclid(2.0 * PI) - PI
 }
 
-/// An angle as the same direction within `-π` and `π`, by whole turns added or taken, as Gymnasium's Acrobot does it.
+/// Wraps an angle: the same direction within `-π` and `π`, by whole turns added or taken, as Gymnasium's Acrobot does.
 ///
-/// For angles of a few turns: it takes time for each.
+/// Use it for angles of a few turns: each turn takes time.
 #[must_use]
 pub fn wrapped_angle(mut angle: f64) -> f64 {
     use std::f64::consts::PI;
@@ -68,7 +69,7 @@ pub fn wrapped_angle(mut angle: f64) -> f64 {
     angle
 }
 
-/// The nearest 32-bit number, as numpy's `astype(float32)`.
+/// Rounds to the nearest 32-bit number, as numpy's `astype(float32)`.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is meant, as numpy does it")]
 pub fn single(value: f64) -> f32 {
@@ -82,12 +83,12 @@ pub struct Valley {
     pub from: f64,
     /// The right end.
     pub to: f64,
-    /// Where the flag stands.
+    /// The position of the flag.
     pub flag: f64,
 }
 
 impl Valley {
-    /// 600 by 400 pixels: the valley, the flag, and the car at `position`, upon its wheels.
+    /// Draws the valley, the flag, and the car at `position`, on its wheels: 600 by 400 pixels.
     #[must_use]
     pub fn picture(&self, position: f64) -> Frame {
         const WIDTH: f64 = 600.0;

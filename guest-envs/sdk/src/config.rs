@@ -1,13 +1,13 @@
-//! The macro [`config!`](crate::config!): what can be configured, with the defaults beside the fields.
+//! The macro [`config!`](crate::config!): declares a config, with the defaults beside the fields.
 
-/// Declares an env's config, or the options of its resets: a struct, each field with what it is where nothing is given.
+/// Declares an env's config, or the options of its resets: a struct, each field with its default.
 ///
 /// The struct derives `Clone`, `Debug`, `Default`, `Deserialize` and `JsonSchema`, and refuses keys that it does not
-/// have. Doc comments and `#[schemars(range(…))]` reach the schema, which is what users read and what their configs are
-/// checked against. A field's type derives `Deserialize` and `JsonSchema` itself (and `Serialize`, for its default to be
-/// in the schema); where the crate depends on nothing but the SDK, it says so as the macro does:
-/// `#[serde(crate = "rollcage_sdk::serde")]` and `#[schemars(crate = "rollcage_sdk::schemars")]`. A key that has no
-/// default is for a struct written by hand.
+/// have. Doc comments and `#[schemars(range(…))]` become part of the schema: users read it, and their configs are
+/// checked against it. A field's type must derive `Deserialize` and `JsonSchema` (and `Serialize`, so that its default
+/// is in the schema). In a crate that depends on the SDK alone, the type needs two attributes, as in this macro:
+/// `#[serde(crate = "rollcage_sdk::serde")]` and `#[schemars(crate = "rollcage_sdk::schemars")]`. For a key without a
+/// default, write the struct by hand.
 ///
 /// ```
 /// rollcage_sdk::config! {

@@ -1,7 +1,7 @@
 //! A canvas for `render`: shapes with smooth edges by [tiny-skia], letters from [embedded-graphics]' bitmap font.
 //!
-//! Coordinates are pixels, x to the right and y down, (0, 0) the upper left corner of the upper left pixel. What lies
-//! outside the canvas is cut off; a shape with a coordinate that is not finite is left out.
+//! Coordinates are pixels, x to the right and y down, (0, 0) the upper left corner of the upper left pixel. Parts
+//! outside the canvas are cut off. A shape with a coordinate that is not finite is left out.
 //!
 //! [tiny-skia]: https://docs.rs/tiny-skia
 //! [embedded-graphics]: https://docs.rs/embedded-graphics
@@ -17,10 +17,10 @@ use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, R
 
 use crate::{Frame, raw::Image};
 
-/// Red, green, blue.
+/// A colour: red, green, blue.
 pub type Color = [u8; 3];
 
-/// x and y.
+/// A point: x and y.
 pub type Point = (f64, f64);
 
 /// The font: cells of 6 by 10, with capitals of rows 1 to 7 and columns 0 to 4.
@@ -35,11 +35,11 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// `width` by `height` pixels of `background`.
+    /// A canvas of `width` by `height` pixels of `background`.
     ///
     /// # Panics
     ///
-    /// If either is 0, or the picture would not fit memory.
+    /// If either is 0, or the picture would not fit into memory.
     #[must_use]
     pub fn new(width: u32, height: u32, background: Color) -> Self {
         let Some(mut pixmap) = Pixmap::new(width, height) else { panic!("a canvas of {width} by {height} pixels") };
@@ -142,7 +142,7 @@ impl Canvas {
     }
 }
 
-/// How wide [`Canvas::text`] writes `text`, in pixels.
+/// The width of `text` as [`Canvas::text`] writes it, in pixels.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a line of text is short")]
 pub fn text_width(text: &str, size: f64) -> f64 {
@@ -156,7 +156,7 @@ pub fn corners(left: f64, top: f64, right: f64, bottom: f64) -> [Point; 4] {
     [(left, top), (right, top), (right, bottom), (left, bottom)]
 }
 
-/// `points` turned by `angle` radians about (0, 0), clockwise as the canvas shows it, then moved by `to`.
+/// Turns `points` by `angle` radians about (0, 0), clockwise on the canvas, then moves them by `to`.
 #[must_use]
 pub fn turned<const N: usize>(points: [Point; N], angle: f64, to: Point) -> [Point; N] {
     let (sin, cos) = angle.sin_cos();
@@ -169,7 +169,7 @@ fn paint([red, green, blue]: Color) -> Paint<'static> {
     paint
 }
 
-/// A path through `points`; none of fewer than two, or with a coordinate that is not finite.
+/// A path through `points`; `None` for fewer than two, or for a coordinate that is not finite.
 fn through(points: &[Point], closed: bool) -> Option<Path> {
     let (first, rest) = points.split_first()?;
     let mut builder = PathBuilder::new();
@@ -185,13 +185,13 @@ fn is_finite(path: &Path) -> bool {
     path.points().iter().all(|point| point.is_finite())
 }
 
-/// What tiny-skia reckons with.
+/// A coordinate in tiny-skia's type.
 #[expect(clippy::cast_possible_truncation, reason = "a pixel's place needs no more")]
 fn single(value: f64) -> f32 {
     value as f32
 }
 
-/// Where a text's pixels are, to be drawn in any size.
+/// Collects the pixels of a text, to be drawn in any size.
 struct Ink(Vec<(i32, i32)>);
 
 impl OriginDimensions for Ink {

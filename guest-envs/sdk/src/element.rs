@@ -25,16 +25,16 @@ pub trait Element: Copy + PartialOrd + std::fmt::Debug + sealed::Sealed + 'stati
     #[doc(hidden)]
     fn write(elements: &[Self], to: &mut Vec<u8>);
 
-    /// Fills `elements` from as many bytes; false if one of them cannot be.
+    /// Fills `elements` from as many bytes; false if the bytes of one are not a value.
     #[doc(hidden)]
     fn read(bytes: &[u8], elements: &mut [Self]) -> bool;
 }
 
-/// What a Box, MultiDiscrete or MultiBinary has for a value: an [`Element`], an array of tensors, or a `Vec` of elements.
+/// A value of a Box, MultiDiscrete or MultiBinary: an [`Element`], an array of tensors, or a `Vec` of elements.
 pub trait Tensor: Clone + PartialEq + std::fmt::Debug + 'static {
     /// The type of the numbers.
     type Element: Element;
-    /// True where values of the type differ in length.
+    /// Whether values of the type differ in length.
     #[doc(hidden)]
     const FLEXIBLE: bool = false;
 
@@ -211,7 +211,7 @@ impl<T: Element> Tensor for Vec<T> {
     }
 }
 
-/// numpy's `float16` as its bits, since Rust has no such type yet.
+/// A `float16` of numpy as its bits, since Rust has no such type yet.
 #[derive(Clone, Copy, Default)]
 pub struct F16(pub u16);
 
@@ -249,7 +249,7 @@ impl F16 {
     }
 }
 
-/// `value / 2^bits`, to the nearest integer, ties to even.
+/// Divides: `value / 2^bits`, to the nearest integer, ties to even.
 fn round_shift(value: u32, bits: u32) -> u32 {
     let (quotient, rest, half) = (value >> bits, value & ((1 << bits) - 1), 1 << (bits - 1));
     quotient + u32::from(rest > half || (rest == half && quotient & 1 == 1))

@@ -1,43 +1,44 @@
-//! What an env may answer instead of a result, by who must act. The variants are the interface's own.
+//! Errors that an env may return, by who must act. The variants are the interface's own.
 
 pub use crate::raw::{ConfigError, CreateError, EnvError};
 
 impl CreateError {
-    /// The config at `path` (dotted, `""` for the whole) says what the schema could not forbid.
+    /// An error for the config at `path` (dotted, `""` for the whole), which the schema could not forbid.
     ///
-    /// `message` is lower case without a full stop: it is read after a colon.
+    /// `message` is lower case without a full stop: it reads after a colon.
     pub fn config(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Config(vec![ConfigError { path: path.into(), message: message.into() }])
     }
 
-    /// Something outside was not there: a simulator, a file. The host's fault policy decides what follows.
+    /// An error where a thing of the outside was missing: a simulator, a file. The host's fault policy decides what
+    /// follows.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
     }
 }
 
 impl EnvError {
-    /// The action is not one that this env takes now. The env must be unchanged.
+    /// An error for an action that this env cannot take now. The env must be unchanged.
     pub fn invalid_action(message: impl Into<String>) -> Self {
         Self::InvalidAction(message.into())
     }
 
-    /// The reset options are not understood. The env must be unchanged.
+    /// An error for reset options that the env does not understand. The env must be unchanged.
     pub fn invalid_options(message: impl Into<String>) -> Self {
         Self::InvalidOptions(message.into())
     }
 
-    /// The env has no such method, attribute or mode.
+    /// An error for a method, attribute or mode that the env does not have.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::Unsupported(message.into())
     }
 
-    /// Asks for a new instance in place of this one: quietly, within the host's budget of restarts.
+    /// A request for a new instance in place of this one, without a message, within the host's budget of restarts.
     pub fn restart(message: impl Into<String>) -> Self {
         Self::Restart(message.into())
     }
 
-    /// The env cannot go on.
+    /// An error after which the env cannot go on.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
     }

@@ -1,4 +1,4 @@
-//! The plumbing of [`export!`](crate::export!): the one place where a component's calls come in.
+//! The plumbing of [`export!`](crate::export!): all calls to the component come in here.
 //!
 //! On the path of a step: the host's call → **export** → session → the author's `step`, and back.
 
@@ -76,7 +76,8 @@ impl<E: Environment> Slot<E> {
 
 /// Makes the crate a plugin: its component's env is the [`Environment`](crate::Environment) named.
 ///
-/// Once per crate, whose `Cargo.toml` says `crate-type = ["cdylib", "rlib"]`. The plugin's version is the crate's.
+/// Use it once per crate. The crate's `Cargo.toml` says `crate-type = ["cdylib", "rlib"]`. The plugin's version is the
+/// crate's.
 #[macro_export]
 macro_rules! export {
     ($env:ty) => {

@@ -17,7 +17,7 @@ pub trait InfoFields: 'static {
     fn write(&self, value: &Self::Value, to: &mut Writer) -> Result<(), Mismatch>;
 }
 
-/// No declared fields.
+/// The info of an env without declared fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoInfo;
 
@@ -46,7 +46,7 @@ pub(crate) fn tree_of(space: &impl Space) -> Tree {
 }
 
 impl Writer {
-    /// One byte per field, 1 where it is present.
+    /// The presence bytes: one byte per field, 1 where it is present.
     #[doc(hidden)]
     #[inline]
     pub fn presence(&mut self, present: &[bool]) {
@@ -54,7 +54,7 @@ impl Writer {
         self.align_composite();
     }
 
-    /// One field's value, or the zeros of an absent one.
+    /// Writes one field's value, or zeros if it is absent.
     #[doc(hidden)]
     #[inline]
     pub fn optional<S: Space>(&mut self, space: &S, value: Option<&S::Value>) -> Result<(), Mismatch> {
@@ -68,10 +68,10 @@ impl Writer {
     }
 }
 
-/// Declares the fields of an env's info: the struct of their values, each an `Option`, and beside it the struct of their
-/// spaces, which is the env's `InfoSpace`.
+/// Declares the fields of an env's info: the struct of their values, each an `Option`, and beside it the struct of
+/// their spaces, which is the env's `InfoSpace`.
 ///
-/// A key that is no Rust name is given with `as`.
+/// Give a key that is not a Rust name with `as`.
 ///
 /// ```
 /// use rollcage_sdk::prelude::*;

@@ -1,7 +1,7 @@
 //! Write a reinforcement-learning environment that [rollcage](https://github.com/rollcage/rollcage) runs.
 //!
-//! One trait, [`Environment`], and one macro, [`export!`]. The words are Gymnasium's: whoever has written a
-//! `gymnasium.Env` knows them.
+//! There is one trait, [`Environment`], and one macro, [`export!`]. The words are Gymnasium's: authors of a
+//! `gymnasium.Env` know them.
 //!
 //! ```
 //! use rollcage_sdk::prelude::*;
@@ -51,10 +51,10 @@
 //!
 //! # Layout
 //!
-//! [`space`] holds Gymnasium's spaces, [`rng`] numpy's generator, [`config!`] declares what can be configured, [`info`]
-//! what `info` may carry, [`draw`] is a canvas for `render`, [`classic`] what classic control shares,
-//! [`toy_text`] what grid worlds do, [`testing`] a way to
-//! play an env natively, [`raw`] the interface itself for who wants no help.
+//! [`space`] has Gymnasium's spaces, [`rng`] numpy's generator. [`config!`] declares a config, and [`info`] the fields
+//! of `info`. [`draw`] is a canvas for `render`. [`classic`] has the parts that classic control shares, and
+//! [`toy_text`] those of grid worlds. [`testing`] plays an env natively. [`raw`] is the interface itself, for guests
+//! that do without the SDK.
 
 // What `config!` writes names the crate as an author does; while rustdoc looks for examples, that is the built one.
 #[cfg(not(doctest))]
@@ -92,7 +92,7 @@ pub use serde;
 pub use serde_json;
 pub use space::Space;
 
-/// Everything that an env's file names.
+/// Everything that the file of an env uses.
 pub mod prelude {
     pub use crate::draw::Canvas;
     pub use crate::info::NoInfo;
@@ -101,28 +101,29 @@ pub mod prelude {
     pub use crate::{Environment, NoConfig, NoOptions, Spec, Step, View};
 }
 
-/// What `E` observes.
+/// An observation of `E`.
 pub type Observation<E> = <<E as Environment>::ObservationSpace as Space>::Value;
-/// What `E` is told to do.
+/// An action of `E`.
 pub type Action<E> = <<E as Environment>::ActionSpace as Space>::Value;
 /// The declared fields of `E`'s info.
 pub type Info<E> = <<E as Environment>::InfoSpace as InfoFields>::Value;
 
 /// A reinforcement-learning environment.
 ///
-/// The instance *is* the env: a run of eight has eight instances, in eight processes, that share nothing.
+/// The instance *is* the env: a run of eight envs has eight instances, in eight processes, that share nothing.
 ///
-/// The SDK keeps the generator and the episode: it seeds `rng` as Gymnasium does, refuses a step before the first reset
-/// or after an episode's end, and checks every action (and the action mask) before [`step`](Self::step) sees it. The host
-/// counts the time limit.
+/// The SDK keeps the generator and the episode. It seeds `rng` as Gymnasium does, refuses a step before the first reset
+/// or after an episode's end, and checks every action (and the action mask) before [`step`](Self::step) sees it. The
+/// host counts the time limit.
 pub trait Environment: Sized + 'static {
-    /// What can be configured: [`NoConfig`], what [`config!`] declares, or a struct of the author's own that derives
-    /// `serde::Deserialize` and `schemars::JsonSchema`, with `#[serde(default, deny_unknown_fields)]`. Its doc comments, ranges and defaults are what `rollcage inspect` shows
-    /// and what a config is checked against before [`create`](Self::create).
+    /// The config: [`NoConfig`], a struct of [`config!`], or a struct of the author's own that derives
+    /// `serde::Deserialize` and `schemars::JsonSchema`, with `#[serde(default, deny_unknown_fields)]`. A
+    /// config is checked against it before [`create`](Self::create), and `rollcage inspect` shows its doc comments,
+    /// ranges and defaults.
     type Config: DeserializeOwned + JsonSchema;
 
-    /// The options that [`reset`](Self::reset) understands, `Default` where none are given: [`NoOptions`], what [`config!`]
-    /// declares, or a struct that derives `serde::Deserialize` with `#[serde(default, deny_unknown_fields)]`.
+    /// The options of [`reset`](Self::reset), `Default` where none are given: [`NoOptions`], a struct of [`config!`],
+    /// or a struct that derives `serde::Deserialize` with `#[serde(default, deny_unknown_fields)]`.
     type Options: DeserializeOwned + Default;
 
     /// The observation space's type.
@@ -131,94 +132,94 @@ pub trait Environment: Sized + 'static {
     /// The action space's type.
     type ActionSpace: Space;
 
-    /// The fields that `info` may carry: [`NoInfo`], or what [`info!`] declares.
+    /// The fields that `info` may carry: [`NoInfo`], or the spaces that [`info!`] declares.
     type InfoSpace: InfoFields;
 
-    /// Lower-case letters, digits and hyphens, at most 64: `cartpole`.
+    /// The env's name: lower-case letters, digits and hyphens, at most 64: `cartpole`.
     const NAME: &'static str;
 
-    /// One line, at most 200 characters.
+    /// A summary of the env: one line, at most 200 characters.
     const SUMMARY: &'static str;
 
-    /// What [`render`](Self::render) can do.
+    /// The modes of [`render`](Self::render).
     const RENDER_MODES: &'static [RenderMode] = &[];
 
-    /// Frames a second at which an episode plays in real time; 0 where there is no such thing.
+    /// The frames a second at which an episode plays in real time; 0 for no rate.
     const RENDER_FPS: u32 = 0;
 
-    /// What the env would use of the world outside. Asking grants nothing.
+    /// The things of the outside that the env would use. A want grants nothing.
     const WANTS: &'static [Want] = &[];
 
-    /// Makes the env that `config` describes. Nothing is drawn here: there is no seed yet.
+    /// Makes the env that `config` describes. It cannot draw random numbers: there is no seed yet.
     ///
     /// # Errors
     ///
-    /// [`CreateError::config`] for what the schema cannot say; [`CreateError::failed`] where something outside is
-    /// missing.
+    /// [`CreateError::config`] for mistakes that the schema cannot express; [`CreateError::failed`] where a thing of
+    /// the outside is missing.
     fn create(config: Self::Config) -> Result<Self, CreateError>;
 
-    /// The spaces and limits that the config led to. Asked once, right after [`create`](Self::create).
+    /// The spaces and limits of this env. Called once, right after [`create`](Self::create).
     fn spec(&self) -> Spec<Self>;
 
     /// Begins an episode.
     ///
-    /// `rng` has just been seeded if the reset came with a seed, and goes on from where it was if not (which is what
-    /// automatic resets do). Draw everything from it.
+    /// If the reset has a seed, `rng` has just been seeded with it. If not, `rng` goes on, as in automatic resets. Draw
+    /// every random number from `rng`.
     ///
     /// # Errors
     ///
-    /// [`EnvError::invalid_options`] leaves the env (and the generator) as it was.
+    /// [`EnvError::invalid_options`] leaves the env (and the generator) unchanged.
     fn reset(&mut self, rng: &mut NumpyRng, options: Self::Options) -> Result<View<Self>, EnvError>;
 
-    /// One step. `action` is in the action space (but for the bounds of finite floats, where they
+    /// Takes one step. `action` is in the action space (except for the bounds of finite floats, where they
     /// [pass](Spec::out_of_bounds_passes)), and the mask, if there is one, allows it.
     ///
     /// # Errors
     ///
     /// [`EnvError::restart`] asks for a new instance, [`EnvError::failed`] says that this one cannot go on;
-    /// [`EnvError::invalid_action`] leaves the env as it was.
+    /// [`EnvError::invalid_action`] leaves the env unchanged.
     fn step(&mut self, rng: &mut NumpyRng, action: Action<Self>) -> Result<Step<Self>, EnvError>;
 
-    /// Which choices are open now, asked after every reset and step of an env whose spec is [`masked`](Spec::masked) or
-    /// [`advised`](Spec::advised): one `bool` per choice, for every Discrete leaf of the action space (n) and MultiDiscrete leaf (sum of nvec), in
-    /// order.
+    /// The action mask: one `bool` per choice, true if it is open now, for every Discrete leaf of the action space (n)
+    /// and MultiDiscrete leaf (sum of nvec), in order. Called after every reset and step of an env whose spec is
+    /// [`masked`](Spec::masked) or [`advised`](Spec::advised).
     fn action_mask(&self) -> Vec<bool> {
         Vec::new()
     }
 
-    /// A picture of the present state, in one of [`RENDER_MODES`](Self::RENDER_MODES); not asked before the first reset.
+    /// Draws the present state, in one of [`RENDER_MODES`](Self::RENDER_MODES). Not called before the first reset.
     ///
     /// # Errors
     ///
-    /// [`EnvError::unsupported`], if nothing is overridden.
+    /// [`EnvError::unsupported`], unless this method is overridden.
     fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
         Err(EnvError::unsupported(format!("{} has no render mode {mode:?}", Self::NAME)))
     }
 
-    /// Called after `rng` was given a new seed in the middle of an episode, so that branches differ from here on: for an
-    /// env that keeps random state of its own.
+    /// Reseeds the random state that an env keeps beside `rng`. Called after `rng` was given a new seed in the middle
+    /// of an episode, so that branches differ from then on.
     ///
     /// # Errors
     ///
-    /// [`EnvError::unsupported`] where there is no way to do this.
+    /// [`EnvError::unsupported`] where the env cannot do this.
     fn reseed(&mut self, _rng: &mut NumpyRng) -> Result<(), EnvError> {
         Ok(())
     }
 
-    /// A method of the author's own.
+    /// Calls a method of the author's own.
     ///
     /// # Errors
     ///
-    /// [`EnvError::unsupported`] for a method that there is not.
+    /// [`EnvError::unsupported`] for an unknown method.
     fn call(&mut self, method: &str, _arguments: Value) -> Result<Value, EnvError> {
         Err(EnvError::unsupported(format!("{} has no method `{method}`", Self::NAME)))
     }
 
-    /// An attribute of the author's own.
+    /// Gets an attribute of the author's own.
     ///
     /// # Errors
     ///
-    /// [`EnvError::unsupported`] for an attribute that there is not.
+    /// [`EnvError::unsupported`] for an unknown attribute.
     fn get_attribute(&self, name: &str) -> Result<Value, EnvError> {
         Err(EnvError::unsupported(format!("{} has no attribute `{name}`", Self::NAME)))
     }
@@ -227,16 +228,16 @@ pub trait Environment: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`EnvError::unsupported`] for an attribute that there is not, or that cannot be set.
+    /// [`EnvError::unsupported`] for an unknown attribute, or for one that cannot be set.
     fn set_attribute(&mut self, name: &str, _value: Value) -> Result<(), EnvError> {
         Err(EnvError::unsupported(format!("{} has no attribute `{name}` that can be set", Self::NAME)))
     }
 
-    /// The last call of an orderly end: say goodbye to a simulator. Not made after a fault.
+    /// Ends the env in order: say goodbye to a simulator. Not called after a fault.
     fn close(&mut self) {}
 }
 
-/// What one config makes of an env: its spaces and limits.
+/// The spec of an env with its config: its spaces and limits.
 #[expect(missing_debug_implementations, reason = "an author's spaces need not be Debug")]
 pub struct Spec<E: Environment> {
     pub(crate) observation_space: E::ObservationSpace,
@@ -249,7 +250,7 @@ pub struct Spec<E: Environment> {
 }
 
 impl<E: Environment<InfoSpace = NoInfo>> Spec<E> {
-    /// The spaces of an env whose info has no declared fields.
+    /// A spec of an env whose info has no declared fields.
     #[must_use]
     pub fn new(observation_space: E::ObservationSpace, action_space: E::ActionSpace) -> Self {
         Self::with_info(observation_space, action_space, NoInfo)
@@ -257,7 +258,7 @@ impl<E: Environment<InfoSpace = NoInfo>> Spec<E> {
 }
 
 impl<E: Environment> Spec<E> {
-    /// The spaces of an env, those of its info's fields among them.
+    /// A spec of an env, with the spaces of its info's fields.
     #[must_use]
     pub fn with_info(
         observation_space: E::ObservationSpace,
@@ -275,63 +276,64 @@ impl<E: Environment> Spec<E> {
         }
     }
 
-    /// The usual time limit. The host counts and truncates; the env does not.
+    /// Sets the usual time limit. The host counts and truncates; the env does not.
     #[must_use]
     pub fn max_episode_steps(self, steps: u32) -> Self {
         Self { max_episode_steps: Some(steps), ..self }
     }
 
-    /// The mean return at which the task counts as solved.
+    /// Sets the mean return at which the task counts as solved.
     #[must_use]
     pub fn reward_threshold(self, threshold: f64) -> Self {
         Self { reward_threshold: Some(threshold), ..self }
     }
 
-    /// Actions with floats outside the bounds of their Box are taken, as by Gymnasium's envs that clip by themselves:
-    /// [`Environment::step`] sees them as they are, if they are finite. Without it they are refused, and what is
-    /// outside by rounding alone is set to the bound before it comes here.
+    /// Passes actions with floats outside the bounds of their Box to the env, as to Gymnasium's envs that clip by
+    /// themselves: [`Environment::step`] gets them unchanged, if they are finite. Without this, such actions are
+    /// refused, and a float that is outside by rounding is set to the bound first.
     #[must_use]
     pub fn out_of_bounds_passes(self) -> Self {
         Self { outside: OutOfBounds::Pass, ..self }
     }
 
-    /// Not every action is open in every state: [`Environment::action_mask`] says which, and the others are refused.
+    /// Makes the action mask a rule: [`Environment::action_mask`] says which actions are open, and the others are
+    /// refused.
     #[must_use]
     pub fn masked(self) -> Self {
         Self { mask: ActionMask::Rule, ..self }
     }
 
-    /// Not every action is worth taking in every state: [`Environment::action_mask`] says which, for policies that look
-    /// at it, and the others are taken all the same.
+    /// Makes the action mask advice: [`Environment::action_mask`] says which actions are worth taking, for policies
+    /// that look at it. The env takes the others all the same.
     #[must_use]
     pub fn advised(self) -> Self {
         Self { mask: ActionMask::Advice, ..self }
     }
 }
 
-/// What [`Environment::action_mask`] means to an env.
+/// The meaning of [`Environment::action_mask`] for an env.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ActionMask {
-    /// There is none.
+    /// The env has no mask.
     None,
-    /// What it leaves out is taken all the same.
+    /// The mask is advice: closed actions are taken all the same.
     Advice,
-    /// What it leaves out is refused.
+    /// The mask is a rule: closed actions are refused.
     Rule,
 }
 
-/// What a reset yields: Gymnasium's `observation, info`.
+/// The result of a reset: Gymnasium's `observation, info`.
 pub struct View<E: Environment> {
     /// The first observation of the episode.
     pub observation: Observation<E>,
     /// The declared fields of info.
     pub info: Info<E>,
-    /// Info that no field was declared for; see [`extra`](Self::extra).
+    /// Info without a declared field; see [`extra`](Self::extra).
     pub extra: Option<Box<Map<String, Value>>>,
 }
 
 impl<E: Environment> View<E> {
-    /// An observation with nothing in its info.
+    /// A view with this observation and an empty info.
     #[inline]
     #[must_use]
     pub fn new(observation: Observation<E>) -> Self {
@@ -345,7 +347,7 @@ impl<E: Environment> View<E> {
         Self { info, ..self }
     }
 
-    /// Adds to info what has no declared field. It travels as JSON, which is slower: for what is rare.
+    /// Adds a key without a declared field to info. It travels as JSON, which is slower: use it for rare keys.
     #[must_use]
     pub fn extra(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.extra.get_or_insert_default().insert(key.into(), value.into());
@@ -353,38 +355,38 @@ impl<E: Environment> View<E> {
     }
 }
 
-/// What a step yields: Gymnasium's `observation, reward, terminated, truncated, info`.
+/// The result of a step: Gymnasium's `observation, reward, terminated, truncated, info`.
 pub struct Step<E: Environment> {
-    /// What is seen after the step.
+    /// The observation after the step.
     pub observation: Observation<E>,
-    /// What the step was worth.
+    /// The reward of the step.
     pub reward: f64,
-    /// The task has come to an end.
+    /// Whether the task came to an end.
     pub terminated: bool,
-    /// The episode is broken off by a rule of the env's own; the time limit is the host's.
+    /// Whether a rule of the env's own cut the episode off; the time limit is the host's.
     pub truncated: bool,
     /// The declared fields of info.
     pub info: Info<E>,
-    /// Info that no field was declared for; see [`extra`](Self::extra).
+    /// Info without a declared field; see [`extra`](Self::extra).
     pub extra: Option<Box<Map<String, Value>>>,
 }
 
 impl<E: Environment> Step<E> {
-    /// A step after which the episode goes on, with nothing in its info.
+    /// A step after which the episode goes on, with an empty info.
     #[inline]
     #[must_use]
     pub fn new(observation: Observation<E>, reward: f64) -> Self {
         Self { observation, reward, terminated: false, truncated: false, info: Info::<E>::default(), extra: None }
     }
 
-    /// Whether the task came to an end with this step.
+    /// Sets whether the task came to an end with this step.
     #[inline]
     #[must_use]
     pub fn terminated(self, terminated: bool) -> Self {
         Self { terminated, ..self }
     }
 
-    /// Whether a rule of the env's own breaks the episode off here.
+    /// Sets whether a rule of the env's own cuts the episode off here.
     #[inline]
     #[must_use]
     pub fn truncated(self, truncated: bool) -> Self {
@@ -398,7 +400,7 @@ impl<E: Environment> Step<E> {
         Self { info, ..self }
     }
 
-    /// Adds to info what has no declared field. It travels as JSON, which is slower: for what is rare.
+    /// Adds a key without a declared field to info. It travels as JSON, which is slower: use it for rare keys.
     #[must_use]
     pub fn extra(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.extra.get_or_insert_default().insert(key.into(), value.into());
@@ -426,25 +428,25 @@ impl<E: Environment> fmt::Debug for Step<E> {
     }
 }
 
-/// Something outside that an env would use. Never granted by being asked for.
+/// A thing of the outside that an env would use. A want grants nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// What kind of thing it is.
+    /// The kind of the thing.
     pub kind: WantKind,
-    /// What the operator writes after `--grant KIND=`, placeholders in braces.
+    /// The text that the operator writes after `--grant KIND=`, with placeholders in braces.
     pub example: &'static str,
-    /// One sentence for the operator.
+    /// The reason, one sentence for the operator.
     pub reason: &'static str,
-    /// False: the env runs without it, with less.
+    /// Whether the env cannot run without it.
     pub required: bool,
 }
 
-/// The config of an env that has nothing to configure.
+/// The config of an env without config keys.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// The options of a reset that takes none.
+/// The options of an env whose resets take none.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}

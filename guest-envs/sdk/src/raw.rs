@@ -1,7 +1,7 @@
-//! The interface as it is, for who needs no help: a guest in this file's terms may be as odd as it likes.
+//! The interface itself, without the SDK's checks: a guest that uses it may answer anything.
 //!
-//! An author needs none of this; [`Environment`](crate::Environment) is the way in. What stays here is for tests that
-//! must return what a well-behaved SDK would not, and for the SDK's own plumbing.
+//! Authors do not need this module; they implement [`Environment`](crate::Environment). It is for tests that must give
+//! answers which the SDK would not give, and for the SDK's own plumbing.
 //!
 //! ```ignore
 //! use rollcage_sdk::raw::{self, Guest};

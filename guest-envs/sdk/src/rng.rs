@@ -13,12 +13,12 @@ use rand_pcg::rand_core::Rng;
 #[derive(Clone, Debug)]
 pub struct NumpyRng {
     bits: Pcg64,
-    /// numpy cuts a 64-bit draw in two for 32-bit draws: the low half is used first, the high one waits here.
+    /// The high half of a 64-bit draw. numpy cuts a 64-bit draw in two for 32-bit draws, and uses the low half first.
     high_half: Option<u32>,
 }
 
 impl NumpyRng {
-    /// `numpy.random.Generator(PCG64(SeedSequence(seed)))`, which is Gymnasium's `np_random(seed)`.
+    /// A generator as `numpy.random.Generator(PCG64(SeedSequence(seed)))`, which is Gymnasium's `np_random(seed)`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let [state_high, state_low, stream_high, stream_low] = seed_sequence(seed);
@@ -26,13 +26,13 @@ impl NumpyRng {
         Self { bits: Pcg64::new(join(state_high, state_low), join(stream_high, stream_low)), high_half: None }
     }
 
-    /// 64 random bits. Leaves a waiting half of an earlier [`next_u32`](Self::next_u32) where it is, as numpy does.
+    /// Draws 64 bits. A half that waits for [`next_u32`](Self::next_u32) goes on waiting, as in numpy.
     #[inline]
     pub fn next_u64(&mut self) -> u64 {
         self.bits.next_u64()
     }
 
-    /// 32 random bits.
+    /// Draws 32 bits.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the two halves are meant")]
     pub fn next_u32(&mut self) -> u32 {
@@ -43,26 +43,26 @@ impl NumpyRng {
         })
     }
 
-    /// `Generator.random()`: from 0 up to but without 1, in steps of 2^-53.
+    /// Draws as `Generator.random()`: from 0 up to but without 1, in steps of 2^-53.
     #[inline]
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
     pub fn random(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// `Generator.uniform(low, high)`.
+    /// Draws as `Generator.uniform(low, high)`.
     #[inline]
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.random()
     }
 
-    /// `Generator.uniform(low, high, size=N)`.
+    /// Draws as `Generator.uniform(low, high, size=N)`.
     #[inline]
     pub fn uniform_array<const N: usize>(&mut self, low: f64, high: f64) -> [f64; N] {
         std::array::from_fn(|_| self.uniform(low, high))
     }
 
-    /// `Generator.integers(low, high)`, dtype int64: from `low` up to but without `high`.
+    /// Draws as `Generator.integers(low, high)`, dtype int64: from `low` up to but without `high`.
     ///
     /// # Panics
     ///
@@ -73,8 +73,8 @@ impl NumpyRng {
         low.wrapping_add(self.up_to(last).cast_signed())
     }
 
-    /// `Generator.choice(n)`: an index from 0 up to but without `n`, all alike. `items[rng.choice(items.len())]` is
-    /// `Generator.choice(items)`.
+    /// Draws as `Generator.choice(n)`: an index from 0 up to but without `n`, all equally likely.
+    /// `items[rng.choice(items.len())]` is `Generator.choice(items)`.
     ///
     /// # Panics
     ///
@@ -85,9 +85,9 @@ impl NumpyRng {
         self.up_to(n as u64 - 1) as usize
     }
 
-    /// Gymnasium's `categorical_sample`: the index of one of `weights`, which should sum to 1.
+    /// Draws as Gymnasium's `categorical_sample`: the index of one of `weights`, which should sum to 1.
     ///
-    /// Rounding may leave the sum below 1; where the draw lands past it the index is 0, as it is there.
+    /// Rounding may leave the sum below 1. A draw beyond the sum gives the index 0, as in Gymnasium.
     pub fn categorical(&mut self, weights: &[f64]) -> usize {
         let draw = self.random();
         let mut sum = 0.0;
@@ -100,7 +100,8 @@ impl NumpyRng {
             .unwrap_or(0)
     }
 
-    /// An integer from 0 to `last`, by Lemire's method, on 32 bits where they suffice: numpy's `random_bounded_uint64`.
+    /// Draws an integer from 0 to `last`, by Lemire's method, on 32 bits where they suffice: numpy's
+    /// `random_bounded_uint64`.
     #[expect(clippy::cast_possible_truncation, reason = "the halves of products are meant")]
     fn up_to(&mut self, last: u64) -> u64 {
         const LAST_32: u64 = u32::MAX as u64;
@@ -134,7 +135,7 @@ impl NumpyRng {
     }
 }
 
-/// `numpy.random.SeedSequence(seed).generate_state(4, uint64)`, for a seed of one or two 32-bit words.
+/// The state of `numpy.random.SeedSequence(seed).generate_state(4, uint64)`, for a seed of one or two 32-bit words.
 #[expect(clippy::cast_possible_truncation, reason = "the two words of a seed are meant")]
 fn seed_sequence(seed: u64) -> [u64; 4] {
     const POOL: usize = 4;
@@ -172,9 +173,9 @@ fn seed_sequence(seed: u64) -> [u64; 4] {
 mod tests {
     use super::*;
 
-    /// What numpy 2.4 draws: seed, `random_raw(3)`, and from a fresh generator
-    /// `integers(2**32)`, `integers(13)`, `random()`, `integers(-5, 6)`, `choice(13)`, `integers(2**40)`, `integers(3)`,
-    /// `uniform(-0.05, 0.05)`, `integers(1000000007)`.
+    /// What numpy 2.4 draws: seed, `random_raw(3)`, and from a fresh generator `integers(2**32)`, `integers(13)`,
+    /// `random()`, `integers(-5, 6)`, `choice(13)`, `integers(2**40)`, `integers(3)`, `uniform(-0.05, 0.05)`,
+    /// `integers(1000000007)`.
     #[expect(clippy::type_complexity, reason = "a table")]
     #[rustfmt::skip]
     const NUMPY: [(u64, [u64; 3], (i64, i64, f64, i64, usize, i64, i64, f64, i64)); 6] = [

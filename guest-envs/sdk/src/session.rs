@@ -1,4 +1,5 @@
-//! One env and what surrounds it on either side of the border: its spaces, its generator, and where it is in an episode.
+//! One env and what surrounds it on either side of the border: its spaces, its generator, and where it is in an
+//! episode.
 //!
 //! On the path of a step: the host's call → export → **session** → the author's `step`, and back.
 //! Knows the interface's types and the bytes of values; knows nothing of how the component is entered.
@@ -15,7 +16,7 @@ use crate::space::{self, Mask, Writer};
 use crate::{Action, CreateError, EnvError, Environment, Frame, Info, InfoFields, NumpyRng, Observation, RenderMode};
 use crate::{ActionMask, Space, Spec, Step, View};
 
-/// The most choices that an action mask may list. One byte each with every step: a space beyond this is not one to mask.
+/// The most choices that an action mask may list. Each takes a byte with every step: larger spaces are not masked.
 const MASK_CHOICES_MAX: u64 = 1 << 20;
 
 /// A created env.
@@ -25,9 +26,9 @@ pub(crate) struct Session<E: Environment> {
     observation_bytes: usize,
     pub(crate) action_bytes: usize,
     mask_bytes: usize,
-    /// What the last answer said is open; empty unless masked.
+    /// The mask of the last answer; empty unless masked.
     mask: Vec<u8>,
-    /// None until a seed came.
+    /// The generator; `None` until the first seed.
     rng: Option<NumpyRng>,
     episode: Episode,
 }
@@ -39,7 +40,7 @@ enum Episode {
     Ended,
 }
 
-/// Who this is; see [`Environment`]'s constants.
+/// The description of an env; see [`Environment`]'s constants.
 pub(crate) fn describe<E: Environment>(version: &str) -> raw::Description {
     let want = |want: &crate::Want| raw::Want {
         kind: want.kind,
@@ -102,7 +103,7 @@ impl<E: Environment> Session<E> {
         }
     }
 
-    /// A reset whose options are the env's own type.
+    /// Resets, with options of the env's own type.
     pub(crate) fn reset(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<View<E>, EnvError> {
         let options = options.map(parse).transpose().map_err(EnvError::InvalidOptions)?.unwrap_or_default();
         // The generator is replaced only when the env has accepted: a refused reset changes nothing.
@@ -234,25 +235,25 @@ impl<E: Environment> Session<E> {
         self.env.set_attribute(name, value)
     }
 
-    /// An action means nothing before the first reset or after an episode's end.
+    /// Refuses an action before the first reset or after an episode's end.
     #[inline]
     pub(crate) fn needs_running(&self) -> Result<(), EnvError> {
         if self.episode == Episode::Running { Ok(()) } else { Err(EnvError::NeedsReset) }
     }
 
-    /// What the last answer said is open.
+    /// The mask of the last answer.
     pub(crate) fn mask(&self) -> &[u8] {
         &self.mask
     }
 
-    /// Panics where an answer could not travel: natively that is a failed test.
+    /// Panics where an answer could not be sent: natively that is a failed test.
     pub(crate) fn check(&self, observation: &Observation<E>, info: &Info<E>) {
         if let Err(error) = self.encode(observation, info, None) {
             panic!("{error:?}");
         }
     }
 
-    /// Asks which choices are open now.
+    /// Asks the env for its mask.
     #[inline]
     fn update_mask(&mut self) -> Result<(), EnvError> {
         if self.spec.mask == ActionMask::None {
@@ -291,7 +292,7 @@ fn unseeded() -> NumpyRng {
     NumpyRng::new(RandomState::new().hash_one(()))
 }
 
-/// JSON to a value; the error without its position, which means nothing to who wrote no text.
+/// Turns JSON into a value. The error has no position, since the user wrote no text.
 fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     serde_json::from_str(json).map_err(|error| {
         let message = error.to_string();

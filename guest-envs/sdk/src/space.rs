@@ -10,9 +10,9 @@
 //! | `Tuple`          | a tuple of spaces    | the tuple of their values                                       |
 //! | `Dict`           | a [`dict!`](crate::dict) struct | the struct that `dict!` makes beside it              |
 //!
-//! Where the value is an array, its shape is its type's: `BoxSpace<[[u8; 3]; 64]>` has shape (64, 3), and an observation
-//! of another shape does not compile. A `Vec` has the shape that its space was made with; a value of another length is
-//! an error when it is returned.
+//! Where the value is an array, its shape is its type's: `BoxSpace<[[u8; 3]; 64]>` has shape (64, 3), and an
+//! observation of another shape does not compile. A `Vec` has the shape that its space was made with; a value of
+//! another length is an error when it is returned.
 
 use std::fmt;
 
@@ -20,24 +20,24 @@ pub use crate::element::{Element, F16, Tensor};
 use crate::raw::{BoxSpace as BoxNode, DictSpace, DiscreteSpace, MultiBinarySpace, MultiDiscreteSpace};
 use crate::raw::{Dtype, OutOfBounds, SpaceNode, TextSpace, TupleSpace};
 
-/// A space: what values there are, and how one is written.
+/// A space: which values there are, and how a value is written as bytes.
 ///
-/// Implemented by the spaces of this module, by tuples of spaces and by what [`dict!`](crate::dict) makes. The methods
-/// are the SDK's own business.
+/// The spaces of this module, tuples of spaces and the structs of [`dict!`](crate::dict) implement it. The methods are
+/// for the SDK alone.
 pub trait Space: 'static {
-    /// What one value is in Rust.
+    /// The Rust type of one value.
     type Value: fmt::Debug;
 
     /// Appends this space's nodes to `tree` and returns the index of its own.
     #[doc(hidden)]
     fn describe(&self, tree: &mut Vec<SpaceNode>) -> u32;
 
-    /// Writes one value, which must be in the space; the bounds of a Box alone are not looked at, as Gymnasium leaves
-    /// them to the env.
+    /// Writes one value, which must be in the space. Only the bounds of a Box are not checked: Gymnasium leaves them to
+    /// the env.
     #[doc(hidden)]
     fn write(&self, value: &Self::Value, to: &mut Writer) -> Result<(), Mismatch>;
 
-    /// Writes the zeros of a value that is absent.
+    /// Writes zeros for an absent value.
     #[doc(hidden)]
     fn write_absent(&self, to: &mut Writer);
 
@@ -45,13 +45,13 @@ pub trait Space: 'static {
     #[doc(hidden)]
     fn read(&self, from: &mut Reader<'_>) -> Result<Self::Value, Mismatch>;
 
-    /// How many bytes of action mask this space takes: one for each choice of a Discrete or MultiDiscrete.
+    /// The bytes of action mask that this space takes: one for each choice of a Discrete or MultiDiscrete.
     #[doc(hidden)]
     fn choices(&self) -> u64 {
         0
     }
 
-    /// Whether `mask` allows the value; takes this space's bytes off the mask's front.
+    /// Whether `mask` allows the value. Takes this space's bytes from the front of the mask.
     #[doc(hidden)]
     fn allows(&self, _value: &Self::Value, _mask: &mut Mask<'_>) -> bool {
         true
@@ -61,7 +61,7 @@ pub trait Space: 'static {
 /// The Rust type of a space's values.
 pub type ValueOf<S> = <S as Space>::Value;
 
-/// Why a value is not one of its space.
+/// The reason why a value is not in its space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch(String);
 
@@ -70,7 +70,7 @@ impl Mismatch {
         Self(message.into())
     }
 
-    /// Names the child that it was found in.
+    /// Adds the name of the child in which the error was found.
     #[doc(hidden)]
     #[must_use]
     pub fn within(self, key: impl fmt::Display) -> Self {
@@ -86,7 +86,7 @@ impl fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
-/// Alignment of a whole value, and of a Dict or Tuple within one.
+/// The alignment of a whole value, and of a Dict or Tuple within a value.
 const COMPOSITE_ALIGNMENT: usize = 8;
 
 /// Collects values as the interface wants them: aligned, little-endian, padded.
@@ -109,7 +109,7 @@ impl Writer {
         }
     }
 
-    /// Before the first and after the last child of a whole value; before the first of a nested Dict or Tuple.
+    /// Pads before the first and after the last child of a whole value, and before the first of a nested Dict or Tuple.
     #[inline]
     pub fn align_composite(&mut self) {
         self.align(COMPOSITE_ALIGNMENT);
@@ -133,7 +133,7 @@ impl Writer {
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// What becomes of finite floats outside their bounds.
+    /// The rule for finite floats outside their bounds.
     outside: OutOfBounds,
 }
 
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         self.at = self.at.next_multiple_of(COMPOSITE_ALIGNMENT);
     }
 
-    /// That the bytes ended with the value and its padding.
+    /// Checks that the bytes end with the value and its padding.
     #[inline]
     pub(crate) fn finish(&mut self) -> Result<(), Mismatch> {
         self.align_composite();
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The part of an action mask that the rest of a space has still to take.
+/// The part of an action mask that the rest of a space has not taken yet.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Mask<'a>(pub(crate) &'a [u8]);
@@ -180,7 +180,7 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// How many elements an array of this shape has.
+/// The number of elements of an array of this shape.
 fn elements_of(shape: &[u32]) -> usize {
     shape
         .iter()
@@ -188,12 +188,12 @@ fn elements_of(shape: &[u32]) -> usize {
         .expect("a shape that fits memory")
 }
 
-/// The shape of a tensor type, or of this value of it.
+/// The shape of a tensor type, or of this value of the type.
 fn shape_of<V: Tensor>(value: &V) -> Vec<u32> {
     V::shape().unwrap_or_else(|| vec![u32::try_from(value.elements().len()).expect("at most 2^32 - 1 elements")])
 }
 
-/// A shape for a value's elements in another arrangement: as many elements, or it is an author's mistake.
+/// Checks another shape for a value's elements: it must have as many elements, or the author made a mistake.
 fn reshape(from: &[u32], to: &[u32]) -> Vec<u32> {
     assert_eq!(elements_of(from), elements_of(to), "{from:?} cannot be reshaped to {to:?}");
     to.to_vec()
@@ -209,8 +209,8 @@ fn check_length(given: usize, shape: &[u32], kind: &str) -> Result<(), Mismatch>
 
 /// Gymnasium's `Box`: numbers between bounds, in the shape and with the dtype of `V`.
 ///
-/// `V` is an element ([`f32`], [`u8`], `bool`, …: shape `()`), arrays of them (`[[u8; 3]; 64]`: shape (64, 3)), or a `Vec`
-/// (the shape is given when the space is made). The default is unbounded, for a `V` of known shape.
+/// `V` is an element ([`f32`], [`u8`], `bool`, …: shape `()`), arrays of them (`[[u8; 3]; 64]`: shape (64, 3)), or a
+/// `Vec` (the shape is given when the space is made). The default is unbounded, for a `V` of known shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BoxSpace<V: Tensor> {
     shape: Vec<u32>,
@@ -225,7 +225,7 @@ enum Bound<V: Tensor> {
 }
 
 impl<V: Tensor> Bound<V> {
-    /// One element that holds for all, or one for each.
+    /// The bounds: one element for all, or one for each.
     fn elements(&self) -> &[V::Element] {
         match self {
             Self::Same(element) => std::slice::from_ref(element),
@@ -248,7 +248,7 @@ impl<V: Tensor> Bound<V> {
 }
 
 impl<V: Tensor> BoxSpace<V> {
-    /// Bounds for each element; the shape is theirs.
+    /// A space with bounds for each element; it has their shape.
     ///
     /// # Panics
     ///
@@ -260,7 +260,7 @@ impl<V: Tensor> BoxSpace<V> {
         Self { shape, low: Bound::Each(low), high: Bound::Each(high) }
     }
 
-    /// The same bounds for all elements.
+    /// A space with the same bounds for all elements.
     ///
     /// # Panics
     ///
@@ -271,11 +271,11 @@ impl<V: Tensor> BoxSpace<V> {
         Self { shape, low: Bound::Same(low), high: Bound::Same(high) }
     }
 
-    /// The same elements as an array of another shape, in C order.
+    /// Gives the same elements another shape, in C order.
     ///
     /// # Panics
     ///
-    /// If that has another number of elements.
+    /// If that shape has another number of elements.
     #[must_use]
     pub fn reshaped(self, shape: &[u32]) -> Self {
         Self { shape: reshape(&self.shape, shape), ..self }
@@ -283,7 +283,7 @@ impl<V: Tensor> BoxSpace<V> {
 }
 
 impl<T: Element> BoxSpace<Vec<T>> {
-    /// An array of this shape, in C order, with the same bounds for all elements.
+    /// A space of arrays of this shape, in C order, with the same bounds for all elements.
     #[must_use]
     pub fn shaped(shape: &[u32], low: T, high: T) -> Self {
         Self { shape: shape.to_vec(), low: Bound::Same(low), high: Bound::Same(high) }
@@ -354,7 +354,7 @@ pub struct Discrete {
 }
 
 impl Discrete {
-    /// `n` choices: 0, …, `n - 1`.
+    /// A space of `n` choices: 0, …, `n - 1`.
     ///
     /// # Panics
     ///
@@ -365,11 +365,11 @@ impl Discrete {
         Self { n, start: 0 }
     }
 
-    /// As many choices, from `start` on.
+    /// The same number of choices, from `start` on.
     ///
     /// # Panics
     ///
-    /// If the last is no `i64`.
+    /// If the last choice does not fit an `i64`.
     #[must_use]
     pub const fn starting_at(self, start: i64) -> Self {
         assert!(start.checked_add(self.n - 1).is_some(), "a Discrete ends within 64 bits");
@@ -411,7 +411,7 @@ impl Space for Discrete {
     }
 }
 
-/// Whether a choice is one of `n` from `start` on.
+/// Whether a choice is one of the `n` from `start` on.
 #[inline]
 fn check_choice(choice: i64, n: i64, start: i64) -> Result<(), Mismatch> {
     let last = start + (n - 1);
@@ -421,7 +421,7 @@ fn check_choice(choice: i64, n: i64, start: i64) -> Result<(), Mismatch> {
     }
 }
 
-/// Whether a mask leaves a choice open. Where it leaves none, the first is: what samples by a mask takes that.
+/// Whether a mask leaves a choice open. If it closes all of them, the first is open: samplers take that one.
 fn is_set(mask: &[u8], choice: i64) -> bool {
     let open = usize::try_from(choice).ok().and_then(|choice| mask.get(choice)) == Some(&1);
     open || choice == 0 && mask.iter().all(|&byte| byte == 0)
@@ -438,22 +438,22 @@ pub struct MultiDiscrete<V: Tensor<Element = i64>> {
 }
 
 impl<V: Tensor<Element = i64>> MultiDiscrete<V> {
-    /// As many choices for each element as `nvec` says.
+    /// A space with `nvec` choices for each element.
     ///
     /// # Panics
     ///
-    /// If one is less than 1.
+    /// If one of them is less than 1.
     #[must_use]
     pub fn new(nvec: V) -> Self {
         assert!(nvec.elements().iter().all(|&n| n > 0), "every choice of a MultiDiscrete has at least one option");
         Self { shape: shape_of(&nvec), nvec, start: None }
     }
 
-    /// The least value of each element, 0 unless told.
+    /// Sets the least value of each element, which is 0 by default.
     ///
     /// # Panics
     ///
-    /// If `start` has another length than `nvec`, or an element's last value is no `i64`.
+    /// If `start` has another length than `nvec`, or an element's last value does not fit an `i64`.
     #[must_use]
     pub fn starting_at(self, start: V) -> Self {
         let (first, counts) = (start.elements(), self.nvec.elements());
@@ -463,11 +463,11 @@ impl<V: Tensor<Element = i64>> MultiDiscrete<V> {
         Self { start: Some(start), ..self }
     }
 
-    /// The same elements as an array of another shape, in C order.
+    /// Gives the same elements another shape, in C order.
     ///
     /// # Panics
     ///
-    /// If that has another number of elements.
+    /// If that shape has another number of elements.
     #[must_use]
     pub fn reshaped(self, shape: &[u32]) -> Self {
         Self { shape: reshape(&self.shape, shape), ..self }
@@ -480,7 +480,7 @@ impl<V: Tensor<Element = i64>> MultiDiscrete<V> {
         })
     }
 
-    /// For each element: its number of options and the first of them.
+    /// The number of options of each element, and the first of them.
     fn options(&self) -> impl Iterator<Item = (i64, i64)> {
         let start = |index| self.start.as_ref().map_or(0, |start| start.elements()[index]);
         self.nvec.elements().iter().enumerate().map(move |(index, &n)| (n, start(index)))
@@ -533,7 +533,7 @@ pub struct MultiBinary<V: Tensor<Element = bool>> {
 }
 
 impl<V: Tensor<Element = bool>> MultiBinary<V> {
-    /// Bits in the shape of `V`.
+    /// A space of bits in the shape of `V`.
     ///
     /// # Panics
     ///
@@ -549,7 +549,7 @@ impl<V: Tensor<Element = bool>> MultiBinary<V> {
 }
 
 impl MultiBinary<Vec<bool>> {
-    /// An array of bits of this shape, in C order.
+    /// A space of arrays of bits of this shape, in C order.
     #[must_use]
     pub fn shaped(shape: &[u32]) -> Self {
         Self { shape: shape.to_vec(), value: std::marker::PhantomData }
@@ -578,7 +578,7 @@ impl<V: Tensor<Element = bool>> Space for MultiBinary<V> {
     }
 }
 
-/// Gymnasium's `Text`: strings of so many characters, counted as Unicode scalar values.
+/// Gymnasium's `Text`: strings of bounded length, counted in Unicode scalar values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     min_length: u32,
@@ -590,31 +590,31 @@ pub struct Text {
 const ALPHANUMERIC: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl Text {
-    /// 1 to `max_length` letters and digits (ASCII), as Gymnasium's `Text(max_length)`.
+    /// A space of 1 to `max_length` letters and digits (ASCII), as Gymnasium's `Text(max_length)`.
     #[must_use]
     pub fn new(max_length: u32) -> Self {
         Self { min_length: 1, max_length, charset: Some(ALPHANUMERIC.to_owned()) }
     }
 
-    /// At least so many characters.
+    /// Sets the least number of characters.
     #[must_use]
     pub fn min_length(self, min_length: u32) -> Self {
         Self { min_length, ..self }
     }
 
-    /// These characters only, each written once, in Gymnasium's index order (which sorts them).
+    /// Allows these characters only, each written once, in Gymnasium's index order (which sorts them).
     #[must_use]
     pub fn charset(self, characters: &str) -> Self {
         Self { charset: Some(characters.to_owned()), ..self }
     }
 
-    /// Any character.
+    /// Allows any character.
     #[must_use]
     pub fn any_character(self) -> Self {
         Self { charset: None, ..self }
     }
 
-    /// Whether a text has its length, and no character that it must not have.
+    /// Whether a text has an allowed length, and allowed characters only.
     fn check(&self, text: &str) -> Result<(), Mismatch> {
         let length = text.chars().count();
         if !(self.min_length as usize..=self.max_length as usize).contains(&length) {
@@ -627,7 +627,7 @@ impl Text {
         }
     }
 
-    /// Bytes that the longest text may take in UTF-8.
+    /// The bytes that the longest text may take in UTF-8.
     fn room(&self) -> usize {
         4 * self.max_length as usize
     }
@@ -742,8 +742,8 @@ tuples! {
 
 /// Declares a Gymnasium `Dict`: the struct of its values, and beside it the struct of their spaces.
 ///
-/// The keys stand in the order written (Gymnasium sorts a plain `dict`: write them sorted to have its order). A key that
-/// is no Rust name is given with `as`. Values may be Dicts themselves.
+/// The keys have the order in which they are written (Gymnasium sorts a plain `dict`: write them sorted to have its
+/// order). Give a key that is not a Rust name with `as`. Values may be Dicts themselves.
 ///
 /// ```
 /// use rollcage_sdk::prelude::*;
@@ -831,7 +831,7 @@ macro_rules! dict {
     };
 }
 
-/// The key of a field: what was written after `as`, else its name.
+/// The key of a field: the text after `as`, else its name.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __key {
@@ -843,14 +843,14 @@ macro_rules! __key {
     };
 }
 
-/// A field's name as a key: `r#type` is `type`.
+/// Turns a field's name into a key: `r#type` is `type`.
 #[doc(hidden)]
 #[must_use]
 pub fn key_of(field: &'static str) -> &'static str {
     field.strip_prefix("r#").unwrap_or(field)
 }
 
-/// One whole value as bytes, padded to a multiple of 8.
+/// Writes one whole value as bytes, padded to a multiple of 8.
 #[inline]
 pub(crate) fn encode<S: Space>(space: &S, value: &S::Value, room: usize) -> Result<Vec<u8>, Mismatch> {
     let mut writer = Writer::with_capacity(room);
@@ -859,13 +859,13 @@ pub(crate) fn encode<S: Space>(space: &S, value: &S::Value, room: usize) -> Resu
     Ok(writer.bytes)
 }
 
-/// One whole value from bytes: all of them, and in the space.
+/// Reads one whole value from all the bytes; it must be in the space.
 #[inline]
 pub(crate) fn decode<S: Space>(space: &S, bytes: &[u8]) -> Result<S::Value, Mismatch> {
     decode_action(space, bytes, OutOfBounds::Refuse)
 }
 
-/// The same, but for finite floats outside their bounds where those pass.
+/// Reads one whole value; with `Pass`, finite floats may be outside their bounds.
 #[inline]
 pub(crate) fn decode_action<S: Space>(space: &S, bytes: &[u8], outside: OutOfBounds) -> Result<S::Value, Mismatch> {
     let mut reader = Reader::new(bytes, outside);
@@ -874,7 +874,7 @@ pub(crate) fn decode_action<S: Space>(space: &S, bytes: &[u8], outside: OutOfBou
     Ok(value)
 }
 
-/// How many bytes a value takes, padding included: the same for all of one space.
+/// The bytes that a value takes, padding included: the same for all values of a space.
 pub(crate) fn size_of<S: Space>(space: &S) -> usize {
     let mut writer = Writer::with_capacity(0);
     space.write_absent(&mut writer);

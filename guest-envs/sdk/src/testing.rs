@@ -7,8 +7,8 @@ use crate::{Action, CreateError, EnvError, Environment, Frame, RenderMode, Space
 /// An env in this process, behind the same checks as in a component.
 ///
 /// Configs and options are the JSON that the host would send; defaults are the `Config`'s own. Every action and every
-/// answer makes the journey into bytes, so that what cannot travel is found here. The time limit is not counted, and an
-/// action that is out of bounds by rounding is not clipped: that is the host's part.
+/// answer is turned into bytes and back, so a value that cannot be sent is found here. The time limit is not counted,
+/// and an action that is out of bounds by rounding is not clipped: the host does both.
 ///
 /// ```
 /// # use rollcage_sdk::prelude::*;
@@ -45,7 +45,7 @@ impl<E: Environment> Native<E> {
     ///
     /// # Errors
     ///
-    /// What [`Environment::create`] returns, and a config that is not one.
+    /// An error of [`Environment::create`]; a config that does not fit its type.
     pub fn new(config: &str) -> Result<Self, CreateError> {
         Session::create(config).map(Self)
     }
@@ -54,7 +54,7 @@ impl<E: Environment> Native<E> {
     ///
     /// # Errors
     ///
-    /// What [`Environment::reset`] returns, and options that are not the env's.
+    /// An error of [`Environment::reset`]; options that do not fit their type.
     ///
     /// # Panics
     ///
@@ -65,12 +65,12 @@ impl<E: Environment> Native<E> {
         Ok(view)
     }
 
-    /// One step.
+    /// Takes one step.
     ///
     /// # Errors
     ///
-    /// What [`Environment::step`] returns; [`EnvError::InvalidAction`] for one that is not in the space, or masked;
-    /// [`EnvError::NeedsReset`] before the first reset and after an episode's end.
+    /// An error of [`Environment::step`]; [`EnvError::InvalidAction`] for an action that is not in the space, or
+    /// masked; [`EnvError::NeedsReset`] before the first reset and after an episode's end.
     ///
     /// # Panics
     ///
@@ -88,25 +88,25 @@ impl<E: Environment> Native<E> {
         Ok(step)
     }
 
-    /// A picture of the present state.
+    /// Draws the present state.
     ///
     /// # Errors
     ///
-    /// What [`Environment::render`] returns; [`EnvError::Unsupported`] for a mode that is not declared.
+    /// An error of [`Environment::render`]; [`EnvError::Unsupported`] for a mode that is not declared.
     pub fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
         self.0.render(mode)
     }
 
-    /// Gives the rest of the episode another randomness.
+    /// Begins new random streams for the rest of the episode.
     ///
     /// # Errors
     ///
-    /// What [`Environment::reseed`] returns.
+    /// An error of [`Environment::reseed`].
     pub fn reseed(&mut self, seed: u64) -> Result<(), EnvError> {
         self.0.reseed(seed)
     }
 
-    /// What [`Environment::action_mask`] last said; empty for an env that masks nothing.
+    /// The last answer of [`Environment::action_mask`]; empty for an env without masks.
     #[must_use]
     pub fn action_mask(&self) -> Vec<bool> {
         self.0.mask().iter().map(|&byte| byte == 1).collect()
@@ -118,7 +118,7 @@ impl<E: Environment> Native<E> {
         &self.0.env
     }
 
-    /// The spec that the config led to, in the interface's terms.
+    /// The spec of this env, in the interface's terms.
     #[must_use]
     pub fn spec(&self) -> crate::raw::Spec {
         self.0.describe_spec()
@@ -131,7 +131,7 @@ impl<E: Environment> Native<E> {
     }
 }
 
-/// A value as it arrives on the other side of the border.
+/// Turns a value into bytes and back, as on the way between env and host.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! What the toy text envs share: ice that carries aside, colours of a terminal, and the board that a grid is drawn on.
+//! Parts that the toy text envs share: ice that carries aside, colours of a terminal, and the board that a grid is
+//! drawn on.
 
 use crate::draw::{Canvas, Color, corners, text_width, turned};
 use crate::space::BoxSpace;
@@ -26,11 +27,11 @@ impl Default for ChanceSpace {
     }
 }
 
-/// What an action of a grid world turns into: the action, and how probable that was.
+/// Draws what an action of a grid world turns into: the action, and its probability.
 ///
-/// Actions go round, each the left neighbour of the next. `slips` are the probabilities of the one before, of the one
-/// meant and of the one after; without them nothing is left to chance, but a number is drawn all the same, as in
-/// Gymnasium.
+/// Actions go round, each the left neighbour of the next. `slips` are the probabilities of the action before, of the
+/// action meant and of the action after. Without `slips` nothing is left to chance, but a number is drawn all the same,
+/// as in Gymnasium.
 pub fn slip(rng: &mut NumpyRng, action: i64, actions: i64, slips: Option<[f64; 3]>) -> (i64, f64) {
     let Some(weights) = slips else {
         rng.categorical(&[1.0]);
@@ -45,19 +46,19 @@ pub fn slip(rng: &mut NumpyRng, action: i64, actions: i64, slips: Option<[f64; 3
     ((action + aside) % actions, weights[drawn])
 }
 
-/// `text` between a terminal's escape sequences: `codes` is `41` for a red ground, `34;1` for bold blue.
+/// Puts `text` between a terminal's escape sequences: `codes` is `41` for a red ground, `34;1` for bold blue.
 #[must_use]
 pub fn colored(text: &str, codes: &str) -> String {
     format!("\x1b[{codes}m{text}\x1b[0m")
 }
 
-/// What is written and what figures are made of.
+/// The colour of letters and figures.
 pub const INK: Color = [51, 54, 69];
 const CLOTHES: Color = [176, 96, 86];
 const SKIN: Color = [238, 205, 176];
 const FLAG: Color = [214, 92, 84];
 
-/// A grid of square tiles to draw upon.
+/// A grid of square tiles to draw on.
 #[derive(Clone, Debug)]
 pub struct Board {
     canvas: Canvas,
@@ -88,7 +89,7 @@ impl Board {
         Self { canvas, side: side.into() }
     }
 
-    /// How many pixels a tile is wide and high.
+    /// The width and height of a tile, in pixels.
     #[must_use]
     pub fn side(&self) -> f64 {
         self.side
@@ -101,12 +102,12 @@ impl Board {
         ((column as f64 + x) * self.side, (row as f64 + y) * self.side)
     }
 
-    /// The canvas, for what only one env draws.
+    /// The canvas, for shapes that only one env draws.
     pub fn canvas(&mut self) -> &mut Canvas {
         &mut self.canvas
     }
 
-    /// Colours a tile, but for a margin (a part of its side) around; corners are round by as much.
+    /// Colours a tile except for a margin (a part of its side) around it; corners are round by as much.
     pub fn tile(&mut self, place: (usize, usize), margin: f64, color: Color) {
         let from = self.at(place, (margin, margin));
         let size = self.side * (1.0 - 2.0 * margin);
@@ -134,7 +135,7 @@ impl Board {
         self.canvas.polygon(&[top, point, low], FLAG);
     }
 
-    /// Stands somebody on a tile.
+    /// Draws a figure on a tile.
     pub fn figure(&mut self, place: (usize, usize)) {
         let [head, neck, left, right] =
             [(0.5, 0.34), (0.5, 0.5), (0.4, 0.86), (0.6, 0.86)].map(|within| self.at(place, within));

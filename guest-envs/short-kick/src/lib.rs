@@ -1,10 +1,10 @@
-//! Short kick: a humanoid robot stands before a ball and moves one leg until the ball has gone some way, in the simulator of
-//! RoboCup's 3D soccer league.
+//! Short kick: a humanoid robot stands before a ball and moves one leg until the ball has gone some way, in the
+//! simulator of RoboCup's 3D soccer league.
 //!
 //! The simulator is the real program, `rcssserver3d`, which the env talks to over TCP as an agent does: messages are a
-//! length of four bytes, the highest first, and an S-expression; see "Network Protocol", "Perceptors" and "Effectors" in
-//! the SimSpark wiki. It must be in agent sync mode (`$agentSyncMode = true` in its `spark.rb`), where every `(syn)` is
-//! answered by one cycle of 20 ms, which is one step here:
+//! length of four bytes, the highest first, and an S-expression; see "Network Protocol", "Perceptors" and "Effectors"
+//! in the SimSpark wiki. It must be in agent sync mode (`$agentSyncMode = true` in its `spark.rb`), where every `(syn)`
+//! is answered by one cycle of 20 ms, which is one step here:
 //!
 //! ```sh
 //! rcssserver3d --agent-port 3100 --server-port 3200
@@ -26,10 +26,11 @@
 //! The reward is how far the ball went forwards since it was last seen, in metres, and less 1 when the robot falls. An
 //! episode ends when the ball is `kick_distance` from where it lay, or the robot has fallen.
 //!
-//! A reset stops the leg, brings it back, and beams the robot to its place. That is all an agent can do: it has no way to
-//! put the ball back, or to say when play begins, which is a trainer's part. The server takes a beam only before kick-off
-//! and after a goal, and keeps the ball in the middle until kick-off; later an episode begins where the last one ended.
-//! `info` has the play mode. A server that a trainer keeps ready, or a new one for each env, has none of these limits.
+//! A reset stops the leg, brings it back, and beams the robot to its place. That is all an agent can do: it has no way
+//! to put the ball back, or to say when play begins, which is a trainer's part. The server takes a beam only before
+//! kick-off and after a goal, and keeps the ball in the middle until kick-off; later an episode begins where the last
+//! one ended. `info` has the play mode. A server that a trainer keeps ready, or a new one for each env, has none of
+//! these limits.
 
 mod sexpr;
 
@@ -41,25 +42,27 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sexpr::{Expr, find};
 
-/// Joints of a leg.
+/// The number of joints of a leg.
 const JOINTS: usize = 6;
-/// About the fastest that the Nao model turns a joint, rad/s: 7 degrees a cycle.
+/// The speed, rad/s, at which the Nao model turns a joint at most, roughly: 7 degrees a cycle.
 const SPEED_MAX: f32 = 6.14;
-/// Seconds of a cycle.
+/// The length of a cycle, in seconds.
 const CYCLE: f32 = 0.02;
-/// Where the head looks, degrees upwards: as far down as it goes. A ball before the feet is not in sight otherwise.
+/// The head's pitch, degrees upwards: as far down as it goes. Otherwise a ball before the feet is out of sight.
 const HEAD_PITCH: f32 = -45.0;
-/// What a fall is worth.
+/// The reward of a fall.
 const FALL_REWARD: f64 = -1.0;
-/// Gravity along the torso, m/s², of a robot that stands; and below which it lies, once a kick's shaking is smoothed out.
+/// Gravity along the torso, m/s², of a robot that stands; and the value below which it lies, after smoothing.
 const UPRIGHT: f32 = 9.81;
 const FALLEN: f32 = 5.0;
-/// How much of a cycle's acceleration is taken over by that smoothing.
+/// The share of a cycle's acceleration that the smoothing takes over.
 const SMOOTHING: f32 = 0.1;
-/// Cycles after the beam and the waiting in which the ball must be seen: more than three, which is how often the eyes open.
+/// Cycles after the beam and the waiting in which the ball must be seen: more than three, since the eyes open in every
+/// third cycle.
 const SIGHT_CYCLES: u32 = 10;
 
-/// Bytes of one message. A perception with 21 other robots in sight has about 6 kB; more than this is no such server.
+/// Bytes of one message. A perception with 21 other robots in sight has about 6 kB; a longer message is not from such a
+/// server.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Characters of a message that an error quotes.
 const QUOTED_CHARS_MAX: usize = 200;
@@ -299,7 +302,7 @@ impl Environment for ShortKick {
 }
 
 impl ShortKick {
-    /// One cycle, and what is perceived after it.
+    /// Runs one cycle, and reads the perception after it.
     fn cycle(&mut self, effectors: &str) -> Result<(), String> {
         self.server.send(&format!("{effectors}(syn)"))?;
         let message = self.server.receive()?;
@@ -326,29 +329,29 @@ fn towards(angle: f32, target: f32) -> f32 {
     ((target - angle).to_radians() / CYCLE).clamp(-SPEED_MAX, SPEED_MAX)
 }
 
-/// What the robot has perceived: the server does not repeat itself in every message.
+/// The perception of the robot, kept because the server does not repeat itself in every message.
 #[derive(Clone, Debug)]
 struct Senses {
     /// The server's clock, s.
     now: f32,
     play_mode: String,
     joints: [f32; JOINTS],
-    /// Where the head looks, degrees upwards.
+    /// The head's pitch, degrees upwards.
     head_pitch: f32,
     acceleration: [f32; 3],
     turn_rates: [f32; 3],
     /// Gravity along the torso, smoothed.
     upright: f32,
-    /// None until it was seen.
+    /// The ball; `None` until it was seen.
     ball: Option<Ball>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Ball {
     seen_at: f32,
-    /// Distance, angle to the left, angle upwards.
+    /// The ball's distance, angle to the left, angle upwards.
     polar: [f32; 3],
-    /// Over ground: forwards, to the left.
+    /// The ball over ground: forwards, to the left.
     ground: [f32; 2],
     velocity: [f32; 2],
 }
@@ -369,8 +372,8 @@ impl Default for Senses {
 }
 
 impl Senses {
-    /// Takes over what a message tells. What it does not, or not with a number, stays as it was: a server's first
-    /// perceptions have gaps, and `nan` where a body has just been put somewhere.
+    /// Takes over the perceptors of a message. Missing ones, and ones without a number, stay unchanged: a server's
+    /// first perceptions have gaps, and `nan` where a body has just been put somewhere.
     fn perceive(&mut self, perceptors: &[Expr<'_>], leg: Leg) -> Result<(), String> {
         let now = find(perceptors, "time").and_then(|time| find(time, "now")?.first()?.number());
         self.now = now.ok_or("no perception: there is no `(time (now …))`")?;
@@ -397,7 +400,7 @@ impl Senses {
         Ok(())
     }
 
-    /// `(n NAME) (ax ANGLE)`.
+    /// Takes over a joint: `(n NAME) (ax ANGLE)`.
     fn perceive_joint(&mut self, joint: &[Expr<'_>], leg: Leg) {
         let name = find(joint, "n").and_then(|name| name.first()?.atom());
         let angle = find(joint, "ax").and_then(|angle| angle.first()?.number());
@@ -440,7 +443,7 @@ impl Senses {
     }
 }
 
-/// Three numbers, if they are three numbers.
+/// Takes over three numbers, if all three are numbers.
 fn take(to: &mut [f32; 3], from: Option<&[Expr<'_>]>) {
     if let Some([x, y, z]) = from
         && let (Some(x), Some(y), Some(z)) = (x.number(), y.number(), z.number())
@@ -449,7 +452,7 @@ fn take(to: &mut [f32; 3], from: Option<&[Expr<'_>]>) {
     }
 }
 
-/// A connection to a server as an agent has it.
+/// An agent's connection to a server.
 #[derive(Debug)]
 struct Server {
     stream: TcpStream,
@@ -506,7 +509,7 @@ impl Server {
     }
 }
 
-/// A stranger's text for a message: in quotes, without control characters, and cut.
+/// Quotes a stranger's text for a message: in quotes, without control characters, and cut.
 fn quoted(text: &str) -> String {
     let mut start: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     if start.len() < text.len() {
@@ -526,7 +529,7 @@ mod tests {
     use rollcage_sdk::testing::Native;
 
     /// A server that answers one message after the other, the last one again and again, with its time in the place of
-    /// `NOW`; it returns what it was sent.
+    /// `NOW`; it returns the messages that it received.
     fn server(answers: &'static [&'static str]) -> (u16, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -562,7 +565,7 @@ mod tests {
     const STANDING: &str = "(time (now NOW))(GS (t 0.00) (pm PlayOn))(GYR (n torso) (rt 1.00 2.00 3.00))\
         (ACC (n torso) (a 0.00 0.00 9.81))(HJ (n hj2) (ax -45.00))(HJ (n rlj1) (ax -1.50))(HJ (n rlj3) (ax 30.00))\
         (HJ (n llj3) (ax 99.00))(See (G1L (pol 9.00 1.00 2.00)) (B (pol 0.50 0.00 -20.00)))";
-    /// Half a metre further, seen at the same angle of the head.
+    /// The ball half a metre further, seen at the same angle of the head.
     const KICKED: &str = "(time (now NOW))(HJ (n hj2) (ax -45.00))(See (B (pol 1.70 0.00 -20.00)))";
     const FALLEN_OVER: &str = "(time (now NOW))(ACC (n torso) (a 9.81 0.00 0.00))";
 

@@ -1,9 +1,9 @@
 //! The S-expressions that SimSpark sends: atoms and parentheses, and nothing else.
 //!
-//! Not a Lisp's: a team may shout `'`, `;` or `#`, which a Lisp's reader would take for syntax, and an atom is a number only
-//! where a number is expected.
+//! They differ from a Lisp's: a team may shout `'`, `;` or `#`, which a Lisp's reader would take for syntax, and an
+//! atom is a number only where a number is expected.
 
-/// How deep lists may be in one another. The deepest that a server sends are 4: `(See (P (head (pol …))))`.
+/// The depth to which lists may be nested. The deepest lists of a server have 4: `(See (P (head (pol …))))`.
 const DEPTH_MAX: usize = 16;
 
 /// An atom, or a list.
@@ -13,7 +13,7 @@ pub(crate) enum Expr<'a> {
     List(Vec<Expr<'a>>),
 }
 
-/// All expressions of a message, which the caller has bounded.
+/// Parses all expressions of a message, which the caller has bounded.
 pub(crate) fn parse(text: &str) -> Result<Vec<Expr<'_>>, String> {
     // The lists that are open, the outermost first; the first of all stands for the message.
     let mut open: Vec<Vec<Expr<'_>>> = vec![Vec::new()];
@@ -53,13 +53,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Expr<'_>>, String> {
     }
 }
 
-/// What follows the name in the first list that has it: `[n, …]` for `(NAME n …)`.
+/// The rest of the first list that begins with the name: `[n, …]` for `(NAME n …)`.
 pub(crate) fn find<'e, 'a>(all: &'e [Expr<'a>], name: &str) -> Option<&'e [Expr<'a>]> {
     all.iter().find_map(|expr| expr.named(name))
 }
 
 impl<'a> Expr<'a> {
-    /// What follows the name, if this is a list that begins with it.
+    /// The rest of this list, if it begins with the name.
     pub(crate) fn named(&self, name: &str) -> Option<&[Expr<'a>]> {
         match self {
             Self::List(list) => match list.split_first() {
@@ -77,7 +77,7 @@ impl<'a> Expr<'a> {
         }
     }
 
-    /// A number that is one: the server's `nan` is none.
+    /// The number, if it is one: the server's `nan` does not count.
     pub(crate) fn number(&self) -> Option<f32> {
         self.atom()?.parse().ok().filter(|number: &f32| number.is_finite())
     }

@@ -23,12 +23,12 @@ const PICK_UP: i64 = 4;
 const DROP_OFF: i64 = 5;
 const ACTIONS: i64 = 6;
 
-/// Where a wall is `|`, where none is `:`.
+/// The map: `|` is a wall, `:` is open.
 const MAP: [&str; 7] =
     ["+---------+", "|R: | : :G|", "| : | : : |", "| : : : : |", "| | : | : |", "|Y| : |B: |", "+---------+"];
 const ROWS: usize = 5;
 const COLUMNS: usize = 5;
-/// Red, green, yellow, blue, by row and column.
+/// The places red, green, yellow and blue, by row and column.
 const PLACES: [(usize, usize); 4] = [(0, 0), (0, 4), (4, 0), (4, 3)];
 /// The passenger's place while in the taxi.
 const IN_TAXI: usize = 4;
@@ -57,7 +57,7 @@ pub struct Taxi {
     /// Whether the passenger will change their mind when the taxi next moves with them.
     fickle: bool,
     last_action: Option<i64>,
-    /// The way it last drove, for the picture.
+    /// The direction in which the taxi last drove, for the picture.
     heading: i64,
 }
 
@@ -128,14 +128,15 @@ impl Environment for Taxi {
             .collect()
     }
 
-    /// As text what Gymnasium prints; as a picture 440 by 440 pixels: roads, walls, places, passenger, goal and taxi.
+    /// Draws as text what Gymnasium prints; as a picture of 440 by 440 pixels the roads, walls, places, passenger, goal
+    /// and taxi.
     fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
         Ok(if mode == RenderMode::Ansi { Frame::Text(self.text()) } else { self.picture() })
     }
 }
 
 impl Taxi {
-    /// One step on the road, which rain may turn aside where it is open.
+    /// Takes one step on the road. Rain may turn it aside where the road is open.
     fn drive(&self, rng: &mut NumpyRng, action: i64) -> (State, f64, f64, bool) {
         let state = self.state;
         let (direction, prob) = if self.config.is_rainy {
@@ -211,7 +212,7 @@ impl Taxi {
         board.into_frame()
     }
 
-    /// The car from above, its front where it drives to; the lamp on its roof is green while somebody is in it.
+    /// Draws the car from above, its front in its direction. The lamp on its roof is green while somebody is in it.
     fn draw_car(&self, board: &mut Board) {
         const BODY: Color = [244, 190, 66];
         const GLASS: Color = [176, 214, 230];
@@ -241,7 +242,7 @@ impl Taxi {
     }
 }
 
-/// Where everything is.
+/// The state: the places of taxi, passenger and goal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
     row: usize,
@@ -277,7 +278,7 @@ impl State {
         PLACES.iter().position(|&place| place == (self.row, self.column))
     }
 
-    /// The field that lies in a direction; its own one, if there is a wall.
+    /// The next field in a direction; the same field, if there is a wall.
     fn neighbour(self, direction: i64) -> (usize, usize) {
         let State { row, column, .. } = self;
         match direction {

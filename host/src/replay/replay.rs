@@ -25,8 +25,8 @@ use crate::error::{Error, UsageError};
 use crate::fault::{FaultKind, OnFault};
 use crate::limits::{Limits, STRANGERS_MEMORY_BYTES_MAX};
 use crate::outside::grant::{Grants, Protected};
-use crate::plugin::Plugin;
 use crate::plugin::cache::Cache;
+use crate::plugin::{CompileObserver, Plugin};
 use crate::record::history::{History, Totals};
 use crate::record::journal::{Asked, FaultMet, Journal};
 use crate::record::manifest::{FaultEnd, InstanceEnd, Manifest, PluginName, Spaces, files_are_missing, totals_json};
@@ -61,6 +61,8 @@ pub struct Replaying {
     pub worker: Option<PathBuf>,
     /// Where compiled plugins are kept.
     pub cache: Option<Cache>,
+    /// As [`Builder::when_compiling`] has it.
+    pub compile_observer: Option<CompileObserver>,
     /// Directories, which are never taken from a recording: somebody else's paths are not ours.
     pub grants: Grants,
     /// Paths that no grant may reach.
@@ -441,6 +443,9 @@ impl<'a> Stage<'a> {
         }
         if let Some(cache) = &self.how.cache {
             builder = builder.cache(cache.clone());
+        }
+        if let Some(observer) = &self.how.compile_observer {
+            builder = builder.when_compiling(Arc::clone(observer));
         }
         let interrupt = Arc::clone(&self.how.interrupt);
         builder.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed)).build()

@@ -11,8 +11,8 @@ use super::{Status, say, say_json};
 
 /// Show or clear the cache of compiled plugins
 ///
-/// It is in the folder that ROLLCAGE_CACHE names, else in `rollcage` in the user's own cache folder. Once it has more bytes than
-/// ROLLCAGE_CACHE_MAX (2GB if not said), compiled code that was not used for longest is removed.
+/// The cache is in the folder that ROLLCAGE_CACHE names, else in `rollcage` in the user's own cache folder. Where a new entry
+/// takes it past ROLLCAGE_CACHE_MAX bytes (2GB if not said), the entries that were not used for longest are removed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +22,7 @@ Examples:
 
 Exit status:
   0  done, also where there is no cache yet
-  1  a file cannot be removed, or the folder not read
+  1  the folder cannot be read, or a file cannot be removed
   2  the folder cannot be used as a cache")]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct CacheCommand {

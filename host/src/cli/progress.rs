@@ -61,7 +61,7 @@ impl Progress {
                 Goal::Episodes(_) => "episodes",
                 Goal::Steps(_) => "steps",
             };
-            let template = format!("{{bar:32.cyan/dim}} {{human_pos}}/{{human_len}} {unit}  {{msg}}");
+            let template = format!("{{wide_bar:.cyan/dim}} {{human_pos}}/{{human_len}} {unit}  {{msg}}");
             let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
             BARS.add(ProgressBar::new(goal.total()).with_style(style.progress_chars("━╸─")))
         });
@@ -112,9 +112,9 @@ impl Progress {
         if faults.total() > 0 {
             message.push_str(&format!("  faults {}", HumanCount(faults.total())));
         }
-        message.push_str(&format!("  {}", seconds(elapsed)));
+        message.push_str(&format!("  {}", brief(elapsed)));
         if let Some(left) = left {
-            message.push_str(&format!(", {} left", seconds(left)));
+            message.push_str(&format!(", {} left", brief(left)));
         }
         bar.set_position(tally.done(self.goal));
         bar.set_message(message);
@@ -171,9 +171,10 @@ fn per_second(steps: u64, time: Duration) -> u64 {
     if seconds > 0.0 { (steps as f64 / seconds) as u64 } else { 0 }
 }
 
-/// A time for people, in whole seconds.
-fn seconds(time: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+/// A time for people, in its two largest units.
+fn brief(time: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// How long it takes yet, if it goes on as before; none where nothing tells.
@@ -191,9 +192,9 @@ fn line(tally: &Tally, goal: Goal, faults: u64, elapsed: Duration, left: Option<
         Goal::Episodes(total) => format!("{steps} steps, {episodes} of {} episodes", HumanCount(total)),
     };
     let speed = HumanCount(per_second(tally.steps, elapsed));
-    let mut line = format!("progress: {done}, {speed} steps/s, {} elapsed", seconds(elapsed));
+    let mut line = format!("progress: {done}, {speed} steps/s, {} elapsed", brief(elapsed));
     if let Some(left) = left {
-        line.push_str(&format!(", {} left", seconds(left)));
+        line.push_str(&format!(", {} left", brief(left)));
     }
     if faults > 0 {
         line.push_str(&format!(", {} faults", HumanCount(faults)));
@@ -264,6 +265,7 @@ mod tests {
         // Nothing is done yet; or it takes longer than anybody waits.
         assert_eq!((left(0, 6_000, elapsed), left(0, 0, elapsed), left(1, u64::MAX, elapsed)), (None, None, None));
         assert_eq!(left(6_000, 6_000, elapsed), Some(Duration::ZERO));
+        assert_eq!([0, 59, 3_600, 72_676].map(|s| brief(Duration::from_secs(s))), ["0s", "59s", "1h", "20h 11m"]);
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Opened {
             None => ProgressBar::no_length(),
         };
         let bar = BARS.add(bar);
-        let template = "{bar:32.cyan/dim} {human_pos}/{human_len} steps compared  {elapsed}, {eta} left";
+        let template = "{wide_bar:.cyan/dim} {human_pos}/{human_len} steps compared  {elapsed}, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
         let replayed = replay(&self.rollout, &self.plugin, &self.how, |steps| bar.set_position(steps));

@@ -40,9 +40,9 @@ enum What {
     },
     /// Remove compiled code: each plugin is compiled again when it is next used
     ///
-    /// Runs that are under way go on. Files that are not the cache's own by their names stay.
+    /// Runs under way are not affected. Files whose names are not the cache's own are not removed.
     Clear {
-        /// Remove plugins' files too: a recording of a plugin that is nowhere else then needs `--plugin FILE`
+        /// Remove the files of recorded plugins too: replaying a recording may then need `--plugin FILE`
         #[arg(long)]
         plugins: bool,
 

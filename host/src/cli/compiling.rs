@@ -14,7 +14,7 @@ use rollcage::{Cache, CompileObserver, Compiling};
 use super::progress::{BARS, REDRAW};
 use super::source::shown_folder;
 
-/// How long a compilation goes on before it is told: nobody wonders about less.
+/// A compilation shorter than this is not mentioned: nobody wonders about it.
 const UNTOLD: Duration = Duration::from_millis(500);
 
 /// Tells of compilations whose results are kept in this cache.

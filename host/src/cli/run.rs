@@ -156,7 +156,7 @@ pub(super) struct Run {
     #[arg(long, conflicts_with_all = ["logs", "step_timeout"])]
     debug: bool,
 
-    /// Where stderr is no terminal: how long from one line that says how far the run is to the next
+    /// How often a line of progress is printed, where stderr is not a terminal
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
     progress: Duration,
 

@@ -5,9 +5,9 @@
 //! of its own and renamed into place, so many processes can share the folder; one that is torn or was tampered with
 //! is compiled again.
 //!
-//! The folder has a bound. The process that adds an entry looks whether the folder has outgrown its bound, and removes what was
-//! not used for longest; the time of a file's last change is the time of its last use. Another process may have the
-//! removed file open, and reads on; one that comes later compiles again.
+//! The folder has a bound. The process that adds an entry looks whether the folder has outgrown its bound, and removes the
+//! least recently used files; a file's modification time is the time of its last use. Another process that has a removed file
+//! open reads on; one that comes later compiles again.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -34,7 +34,7 @@ pub const CACHE_BYTES_MAX: u64 = 2_000_000_000;
 /// Compiled code can be made again.
 const PLUGIN_STAYS: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The age from which on nobody is writing an unfinished file any more: its writer was killed.
+/// An unfinished file of this age has no writer any more: the process was killed.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What a cache holds of a plugin.
@@ -171,9 +171,9 @@ impl Cache {
         Ok(Cache { folder: absolute(folder.to_owned()), bytes_max: CACHE_BYTES_MAX })
     }
 
-    /// Sets the bound: where an entry is added and the folder has more bytes than this, compiled code that was not used for
-    /// longest is removed, then plugins' files that were not used for 30 days. [`CACHE_BYTES_MAX`] if not said. The entry that
-    /// was just added stays, whatever its size.
+    /// Sets the bound, [`CACHE_BYTES_MAX`] if not said. When an entry is added and the folder then has more bytes than this, other
+    /// files are removed: compiled code first, the least recently used before the rest; then plugins' files that were not used
+    /// for 30 days. The added entry stays, whatever its size.
     #[must_use]
     pub fn bound(mut self, bytes: u64) -> Cache {
         self.bytes_max = bytes;
@@ -247,7 +247,8 @@ impl Cache {
         Ok(files)
     }
 
-    /// Brings the folder back within its bound, after `added` was. What cannot be removed stays: that costs room, not the run.
+    /// Removes files until the folder is within its bound again. `added` was just written, and stays. A file that cannot be removed
+    /// costs room, and is no error.
     fn make_room(&self, added: &Path) {
         let Ok(mut files) = self.files() else { return };
         let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();

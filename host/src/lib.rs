@@ -65,7 +65,7 @@ pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
 pub use limits::Limits;
 pub use outside::grant::{Access, Grant, Grants};
 pub use plugin::cache::Cache;
-pub use plugin::{Plugin, Prepared};
+pub use plugin::{CompileObserver, Compiling, Plugin, Prepared};
 pub use process::start::check_walls;
 pub use replay::snapshot::Snapshot;
 pub use space::{Dtype, InfoField, OutOfBounds, Space};

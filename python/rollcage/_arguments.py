@@ -390,6 +390,7 @@ def native(
         "backend": word("backend", backend),
         "worker": str(_program.path()),
         "cache": None if cache is None else str(cache),
+        "cache_max": os.environ.get("ROLLCAGE_CACHE_MAX") or None,
         "require_sandbox": bool(require_sandbox),
         "debug": bool(debug),
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),

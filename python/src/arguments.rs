@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
     /// The `rollcage` program.
     worker: PathBuf,
     cache: Option<PathBuf>,
+    /// Its bound, as `ROLLCAGE_CACHE_MAX` has it.
+    cache_max: Option<String>,
     require_sandbox: bool,
     debug: bool,
     recycle_after: Option<u64>,
@@ -91,7 +93,13 @@ impl Arguments {
             .protect(self.home.as_deref().map(Protected::of_home).unwrap_or_default());
         let mut warnings = Vec::new();
         match self.cache.as_deref().map(Cache::open) {
-            Some(Ok(cache)) => builder = builder.cache(cache),
+            Some(Ok(cache)) => {
+                let bounded = self.cache_max.as_deref().map(|text| cache.clone().bound_by(text));
+                if let Some(Err(error)) = &bounded {
+                    warnings.push(format!("environment variable `ROLLCAGE_CACHE_MAX`: {}", error.message));
+                }
+                builder = builder.cache(bounded.and_then(Result::ok).unwrap_or(cache));
+            }
             // It costs a compile each time, and nothing else.
             Some(Err(error)) => warnings.push(format!("{}; the plugin is compiled each time", error.message)),
             None => {}

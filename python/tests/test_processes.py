@@ -392,6 +392,24 @@ def test_a_cache_that_cannot_be_used_is_a_warning(tmp_path: Path, monkeypatch: p
     assert not list(folder.iterdir())
 
 
+def test_the_bound_of_the_cache_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROLLCAGE_CACHE", str(tmp_path / "cache"))
+
+    def files_after(backend: str) -> int:
+        rollcage.make_vec("blackjack", backend=backend).close()
+        return len(list((tmp_path / "cache").iterdir()))
+
+    assert (files_after("native"), files_after("pulley")) == (1, 2)
+    (tmp_path / "cache").joinpath("0" * 64 + ".plugin").write_bytes(b"old")
+    monkeypatch.setenv("ROLLCAGE_CACHE_MAX", "1")
+    assert files_after("native") == 3, "nothing was added, so nobody looks"
+    rollcage.make_vec("cartpole").close()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    monkeypatch.setenv("ROLLCAGE_CACHE_MAX", "much")
+    with pytest.warns(UserWarning, match="environment variable `ROLLCAGE_CACHE_MAX`: expected a size like `2GB`"):
+        rollcage.make_vec("cartpole").close()
+
+
 def keepers() -> list[int]:
     return [pid for pid in workers() if b"__rollcage-keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 

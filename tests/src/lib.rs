@@ -99,17 +99,22 @@ pub struct Ran {
     pub status: Option<i32>,
     /// Standard output.
     pub stdout: String,
-    /// Standard error, but for the line that says which walls stand.
+    /// Standard error, but for the line that says which walls stand, and those that a slow machine sees and a quick one does not.
     pub stderr: String,
-    /// That line, if a run got as far.
+    /// The line about walls, if a run got as far.
     pub walls: Option<String>,
+}
+
+/// Whether a line of stderr is there only because something took its time: a compilation more than half a second.
+pub fn is_slow(line: &str) -> bool {
+    line.starts_with("compiling ") && line.trim_end().ends_with('…')
 }
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let said = String::from_utf8(output.stderr).unwrap();
         let (walls, others): (Vec<&str>, Vec<&str>) =
-            said.split_inclusive('\n').partition(|line| line.starts_with("walls: "));
+            said.split_inclusive('\n').filter(|line| !is_slow(line)).partition(|line| line.starts_with("walls: "));
         Ran {
             status: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -21,6 +21,7 @@ mod leases;
 mod machines;
 mod mutations;
 mod processes;
+mod progress;
 mod protocol;
 mod rollouts;
 mod services;

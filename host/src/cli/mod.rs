@@ -1,6 +1,8 @@
 //! The command line: what was typed → a command; what went wrong → an exit code and a line or two on stderr.
-//! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`, `lease`).
+//! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`, `lease`, `cache`).
 
+mod cache;
+mod compiling;
 mod doctor;
 mod export;
 mod grants;
@@ -56,6 +58,7 @@ enum Command {
     Export(export::Export),
     Inspect(inspect::Inspect),
     List(list::List),
+    Cache(cache::CacheCommand),
     Doctor(doctor::Doctor),
     Lease(lease::Lease),
 }
@@ -134,6 +137,7 @@ fn obey(command: Command, started: Instant) -> Status {
         Command::Export(export) => export.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::List(list) => list.run(),
+        Command::Cache(cache) => cache.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Lease(lease) => lease.run(),
     };
@@ -211,7 +215,7 @@ fn plain(rendered: &str, typed: &[OsString]) -> (String, String) {
                 .split(' ')
                 .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
                 .collect();
-            let what = if command.len() > 1 { "option" } else { "command" };
+            let what = if usage.contains("<COMMAND>") { "command" } else { "option" };
             format!("`{} --help` lists every {what}", command.join(" "))
         }
         (None, None, None) => {
@@ -320,6 +324,12 @@ mod tests {
             (&["run", "-x"], "unexpected argument `-x` found", "`rollcage run --help` lists every option"),
             (&["lease", "-x"], "unexpected argument `-x` found", "`rollcage lease --help` lists every option"),
             (&["fly"], "unrecognized subcommand `fly`", "`rollcage --help` lists every command"),
+            (&["cache", "fly"], "unrecognized subcommand `fly`", "`rollcage cache --help` lists every command"),
+            (
+                &["cache", "size", "-x"],
+                "unexpected argument `-x` found",
+                "`rollcage cache size --help` lists every option",
+            ),
         ] {
             assert_eq!(refused(arguments), (message.to_owned(), hint.to_owned()));
         }

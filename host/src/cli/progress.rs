@@ -1,10 +1,11 @@
-//! What is seen on stderr while a run goes on: a bar, if somebody watches, and the first faults as they happen.
+//! What is seen on stderr while a run goes on: a bar on a terminal, else a line now and then; and the first faults as they happen.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use rollcage::text::escape_line;
 use rollcage::{Fault, FaultKind, FaultLog};
 
@@ -21,12 +22,22 @@ const FRAMES_TOLD_MAX: usize = 4;
 const LOG_LINES_TOLD_MAX: usize = 3;
 
 /// How often the bar is brought up to date: as fast as one reads.
-const REDRAW: Duration = Duration::from_millis(100);
+pub(super) const REDRAW: Duration = Duration::from_millis(100);
+
+/// A remaining time longer than this is a guess that helps nobody.
+const LEFT_TOLD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// All bars of this program: two at once are drawn one below the other.
+pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// The bar, or none, and what was told already.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     goal: Goal,
+    /// How long from one look at the run to the next: of the bar, or of the lines in its place.
+    pause: Duration,
+    /// Whether all of the goal is played for certain: a file of actions may end before.
+    is_certain: bool,
     drawn: Instant,
     playing_since: Option<Instant>,
     seen: u64,
@@ -43,18 +54,28 @@ struct Alike {
 }
 
 impl Progress {
-    /// A bar for this goal, if stderr is a terminal.
-    pub(super) fn new(goal: Goal) -> Progress {
+    /// A bar for this goal, if stderr is a terminal; else a line after every `pause`.
+    pub(super) fn new(goal: Goal, pause: Duration, is_certain: bool) -> Progress {
         let bar = io::stderr().is_terminal().then(|| {
             let unit = match goal {
                 Goal::Episodes(_) => "episodes",
                 Goal::Steps(_) => "steps",
             };
-            let template = format!("{{bar:32.cyan/dim}} {{human_pos}}/{{human_len}} {unit}  {{msg}}");
+            let template = format!("{{wide_bar:.cyan/dim}} {{human_pos}}/{{human_len}} {unit}  {{msg}}");
             let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(goal.total()).with_style(style.progress_chars("━╸─"))
+            BARS.add(ProgressBar::new(goal.total()).with_style(style.progress_chars("━╸─")))
         });
-        Progress { bar, goal, drawn: Instant::now(), playing_since: None, seen: 0, told: Vec::new(), silent: false }
+        Progress {
+            pause: if bar.is_some() { REDRAW } else { pause },
+            bar,
+            goal,
+            is_certain,
+            drawn: Instant::now(),
+            playing_since: None,
+            seen: 0,
+            told: Vec::new(),
+            silent: false,
+        }
     }
 
     /// Says what is being done before the first step.
@@ -65,24 +86,35 @@ impl Progress {
         }
     }
 
-    /// After each step: almost always nothing but a look at the clock, and without a bar not even that.
+    /// After each step: almost always nothing but a look at the clock.
     pub(super) fn step(&mut self, tally: &Tally, faults: &FaultLog) {
         if faults.total() != self.seen {
             self.tell(faults);
         }
-        let Some(bar) = &self.bar else { return };
         let now = Instant::now();
-        let since = *self.playing_since.get_or_insert(now);
-        if now.duration_since(self.drawn) < REDRAW {
+        let since = *self.playing_since.get_or_insert_with(|| {
+            self.drawn = now;
+            now
+        });
+        if now.duration_since(self.drawn) < self.pause {
             return;
         }
         self.drawn = now;
-        let mut message = format!("{} steps/s", HumanCount(per_second(tally.steps, now.duration_since(since))));
+        let elapsed = now.duration_since(since);
+        let left = if self.is_certain { left(tally.done(self.goal), self.goal.total(), elapsed) } else { None };
+        let Some(bar) = &self.bar else {
+            return self.print(&line(tally, self.goal, faults.total(), elapsed, left));
+        };
+        let mut message = format!("{} steps/s", HumanCount(per_second(tally.steps, elapsed)));
         if let Some((mean, _, _)) = tally.returns.figures() {
             message.push_str(&format!("  return {mean:.1}"));
         }
         if faults.total() > 0 {
             message.push_str(&format!("  faults {}", HumanCount(faults.total())));
+        }
+        message.push_str(&format!("  {}", brief(elapsed)));
+        if let Some(left) = left {
+            message.push_str(&format!(", {} left", brief(left)));
         }
         bar.set_position(tally.done(self.goal));
         bar.set_message(message);
@@ -139,6 +171,38 @@ fn per_second(steps: u64, time: Duration) -> u64 {
     if seconds > 0.0 { (steps as f64 / seconds) as u64 } else { 0 }
 }
 
+/// A time for people, in its two largest units.
+fn brief(time: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// How long it takes yet, if it goes on as before; none where nothing tells.
+#[expect(clippy::cast_precision_loss, reason = "a guess for people")]
+fn left(done: u64, total: u64, elapsed: Duration) -> Option<Duration> {
+    let left = elapsed.as_secs_f64() * total.saturating_sub(done) as f64 / done as f64;
+    Duration::try_from_secs_f64(left).ok().filter(|left| *left <= LEFT_TOLD_MAX)
+}
+
+/// How far a run is, on a line of its own.
+fn line(tally: &Tally, goal: Goal, faults: u64, elapsed: Duration, left: Option<Duration>) -> String {
+    let (steps, episodes) = (HumanCount(tally.steps), HumanCount(tally.episodes));
+    let done = match goal {
+        Goal::Steps(total) => format!("{steps} of {} steps, {episodes} episodes", HumanCount(total)),
+        Goal::Episodes(total) => format!("{steps} steps, {episodes} of {} episodes", HumanCount(total)),
+    };
+    let speed = HumanCount(per_second(tally.steps, elapsed));
+    let mut line = format!("progress: {done}, {speed} steps/s, {} elapsed", brief(elapsed));
+    if let Some(left) = left {
+        line.push_str(&format!(", {} left", brief(left)));
+    }
+    if faults > 0 {
+        line.push_str(&format!(", {} faults", HumanCount(faults)));
+    }
+    line.push('\n');
+    line
+}
+
 /// Whether two faults are one for who reads of them: the same was met in the same place.
 fn is_like(one: &Fault, other: &Fault) -> bool {
     (one.kind, &one.message, &one.backtrace) == (other.kind, &other.message, &other.backtrace)
@@ -184,6 +248,25 @@ fn is_of_the_language(frame: &str) -> bool {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_says_how_far_a_run_is() {
+        let tally = Tally { steps: 120_000, episodes: 5_210, ..Tally::default() };
+        let elapsed = Duration::from_millis(30_040);
+        let goal = Goal::Steps(1_000_000);
+        assert_eq!(
+            line(&tally, goal, 0, elapsed, left(tally.steps, goal.total(), elapsed)),
+            "progress: 120,000 of 1,000,000 steps, 5,210 episodes, 3,994 steps/s, 30s elapsed, 3m 40s left\n"
+        );
+        assert_eq!(
+            line(&tally, Goal::Episodes(6_000), 1_234, elapsed, None),
+            "progress: 120,000 steps, 5,210 of 6,000 episodes, 3,994 steps/s, 30s elapsed, 1,234 faults\n"
+        );
+        // Nothing is done yet; or it takes longer than anybody waits.
+        assert_eq!((left(0, 6_000, elapsed), left(0, 0, elapsed), left(1, u64::MAX, elapsed)), (None, None, None));
+        assert_eq!(left(6_000, 6_000, elapsed), Some(Duration::ZERO));
+        assert_eq!([0, 59, 3_600, 72_676].map(|s| brief(Duration::from_secs(s))), ["0s", "59s", "1h", "20h 11m"]);
+    }
 
     #[test]
     fn equal_faults_are_one_block_with_a_count() {

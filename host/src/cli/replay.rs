@@ -14,14 +14,12 @@ use rollcage::{Autoreset, Backend, Plugin, UsageError, VecEnv};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::Status;
-use super::complain;
 use super::grants::Granting;
 use super::picture::Picture;
+use super::progress::BARS;
 use super::run::backend;
-use super::say;
-use super::say_json;
 use super::source::{cache, check_hash, not_here};
+use super::{Status, compiling, complain, say, say_json};
 
 /// Run a recording again and compare every step of it
 ///
@@ -122,6 +120,7 @@ impl Recorded {
         check_hash(&plugin, wanted, "the recording")?;
         let how = Replaying {
             backend: self.backend,
+            compile_observer: Some(compiling::told(cache.as_ref())),
             cache,
             grants: self.granting.grants()?,
             protected: self.granting.protected(),
@@ -146,8 +145,9 @@ impl Opened {
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::no_length(),
         };
-        let style = ProgressStyle::with_template("{bar:32.cyan/dim} {human_pos}/{human_len} steps compared")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = BARS.add(bar);
+        let template = "{wide_bar:.cyan/dim} {human_pos}/{human_len} steps compared  {elapsed}, {eta} left";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
         let replayed = replay(&self.rollout, &self.plugin, &self.how, |steps| bar.set_position(steps));
         bar.finish_and_clear();

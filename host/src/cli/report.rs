@@ -43,6 +43,7 @@ pub(super) struct Report {
     lengths: Option<Figures>,
     steps_per_second: f64,
     start_seconds: Option<f64>,
+    compile_seconds: Option<f64>,
     start: Option<String>,
     faults: Vec<FaultLine>,
     faults_total: u64,
@@ -157,6 +158,7 @@ impl Report {
             lengths: figures(&tally.lengths),
             steps_per_second: if tally.steps > 0 && seconds > 0.0 { tally.steps as f64 / seconds } else { 0.0 },
             start_seconds: times.start.map(|time| time.as_secs_f64()),
+            compile_seconds: envs.prepared().compile_time().map(|time| time.as_secs_f64()),
             start: envs.started_by(0).map(|start| start.to_string()),
             faults: envs.faults().first().iter().take(FAULTS_KEPT_MAX).map(FaultLine::from).collect(),
             faults_total: envs.faults().total(),
@@ -192,7 +194,9 @@ impl Report {
             rows.push(("speed", format!("{} steps/s", count(self.steps_per_second))));
         }
         if let Some(seconds) = self.start_seconds {
-            rows.push(("start", format!("{} until every env had answered its first reset", duration(seconds))));
+            let compiling = self.compile_seconds.map(|seconds| format!(" (compiling {})", duration(seconds)));
+            let (time, compiling) = (duration(seconds), compiling.unwrap_or_default());
+            rows.push(("start", format!("{time}{compiling} until every env had answered its first reset")));
         }
         rows.push(("faults", self.faults_by_kind()));
         if let Some(walls) = &self.walls {
@@ -335,6 +339,7 @@ mod tests {
             lengths: None,
             steps_per_second: 131_220.4,
             start_seconds: Some(0.0312),
+            compile_seconds: None,
             start: Some("fork".to_owned()),
             faults: Vec::new(),
             faults_total: 0,
@@ -366,6 +371,7 @@ mod tests {
             "length",
             "steps_per_second",
             "start_seconds",
+            "compile_seconds",
             "start",
             "faults",
             "faults_total",
@@ -400,6 +406,9 @@ cartpole, 8 envs, seed 7
   digest      ab
 ";
         assert_eq!(report().summary(), expected);
+        let compiled = Report { start_seconds: Some(0.62), compile_seconds: Some(0.48), ..report() };
+        let expected = "  start       620 ms (compiling 480 ms) until every env had answered its first reset\n";
+        assert!(compiled.summary().contains(expected), "{}", compiled.summary());
     }
 
     #[test]

@@ -24,17 +24,13 @@ use rollcage::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::Status;
-use super::complain;
 use super::grants::Granting;
-use super::one_line;
 use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Begun, Report, Times};
-use super::say;
-use super::say_json;
-use super::source::{Source, cache, check_hash, not_here, with_cache};
+use super::source::{Source, cache, check_hash, not_here, with_cache, without_cache};
+use super::{Status, complain, one_line, say, say_json};
 
 /// Episodes where neither `--episodes` nor `--steps` is given.
 const EPISODES_DEFAULT: u64 = 10;
@@ -160,6 +156,10 @@ pub(super) struct Run {
     #[arg(long, conflicts_with_all = ["logs", "step_timeout"])]
     debug: bool,
 
+    /// How often a line of progress is printed, where stderr is not a terminal
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    progress: Duration,
+
     /// At the end, print to stderr what the envs printed
     #[arg(long)]
     logs: bool,
@@ -204,11 +204,10 @@ impl Run {
         let seed = said.unwrap_or_else(drawn_seed);
         let builder = self.builder(seed, snapshot.as_ref())?;
 
-        let mut progress = Progress::new(goal);
+        let mut progress = Progress::new(goal, self.progress, !matches!(policy, PolicyName::File(_)));
         if self.walls == Walls::NONE {
             progress.print(NO_SANDBOX);
         }
-        progress.begin("compiling, if this is the first time");
         let mut envs = builder.assemble()?;
         for warning in envs.prepared().warnings() {
             progress.print(&format!("warning: {}\n", one_line(warning)));
@@ -331,7 +330,7 @@ impl Run {
             builder = builder.record(Record { folder: folder.clone(), embed_plugin: self.embed_plugin });
         }
         let builder = self.granting.give(builder)?.temporary(std::env::temp_dir());
-        Ok(if self.no_cache { builder } else { with_cache(builder) })
+        Ok(if self.no_cache { without_cache(builder) } else { with_cache(builder) })
     }
 }
 

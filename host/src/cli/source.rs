@@ -7,13 +7,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use rollcage::plugin::cache::CACHE_BYTES_MAX;
 use rollcage::plugin::config::{self, CONFIG_FILE_BYTES_MAX};
 use rollcage::record::manifest::PluginName;
 use rollcage::text::escape_line;
 use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
 use serde_json::{Map, Value};
 
-use super::complain;
+use super::{compiling, complain};
 
 #[derive(clap::Args)]
 pub(super) struct Source {
@@ -66,7 +67,11 @@ impl Source {
 /// The plugin that somebody's file names is nowhere here.
 pub(super) fn not_here(what: &str, wanted: &PluginName, hint: &str) -> UsageError {
     let (name, sha256) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
-    UsageError::new(format!("{what} `{name}` (sha256 {sha256}) is not here")).hint(hint)
+    UsageError::new(format!(
+        "{what} `{name}` (sha256 {sha256}) is not here: it is neither shipped nor in the cache, \
+which drops plugins that were not used for 30 days"
+    ))
+    .hint(hint)
 }
 
 /// Refuses a plugin that is not the one that somebody's file (`of`: `the recording`) names.
@@ -97,12 +102,37 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     }
 }
 
-/// Adds the cache, if there is one.
+/// Adds the cache, if there is one; compilations are told.
 pub(super) fn with_cache(builder: Builder) -> Builder {
     match cache() {
-        Some(cache) => builder.cache(cache),
-        None => builder,
+        Some(cache) => builder.when_compiling(compiling::told(Some(&cache))).cache(cache),
+        None => without_cache(builder),
     }
+}
+
+/// Each compilation is told, and its result not kept.
+pub(super) fn without_cache(builder: Builder) -> Builder {
+    builder.when_compiling(compiling::told(None))
+}
+
+/// The cache with the bound that `ROLLCAGE_CACHE_MAX` says.
+pub(super) fn bounded(cache: Cache) -> Result<Cache, UsageError> {
+    let Some(said) = std::env::var_os("ROLLCAGE_CACHE_MAX").filter(|said| !said.is_empty()) else { return Ok(cache) };
+    let said = said.to_string_lossy();
+    cache.bound_by(&said).map_err(|error| {
+        let UsageError { message, .. } = error;
+        UsageError::new(format!("environment variable `ROLLCAGE_CACHE_MAX`: {message}, got \"{}\"", escape_line(&said)))
+    })
+}
+
+/// A folder as people know it: in the user's own, from `~` on.
+pub(super) fn shown_folder(folder: &Path) -> String {
+    let home = etcetera::home_dir().ok().filter(|home| home.components().count() > 1);
+    let shown = match home.as_deref().and_then(|home| folder.strip_prefix(home).ok()) {
+        Some(rest) => Path::new("~").join(rest).display().to_string(),
+        None => folder.display().to_string(),
+    };
+    escape_line(&shown)
 }
 
 /// The cache. One that cannot be used costs a compile each time, and nothing else: that is said, and no error.
@@ -114,7 +144,10 @@ pub(super) fn cache() -> Option<Cache> {
         }
     };
     match cache {
-        Ok(cache) => Some(cache),
+        Ok(cache) => Some(bounded(cache.clone()).unwrap_or_else(|error| {
+            complain("warning", &format!("{}; the bound is {CACHE_BYTES_MAX} bytes", error.message));
+            cache
+        })),
         Err(error) => {
             complain("warning", &format!("{}; plugins are compiled each time", error.message));
             error.hints.iter().for_each(|hint| complain("hint", hint));

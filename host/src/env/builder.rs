@@ -26,7 +26,7 @@ use crate::outside::broker::Names;
 use crate::outside::grant::{Access, Extent, Grant, Grants, Opened, Placeholders, Protected, inject, over};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
-use crate::plugin::{Plugin, Prepared};
+use crate::plugin::{CompileObserver, Plugin, Prepared, Preparing};
 use crate::process::start;
 use crate::record::journal::PastInstance;
 use crate::record::writer::{Record, Recording};
@@ -50,6 +50,7 @@ pub struct Builder {
     backend: Backend,
     worker: Option<PathBuf>,
     cache: Option<Cache>,
+    compile_observer: Option<CompileObserver>,
     cage: Cage,
     debug: bool,
     grants: Grants,
@@ -87,6 +88,7 @@ impl Builder {
             backend: Backend::default(),
             worker: None,
             cache: None,
+            compile_observer: None,
             cage: Cage::default(),
             debug: false,
             grants: Grants::new(),
@@ -187,6 +189,13 @@ impl Builder {
     #[must_use]
     pub fn cache(mut self, cache: Cache) -> Builder {
         self.cache = Some(cache);
+        self
+    }
+
+    /// Called when the plugin's compilation begins, and again when it has ended; never where the cache has the plugin.
+    #[must_use]
+    pub fn when_compiling(mut self, observer: CompileObserver) -> Builder {
+        self.compile_observer = Some(observer);
         self
     }
 
@@ -342,7 +351,15 @@ impl Builder {
 
     fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
         let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
-        Prepared::new(&self.plugin, engine, &self.limits, self.cache.as_ref(), program, &self.cage, &self.interrupt)
+        let how = Preparing {
+            engine,
+            limits: &self.limits,
+            program,
+            cage: &self.cage,
+            interrupt: &self.interrupt,
+            observer: self.compile_observer.as_ref(),
+        };
+        Prepared::new(&self.plugin, &how, self.cache.as_ref())
     }
 
     /// What the caller protects, and what is protected because this builder uses it.

@@ -4,12 +4,18 @@
 //! A folder of the user's own (0700). An entry is one file: a checksum, a description, code. It is written under a name
 //! of its own and renamed into place, so many processes can share the folder; one that is torn or was tampered with
 //! is compiled again.
+//!
+//! The folder has a bound. The process that adds an entry looks whether the folder has outgrown its bound, and removes the
+//! least recently used files; a file's modification time is the time of its last use. Another process that has a removed file
+//! open reads on; one that comes later compiles again.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::cage::engine::EngineSettings;
 use crate::error::UsageError;
@@ -19,6 +25,17 @@ use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 
 /// The first bytes of an entry; the digit is the format's.
 const MAGIC: &[u8; 16] = b"rollcage-cache-1";
+
+/// Bytes that a cache may have where nobody says otherwise: about a thousand compiled plugins. A plugin is compiled anew for
+/// each build of rollcage and each setting of the engine, so a cache that is never cut grows with every update.
+pub const CACHE_BYTES_MAX: u64 = 2_000_000_000;
+
+/// How long a plugin's file stays after its last use, whatever the bound: a recording may name a plugin that is nowhere else.
+/// Compiled code can be made again.
+const PLUGIN_STAYS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An unfinished file of this age has no writer any more: the process was killed.
+const UNFINISHED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What a cache holds of a plugin.
 pub(crate) struct Entry {
@@ -30,6 +47,108 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
+    bytes_max: u64,
+}
+
+/// The files of a cache, by kind, in the order in which they go where there are too many. A file of any other name is
+/// somebody else's: it is neither counted nor removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// What a process was writing when it was killed; or is writing now.
+    Unfinished,
+    /// Compiled code, and the description.
+    Compiled,
+    /// A plugin's file, kept for the recordings that name it.
+    Plugin,
+}
+
+impl Kind {
+    /// The kind of a file of this name, if the name is one that a cache gives: 64 hex digits, and an ending.
+    fn of(name: &OsStr) -> Option<Kind> {
+        let (hash, ending) = name.to_str()?.split_once('.')?;
+        if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match ending {
+            "plugin" => Some(Kind::Compiled),
+            "wasm" => Some(Kind::Plugin),
+            _ => {
+                let (process, number) = ending.strip_suffix(".tmp")?.split_once('-')?;
+                (is_number(process) && is_number(number)).then_some(Kind::Unfinished)
+            }
+        }
+    }
+
+    /// How long after its last use a file stays in any case.
+    fn stays(self) -> Duration {
+        match self {
+            Kind::Unfinished => UNFINISHED_AFTER,
+            Kind::Compiled => Duration::ZERO,
+            Kind::Plugin => PLUGIN_STAYS,
+        }
+    }
+}
+
+/// A file of a cache.
+struct Found {
+    path: PathBuf,
+    kind: Kind,
+    bytes: u64,
+    used: SystemTime,
+}
+
+impl Found {
+    /// Whether its last use is so long ago that it may be removed.
+    fn may_go(&self, now: SystemTime) -> bool {
+        now.duration_since(self.used).unwrap_or_default() >= self.kind.stays()
+    }
+
+    /// Removes it, or finds it gone.
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// How many files, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Files.
+    pub files: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// What is in a cache, or was removed from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Compiled code.
+    pub compiled: Amount,
+    /// Plugins' files, kept for the recordings that name them.
+    pub plugins: Amount,
+    /// Files that are being written, or whose writer was killed.
+    pub unfinished: Amount,
+}
+
+impl Usage {
+    fn add(&mut self, file: &Found) {
+        let amount = match file.kind {
+            Kind::Unfinished => &mut self.unfinished,
+            Kind::Compiled => &mut self.compiled,
+            Kind::Plugin => &mut self.plugins,
+        };
+        amount.files += 1;
+        amount.bytes += file.bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.compiled.bytes + self.plugins.bytes + self.unfinished.bytes
+    }
 }
 
 impl Cache {
@@ -49,7 +168,101 @@ impl Cache {
         if metadata.mode() & 0o022 != 0 {
             return Err(refuse("others may write to it".to_owned()));
         }
-        Ok(Cache { folder: absolute(folder.to_owned()) })
+        Ok(Cache { folder: absolute(folder.to_owned()), bytes_max: CACHE_BYTES_MAX })
+    }
+
+    /// Sets the bound, [`CACHE_BYTES_MAX`] if not said. When an entry is added and the folder then has more bytes than this, other
+    /// files are removed: compiled code first, the least recently used before the rest; then plugins' files that were not used
+    /// for 30 days. The added entry stays, whatever its size.
+    #[must_use]
+    pub fn bound(mut self, bytes: u64) -> Cache {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// As [`Cache::bound`], from a text: a number of bytes, or with a unit: `500MB`, `1.5 GiB`.
+    ///
+    /// # Errors
+    /// The text is none of these.
+    pub fn bound_by(self, text: &str) -> Result<Cache, UsageError> {
+        let refuse = || UsageError::new("expected a size like `2GB`, or a number of bytes");
+        Ok(self.bound(bytes_of(text).ok_or_else(refuse)?))
+    }
+
+    /// The bound, in bytes.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// What is in the folder. Looks at every file.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let mut usage = Usage::default();
+        self.files()?.iter().for_each(|file| usage.add(file));
+        Ok(usage)
+    }
+
+    /// Removes compiled code, and with `plugins` also plugins' files; and what killed processes left unfinished. Returns what was
+    /// removed. Runs that are under way go on.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a file cannot be removed; all others are removed then.
+    pub fn clear(&self, plugins: bool) -> io::Result<Usage> {
+        let now = SystemTime::now();
+        let mut removed = Usage::default();
+        let mut failed = None;
+        for file in self.files()? {
+            let goes = match file.kind {
+                Kind::Unfinished => file.may_go(now),
+                Kind::Compiled => true,
+                Kind::Plugin => plugins,
+            };
+            if !goes {
+                continue;
+            }
+            match file.remove() {
+                Ok(()) => removed.add(&file),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(removed), Err)
+    }
+
+    /// The folder's files that are a cache's by their names: regular files of the user's own. No link is followed.
+    fn files(&self) -> io::Result<Vec<Found>> {
+        let own = rustix::process::geteuid().as_raw();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let Some(kind) = Kind::of(&entry.file_name()) else { continue };
+            // One that is gone meanwhile was another process's to remove.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_file() && metadata.uid() == own {
+                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                files.push(Found { path: entry.path(), kind, bytes: metadata.len(), used });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes files until the folder is within its bound again. `added` was just written, and stays. A file that cannot be removed
+    /// costs room, and is no error.
+    fn make_room(&self, added: &Path) {
+        let Ok(mut files) = self.files() else { return };
+        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let now = SystemTime::now();
+        files.retain(|file| file.path != added && file.may_go(now));
+        files.sort_unstable_by_key(|file| (file.kind, file.used));
+        for file in files {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            if file.remove().is_ok() {
+                bytes -= file.bytes;
+            }
+        }
     }
 
     /// The folder.
@@ -92,13 +305,18 @@ impl Cache {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
         file.read_to_end(&mut bytes).ok()?;
+        touch(&file);
         Some(bytes)
     }
 
     /// Keeps a plugin's file, so that a recording of it can be run again where the file is not at hand.
     pub(crate) fn keep_plugin(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.folder.join(format!("{sha256}.wasm"));
-        if path.exists() { Ok(()) } else { self.write_file(&path, &[bytes]) }
+        match open_regular(&path, bytes.len() as u64) {
+            Ok(file) => touch(&file),
+            Err(_) => self.write_file(&path, &[bytes])?,
+        }
+        Ok(())
     }
 
     /// A plugin's file that was kept, if it is there. Whether it is the right one, its hash says.
@@ -131,10 +349,48 @@ impl Cache {
             pieces.iter().try_for_each(|piece| file.write_all(piece))?;
             std::fs::rename(&temporary, path)
         })();
-        if written.is_err() {
-            let _ = std::fs::remove_file(&temporary);
+        match &written {
+            Ok(()) => self.make_room(path),
+            Err(_) => drop(fs::remove_file(&temporary)),
         }
         written
+    }
+}
+
+/// Says that a file is used now. The time of its last access would not do: many systems do not keep it, and a backup changes it.
+fn touch(file: &File) {
+    // Where it cannot be said, the file goes sooner.
+    let _ = file.set_modified(SystemTime::now());
+}
+
+/// The bytes that a text says: `2000000000`, `2GB`, `1.5 GiB`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "not negative; a size past the last one is the last one"
+)]
+fn bytes_of(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let unit: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return None,
+    };
+    let number = number.trim();
+    if number.starts_with(['-', '+']) {
+        return None;
+    }
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(unit),
+        Err(_) => number.parse::<f64>().ok().map(|number| (number * unit as f64) as u64),
     }
 }
 
@@ -156,4 +412,50 @@ fn checksum_of(key: &str, payload: &[u8]) -> [u8; blake3::OUT_LEN] {
     hasher.update(key.as_bytes());
     hasher.update(payload);
     *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_caches_by_its_name() {
+        let hash = "0f".repeat(32);
+        for (name, kind) in [
+            (format!("{hash}.plugin"), Some(Kind::Compiled)),
+            (format!("{hash}.wasm"), Some(Kind::Plugin)),
+            (format!("{hash}.4711-0.tmp"), Some(Kind::Unfinished)),
+            (format!("{hash}.tmp"), None),
+            (format!("{hash}.-.tmp"), None),
+            (format!("{hash}.47x-0.tmp"), None),
+            (format!("{hash}.plugin.bak"), None),
+            (hash.clone(), None),
+            (format!("{}.plugin", &hash[1..]), None),
+            (format!("{}.plugin", hash.to_uppercase()), None),
+            (format!("../{}.plugin", &hash[3..]), None),
+            ("my_env.wasm".to_owned(), None),
+        ] {
+            assert_eq!(Kind::of(name.as_ref()), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_read_as_people_write_it() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("2000000000", Some(CACHE_BYTES_MAX)),
+            ("2GB", Some(CACHE_BYTES_MAX)),
+            (" 1.5 GiB ", Some(3 << 29)),
+            ("64kib", Some(1 << 16)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551615kB", None),
+            ("-1", None),
+            ("2 GB or so", None),
+            ("inf", None),
+            ("much", None),
+            ("", None),
+        ] {
+            assert_eq!(bytes_of(text), bytes, "{text}");
+        }
+    }
 }

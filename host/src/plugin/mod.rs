@@ -13,7 +13,7 @@ use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
@@ -147,6 +147,53 @@ impl Plugin {
     }
 }
 
+/// What a [`CompileObserver`] is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compiling {
+    /// The plugin is not in the cache, and its compilation begins.
+    Begun,
+    /// The compilation has ended, with or without success.
+    Ended,
+}
+
+/// Called when the compilation of a plugin begins, and again when it has ended: the library itself prints nothing. It is not
+/// called for a plugin that the cache has. The caller's thread waits meanwhile.
+pub type CompileObserver = Arc<dyn Fn(&Plugin, Compiling) + Send + Sync>;
+
+/// A compilation under way. Dropped, it tells the observer that it has ended.
+struct UnderWay<'a> {
+    plugin: &'a Plugin,
+    observer: Option<&'a CompileObserver>,
+    begun: Instant,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(plugin: &'a Plugin, observer: Option<&'a CompileObserver>) -> UnderWay<'a> {
+        if let Some(tell) = observer {
+            tell(plugin, Compiling::Begun);
+        }
+        UnderWay { plugin, observer, begun: Instant::now() }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(tell) = self.observer {
+            tell(self.plugin, Compiling::Ended);
+        }
+    }
+}
+
+/// How a plugin is compiled and described: by which worker program, behind which walls, within which limits.
+pub(crate) struct Preparing<'a> {
+    pub(crate) engine: EngineSettings,
+    pub(crate) limits: &'a Limits,
+    pub(crate) program: &'a Path,
+    pub(crate) cage: &'a Cage,
+    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) observer: Option<&'a CompileObserver>,
+}
+
 /// A plugin that is compiled and has described itself: ready to start envs of.
 #[derive(Clone)]
 pub struct Prepared {
@@ -156,6 +203,7 @@ pub struct Prepared {
     pub(crate) description: Description,
     pub(crate) schema: Arc<ConfigSchema>,
     warnings: Vec<String>,
+    compile_time: Option<Duration>,
 }
 
 impl Prepared {
@@ -179,21 +227,19 @@ impl Prepared {
         &self.plugin
     }
 
+    /// How long the plugin was compiled and described; none where both came from the cache.
+    pub fn compile_time(&self) -> Option<Duration> {
+        self.compile_time
+    }
+
     /// Compiles and describes a plugin, or takes both from the cache. Two processes at most, one after the other, that
     /// end before this returns; with a warm cache none.
     ///
     /// # Errors
     /// A [`UsageError`] that names the plugin: it is no component, misses the export, wants WASI 0.3, does not
     /// compile within its limits, or describes itself badly. [`Error::Interrupted`].
-    pub(crate) fn new(
-        plugin: &Plugin,
-        engine: EngineSettings,
-        limits: &Limits,
-        cache: Option<&Cache>,
-        program: &Path,
-        cage: &Cage,
-        interrupt: &Interrupt,
-    ) -> Result<Prepared, Error> {
+    pub(crate) fn new(plugin: &Plugin, how: &Preparing<'_>, cache: Option<&Cache>) -> Result<Prepared, Error> {
+        let &Preparing { engine, limits, .. } = how;
         let refuse = |what: String| UsageError::new(format!("plugin `{}`: {what}", plugin.name));
         if plugin.size() as u64 > limits.plugin_bytes {
             return Err(refuse(format!("{} bytes; the limit is {}", plugin.size(), limits.plugin_bytes)).into());
@@ -209,13 +255,14 @@ impl Prepared {
         });
         let fresh = cached.is_none();
         warnings.extend(machine::lower_than_a_workers_own(limits, fresh));
-        let Entry { description, code } = match cached {
-            Some(entry) => entry,
+        let (Entry { description, code }, compile_time) = match cached {
+            Some(entry) => (entry, None),
             None => {
-                let (code, interface) = compile(plugin, engine, limits, program, cage, interrupt)?;
-                let description = describe(plugin, engine, limits, &code, interface, program, cage, interrupt)?;
+                let under_way = UnderWay::begin(plugin, how.observer);
+                let (code, interface) = compile(plugin, how)?;
+                let description = describe(plugin, how, &code, interface)?;
                 let code = read_all(&code).map_err(Error::system("reading compiled code"))?;
-                Entry { description, code }
+                (Entry { description, code }, Some(under_way.begun.elapsed()))
             }
         };
         let schema = ConfigSchema::parse(&description.config_schema)
@@ -236,19 +283,14 @@ impl Prepared {
             description: entry.description,
             schema: Arc::new(schema),
             warnings,
+            compile_time,
         })
     }
 }
 
 /// Has the bytes compiled by a limited process of their own. Returns the code, sealed, and the interface version.
-fn compile(
-    plugin: &Plugin,
-    engine: EngineSettings,
-    limits: &Limits,
-    program: &Path,
-    cage: &Cage,
-    interrupt: &Interrupt,
-) -> Result<(OwnedFd, String), Error> {
+fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Error> {
+    let &Preparing { engine, limits, program, cage, interrupt, .. } = how;
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
     let output =
@@ -297,17 +339,8 @@ fn compile(
 }
 
 /// Loads the code in a worker of its own and asks it to describe itself.
-#[expect(clippy::too_many_arguments, reason = "what a worker takes, and who may end the wait for it")]
-fn describe(
-    plugin: &Plugin,
-    engine: EngineSettings,
-    limits: &Limits,
-    code: &OwnedFd,
-    interface: String,
-    program: &Path,
-    cage: &Cage,
-    interrupt: &Interrupt,
-) -> Result<Description, Error> {
+fn describe(plugin: &Plugin, how: &Preparing<'_>, code: &OwnedFd, interface: String) -> Result<Description, Error> {
+    let &Preparing { engine, limits, program, cage, interrupt, .. } = how;
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
     let job = Job::Describe(EnvJob {

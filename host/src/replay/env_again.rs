@@ -103,6 +103,9 @@ impl<'a> Stage<'a> {
         if let Some(cache) = &self.how.cache {
             builder = builder.cache(cache.clone());
         }
+        if let Some(observer) = &self.how.compile_observer {
+            builder = builder.when_compiling(Arc::clone(observer));
+        }
         let interrupt = Arc::clone(&self.how.interrupt);
         builder.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed)).build()
     }

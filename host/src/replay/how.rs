@@ -11,6 +11,7 @@ use crate::cage::engine::Backend;
 use crate::digest::Digest;
 use crate::error::{Error, UsageError};
 use crate::outside::grant::{Grants, Protected};
+use crate::plugin::CompileObserver;
 use crate::plugin::cache::Cache;
 
 /// How a recording is run again.
@@ -24,6 +25,8 @@ pub struct Replaying {
     pub worker: Option<PathBuf>,
     /// Where compiled plugins are kept.
     pub cache: Option<Cache>,
+    /// As [`Builder::when_compiling`](crate::Builder::when_compiling) has it.
+    pub compile_observer: Option<CompileObserver>,
     /// Directories, which are never taken from a recording: somebody else's paths are not ours.
     pub grants: Grants,
     /// Paths that no grant may reach.

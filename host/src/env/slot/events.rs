@@ -3,13 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::Busy;
-
-use super::Op;
-
-use super::Phase;
-
-use super::Slot;
+use super::{Busy, Op, Phase, Slot};
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
 use crate::fault::FaultKind;
 use crate::record::history::EnvEnd;

@@ -1,0 +1,151 @@
+//! `rollcage cache`: how large the cache is, and what is removed from it.
+
+use anyhow::Context;
+use indicatif::HumanCount;
+use rollcage::plugin::cache::{Amount, CACHE_BYTES_MAX, Usage};
+use rollcage::{Cache, UsageError};
+use serde_json::{Value, json};
+
+use super::source::{bounded, cache_folder, shown_folder};
+use super::{Status, say, say_json};
+
+/// Show or clear the cache of compiled plugins
+///
+/// The cache is in the folder that ROLLCAGE_CACHE names, else in `rollcage` in the user's own cache folder. Where a new entry
+/// takes it past ROLLCAGE_CACHE_MAX bytes (2GB if not said), the entries that were not used for longest are removed.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  rollcage cache size
+  rollcage cache clear
+  rollcage cache clear --plugins
+
+Exit status:
+  0  done, also where there is no cache yet
+  1  the folder cannot be read, or a file cannot be removed
+  2  the folder cannot be used as a cache")]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct CacheCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Show how many files and bytes there are
+    Size {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove compiled code: each plugin is compiled again when it is next used
+    ///
+    /// Runs under way are not affected. Files whose names are not the cache's own are not removed.
+    Clear {
+        /// Remove the files of recorded plugins too: replaying a recording may then need `--plugin FILE`
+        #[arg(long)]
+        plugins: bool,
+
+        /// Print one JSON object: what was removed
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl CacheCommand {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let folder = cache_folder().ok_or_else(|| {
+            UsageError::new("cache folder: the home folder is not known").hint("name one with `ROLLCAGE_CACHE`")
+        })?;
+        // Looking at a cache makes none.
+        let cache = if folder.exists() { Some(bounded(Cache::open(&folder)?)?) } else { None };
+        let shown = shown_folder(&folder);
+        let object = |usage: &Usage, more: Value| {
+            let amount = |Amount { files, bytes }: Amount| json!({ "files": files, "bytes": bytes });
+            let mut object = json!({
+                "folder": folder.display().to_string(),
+                "bytes": usage.bytes(),
+                "compiled": amount(usage.compiled),
+                "plugins": amount(usage.plugins),
+                "unfinished": amount(usage.unfinished),
+            });
+            if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+                object.extend(more);
+            }
+            object
+        };
+        match self.what {
+            What::Size { json } => {
+                let usage = cache.as_ref().map(Cache::usage).transpose();
+                let usage = usage.with_context(|| format!("reading {shown}"))?.unwrap_or_default();
+                let bytes_max = cache.as_ref().map_or(CACHE_BYTES_MAX, Cache::bytes_max);
+                if json {
+                    say_json(&object(&usage, json!({ "bytes_max": bytes_max })))?;
+                } else {
+                    say(&size(&shown, &usage, bytes_max))?;
+                }
+            }
+            What::Clear { plugins, json } => {
+                let removed = cache.as_ref().map(|cache| cache.clear(plugins)).transpose();
+                let removed = removed.with_context(|| format!("clearing {shown}"))?.unwrap_or_default();
+                if json { say_json(&object(&removed, Value::Null)) } else { say(&cleared(&shown, &removed, plugins)) }?;
+            }
+        }
+        Ok(Status::Complete)
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().si().to_string()
+}
+
+fn amount(amount: Amount) -> String {
+    let files = if amount.files == 1 { "1 file".to_owned() } else { format!("{} files", HumanCount(amount.files)) };
+    format!("{files}, {}", bytes(amount.bytes))
+}
+
+fn size(folder: &str, usage: &Usage, bytes_max: u64) -> String {
+    let mut text = format!("{folder}: {} of {}\n\n", bytes(usage.bytes()), bytes(bytes_max));
+    for (what, of_it) in
+        [("compiled code", usage.compiled), ("plugins", usage.plugins), ("unfinished", usage.unfinished)]
+    {
+        text.push_str(&format!("  {what:<14}{}\n", amount(of_it)));
+    }
+    text
+}
+
+fn cleared(folder: &str, removed: &Usage, plugins: bool) -> String {
+    let mut text = format!("{folder}: removed compiled code ({})", amount(removed.compiled));
+    if plugins {
+        text.push_str(&format!(", plugins ({})", amount(removed.plugins)));
+    }
+    if removed.unfinished.files > 0 {
+        text.push_str(&format!(", unfinished files ({})", amount(removed.unfinished)));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_at_a_glance() {
+        let usage = Usage {
+            compiled: Amount { files: 1_234, bytes: 1_900_000_000 },
+            plugins: Amount { files: 1, bytes: 849_796 },
+            unfinished: Amount::default(),
+        };
+        let expected = "\
+~/.cache/rollcage: 1.9 GB of 2.0 GB
+
+  compiled code 1,234 files, 1.9 GB
+  plugins       1 file, 849.8 kB
+  unfinished    0 files, 0 B
+";
+        assert_eq!(size("~/.cache/rollcage", &usage, CACHE_BYTES_MAX), expected);
+        let expected = "x: removed compiled code (1,234 files, 1.9 GB), plugins (1 file, 849.8 kB)\n";
+        assert_eq!(cleared("x", &usage, true), expected);
+    }
+}

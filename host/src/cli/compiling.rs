@@ -1,0 +1,75 @@
+//! What is seen on stderr while a plugin compiles: nothing for half a second, then which plugin it is, and where the result is
+//! kept. Knows what the library tells of a compilation; knows nothing of what is compiled.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rollcage::text::one_line;
+use rollcage::{Cache, CompileObserver, Compiling};
+
+use super::progress::{BARS, REDRAW};
+use super::source::shown_folder;
+
+/// A compilation shorter than this is not mentioned: nobody wonders about it.
+const UNTOLD: Duration = Duration::from_millis(500);
+
+/// Tells of compilations whose results are kept in this cache.
+pub(super) fn told(cache: Option<&Cache>) -> CompileObserver {
+    let kept = cache.map(|cache| format!(" (once, kept in {})", shown_folder(cache.folder()))).unwrap_or_default();
+    let telling: Mutex<Option<Telling>> = Mutex::new(None);
+    Arc::new(move |plugin, compiling| {
+        let begun = match compiling {
+            Compiling::Begun => Telling::begin(format!("compiling {}{kept} …", one_line(plugin.name()))),
+            Compiling::Ended => None,
+        };
+        // The one before is dropped, and takes its line away.
+        *telling.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+    })
+}
+
+/// A thread that waits, then tells, until this is dropped.
+struct Telling {
+    goes_on: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Telling {
+    /// None: this machine has no thread for it, and nothing is told.
+    fn begin(line: String) -> Option<Telling> {
+        let (goes_on, waits) = mpsc::channel::<()>();
+        let goes_on_after = move |time| waits.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        let tell = move || {
+            if !goes_on_after(UNTOLD) {
+                return;
+            }
+            if !io::stderr().is_terminal() {
+                let _ = writeln!(io::stderr(), "{line}");
+                return;
+            }
+            let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}");
+            let spinner = ProgressBar::new_spinner().with_message(line);
+            let spinner = BARS.add(spinner.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())));
+            while {
+                spinner.tick();
+                goes_on_after(REDRAW)
+            } {}
+            spinner.finish_and_clear();
+            BARS.remove(&spinner);
+        };
+        let thread = thread::Builder::new().name("compiling".to_owned()).spawn(tell).ok()?;
+        Some(Telling { goes_on: Some(goes_on), thread: Some(thread) })
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        drop(self.goes_on.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

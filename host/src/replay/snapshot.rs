@@ -242,7 +242,8 @@ impl VecEnv {
                 .hint("`Limits::snapshot_bytes` bounds them")
                 .into());
         }
-        let events: Vec<Event> = past.events.iter().map(event_of).collect();
+        let past = past.events();
+        let events: Vec<Event> = past.iter().map(event_of).collect();
         let count = |event: &PastEvent| if let PastEvent::Steps { count, .. } = event { *count } else { 0 };
         let mut fields = Fields {
             format: FORMAT,
@@ -254,7 +255,7 @@ impl VecEnv {
             max_episode_steps: self.terms.time_limit,
             wasmtime: ENGINE_VERSION.to_owned(),
             step: slot.step(),
-            steps: past.events.iter().map(count).sum(),
+            steps: past.iter().map(count).sum(),
             events,
             digest: digest.to_string(),
             hash: String::new(),

@@ -33,13 +33,12 @@ impl Slot {
     }
 
     /// The slot of a copy of this env, as number `index`: it stands where this one stands, and is its own first instance.
-    pub(crate) fn of_copy(&self, index: u32, child: Child, terms: &Terms) -> Slot {
+    pub(crate) fn of_copy(&mut self, index: u32, child: Child, terms: &Terms) -> Slot {
         let mut copy = Slot::new(index, self.config.clone(), self.template.clone(), self.base_seed);
         copy.started = true;
         copy.keep_past(self.past_bytes);
         copy.events = self.events.without_journal();
-        copy.digests_before_added_reset =
-            self.digests_before_added_reset.as_ref().and_then(|before| before.last()).map(|last| vec![(0, last.1)]);
+        copy.before_added_reset = self.before_added_reset.map(|before| before.of_copy(0, 0));
         (copy.fresh, copy.ended, copy.played) = (self.fresh, self.ended, self.played);
         (copy.episode, copy.step, copy.episode_return) = (self.episode, self.step, self.episode_return);
         copy.reset_options.clone_from(&self.reset_options);
@@ -74,11 +73,8 @@ impl Slot {
         self.reset_options.clone_from(&other.reset_options);
         self.view = std::mem::take(&mut other.view);
         self.events.become_that(std::mem::take(&mut other.events));
-        self.digests_before_added_reset =
-            other.digests_before_added_reset.as_ref().and_then(|before| before.last()).map(|last| {
-                let running = (self.instance, last.1);
-                self.finished.iter().copied().chain([running]).collect()
-            });
+        let ended = self.finished.len();
+        self.before_added_reset = other.before_added_reset.map(|before| before.of_copy(ended, self.instance));
         self.action_stride = other.action_stride;
         self.own_time_limit = other.own_time_limit;
         (self.op, self.pending, self.error) = (None, None, None);

@@ -2,6 +2,7 @@
 //! so that the one knows what the other does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Busy, Op, Phase, Slot};
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
@@ -20,13 +21,49 @@ pub(super) struct Events {
     past: Past,
 }
 
-/// What an instance was told since it began: all that it takes to come to the same state again.
+/// Which instances an env had at some time: those that had ended are only added to.
+#[derive(Clone, Copy)]
+pub(super) struct AsOf {
+    /// How many had ended.
+    pub(super) finished: usize,
+    /// The running one, and its digest then.
+    pub(super) running: Option<(u32, Digest)>,
+}
+
+impl AsOf {
+    /// The same of a copy of the running instance, which has another number and stands after others that had ended.
+    pub(super) fn of_copy(self, finished: usize, instance: u32) -> AsOf {
+        AsOf { finished, running: self.running.map(|(_, digest)| (instance, digest)) }
+    }
+}
+
+/// What an instance was told since it began: all that it takes to come to the same state again. What it was told before it was
+/// copied is shared with its copies.
 #[derive(Clone, Default)]
 pub(crate) struct Past {
-    pub(crate) events: Vec<PastEvent>,
+    /// Before the last copy.
+    before: Option<Arc<Earlier>>,
+    /// Since then.
+    since: Vec<PastEvent>,
     bytes: usize,
     /// It took more room than it may have, and is gone.
     pub(crate) is_lost: bool,
+}
+
+/// A part of a past that copies share, and the part before it.
+struct Earlier {
+    before: Option<Arc<Earlier>>,
+    events: Vec<PastEvent>,
+}
+
+impl Drop for Earlier {
+    /// One part after another: a past with many copies in it would exhaust the stack otherwise.
+    fn drop(&mut self) {
+        let mut next = self.before.take();
+        while let Some(mut earlier) = next.and_then(Arc::into_inner) {
+            next = earlier.before.take();
+        }
+    }
 }
 
 /// One thing that an instance was told and answered.
@@ -45,27 +82,59 @@ impl Past {
     fn takes(&mut self, bytes: usize, most: usize) -> bool {
         self.bytes += bytes;
         if self.bytes > most && !self.is_lost {
-            (self.events, self.is_lost) = (Vec::new(), true);
+            (self.before, self.since, self.is_lost) = (None, Vec::new(), true);
         }
         !self.is_lost
     }
 
     fn add(&mut self, event: PastEvent, bytes: usize, most: usize) {
         if self.takes(bytes + std::mem::size_of::<PastEvent>(), most) {
-            self.events.push(event);
+            self.since.push(event);
         }
     }
 
     fn step(&mut self, action: &[u8], most: usize) {
-        if !matches!(self.events.last(), Some(PastEvent::Steps { .. })) {
+        if !matches!(self.since.last(), Some(PastEvent::Steps { .. })) {
             self.add(PastEvent::Steps { count: 0, actions: Vec::new() }, 0, most);
         }
         if self.takes(action.len(), most)
-            && let Some(PastEvent::Steps { count, actions }) = self.events.last_mut()
+            && let Some(PastEvent::Steps { count, actions }) = self.since.last_mut()
         {
             *count += 1;
             actions.extend_from_slice(action);
         }
+    }
+}
+
+impl Past {
+    /// The same past for a copy, in time that does not grow with it.
+    fn share(&mut self) -> Past {
+        if !self.since.is_empty() {
+            let (before, events) = (self.before.take(), std::mem::take(&mut self.since));
+            self.before = Some(Arc::new(Earlier { before, events }));
+        }
+        self.clone()
+    }
+
+    /// All of it, in order; steps in a row are one event, whatever copies were made between them.
+    pub(crate) fn events(&self) -> Vec<PastEvent> {
+        let mut parts = vec![&self.since];
+        let mut earlier = self.before.as_deref();
+        while let Some(part) = earlier {
+            parts.push(&part.events);
+            earlier = part.before.as_deref();
+        }
+        let mut events: Vec<PastEvent> = Vec::new();
+        for event in parts.into_iter().rev().flatten() {
+            match (events.last_mut(), event) {
+                (Some(PastEvent::Steps { count, actions }), PastEvent::Steps { count: more, actions: added }) => {
+                    *count += more;
+                    actions.extend_from_slice(added);
+                }
+                _ => events.push(event.clone()),
+            }
+        }
+        events
     }
 }
 
@@ -87,8 +156,8 @@ impl Events {
     }
 
     /// The same past, and nobody who is told what follows.
-    pub(super) fn without_journal(&self) -> Events {
-        Events { digest: self.digest.clone(), journal: None, past: self.past.clone() }
+    pub(super) fn without_journal(&mut self) -> Events {
+        Events { digest: self.digest.clone(), journal: None, past: self.past.share() }
     }
 
     /// What happened to another instance is what happened to this one.
@@ -109,7 +178,7 @@ const NO_VIEW: ViewParts<'static> = ViewParts { observation: &[], mask: &[], inf
 impl Slot {
     /// Who events are of, and whether they belong to a reset that same-step autoreset added.
     fn now(&self) -> ((u32, u32), bool) {
-        ((self.index, self.instance), self.digests_before_added_reset.is_some())
+        ((self.index, self.instance), self.before_added_reset.is_some())
     }
 
     /// A reset that answered with the view that is there.
@@ -166,7 +235,7 @@ impl Slot {
                 return;
             }
         };
-        self.digests_before_added_reset = None;
+        self.before_added_reset = None;
         let (of, added) = self.now();
         self.events.digest.call(kind, name, &arguments, result);
         let said = PastEvent::Said { kind, name: name.clone(), arguments: arguments.clone() };
@@ -236,12 +305,22 @@ impl Slot {
 
     /// Each instance so far and its digest: what the env's digest is made of.
     pub(crate) fn instances(&self) -> Vec<(u32, Digest)> {
-        if let Some(before) = &self.digests_before_added_reset {
-            return before.clone();
-        }
+        let now;
+        let before = match &self.before_added_reset {
+            Some(before) => before,
+            None => {
+                now = self.as_of_now();
+                &now
+            }
+        };
+        self.finished.iter().take(before.finished).copied().chain(before.running).collect()
+    }
+
+    /// Which instances there are now: no list is copied, since this is asked after every episode.
+    pub(super) fn as_of_now(&self) -> AsOf {
         let running = !matches!(self.phase, Phase::Down);
         let running = running.then(|| (self.instance, self.events.digest.digest()));
-        self.finished.iter().copied().chain(running).collect()
+        AsOf { finished: self.finished.len(), running }
     }
 
     /// What the running instance was told, and the digest of what it answered.
@@ -251,7 +330,7 @@ impl Slot {
 
     /// How it stands, for the end of a recording.
     pub(crate) fn recorded_end(&self) -> EnvEnd {
-        EnvEnd { instances: self.instances(), follows: self.digests_before_added_reset.is_none() }
+        EnvEnd { instances: self.instances(), follows: self.before_added_reset.is_none() }
     }
 
     /// Begins as the instance and episode that are done again.

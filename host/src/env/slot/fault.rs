@@ -61,8 +61,8 @@ impl Slot {
 
     /// Before a fault in a reset that same-step autoreset added to a step.
     pub(super) fn keep_digest_of_added_reset(&mut self, batch: &Batch) {
-        if batch.has_final[self.row()] && self.digests_before_added_reset.is_none() {
-            self.digests_before_added_reset = Some(self.instances());
+        if batch.has_final[self.row()] && self.before_added_reset.is_none() {
+            self.before_added_reset = Some(self.as_of_now());
         }
     }
 

@@ -41,7 +41,7 @@ use crate::wire::wait::{self, Spin};
 
 pub(crate) use events::PastEvent;
 
-use events::Events;
+use events::{AsOf, Events};
 use instance::Started;
 pub(crate) use services::{keep_the_run, lost_keeper_of_the_run};
 use turn::Look;
@@ -172,7 +172,7 @@ pub(crate) struct Slot {
     finished: Vec<(u32, Digest)>,
     /// The instances' digests before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
     /// enters with what follows it, since no other mode has it after a run's last step.
-    digests_before_added_reset: Option<Vec<(u32, Digest)>>,
+    before_added_reset: Option<AsOf>,
     log: LogTail,
     view: View,
     steps: Steps,
@@ -227,7 +227,7 @@ impl Slot {
             events: Events::new(),
             action_stride: 0,
             finished: Vec::new(),
-            digests_before_added_reset: None,
+            before_added_reset: None,
             log: LogTail::default(),
             view: View::default(),
             steps: Steps::default(),
@@ -290,7 +290,7 @@ impl Slot {
     pub(crate) fn begin_step(&mut self, action: &[u8], terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let row = self.row();
         batch.begin_row(row);
-        self.digests_before_added_reset = None;
+        self.before_added_reset = None;
         if self.masked {
             batch.masked[row] = true;
             return;
@@ -326,7 +326,7 @@ impl Slot {
     ) {
         let row = self.row();
         batch.begin_row(row);
-        self.digests_before_added_reset = None;
+        self.before_added_reset = None;
         self.masked = false;
         self.error = None;
         if let Some(fault) = self.pending.take() {
@@ -352,7 +352,7 @@ impl Slot {
     ) {
         let row = self.row();
         batch.begin_row(row);
-        self.digests_before_added_reset = None;
+        self.before_added_reset = None;
         self.steps = Steps::default();
         if let Some(fault) = self.pending.take() {
             self.steps.truncated = true;

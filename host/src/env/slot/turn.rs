@@ -251,7 +251,7 @@ impl Slot {
         {
             // The worker was not asked to reset: the next instance is, within the same call.
             batch.keep_final(row);
-            self.digests_before_added_reset = Some(self.instances());
+            self.before_added_reset = Some(self.as_of_now());
             self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
             self.recycled = true;
             self.recycle_if_due(terms);

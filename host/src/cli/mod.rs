@@ -215,7 +215,7 @@ fn plain(rendered: &str, typed: &[OsString]) -> (String, String) {
                 .split(' ')
                 .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
                 .collect();
-            let what = if usage.contains("<COMMAND>") { "command" } else { "option" };
+            let what = if usage.ends_with("<COMMAND>") { "command" } else { "option" };
             format!("`{} --help` lists every {what}", command.join(" "))
         }
         (None, None, None) => {

@@ -4,7 +4,7 @@
 use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
-use rollcage::replay::replay::replay;
+use rollcage::replay::rerun::replay;
 use rollcage::{Autoreset, Builder, Error, FaultKind, OnFault, OutOfBounds, ResetSome, Snapshot, UsageError, VecEnv};
 use rollcage_tests::{Rollcage, Scratch, builder, cache, discrete, fixture, fixture_path, program, shipped};
 use serde_json::{Value, json};

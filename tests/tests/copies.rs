@@ -12,7 +12,7 @@ use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
-use rollcage::replay::replay::watch;
+use rollcage::replay::rerun::watch;
 use rollcage::{
     Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, TimeLimit, VecEnv,
 };

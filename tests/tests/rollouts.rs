@@ -22,7 +22,7 @@ use rollcage::record::writer::Record;
 use rollcage::replay::damage::Damage;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
-use rollcage::replay::replay::replay;
+use rollcage::replay::rerun::replay;
 use rollcage::{Backend, Grant, Plugin, RenderMode, ResetSome, VecEnv};
 use rollcage_tests::{
     Process, Ran, Rollcage, Scratch, alone, builder, cache, discrete, eventually, fixture, fixture_path, program, root,

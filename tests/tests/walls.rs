@@ -18,7 +18,7 @@ use rollcage::cage::seccomp::{Allow, Answer, Argument, Of, Purpose, TABLE};
 use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
-use rollcage::replay::replay::replay;
+use rollcage::replay::rerun::replay;
 use rollcage::{Access, Error, Grant, OnFault, Plugin, Start, VecEnv, Wall, Walls, cage};
 use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt};
 use rollcage_tests::{

@@ -13,11 +13,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
+use super::Standing;
+use super::Wall;
+use super::Walls;
+use super::capabilities;
+use super::landlock;
+use super::namespaces;
 use super::numbers::CONTROL;
+use super::rlimits;
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
-use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
 use crate::slice;
 
 /// The walls around one worker: what is asked for, and what is left open in each.

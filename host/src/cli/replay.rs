@@ -8,18 +8,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rollcage::replay::compare::Difference;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::{ReplayError, Replayed, Replaying};
-use rollcage::replay::replay::{replay, snapshot_at, watch};
+use rollcage::replay::rerun::{replay, snapshot_at, watch};
 use rollcage::text::{cut, escape_line};
 use rollcage::{Autoreset, Backend, Plugin, UsageError, VecEnv};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::Status;
+use super::compiling;
+use super::complain;
 use super::grants::Granting;
 use super::picture::Picture;
 use super::progress::BARS;
 use super::run::backend;
+use super::say;
+use super::say_json;
 use super::source::{cache, check_hash, not_here};
-use super::{Status, compiling, complain, say, say_json};
 
 /// Run a recording again and compare every step of it
 ///

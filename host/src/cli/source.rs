@@ -14,7 +14,9 @@ use rollcage::text::escape_line;
 use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
 use serde_json::{Map, Value};
 
-use super::{compiling, complain};
+use super::compiling;
+
+use super::complain;
 
 #[derive(clap::Args)]
 pub(super) struct Source {

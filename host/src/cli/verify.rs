@@ -8,8 +8,10 @@ use rollcage::text::escape_line;
 use rollcage::{Digest, UsageError};
 use serde_json::Value;
 
+use super::Status;
+use super::complain;
 use super::replay::{Recorded, difference_line};
-use super::{Status, complain, say};
+use super::say;
 
 /// Run a recording again and print its receipt: one line that says what ran and what came of it
 ///

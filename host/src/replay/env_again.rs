@@ -9,7 +9,7 @@ use super::compare::{Difference, different};
 use super::damage::Damage;
 use super::folder::Rollout;
 use super::how::{ReplayError, Replaying};
-use super::replay::{BATCH_STEPS, PATIENCE_MAX};
+use super::rerun::{BATCH_STEPS, PATIENCE_MAX};
 use crate::cage::engine::Backend;
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, ViewParts, env_digest};

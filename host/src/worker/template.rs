@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::RecvFlags;
 
+use super::Control;
+use super::hello;
 use super::load::Loaded;
-use super::{Control, hello, say, serve};
+use super::say;
+use super::serve;
 use crate::cage::Standing;
 use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};

@@ -4,8 +4,11 @@
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
 
+use super::Op;
+use super::Phase;
+use super::Slot;
+use super::Terms;
 use super::instance::Started;
-use super::{Op, Phase, Slot, Terms};
 use crate::env::batch::Batch;
 use crate::env::template;
 use crate::env::terms::Start;

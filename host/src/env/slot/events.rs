@@ -4,7 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Busy, Op, Phase, Slot};
+use super::Busy;
+
+use super::Op;
+
+use super::Phase;
+
+use super::Slot;
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
 use crate::fault::FaultKind;
 use crate::record::history::EnvEnd;

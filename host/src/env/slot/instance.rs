@@ -3,8 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::CopiedFrom;
+use super::Phase;
+use super::Slot;
+use super::Terms;
 use super::fault::{end_of, guest_fault, name_of};
-use super::{CopiedFrom, Phase, Slot, Terms};
 use crate::env::batch::{Batch, View};
 use crate::env::template::{Asked, COPY_TIMEOUT};
 use crate::env::terms::Start;

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::Phase;
+use super::Slot;
+use super::Terms;
 use super::fault::FaultFound;
 use super::instance::Started;
-use super::{Phase, Slot, Terms};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::interrupt::Interrupt;

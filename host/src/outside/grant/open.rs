@@ -10,7 +10,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Access, Grant, Grants, SHOWN_MAX, Services, refuse};
+use super::Access;
+
+use super::Grant;
+
+use super::Grants;
+
+use super::SHOWN_MAX;
+
+use super::Services;
+
+use super::refuse;
 use crate::error::UsageError;
 use crate::text::plain;
 use crate::wire::job::{Granted, GrantedDirectory};

@@ -11,7 +11,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Grant, Grants, Port, SHOWN_MAX};
+use super::Grant;
+
+use super::Grants;
+
+use super::Port;
+
+use super::SHOWN_MAX;
 use crate::error::UsageError;
 use crate::outside::broker::{Peer, Rights};
 use crate::outside::service::{SERVICES_MAX, expand};

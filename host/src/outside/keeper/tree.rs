@@ -17,7 +17,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, pidfd_open, pidfd_send_signal, wait};
 
-use super::{Keeper, SOON};
+use super::Keeper;
+
+use super::SOON;
 use crate::cage::process;
 use crate::limits::deadline;
 use crate::wire::keeper::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};

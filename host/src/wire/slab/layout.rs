@@ -1,6 +1,14 @@
 //! The byte layout of what stands in a slab: of one answer, and of many in columns.
 
-use super::{ACTIONS_BYTES_MAX, BULK_AT, BULK_BYTES_MAX, VIEW_AT, VIEWS_BYTES_MAX};
+use super::ACTIONS_BYTES_MAX;
+
+use super::BULK_AT;
+
+use super::BULK_BYTES_MAX;
+
+use super::VIEW_AT;
+
+use super::VIEWS_BYTES_MAX;
 use crate::space::InfoLayout;
 use crate::spec::Spec;
 

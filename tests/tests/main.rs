@@ -20,6 +20,7 @@ mod kills;
 mod leases;
 mod machines;
 mod mutations;
+mod options;
 mod processes;
 mod progress;
 mod protocol;

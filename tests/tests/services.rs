@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rollcage::record::writer::Record;
 use rollcage::{Autoreset, Error, Fault, FaultKind, Grants, Limits, VecEnv};
 use rollcage_tests::{Process, Rollcage, Scratch, discrete, eventually, program, root, shipped, within};
 use rustix::process::{Pid, Signal, kill_process};
@@ -485,4 +486,45 @@ fn a_planned_restart_is_no_fault_and_the_same_in_every_mode() {
     // A reset in the middle of an episode is no boundary.
     without.reset(None).unwrap();
     assert_eq!(without.instance(0), Some(0));
+}
+
+/// An instance an episode, recorded: the lists of ended instances are only added to, and all of them are in the recording.
+fn an_instance_an_episode(episodes: u32) {
+    let scratch = Scratch::new("services-recycled");
+    let folder = scratch.folder().join("recording");
+    let mut envs = shipped("blackjack")
+        .seed(5)
+        .autoreset(Autoreset::SameStep)
+        .recycle_after(1)
+        .record(Record { folder: folder.clone(), embed_plugin: false })
+        .build()
+        .unwrap();
+    envs.reset(None).unwrap();
+    // To stick ends an episode in one step.
+    for episode in 1..=episodes {
+        let batch = envs.step(&discrete(&[0])).unwrap();
+        assert!(batch.terminated[0]);
+        assert_eq!(envs.instance(0), Some(episode));
+    }
+    let digest = envs.digest();
+    assert_eq!(envs.faults().total(), 0);
+    envs.finish_recording().unwrap();
+    drop(envs);
+    let verified = Rollcage::run(["verify".as_ref(), folder.as_os_str()]);
+    assert_eq!(verified.status, Some(0), "{verified:?}");
+    let manifest = std::fs::read_to_string(folder.join("rollout.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["digest"], digest.to_string());
+    assert_eq!(manifest["totals"]["episodes"], episodes);
+}
+
+#[test]
+fn hundreds_of_instances_are_in_one_recording() {
+    an_instance_an_episode(300);
+}
+
+#[test]
+#[ignore = "long: a minute; `cargo xtask long` runs it"]
+fn twenty_thousand_instances_are_in_one_recording() {
+    an_instance_an_episode(20_000);
 }

@@ -361,3 +361,62 @@ impl Slot {
         self.events.journal = Some(journal);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 1 << 20;
+
+    fn said(name: &str) -> PastEvent {
+        PastEvent::Said { kind: CallKind::Call, name: name.to_owned(), arguments: Vec::new() }
+    }
+
+    /// What a past is, in short: the actions of steps, the names of calls.
+    fn told(past: &Past) -> Vec<String> {
+        let short = |event: &PastEvent| match event {
+            PastEvent::Reset { .. } => "reset".to_owned(),
+            PastEvent::Steps { count, actions } => format!("{count} steps {actions:?}"),
+            PastEvent::Said { name, .. } => name.clone(),
+        };
+        past.events().iter().map(short).collect()
+    }
+
+    #[test]
+    fn copies_share_a_past_and_each_goes_on_with_its_own() {
+        let mut past = Past::default();
+        past.add(PastEvent::Reset { seed: None, options: None }, 0, MOST);
+        past.step(&[1], MOST);
+        let mut copy = past.share();
+        past.step(&[2], MOST);
+        copy.step(&[3], MOST);
+        copy.add(said("hello"), 5, MOST);
+        let of_copy = copy.share();
+        copy.step(&[4], MOST);
+        assert_eq!(told(&past), ["reset", "2 steps [1, 2]"]);
+        assert_eq!(told(&copy), ["reset", "2 steps [1, 3]", "hello", "1 steps [4]"]);
+        assert_eq!(told(&of_copy), ["reset", "2 steps [1, 3]", "hello"]);
+        assert!(of_copy.since.is_empty(), "nothing is cloned of what was told before");
+    }
+
+    #[test]
+    fn a_past_of_many_copies_is_dropped_without_recursion() {
+        let mut past = Past::default();
+        for _ in 0..1_000_000 {
+            past.step(&[], MOST);
+            drop(past.share());
+            (past.bytes, past.is_lost) = (0, false);
+        }
+        assert_eq!(told(&past), ["1000000 steps []"]);
+        drop(past);
+    }
+
+    #[test]
+    fn a_past_that_is_too_long_is_given_up() {
+        let mut past = Past::default();
+        past.step(&[0; 64], 512);
+        drop(past.share());
+        past.step(&[0; 512], 512);
+        assert!(past.is_lost && past.events().is_empty());
+    }
+}

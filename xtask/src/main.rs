@@ -14,7 +14,9 @@ cargo xtask VERB
 
   test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
   python [ARG…]    the Python package: its wheel in a venv, and its tests; arguments are pytest's
-  pythons [debian] the same wheel with the other versions of Gymnasium that are supported; or with Debian's newest Python
+  pythons [debian|rllib]
+                   the same wheel with the other versions of Gymnasium that are supported; or with Debian's newest Python;
+                   or beside RLlib
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
                    other trainers in Python
@@ -231,6 +233,7 @@ fn long() -> Result<()> {
     model(&[("ROLLCAGE_LONG", "1")])?;
     python::python(&["-m".to_owned(), "long".to_owned()])?;
     python::others(&["debian".to_owned()])?;
+    python::others(&["rllib".to_owned()])?;
     run(cargo(&["test", "--release", "--locked", "--workspace", "--", "--ignored"]).env("ROLLCAGE_LONG", "1"))
 }
 

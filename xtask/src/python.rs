@@ -33,6 +33,9 @@ pub(crate) fn others(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "debian") {
         return newest_debian(&venv);
     }
+    if arguments.iter().any(|argument| argument == "rllib") {
+        return rllib(&venv);
+    }
     for (version, more) in GYMNASIUMS {
         // Before the venv's own on Python's path, and nothing else of it is another.
         let folder = target()?.join(format!("pythons/gymnasium-{version}"));
@@ -45,6 +48,31 @@ pub(crate) fn others(arguments: &[String]) -> Result<()> {
         run(pytest.env("PYTHONPATH", folder).env("ROLLCAGE_GYMNASIUM", version))?;
     }
     Ok(())
+}
+
+/// RLlib, which wants a Gymnasium of its own.
+const RLLIB: &str = "ray[rllib]==2.60.0";
+
+/// RLlib and the wheel, installed by one call of pip: it must find versions that suit both. Then RLlib trains.
+fn rllib(venv: &Path) -> Result<()> {
+    let wheel = one_wheel()?;
+    let folder = target()?.join("pythons/rllib");
+    let wanted = format!("{RLLIB} {}", std::fs::metadata(&wheel)?.len());
+    installed(&folder, &wanted, |folder| {
+        let mut pip = Command::new(venv.join("bin/pip"));
+        run(pip.args(["install", "--quiet", "--upgrade", "--target"]).arg(folder).arg(&wheel).arg(RLLIB))
+    })?;
+    let mut pytest = pytest(venv)?;
+    run(pytest.args(["-m", "long", "test_rllib.py"]).env("PYTHONPATH", folder))
+}
+
+/// The wheel that [`wheel`] has built.
+fn one_wheel() -> Result<PathBuf> {
+    let mut wheels = std::fs::read_dir(target()?.join("wheels"))?.flatten();
+    let (Some(wheel), None) = (wheels.next(), wheels.next()) else {
+        bail!("one wheel: run `cargo xtask python` first")
+    };
+    Ok(wheel.path())
 }
 
 /// Pytest as it is run here, without arguments: from the tests' own folder, so that the package is the venv's, from the wheel.
@@ -126,12 +154,8 @@ fn newest_debian(venv: &Path) -> Result<()> {
         eprintln!("xtask: {error:#}: the tests with Debian's newest Python ARE SKIPPED");
         return Ok(());
     }
-    let mut wheels = std::fs::read_dir(target()?.join("wheels"))?.flatten();
-    let (Some(wheel), None) = (wheels.next(), wheels.next()) else {
-        bail!("one wheel: run `cargo xtask python` first")
-    };
     let newest = requirement("gymnasium")?;
-    run(pip_into(venv, &place.join("opt/packages")).arg(wheel.path()).args([&newest, "farama-notifications"]))?;
+    run(pip_into(venv, &place.join("opt/packages")).arg(one_wheel()?).args([&newest, "farama-notifications"]))?;
     run(Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", IN_DEBIAN, "sh"])
         .args([&place, &root(), &target()?])

@@ -166,7 +166,7 @@ impl Envs {
     /// Observations of the last reset or step, over the host's own memory: overwritten by the next.
     fn observations<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         let state = slf.get().state(slf.py())?;
-        Ok(views::observations(slf, &state.envs.last().observations))
+        Ok(views::observations(slf.as_any(), &state.envs.last().observations))
     }
 
     /// Action masks of the last call: bytes, a row each.

@@ -1,5 +1,6 @@
 //! What the workspace promises of itself: what the library depends on, what the map names, which tests are run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,6 +36,28 @@ fn the_host_alone_has_no_wasm_engine() {
     assert_eq!(engine(&alone), <[&str; 0]>::default());
     // The search finds what it looks for.
     assert!(engine(&tree(&[])).iter().any(|name| name == "wasmtime"));
+}
+
+/// A crate with other features is another crate, and is compiled once more, with all that depends on it. What the wheel's
+/// extension and the program both depend on is compiled once: `python/Cargo.toml` and `host/Cargo.toml` see to it.
+#[test]
+fn the_wheel_shares_what_the_program_depends_on() {
+    let tree = |workspace: &str| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        command.args(["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p} with {f}"]);
+        command.args(["--offline", "--locked", "--manifest-path"]).arg(root().join(workspace).join("Cargo.toml"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines = lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned());
+        lines.filter(|line| !line.contains(&format!("({}", root().display()))).collect::<BTreeSet<String>>()
+    };
+    let (program, wheel) = (tree("host"), tree("python"));
+    let package = |line: &str| line.split(" with ").next().unwrap_or_default().to_owned();
+    let both: BTreeSet<String> = program.iter().map(|line| package(line)).collect();
+    let again: Vec<&String> = wheel.difference(&program).filter(|line| both.contains(&package(line))).collect();
+    assert!(again.is_empty(), "compiled again for the wheel: {again:#?}");
+    assert!(wheel.intersection(&program).count() > 100);
 }
 
 #[test]

@@ -76,11 +76,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 
 /// Runs a command, saying which.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let shown = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ");
+    let shown = shown(command);
     eprintln!("xtask: {shown}");
     let status = command.status().with_context(|| shown.clone())?;
     if !status.success() {
@@ -89,21 +85,68 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// A command as somebody would type it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
 fn test(filter: &[String]) -> Result<()> {
-    install_gnugo();
-    install_jco();
-    build_guests()?;
-    if filter.is_empty() {
+    if !filter.is_empty() {
+        install_gnugo();
+        install_jco();
+        build_guests()?;
+        return run(&mut whole_system(filter, "default"));
+    }
+    // What is fetched and unpacked beside what is compiled.
+    let venv = std::thread::scope(|scope| {
+        let fetched = scope.spawn(|| {
+            install_gnugo();
+            install_jco();
+            python::venv()
+        });
+        build_guests()?;
         let guests = target()?.join("guests-native");
         run(cargo(&["test", "--release", "--locked", "--manifest-path", "guest-envs/Cargo.toml"])
             .arg("--target-dir")
             .arg(guests))?;
         model(&[])?;
         run(&mut cargo(&["test", "--release", "--locked", "--doc", "--package", "rollcage"]))?;
-        python::python(&[])?;
-        python::others(&[])?;
+        fetched.join().unwrap_or_else(|_| bail!("what is fetched: a panic"))
+    })?;
+    let package = python::made(&venv)?;
+    beside(&mut whole_system(&[], "default"), "tests.log", || {
+        package.test(&[])?;
+        python::others(&[])
+    })
+}
+
+/// Runs a command beside other work that waits a lot too. Its words are kept in a file of that name until the work is done,
+/// and are the last that are seen; it is not ended if the work fails.
+fn beside(command: &mut Command, log: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let log = target()?.join(log);
+    let to = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
+    let shown = shown(command);
+    eprintln!("xtask: {shown}\nxtask: beside what follows, and told after it; until then in {}", log.display());
+    let mut child = command.stdout(to.try_clone()?).stderr(to).spawn().with_context(|| shown.clone())?;
+    let worked = work();
+    eprintln!("xtask: {shown}");
+    let mut told = std::fs::File::open(&log).with_context(|| log.display().to_string())?;
+    let status = loop {
+        // Asked before the rest is read: nothing is written afterwards.
+        let ended = child.try_wait()?;
+        std::io::copy(&mut told, &mut std::io::stderr())?;
+        match ended {
+            Some(status) => break status,
+            None => std::thread::sleep(std::time::Duration::from_millis(200)),
+        }
+    };
+    match worked {
+        Ok(()) if status.success() => Ok(()),
+        Ok(()) => bail!("{shown}: {status}"),
+        Err(error) if status.success() => Err(error),
+        Err(error) => bail!("{shown}: {status}; and before it: {error:#}"),
     }
-    whole_system(filter, "default")
 }
 
 /// The page of what ships: written by the test that compares it.
@@ -190,13 +233,17 @@ fn build_hostile() -> Result<()> {
 }
 
 /// Unit and whole-system tests: by nextest where it is installed (a process per test, hung ones ended), else by cargo.
-fn whole_system(filter: &[String], profile: &str) -> Result<()> {
+fn whole_system(filter: &[String], profile: &str) -> Command {
     let nextest = cargo(&["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
     if nextest {
         let profile = format!("--profile={profile}");
-        return run(cargo(&["nextest", "run", "--release", "--locked", "--workspace", &profile]).args(filter));
+        let mut command = cargo(&["nextest", "run", "--release", "--locked", "--workspace", &profile]);
+        command.args(filter);
+        return command;
     }
-    run(cargo(&["test", "--release", "--locked", "--workspace", "--lib", "--bins", "--tests", "--"]).args(filter))
+    let mut command = cargo(&["test", "--release", "--locked", "--workspace", "--lib", "--bins", "--tests", "--"]);
+    command.args(filter);
+    command
 }
 
 fn lint() -> Result<()> {
@@ -242,5 +289,5 @@ fn golden() -> Result<()> {
     let mut tests = cargo(&["test", "--release", "--locked", "--package", "rollcage-tests"]);
     // The second is for snapshots of the command line.
     run(tests.env("ROLLCAGE_UPDATE", "1").env("INSTA_UPDATE", "always"))?;
-    whole_system(&[], "default")
+    run(&mut whole_system(&[], "default"))
 }

@@ -16,15 +16,31 @@ const SEAMS: [&str; 3] = ["test_vector.py", "test_gymnasium.py", "test_gymnasium
 
 /// Builds the wheel, installs it, and runs the tests: those that take minutes too, if `arguments` say so (`-m long`).
 pub(crate) fn python(arguments: &[String]) -> Result<()> {
-    let venv = venv()?;
+    made(&venv()?)?.test(arguments)
+}
+
+/// The package, installed into a venv from its wheel.
+pub(crate) struct Package<'venv> {
+    venv: &'venv Path,
+    wheels: PathBuf,
+}
+
+/// Builds what the tests need.
+pub(crate) fn made(venv: &Path) -> Result<Package<'_>> {
     guests()?;
-    let wheels = wheel(&venv)?;
-    let marked = arguments.iter().any(|argument| argument == "-m");
-    let mut pytest = pytest(&venv)?;
-    if !marked {
-        pytest.args(["-m", "not long"]);
+    Ok(Package { venv, wheels: wheel(venv)? })
+}
+
+impl Package<'_> {
+    /// Runs the tests over it; nothing is compiled.
+    pub(crate) fn test(&self, arguments: &[String]) -> Result<()> {
+        let marked = arguments.iter().any(|argument| argument == "-m");
+        let mut pytest = pytest(self.venv)?;
+        if !marked {
+            pytest.args(["-m", "not long"]);
+        }
+        run(pytest.args(arguments).env("ROLLCAGE_WHEELS", &self.wheels))
     }
-    run(pytest.args(arguments).env("ROLLCAGE_WHEELS", wheels))
 }
 
 /// The wheel of the venv with other versions of Gymnasium, or with the newest Python of Debian: after [`python`].

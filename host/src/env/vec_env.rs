@@ -242,7 +242,7 @@ impl VecEnv {
         recording.finish(self.slots.iter().map(Slot::recorded_end).collect()).map(Some)
     }
 
-    // ── Reset and step ─────────────────────────────────────────────────────────────────────────────────────────
+    // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
 
     /// Resets every env. Operations under way are finished, and their answers are dropped. With a seed, env *i* starts anew
     /// from `seed + i`. Without a seed its generators go on (the first time: from the builder's seed).
@@ -484,7 +484,7 @@ impl VecEnv {
         Ok(all)
     }
 
-    // ── Other calls ────────────────────────────────────────────────────────────────────────────────────────────
+    // ── Other calls ─────────────────────────────────────────────────────────────────────────────────────────────
 
     /// A picture of an env's present state.
     ///
@@ -643,7 +643,7 @@ impl VecEnv {
         self.recorded = self.finish_recording().transpose();
     }
 
-    // ── State ──────────────────────────────────────────────────────────────────────────────────────────────────
+    // ── State ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// The number of envs.
     pub fn len(&self) -> usize {
@@ -780,7 +780,7 @@ impl VecEnv {
         run_digest(&self.digests())
     }
 
-    // ── Collecting ─────────────────────────────────────────────────────────────────────────────────────────────
+    // ── Collecting ──────────────────────────────────────────────────────────────────────────────────────────────
 
     /// How the host waits for an answer.
     fn spin(&self) -> Spin {

@@ -1,5 +1,5 @@
-//! What a step means for an env whose episode has ended or not: Gymnasium's three modes, as a pure function of flags. Knows
-//! nothing of envs: tested as a table.
+//! What a step means for an env, depending on whether its episode has ended: Gymnasium's three modes, as a pure function of
+//! flags. This file knows nothing of envs, and its function is tested as a table.
 
 use crate::wire::slab::Command;
 
@@ -12,7 +12,7 @@ pub(crate) enum Turn {
     Step(Command),
     /// Ignore the action and reset.
     Reset,
-    /// The episode is over and nobody resets it but the caller.
+    /// The episode is over and only the caller may reset the env.
     Refuse,
 }
 
@@ -22,13 +22,14 @@ impl Autoreset {
         match (self, ended) {
             (Autoreset::NextStep | Autoreset::Disabled, false) => Turn::Step(Command::Step),
             (Autoreset::SameStep, false) => Turn::Step(Command::StepThenReset),
-            // Same-step ends episodes and resets at once; one can be left over by a batch of steps.
+            // Same-step autoreset ends an episode and resets at once. Only a batch of steps can leave an ended episode
+            // behind.
             (Autoreset::NextStep | Autoreset::SameStep, true) => Turn::Reset,
             (Autoreset::Disabled, true) => Turn::Refuse,
         }
     }
 
-    /// Whether a step that could not be answered goes on, within the same call, with the reset of a new instance.
+    /// Whether an unanswered step goes on, within the same call, with the reset of a new instance.
     pub(crate) fn resets_at_once(self) -> bool {
         self == Autoreset::SameStep
     }

@@ -1,10 +1,10 @@
-//! What a reset or step gives: a row for each env, a column for each thing.
+//! The results of a reset or step: a row for each env, a column for each thing.
 
 use crate::digest::ViewParts;
 use crate::fault::Fault;
 use crate::wire::slab::layout::ViewLayout;
 
-/// The return and length of an episode that ended by itself or by its time limit. An episode that a fault ended has none.
+/// The return and length of an episode that ended by itself or by its time limit. An episode ended by a fault has neither.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EpisodeEnd {
     /// Sum of its rewards.
@@ -19,13 +19,13 @@ pub struct EpisodeEnd {
 /// [`Space::to_json`](crate::space::Space::to_json) for single values, or view the column as an array of the stride.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Which env each row belongs to.
+    /// The env of each row.
     pub env_ids: Vec<u32>,
     /// `rows * observation stride` bytes.
     pub observations: Vec<u8>,
     /// Rewards of the steps; 0.0 where a row is a reset or a fault.
     pub rewards: Vec<f64>,
-    /// The task's own end.
+    /// Whether the task itself ended the episode.
     pub terminated: Vec<bool>,
     /// Truncated: by the env, by the time limit, or by a fault.
     pub truncated: Vec<bool>,
@@ -33,7 +33,7 @@ pub struct Batch {
     pub action_masks: Vec<u8>,
     /// `rows * info stride` bytes of declared info fields; empty if there are none.
     pub infos: Vec<u8>,
-    /// JSON objects with whatever has no declared field; empty strings where there is nothing.
+    /// JSON objects with the info that has no declared field; an empty string where there is none.
     pub infos_extra: Vec<String>,
     /// Same-step autoreset: whether this step ended an episode, so that the `final_` columns hold its end.
     pub has_final: Vec<bool>,
@@ -79,12 +79,12 @@ impl Batch {
         }
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.env_ids.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.env_ids.is_empty()
     }
@@ -99,7 +99,7 @@ impl Batch {
         piece(&self.action_masks, self.len(), row)
     }
 
-    /// The declared info of a row; empty if there is none declared.
+    /// The declared info of a row; empty if no info is declared.
     pub fn info(&self, row: usize) -> &[u8] {
         piece(&self.infos, self.len(), row)
     }
@@ -144,7 +144,7 @@ impl Batch {
         }
     }
 
-    /// Clears what belongs to one call; the last observation, mask and info stay.
+    /// Clears the results of one call. The last observation, mask and info stay.
     pub(crate) fn begin_row(&mut self, row: usize) {
         self.rewards[row] = 0.0;
         self.terminated[row] = false;
@@ -156,7 +156,7 @@ impl Batch {
         self.masked[row] = false;
     }
 
-    /// Keeps what the row shows as the end of an episode.
+    /// Copies the row's observation, mask and info into its `final_` columns, as the end of an episode.
     pub(crate) fn keep_final(&mut self, row: usize) {
         let rows = self.len();
         copy_piece(&self.observations, &mut self.final_observations, rows, row);
@@ -192,7 +192,7 @@ fn copy_piece(from: &[u8], to: &mut [u8], rows: usize, row: usize) {
     piece_mut(to, rows, row).copy_from_slice(piece(from, rows, row));
 }
 
-/// One view in host memory: copied out of the slab, then checked.
+/// One view in host memory, copied out of the slab and then checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) observation: Vec<u8>,
@@ -216,10 +216,10 @@ impl View {
     }
 }
 
-/// What a batch of steps of one env gives: column by column, `taken` rows.
+/// The results of a batch of steps of one env: one column each, `taken` rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Steps {
-    /// Steps that answered. Fewer than asked: the episode ended, or there was a fault.
+    /// Steps that answered: fewer than the caller asked for if the episode ended or a fault happened.
     pub taken: u32,
     /// `taken * observation stride` bytes.
     pub observations: Vec<u8>,
@@ -231,9 +231,9 @@ pub struct Steps {
     pub infos: Vec<u8>,
     /// `taken` JSON objects, or empty strings.
     pub infos_extra: Vec<String>,
-    /// Of the last step taken.
+    /// Whether the last step taken terminated the episode.
     pub terminated: bool,
-    /// Of the last step taken: by the env, the time limit, or a fault.
+    /// Whether the last step taken was truncated: by the env, the time limit, or a fault.
     pub truncated: bool,
     /// The episode, if it ended.
     pub episode: Option<EpisodeEnd>,
@@ -242,7 +242,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Appends what followed.
+    /// Appends the steps that followed.
     pub(crate) fn extend(&mut self, next: Steps) {
         self.taken += next.taken;
         self.observations.extend(next.observations);

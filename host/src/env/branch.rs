@@ -1,7 +1,7 @@
 //! Branches: live copies of an env at its present step, and copies put in other envs' places. A worker is single-threaded and
-//! locked, so that a copy of it is one system call (`docs/copies.md`).
+//! locked, so one system call copies it (`docs/copies.md`).
 //!
-//! Knows envs and slots; what a copy is for the kernel, `cage/copy` and the watcher know.
+//! This file knows envs and slots. Processes and their copies belong to `cage/copy` and the watcher.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,12 +15,13 @@ use crate::interrupt::Interrupt;
 use crate::process::machine;
 
 impl VecEnv {
-    /// Makes `count` live copies of an env as it stands: envs of a `VecEnv` of their own, each in a process of its own. They
-    /// share memory until one of them writes to it, and nothing else: neither sees what the other does from now on. Given the
-    /// same actions, each goes on to the bit as the env would. They can be branched again.
+    /// Makes `count` live copies of an env in its present state: envs of a `VecEnv` of their own, each in a process of its
+    /// own. Env and copies share memory until one of them writes to it, and nothing else: from now on neither sees what the
+    /// other does. Given the same actions, a copy goes on exactly as the env would, bit for bit. Copies can be branched
+    /// again.
     ///
-    /// Copies are their own first instances, with what happened to the env so far as their past: their digests are those of an
-    /// env to which the same happened. A recording stays behind; the interrupt flag is a new one.
+    /// Each copy starts as its own first instance, with the env's history so far as its past: its digest equals the digest of
+    /// an env with the same history. A copy is not recorded, and it gets a new interrupt flag.
     ///
     /// ```no_run
     /// # fn look(envs: &mut rollcage::VecEnv, actions: &[u8]) -> Result<(), rollcage::Error> {
@@ -32,9 +33,10 @@ impl VecEnv {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Usage`]: no such env, no copies or more than [`ENVS_MAX`], an env in flight, masked or without an instance after a
-    /// fault; one with granted sockets, ports or services, which cannot be in two processes; or copies were switched off
-    /// ([`Builder::branching`](crate::Builder::branching)). [`Error::Fault`]: the env is dead. [`Error::Interrupted`].
+    /// [`Error::Usage`]: no such env, no copies or more than [`ENVS_MAX`], an env in flight, masked or without an instance
+    /// after a fault; an env with granted sockets, ports or services, which cannot be in two processes; or copies were
+    /// switched off ([`Builder::branching`](crate::Builder::branching)). [`Error::Fault`]: the env is dead.
+    /// [`Error::Interrupted`].
     pub fn branch(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         check_count(count)?;
         let mut branches = self.branches(env, count)?;
@@ -42,19 +44,19 @@ impl VecEnv {
         Ok(branches)
     }
 
-    /// Branches whose waits are this call's.
+    /// The branches, made with this call's interrupt for their waits.
     fn branches(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         let index = self.check_copied(env)?;
         machine::make_room(count, self.terms.descriptors())?;
-        // All are asked for before any is waited for.
+        // Ask for all copies before waiting for any.
         let slots = self.copies_of(index, count)?;
         let mut branches = self.beside(slots);
         branches.come_up()?;
         Ok(branches)
     }
 
-    /// As [`VecEnv::branch`], a copy for each seed, which begins its random streams anew from it: futures that differ where
-    /// the env is random. As with [`VecEnv::reseed`], that is an event.
+    /// As [`VecEnv::branch`], with one copy for each seed. A copy begins its random streams anew from its seed, so the
+    /// futures differ where the env is random. The reseeding is an event, as with [`VecEnv::reseed`].
     ///
     /// # Errors
     /// As [`VecEnv::branch`] and [`VecEnv::reseed`].
@@ -66,12 +68,12 @@ impl VecEnv {
         Ok(branches)
     }
 
-    /// Each env of `to` becomes a copy of env `from` as it stands: the next instance of that env, in the middle of an episode.
-    /// The rows of `to` show the copied view; the others stay as they are.
+    /// Makes each env of `to` a copy of env `from` in its present state: the next instance of that env, in the middle of an
+    /// episode. The rows of `to` show the copied view; the other rows stay as they are.
     ///
     /// # Errors
-    /// As [`VecEnv::branch`]; and [`Error::Usage`] where the run is recorded, since the rows of such an instance would have no
-    /// beginning. After an error no env has changed.
+    /// As [`VecEnv::branch`]; and [`Error::Usage`] where the run is recorded, since the rows of such an instance would lack
+    /// their beginning. After an error no env has changed.
     pub fn write_back(&mut self, from: usize, to: &[usize]) -> Result<&Batch, Error> {
         self.check_replaced(to)?;
         let index = self.check_copied(from)?;
@@ -79,16 +81,16 @@ impl VecEnv {
         self.replace(to, slots)
     }
 
-    /// As [`VecEnv::write_back`], from an env of another `VecEnv`: one of its branches, most often.
+    /// As [`VecEnv::write_back`], from an env of another `VecEnv`, usually one of its branches.
     ///
     /// # Errors
-    /// As [`VecEnv::write_back`]; and [`Error::Usage`] where `source` is neither a branch of these envs, nor they of it.
+    /// As [`VecEnv::write_back`]; and [`Error::Usage`] where neither `VecEnv` is a branch of the other.
     pub fn write_back_from(&mut self, source: &mut VecEnv, from: usize, to: &[usize]) -> Result<&Batch, Error> {
         self.check_replaced(to)?;
         if !Arc::ptr_eq(&self.terms, &source.terms) {
             return Err(UsageError::new("the env to be copied is not of these envs, nor of branches of theirs").into());
         }
-        // It is this call that waits for the other's env, and either may be closed meanwhile.
+        // This call waits for the other `VecEnv`'s env, and either `VecEnv` may be closed meanwhile.
         let theirs = source.interrupt.clone();
         source.set_interrupt(&self.interrupt.or_flag_of(&theirs));
         let slots = source.check_copied(from).and_then(|index| source.copies_of(index, to.len()));
@@ -115,7 +117,7 @@ impl VecEnv {
         Ok(index)
     }
 
-    /// Whether envs may be given other instances than their own next ones.
+    /// Checks that the instances of these envs may be replaced by copies.
     pub(crate) fn check_replaced(&mut self, envs: &[usize]) -> Result<(), Error> {
         self.check_started()?;
         if self.recording.is_some() {
@@ -136,7 +138,7 @@ impl VecEnv {
         envs.iter().try_for_each(|&index| self.finish_pending_of(index))
     }
 
-    /// Asks for copies of an env; their slots, numbered from 0.
+    /// Asks for copies of an env and returns their slots, numbered from 0.
     fn copies_of(&mut self, index: usize, count: usize) -> Result<Vec<Slot>, Error> {
         let VecEnv { slots, terms, batch, faults, .. } = self;
         let copy = |number| {
@@ -146,7 +148,8 @@ impl VecEnv {
         (0u32..).take(count).map(copy).collect()
     }
 
-    /// A `VecEnv` of these slots, with the same terms, and the same interrupt for as long as a call of this one makes it.
+    /// A `VecEnv` of these slots with the same terms. It has this `VecEnv`'s interrupt while a call of this `VecEnv` makes
+    /// it.
     pub(crate) fn beside(&self, slots: Vec<Slot>) -> VecEnv {
         self.terms.stock.envs.fetch_add(slots.len(), Relaxed);
         let (terms, interrupt) = (Arc::clone(&self.terms), self.interrupt.clone());
@@ -158,14 +161,14 @@ impl VecEnv {
         self.slots.iter_mut().for_each(|slot| slot.set_interrupt(interrupt));
     }
 
-    /// Waits until every env is ready, and shows where it stands.
+    /// Waits until every env is ready, and shows its present view in its row.
     pub(crate) fn come_up(&mut self) -> Result<(), Error> {
         for index in 0..self.slots.len() {
             self.finish(index)?;
             if let Some(error) = self.slots[index].take_error() {
                 return Err(error);
             }
-            // A copy that met a fault has been replaced by what is none.
+            // A copy that met a fault has been replaced by an instance that is not a copy.
             if let Some(fault) = self.faults.first().first() {
                 return Err(fault.clone().into());
             }

@@ -1,5 +1,5 @@
-//! What a [`VecEnv`] is made of, and the order in which it is made: grants, plugin, configs, then workers.
-//! Knows what a caller may say; starts nothing but the plugin's compile and describe processes.
+//! The parts of a [`VecEnv`], and the order in which they are made: grants, plugin, configs, then workers. The builder knows
+//! what a caller may ask for. It starts only the plugin's compile and describe processes.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -32,12 +32,13 @@ use crate::record::journal::PastInstance;
 use crate::record::writer::{Record, Recording};
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 
-/// Envs of one `VecEnv`. Each is a process, three descriptors and 64 MiB of address space of the host.
+/// The largest number of envs in one `VecEnv`. Each env is a process, three descriptors and 64 MiB of the host's address
+/// space.
 pub const ENVS_MAX: usize = 4096;
 
 type ConfigOf = Box<dyn Fn(usize) -> Result<Value, UsageError> + Send>;
 
-/// What a [`VecEnv`] is made of. Made by [`VecEnv::builder`].
+/// The settings that a [`VecEnv`] is made from. Made by [`VecEnv::builder`].
 pub struct Builder {
     plugin: Plugin,
     envs: usize,
@@ -62,13 +63,13 @@ pub struct Builder {
     again: Option<PastInstance>,
     start: Start,
     copied: bool,
-    /// Where relative paths of grants begin.
+    /// The folder that relative paths of grants start from.
     folder: PathBuf,
     interrupt: Interrupt,
 }
 
 impl VecEnv {
-    /// Begins to describe envs of a plugin.
+    /// Starts a builder for envs of a plugin.
     pub fn builder(plugin: Plugin) -> Builder {
         Builder::new(plugin)
     }
@@ -105,7 +106,7 @@ impl Builder {
         }
     }
 
-    /// How many envs: from 1 to [`ENVS_MAX`]; 1 if not said.
+    /// The number of envs: from 1 to [`ENVS_MAX`]; 1 by default.
     #[must_use]
     pub fn envs(mut self, envs: usize) -> Builder {
         self.envs = envs;
@@ -129,21 +130,21 @@ impl Builder {
         self
     }
 
-    /// The seed of the first resets: env *i* gets `seed + i`. 0 if not said.
+    /// The seed of the first resets: env *i* gets `seed + i`. 0 by default.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Builder {
         self.seed = seed;
         self
     }
 
-    /// Limits of the envs and of the host's patience.
+    /// Limits of the envs, and the times that the host waits for them.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Builder {
         self.limits = limits;
         self
     }
 
-    /// What follows an episode's end; next-step if not said.
+    /// What follows an episode's end; next-step by default.
     #[must_use]
     pub fn autoreset(mut self, mode: Autoreset) -> Builder {
         self.autoreset = mode;
@@ -156,97 +157,99 @@ impl Builder {
         self.time_limit(TimeLimit::Steps(steps))
     }
 
-    /// Which time limit episodes have; the env's own if not said. [`TimeLimit::Off`] is for a caller that cuts episodes itself.
+    /// The time limit of episodes; the env's own by default. [`TimeLimit::Off`] is for a caller that cuts episodes itself.
     #[must_use]
     pub fn time_limit(mut self, limit: TimeLimit) -> Builder {
         self.time_limit = limit;
         self
     }
 
-    /// What a fault leads to; a restart if not said.
+    /// The policy after a fault; a restart by default.
     #[must_use]
     pub fn on_fault(mut self, policy: OnFault) -> Builder {
         self.on_fault = policy;
         self
     }
 
-    /// How guest code is run; natively if not said.
+    /// The backend that runs guest code; native code by default.
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Builder {
         self.backend = backend;
         self
     }
 
-    /// The `rollcage` program that workers are started from. Not needed by a program that calls
-    /// [`worker_main`](crate::worker_main) first thing in its `main`.
+    /// The `rollcage` program that workers are started from. A program that calls [`worker_main`](crate::worker_main) first
+    /// in its `main` does not need this setting.
     #[must_use]
     pub fn worker(mut self, program: impl Into<PathBuf>) -> Builder {
         self.worker = Some(absolute(program.into()));
         self
     }
 
-    /// Where compiled plugins are kept. Without one a plugin is compiled each time.
+    /// The cache for compiled plugins. Without a cache a plugin is compiled each time.
     #[must_use]
     pub fn cache(mut self, cache: Cache) -> Builder {
         self.cache = Some(cache);
         self
     }
 
-    /// Called when the plugin's compilation begins, and again when it has ended; never where the cache has the plugin.
+    /// An observer that is called when the plugin's compilation begins and again when it ends, but never where the cache has
+    /// the plugin.
     #[must_use]
     pub fn when_compiling(mut self, observer: CompileObserver) -> Builder {
         self.compile_observer = Some(observer);
         self
     }
 
-    /// The walls that are put up around every process of this plugin; all that the system has if not said. Fewer are for
-    /// debugging code that is trusted: [`Walls::NONE`] leaves an env what its user may do.
+    /// The sandbox layers around every process of this plugin; by default all that the system has. Use fewer only to debug
+    /// trusted code: with [`Walls::NONE`] an env may do whatever its user may do.
     #[must_use]
     pub fn walls(mut self, walls: Walls) -> Builder {
         self.cage.walls = walls;
         self
     }
 
-    /// The walls without which no process of this plugin goes on, compiling included: [`Walls::SANDBOX`] for code that
-    /// nobody vouches for. None if not said: what the system lacks is reported ([`VecEnv::missing_walls`]).
+    /// The sandbox layers that every process of this plugin must have, compiling included: [`Walls::SANDBOX`] for untrusted
+    /// code. None by default: layers that the system lacks are then reported ([`VecEnv::missing_walls`]).
     #[must_use]
     pub fn require_walls(mut self, walls: Walls) -> Builder {
         self.cage.required = walls;
         self
     }
 
-    /// For debugging a plugin: what it prints goes to this program's stderr at once, and is kept nowhere.
+    /// Debugging of a plugin: its output goes to this program's stderr at once, and is not kept.
     #[must_use]
     pub fn debug(mut self) -> Builder {
         self.debug = true;
         self
     }
 
-    /// Gives every env one capability of the outside, beside what it has been given already. Without any it has none. A relative
-    /// path begins where this program was when the builder was made.
+    /// Gives every env one more capability of the outside. Without grants an env has no capabilities. A relative path begins
+    /// in the working directory that this program had when the builder was made.
     #[must_use]
     pub fn grant(mut self, grant: Grant) -> Builder {
         self.grants.add(grant);
         self
     }
 
-    /// As [`Builder::grant`], for many.
+    /// As [`Builder::grant`], for several grants.
     #[must_use]
     pub fn grants(mut self, grants: Grants) -> Builder {
         self.grants.append(grants);
         self
     }
 
-    /// Where private working directories of services are made; `/tmp` if not said. A relative path is meant from where this
-    /// process stands now.
+    /// The folder for private working directories of services; `/tmp` by default. A relative path begins in this process's
+    /// present working directory.
     #[must_use]
     pub fn temporary(mut self, folder: impl Into<PathBuf>) -> Builder {
         self.temporary = Some(absolute(folder.into()));
         self
     }
 
-    /// Starts an env anew, with its services, when it has played this many episodes: simulators leak. It happens at the
-    /// reset after an episode's end, is no fault, and costs nothing of the restart budget. Never if not said.
+    /// Starts an env anew, with its services, after it has played this many episodes, because simulators leak. The restart
+    /// happens at the reset after an episode's end. It is not a fault and does not count against the restart budget. Never by
+    /// default.
     #[must_use]
     pub fn recycle_after(mut self, episodes: u64) -> Builder {
         self.recycle_after = Some(episodes);
@@ -261,52 +264,53 @@ impl Builder {
         self
     }
 
-    /// How envs are started: [`Start::Best`] if not said.
+    /// The way envs are started: [`Start::Best`] by default.
     #[must_use]
     pub fn start(mut self, start: Start) -> Builder {
         self.start = start;
         self
     }
 
-    /// Whether [`VecEnv::branch`] and [`VecEnv::write_back`] may be asked for; true if not said. Without them a worker lacks the
-    /// system calls that make a process of it: for plugins that nobody vouches for, where nobody branches. An env with granted
-    /// sockets never has them.
+    /// Whether [`VecEnv::branch`] and [`VecEnv::write_back`] may be called; true by default. Without branching a worker lacks
+    /// the system calls that copy its process: turn it off for untrusted plugins that are never branched. An env with granted
+    /// sockets never has these calls.
     #[must_use]
     pub fn branching(mut self, branching: bool) -> Builder {
         self.copied = branching;
         self
     }
 
-    /// Raised, this flag makes compiling, describing and starting return [`Error::Interrupted`] within 20 ms, and later the calls
-    /// of the [`VecEnv`], whose flag it is ([`VecEnv::interrupt_flag`]).
+    /// The interrupt flag. Raised, it makes compiling, describing and starting return [`Error::Interrupted`] within 20 ms.
+    /// Later it does so for the calls of the [`VecEnv`] ([`VecEnv::interrupt_flag`]).
     pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
         self.interrupt.flag()
     }
 
-    /// Asked every 20 ms while one of them waits, as [`VecEnv::interrupt_when`] has it.
+    /// A question that is asked every 20 ms while compiling, describing or starting waits, as in [`VecEnv::interrupt_when`].
     #[must_use]
     pub fn interrupt_when(self, ask: impl FnMut() -> bool + Send + 'static) -> Builder {
         self.interrupt.ask_by(ask);
         self
     }
 
-    /// Envs that do again what was recorded.
+    /// Makes the envs repeat a recorded instance.
     pub(crate) fn again(mut self, again: PastInstance) -> Builder {
         self.again = Some(again);
         self
     }
 
-    /// Hands an open TCP connection to one env: its next connect to that connection's peer gets this very connection,
-    /// whatever was said over it before. It needs no other grant. What the caller keeps of it (a clone) is the same
-    /// connection. A later instance of the env gets what an earlier one has not taken. See [`VecEnv::hand_over`].
+    /// Hands an open TCP connection to one env. The env's next connect to that connection's peer gets this very connection,
+    /// whatever was said over it before, and needs no other grant. A clone that the caller keeps is the same connection. A
+    /// connection that one instance has not taken goes to a later instance of the env. See [`VecEnv::hand_over`].
     #[must_use]
     pub fn connection(mut self, env: usize, connection: TcpStream) -> Builder {
         self.connections.push((env, connection));
         self
     }
 
-    /// Names paths that no grant may reach, beside those that none ever may: the system's own, the cache folder of this
-    /// builder, and, to be written to, the worker program. The library knows no home folder: whoever does names it here.
+    /// Paths that no grant may reach, beside the paths that are always protected: the system's own, the cache folder of this
+    /// builder, and, against writing, the worker program. The library knows no home folder: a caller with a home folder names
+    /// it here.
     #[must_use]
     pub fn protect(mut self, paths: impl IntoIterator<Item = Protected>) -> Builder {
         self.protected.extend(paths.into_iter().map(|one| Protected { path: absolute(one.path), ..one }));
@@ -326,7 +330,7 @@ impl Builder {
         Ok(envs)
     }
 
-    /// What `build` does before it starts a worker: for a caller that has something to do between, and calls
+    /// The part of `build` before it starts a worker, for a caller that has something to do in between and calls
     /// [`VecEnv::start`] itself.
     ///
     /// # Errors
@@ -335,7 +339,7 @@ impl Builder {
         let program = start::program(self.worker.as_deref())?;
         self.check()?;
         let opened = self.grants.open(&self.folder, &self.protected_with(&program))?;
-        // Before the work: a folder that cannot be had, or that another run has, is no reason to compile.
+        // Before the work: if the folder cannot be had, or belongs to another run, compiling would be in vain.
         let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         let prepared = self.prepare_with(&program)?;
         self.assemble_prepared(prepared, program, opened, recording)
@@ -362,7 +366,7 @@ impl Builder {
         Prepared::new(&self.plugin, &how, self.cache.as_ref())
     }
 
-    /// What the caller protects, and what is protected because this builder uses it.
+    /// The paths that the caller protects, and the paths that are protected because this builder uses them.
     fn protected_with(&self, program: &Path) -> Vec<Protected> {
         let cache = self.cache.as_ref().map(|cache| Protected {
             path: cache.folder().to_owned(),
@@ -379,7 +383,7 @@ impl Builder {
         self.protected.iter().cloned().chain(cache).chain([program]).collect()
     }
 
-    /// What can be said without looking at the plugin.
+    /// Checks everything that can be checked without looking at the plugin.
     fn check(&self) -> Result<(), Error> {
         if self.envs == 0 || self.envs > ENVS_MAX {
             return Err(UsageError::new(format!("{} envs; from 1 to {ENVS_MAX} are possible", self.envs)).into());
@@ -417,12 +421,13 @@ impl Builder {
         let mut templates: Vec<Option<Value>> = Vec::with_capacity(self.envs);
         for index in 0..self.envs {
             let given = over(grants.config(), (self.config)(index)?);
-            // Checked with the first port of each range in its place; what it will be is known when it is taken.
+            // The config is checked with the first port of each range; the real port is known when it is taken.
             let mut config = given.clone();
             let injected = inject(&mut config, &stand_in)?;
             let complete = match prepared.schema.complete(config, prepared.plugin.name()) {
                 Ok(complete) => complete,
-                // Where nothing was said of the config, what it lacks may be what a grants file would say.
+                // If the caller gave no config, a grants file might supply the missing keys, so an unmet want is the better
+                // error.
                 Err(error) if given.as_object().is_some_and(Map::is_empty) => {
                     return Err(wants.err().unwrap_or(error).into());
                 }
@@ -456,7 +461,8 @@ impl Builder {
             granted.capture = Some(CaptureMode::Write);
         }
         let captures = granted.capture == Some(CaptureMode::Write);
-        // A connection cannot be in two processes; and where copies are not asked for, the calls that make them are not there.
+        // A connection cannot be in two processes; and where copies are not asked for, a worker lacks the system calls for
+        // them.
         let copied = (self.copied || self.start == Start::ForkAfterCreate) && !granted.talks();
         if self.start == Start::ForkAfterCreate && self.record.is_some() && granted.is_captured() {
             return Err(UsageError::new("what comes in cannot be recorded of envs that are copied after `create`")
@@ -471,7 +477,7 @@ impl Builder {
             .into());
         }
         if let (Some(_), Some(cache)) = (&recording, &self.cache) {
-            // Where it cannot be kept, whoever runs the recording again names the file.
+            // If the plugin cannot be kept, a later replay must be given the plugin's file.
             let _ = cache.keep_plugin(&prepared.plugin.sha256_hex(), prepared.plugin.bytes());
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

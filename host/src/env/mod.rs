@@ -1,4 +1,4 @@
-//! Many envs: what a [`VecEnv`](vec_env::VecEnv) is made of, each env as a state machine, and what comes of their steps.
+//! Many envs: the parts of a [`VecEnv`](vec_env::VecEnv), each env as a state machine, and the results of their steps.
 //!
 //! This floor knows spaces, slabs, processes and grants. It must never know a terminal, or a recording that is read.
 

@@ -1,7 +1,7 @@
-//! Who chooses the actions of `rollcage run`: a random policy, zeros, or a file with a line per step.
+//! The policies that choose the actions of `rollcage run`: a random policy, zeros, or a file with a line per step.
 //!
-//! What env i is given depends on nothing but the seed, i and the steps that env i has taken: not on how many envs
-//! there are, nor on when the others end. Knows spaces and bytes; knows nothing of envs.
+//! The action of env i depends only on the seed, i and the number of steps that env i has taken. It does not depend on the
+//! number of envs, nor on when the others end. This file knows spaces and bytes, and nothing of envs.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -15,14 +15,14 @@ use crate::error::UsageError;
 use crate::space::{Layout, OutOfBounds, Space};
 use crate::text::escape_line;
 
-/// Bytes of one line of an actions file, its end excluded: what is read of a file that has no line ends. A value of
-/// an action is at most 16 MiB and takes some characters a byte, but who acts by file acts in small spaces.
+/// Bytes of one line of an actions file, its end excluded: the bound of a read where the file has no line ends. An action is
+/// at most 16 MiB and takes several characters a byte, but actions files are for small spaces.
 pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What some editors put before a text.
+/// The byte order mark that some editors put before a text.
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// What `--policy` names.
+/// A policy as `--policy` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyName {
     /// `random`: samples of the action space.
@@ -34,7 +34,7 @@ pub enum PolicyName {
 }
 
 impl PolicyName {
-    /// Reads what the user typed.
+    /// Reads the user's text.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Policy {
         }
     }
 
-    /// What becomes of actions of a file that are outside the bounds of their `Box`; else they are refused.
+    /// What happens to a file's actions outside the bounds of their `Box`; by default such actions are refused.
     #[must_use]
     pub fn out_of_bounds(mut self, outside: OutOfBounds) -> Policy {
         if let Policy::File(file) = &mut self {
@@ -105,7 +105,7 @@ impl Policy {
         self
     }
 
-    /// Goes on to the next step. False: the actions have ended, and with them the run.
+    /// Goes on to the next step. False: the actions have ended, and the run ends too.
     ///
     /// # Errors
     ///
@@ -117,8 +117,8 @@ impl Policy {
         }
     }
 
-    /// Writes the action of env `env` in this step into `action` (one stride of the action space). With `mask`,
-    /// which has passed [`Layout::check_mask`], it is one that the mask allows.
+    /// Writes the action of env `env` in this step into `action` (one stride of the action space). With `mask`, which has
+    /// passed [`Layout::check_mask`], it writes an action that the mask allows.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Policy {
     }
 }
 
-/// The random policy: a generator for every env, from which is drawn only when that env takes a step.
+/// The random policy: a generator for every env, used only when that env takes a step.
 #[derive(Debug)]
 pub struct Random {
     layout: Layout,
@@ -169,8 +169,8 @@ impl Random {
     }
 }
 
-/// A file of actions: a line per step, an array with one action for every env. Read a line at a time; blank lines
-/// are no steps.
+/// A file of actions: a line per step, an array with one action for every env. The file is read a line at a time. Blank lines
+/// do not count as steps.
 pub struct ActionsFile {
     name: String,
     reader: Box<dyn BufRead + Send>,
@@ -207,8 +207,8 @@ impl ActionsFile {
         ActionsFile { name: name.to_owned(), reader, layout, envs, outside, line: 0, actions }
     }
 
-    /// The actions of the next step, one for every env; they are what [`Policy::act`] then takes. Entries are not
-    /// looked at here, because that of an env that is only reset does not count. None at the end.
+    /// The actions of the next step, one for every env, which [`Policy::act`] then takes. Entries are not checked here,
+    /// because the entry of an env that is only reset does not count. None at the end.
     ///
     /// # Errors
     ///
@@ -236,7 +236,7 @@ impl ActionsFile {
         let value = match serde_json::from_slice(line.trim_ascii_end()) {
             Ok(value) => value,
             Err(error) => {
-                // Its own message ends in a position that counts this line as the first.
+                // The error's own message ends in a position that counts this line as the first.
                 let message = error.to_string();
                 let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
                 return Err(self.wrong(&format!("not JSON at column {}: {message}", error.column())));
@@ -323,7 +323,7 @@ mod tests {
         }
         let expected = actions(&mut one, 0, 50);
         assert_eq!(actions(&mut eight, 5, 50), expected);
-        // What a seed draws is part of recorded runs: it never changes.
+        // The draws of a seed are part of recorded runs, so they never change.
         assert_eq!(expected[..8], [971, 677, 942, 300, 455, 676, 690, 97]);
     }
 
@@ -358,7 +358,7 @@ mod tests {
         assert!(!policy.advance().unwrap());
     }
 
-    /// As editors on Windows write it.
+    /// The mark is written by editors on Windows.
     #[test]
     fn a_mark_before_a_file_is_not_a_part_of_it() {
         for text in ["\u{feff}[1]\n[0]\n", "\u{feff}\n[1]\n[0]"] {

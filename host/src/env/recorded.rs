@@ -1,5 +1,4 @@
-//! What a recording says of the envs that it is of.
-//! Knows terms and manifests; knows nothing of files.
+//! What a recording says of its envs. This file knows terms and manifests, and nothing of files.
 
 use serde_json::Value;
 
@@ -19,7 +18,7 @@ impl PluginName {
     }
 }
 
-/// The manifest of a run that begins.
+/// The manifest of a run that is about to begin.
 pub(crate) fn manifest_of<'a>(
     terms: &Terms,
     spec: &Spec,

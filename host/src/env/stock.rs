@@ -6,26 +6,26 @@ use std::sync::{Mutex, PoisonError};
 use super::slot::Slot;
 use super::template::TemplateProcess;
 
-/// What the envs of a `VecEnv` are started from.
+/// The processes that envs of a `VecEnv` are started from.
 pub(crate) struct Stock {
-    /// The worker that has instantiated nothing.
+    /// The template process, which has instantiated nothing.
     pub(crate) template: TemplateProcess,
     /// The env that was created and is copied, where envs are started after `create`.
     pub(crate) created: Mutex<Option<Box<Slot>>>,
-    /// Envs that are started from it, copies included.
+    /// The number of envs that are started from this stock, copies included.
     pub(crate) envs: AtomicUsize,
 }
 
 impl Stock {
-    /// Nothing yet, for so many envs.
+    /// An empty stock for this many envs.
     pub(crate) fn new(envs: usize) -> Stock {
         Stock { template: TemplateProcess::new(), created: Mutex::default(), envs: AtomicUsize::new(envs) }
     }
 
-    /// Ends the workers that are nobody's env. `forked`: they are the parent's.
+    /// Ends the workers that belong to no env. `forked`: the workers belong to the parent process.
     pub(crate) fn end(&self, forked: bool) {
         if forked {
-            // Locked: by a thread that is not in this process.
+            // If the lock is held, its holder is a thread that does not exist in this process.
             std::mem::forget(self.created.try_lock().ok().and_then(|mut created| created.take()));
             self.template.forget();
         } else {

@@ -1,8 +1,9 @@
-//! The template process of a `VecEnv`, as its host keeps it: locked, its code loaded, nothing instantiated. Every env begins as
-//! a copy of it. Knows who is asked for a copy; knows nothing of what becomes of one.
+//! The template process of a `VecEnv`, as its host keeps it: locked, its code loaded, nothing instantiated. Every env begins
+//! as a copy of the template process. This file knows which process to ask for a copy, and nothing of what the copy does
+//! later.
 //!
-//! Whatever goes wrong with it is no env's fault: envs are spawned then, each with an exec of its own, and it is tried again
-//! for the next one.
+//! A failure of the template process is not a fault of an env: envs are then spawned, each with an exec of its own, and the
+//! next start tries a template process again.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,43 +20,45 @@ use crate::wire::job::Job;
 use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{FromWorker, ToTemplate};
 
-/// TemplateProcess workers that one `VecEnv` starts, after as many deaths: something kills them, and spawning works too.
+/// Template processes that one `VecEnv` starts, one after another's death. Beyond that something keeps killing them, and
+/// spawning works too.
 const STARTS_MAX: u32 = 16;
 
-/// How long the first word of a copy may be on its way: a system call and a message, on a busy machine. Who copied nothing by then
-/// has stopped.
+/// The time for the first word of a copy: one system call and one message, on a busy machine. A template process that has
+/// copied nothing by then has stopped.
 pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What `ps` shows of one; a copy writes `env 3` in its place, which is at most as long.
+/// The title of a template process in `ps`. A copy writes `env 3` in its place, so no copy's title may be longer.
 const TITLE: &str = "envs      ";
 
-/// The one that is copied, if there is one.
+/// The worker that envs are copied from, if there is one.
 pub(crate) struct TemplateProcess(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
     child: Option<Child>,
-    /// One that is to become that.
+    /// A worker that is to become the template process.
     starting: Option<Starting>,
     starts: u32,
-    /// The walls do not stand and the caller did not insist, or it did not come up in time.
+    /// Whether forking was given up: sandbox layers are not active and the caller did not insist on forking, or the process
+    /// started too slowly.
     given_up: bool,
 }
 
-/// One that is not ready yet.
+/// A template process that is not ready yet.
 struct Starting {
     child: Child,
     deadline: Instant,
     introduction: start::Introduction,
 }
 
-/// What came of asking for a copy.
+/// The result of asking for a copy.
 pub(crate) enum Asked {
-    /// It is on its way, from the template process of this number.
+    /// The copy is on its way, from the template process of this number.
     Coming(Child, u32),
-    /// The one to ask is not ready: to be asked again.
+    /// The template process is not ready: ask again later.
     NotYet,
-    /// There is nobody to ask, so that the env is to be spawned.
+    /// There is no template process, so the env must be spawned.
     Nobody,
 }
 
@@ -75,13 +78,13 @@ impl TemplateProcess {
             return Asked::NotYet;
         }
         let (Some(template), Ok((child, descriptors))) = (&kept.child, announce(terms)) else { return Asked::Nobody };
-        // One that does not take it is about to be found dead: the copy that does not come is then spawned.
+        // A template process that does not take the request is about to be found dead. Its missing copy is then spawned.
         let _ = template.send(&ToTemplate::Copy, &descriptors.each_ref().map(AsFd::as_fd));
         Asked::Coming(child, kept.starts)
     }
 
-    /// The one of this number does not copy: it is ended, and the next start makes another. Copies that it was asked for and did
-    /// not make are found out by that.
+    /// Ends the template process of this number, which does not copy. The next start makes another. Its end also reveals the
+    /// copies that it was asked for and did not make.
     pub(crate) fn end_one(&self, number: u32) {
         let mut kept = self.kept();
         if kept.starts == number {
@@ -89,19 +92,20 @@ impl TemplateProcess {
         }
     }
 
-    /// The process id, if it runs.
+    /// The process id of the template process, if it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.kept().child.as_ref().filter(|child| !child.is_dead()).and_then(Child::pid)
     }
 
-    /// Ends it.
+    /// Ends the template process.
     pub(crate) fn end(&self) {
         let mut kept = self.kept();
         kept.given_up = true;
         (kept.child, kept.starting) = (None, None);
     }
 
-    /// A fork's copy of this value: the process is the parent's. So is the lock, if a thread had it that is not in this process.
+    /// Handles a fork's copy of this value: the process belongs to the parent. So does the lock, if its holder is a thread
+    /// that does not exist in this process.
     pub(crate) fn forget(&self) {
         if let Ok(mut kept) = self.0.try_lock() {
             std::mem::forget((kept.child.take(), kept.starting.take()));
@@ -110,7 +114,7 @@ impl TemplateProcess {
 }
 
 impl Kept {
-    /// Whether it is known who is to be asked, or that there is nobody. Starts one where there is none.
+    /// Whether it is settled if there is a process to ask. Starts a template process where there is none.
     fn has_settled(&mut self, terms: &Terms, patience: Duration) -> bool {
         if self.child.as_ref().is_some_and(Child::is_dead) {
             self.child = None;
@@ -126,7 +130,7 @@ impl Kept {
                 self.starts += 1;
                 match start(terms) {
                     Ok(starting) => starting,
-                    // The spawn that follows meets the same, and says so.
+                    // The spawn that follows meets the same error, and reports it.
                     Err(_) => return true,
                 }
             }
@@ -144,13 +148,14 @@ impl Kept {
     }
 }
 
-/// What became of one that was started.
+/// The state of a template process that was started.
 enum Came {
     NotYet,
     Ready,
-    /// Nor would another be: a wall is missing and nobody insists on starting by fork, or it takes too long.
+    /// Another start would be useless too: a sandbox layer is missing and the caller did not insist on starting by fork, or
+    /// the start takes too long.
     Useless,
-    /// The spawn that follows meets the same, and says so.
+    /// The start failed. The spawn that follows meets the same error, and reports it.
     Nothing,
 }
 
@@ -163,7 +168,7 @@ impl Starting {
                     Ok(None) => {}
                     Ok(Some(FromWorker::Ready { .. })) => {
                         let Some(standing) = self.introduction.standing() else { return Came::Nothing };
-                        // Seen from outside: the worker itself might say anything.
+                        // The host checks from outside, since the worker itself might claim anything.
                         if self.child.check_status(standing.walls).is_err() {
                             return Came::Nothing;
                         }
@@ -180,14 +185,14 @@ impl Starting {
     }
 }
 
-/// Gets ready for a copy: the worker to come, and what it is to be given: control socket, log and slab.
+/// Prepares for a copy: returns the expected worker, and the descriptors to give it: control socket, log and slab.
 pub(crate) fn announce(terms: &Terms) -> std::io::Result<(Child, [OwnedFd; 3])> {
     let (slab, slab_fd) = HostSlab::create()?;
     let (child, [control, log]) = watcher::expect(Expected { slab, log: terms.log() })?;
     Ok((child, [control, log, slab_fd]))
 }
 
-/// Starts one, without waiting for it.
+/// Starts a template process, without waiting for it.
 fn start(terms: &Terms) -> Result<Starting, Error> {
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
     let job = Job::Template(terms.job(TITLE, String::new(), 0));

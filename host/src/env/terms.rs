@@ -1,4 +1,4 @@
-//! What all envs of a `VecEnv` have in common: facts, and beside them the live [`Stock`] that envs are started from.
+//! The terms that all envs of a `VecEnv` share: facts, and beside them the live [`Stock`] that envs are started from.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,11 +20,11 @@ use crate::wire::slab::layout::Strides;
 use std::fmt;
 use std::str::FromStr;
 
-/// Microseconds a worker spins after its answer when it has a core of its own: a caller returns after 10 to 20, and
+/// Microseconds that a worker spins after its answer when it has a core of its own. A caller returns after 10 to 20, and
 /// waking a sleeper on another core costs 55.
 pub(super) const WORKER_SPIN_US: u32 = 100;
 
-/// What all envs of a `VecEnv` have in common, and its copies.
+/// The terms that all envs of a `VecEnv`, and its copies, share.
 pub(crate) struct Terms {
     pub(crate) prepared: Prepared,
     pub(crate) program: std::path::PathBuf,
@@ -32,34 +32,34 @@ pub(crate) struct Terms {
     pub(crate) autoreset: Autoreset,
     pub(crate) on_fault: OnFault,
     pub(crate) time_limit: TimeLimit,
-    /// The walls around every worker.
+    /// The sandbox around every worker.
     pub(crate) cage: Cage,
-    /// Logs go straight to this program's stderr.
+    /// Whether logs go straight to this program's stderr.
     pub(crate) debug: bool,
-    /// What of the outside every env has, and the descriptors of the directories in it, in order.
+    /// The outside capabilities that every env has. Below, the descriptors of granted directories, in order.
     pub(crate) granted: Granted,
     pub(crate) directories: Vec<std::os::fd::OwnedFd>,
-    /// Ports, processes and sockets of each env, before it is known which.
+    /// Ports, processes and sockets of each env, before they are resolved for one env.
     pub(crate) beside: Services,
     /// Ports of the run, once its keeper holds them.
     pub(crate) shared: Vec<(LeaseSpec, u16)>,
-    /// What granted names are.
+    /// The meaning of granted names.
     pub(crate) names: Names,
-    /// After how many episodes an instance is ended at a reset.
+    /// The number of episodes after which an instance is ended at a reset.
     pub(crate) recycle_after: Option<u64>,
-    /// What the first worker's `create` returned; none before it.
+    /// The shape that the first worker's `create` returned; none before that.
     pub(crate) shape: Option<Shape>,
-    /// How envs are started.
+    /// The way envs are started.
     pub(crate) start: Start,
     /// Whether copies of envs may be asked for.
     pub(crate) copied: bool,
     /// Cores of this machine.
     pub(crate) cores: usize,
-    /// What envs are started from.
+    /// The processes that envs are started from.
     pub(crate) stock: Stock,
 }
 
-/// A spec, and what follows from it.
+/// A spec, and the values derived from it.
 pub(crate) struct Shape {
     pub(crate) spec: Spec,
     pub(crate) strides: Strides,
@@ -72,13 +72,13 @@ impl Terms {
         self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
     }
 
-    /// Where a worker's log goes.
+    /// The destination of a worker's log.
     pub(crate) fn log(&self) -> Log {
         if self.debug { Log::Through } else { Log::Kept }
     }
 
-    /// Descriptors that this process keeps of one env: control socket, pidfd and log of its worker; the same of its keeper; the
-    /// broker's socket.
+    /// Descriptors that this process keeps for one env: control socket, pidfd and log of its worker; the same of its keeper;
+    /// the broker's socket.
     pub(crate) fn descriptors(&self) -> usize {
         3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
     }
@@ -88,7 +88,7 @@ impl Terms {
         self.stock.envs.load(Relaxed) < self.cores
     }
 
-    /// Microseconds a worker spins after its answer.
+    /// Microseconds that a worker spins after its answer.
     pub(crate) fn spin_us(&self) -> u32 {
         if self.is_roomy() { WORKER_SPIN_US } else { 0 }
     }
@@ -123,15 +123,15 @@ impl Shape {
     }
 }
 
-/// How envs are started.
+/// The way envs are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// By fork where every wall of the sandbox stands, else by spawn.
+    /// By fork where every layer of the sandbox is active, else by spawn.
     #[default]
     Best,
-    /// Each env is a copy of one worker that is locked and has instantiated nothing.
+    /// Each env is a copy of one locked worker that has instantiated nothing.
     Fork,
-    /// Each env is a copy of one that was created: what `create` loads is in memory once. The envs have one config.
+    /// Each env is a copy of one created env: what `create` loads is in memory once. The envs must share one config.
     ForkAfterCreate,
     /// An exec for each env.
     Spawn,

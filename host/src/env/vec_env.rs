@@ -1,5 +1,5 @@
 //! On the path of a step: **vec_env** → slab → wait → worker/serve → worker/instance → slab.
-//! Knows what a caller may ask of many envs at once; knows nothing of bytes in slabs, processes or wasm.
+//! This file knows what a caller may ask of many envs at once. It knows nothing of bytes in slabs, processes or wasm.
 
 use std::borrow::Cow;
 use std::net::{SocketAddr, TcpStream};
@@ -35,16 +35,16 @@ use crate::wire::slab::layout::Strides;
 use crate::wire::talk::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::wire::wait::{self, SLICE, Spin};
 
-/// How long the host spins for an answer before it sleeps.
+/// The time that the host spins for an answer before it sleeps.
 const HOST_SPIN: Duration = Duration::from_micros(20);
 
-/// How long the host gives the processor away, look by look, before it sleeps; when workers outnumber the cores.
+/// The time during which the host yields the processor between looks before it sleeps, when workers outnumber the cores.
 const HOST_YIELD: Duration = Duration::from_micros(50);
 
 /// Many envs, each a wasm instance in a process of its own, stepped together.
 ///
-/// Actions and observations are bytes of their spaces: one value after the other, `stride` bytes apart, little-endian
-/// (see `wit/0.1.0/types.wit`). It may be made in one thread and used in another. Dropping it ends every worker.
+/// Actions and observations are bytes of their spaces: one value after the other, `stride` bytes apart, little-endian (see
+/// `wit/0.1.0/types.wit`). A `VecEnv` may be made in one thread and used in another. Dropping it ends every worker.
 ///
 /// ```no_run
 /// use rollcage::{Plugin, VecEnv};
@@ -68,44 +68,44 @@ pub struct VecEnv {
     pub(crate) terms: Arc<Terms>,
     pub(crate) batch: Batch,
     pub(crate) faults: FaultLog,
-    /// What makes a waiting call return. The slots have it too.
+    /// The interrupt of waiting calls. The slots have it too.
     pub(crate) interrupt: Interrupt,
-    /// Of which fork of this program it is.
+    /// The fork count of this program when this value was made.
     forks: u32,
-    /// Which envs a call has named, to find one named twice.
+    /// The envs that a call has named, to find an env named twice.
     seen: Vec<bool>,
-    /// What all envs share beside them.
+    /// The keeper of the ports and services that all envs share.
     keeper: Option<Keeper>,
-    /// What is done is written down, and whether the plugin is put with it.
+    /// The recording of this run, and whether the plugin is put into it.
     pub(crate) recording: Option<(Recording, bool)>,
-    /// What came of the recording that ended with the envs.
+    /// The result of the recording that ended with the envs.
     recorded: Option<Result<Digest, Error>>,
     pub(crate) grants: Grants,
     pub(crate) seed: u64,
     /// The step that `step_async` began.
     halved: Halved,
-    /// Its envs have ended.
+    /// Whether its envs have ended.
     ended: bool,
-    /// The thread that waits for its envs gets the processor soon after their answers.
+    /// The request for short slices: the thread that waits for its envs gets the processor soon after their answers.
     short: Option<Arc<Short>>,
 }
 
 /// A step in two halves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Halved {
-    /// None was begun, or its answers were given.
+    /// No step was begun, or its answers were given.
     #[default]
     No,
-    /// Begun: somebody is to wait for it.
+    /// A step was begun, and the caller is to wait for it.
     Begun,
-    /// The wait for it was interrupted: it may be taken up again, and need not be.
+    /// The wait for the step was interrupted: the caller may take it up again, but need not.
     Interrupted,
 }
 
-/// An explicit reset of some envs: which, from which seeds, with which options.
+/// An explicit reset of some envs: the envs, their seeds, and their options.
 #[derive(Clone, Debug, Default)]
 pub struct ResetSome<'a> {
-    /// One flag per env; none: all.
+    /// One flag per env; none: reset all envs.
     pub mask: Option<&'a [bool]>,
     /// One seed per env; an env without one goes on with its generators.
     pub seeds: Option<&'a [Option<u64>]>,
@@ -114,12 +114,12 @@ pub struct ResetSome<'a> {
 }
 
 impl VecEnv {
-    /// The builder's work, before any worker has started.
+    /// The builder's result, before any worker has started.
     pub(crate) fn assembled(slots: Vec<Slot>, terms: Terms, grants: Grants, seed: u64, interrupt: Interrupt) -> VecEnv {
         VecEnv::assembled_beside(slots, Arc::new(terms), grants, seed, interrupt)
     }
 
-    /// Envs with the terms of others.
+    /// Envs with the terms of other envs.
     pub(crate) fn assembled_beside(
         mut slots: Vec<Slot>,
         terms: Arc<Terms>,
@@ -151,8 +151,8 @@ impl VecEnv {
     /// Starts every worker and waits until all are ready; [`Builder::build`] has done so already.
     ///
     /// # Errors
-    /// As [`Builder::build`], for the workers. After an error there is nothing to step. [`Error::Usage`]: they were started
-    /// before, whatever became of it.
+    /// As [`Builder::build`], for the workers. After an error there is nothing to step. [`Error::Usage`]: the envs were
+    /// started before, whatever the result.
     pub fn start(&mut self) -> Result<(), Error> {
         self.check_not_over()?;
         if self.terms.shape.is_some() {
@@ -163,7 +163,7 @@ impl VecEnv {
             if let Some(terms) = Arc::get_mut(&mut self.terms) {
                 terms.shape = None;
             }
-            // Nothing was played: there is nothing to keep. Dropped last, since workers write into its folder.
+            // No step was taken, so there is no recording to keep. It is dropped last, since workers write into its folder.
             let recording = if self.is_forked() { None } else { self.recording.take() };
             self.slots.iter_mut().for_each(Slot::end_journal);
             self.end();
@@ -180,7 +180,7 @@ impl VecEnv {
             slot.begin_start(&self.terms)?;
             slot.check_interrupted()?;
         }
-        // All copies are asked for before any is waited for.
+        // Ask for all copies before waiting for any.
         for slot in &mut self.slots {
             while !slot.leave_queue(SLICE, &self.terms)? {
                 self.interrupt.check()?;
@@ -204,13 +204,13 @@ impl VecEnv {
         self.begin_recording()
     }
 
-    /// Everything that happens is written down from now on, from the first start.
+    /// Records all events from now on, including the first start.
     pub(crate) fn record(&mut self, recording: Recording, embed_plugin: bool) {
         self.slots.iter_mut().for_each(|slot| slot.set_journal(recording.journal().clone()));
         self.recording = Some((recording, embed_plugin));
     }
 
-    /// What comes in from outside is written into this recording's folder.
+    /// Writes captured input from outside into this recording's folder.
     pub(crate) fn capture_into(&mut self, folder: &std::path::Path) {
         for (env, slot) in self.slots.iter_mut().enumerate() {
             slot.capture_to(folder.join(capture_name(env)));
@@ -227,12 +227,12 @@ impl VecEnv {
         recording.begin(manifest, shape, plugin)
     }
 
-    /// Closes the recording, if there is one: what is done afterwards is not in it. Returns the receipt
-    /// (`docs/receipts.md`). After [`VecEnv::say_goodbye`], which closes it too: what came of that.
+    /// Closes the recording, if there is one: later calls are not in it. Returns the receipt (`docs/receipts.md`). After
+    /// [`VecEnv::say_goodbye`], which closes the recording too, it returns the result of that.
     ///
     /// # Errors
-    /// [`Error::System`]: it could not be written to the end. What was written before stays readable, and says that it is a
-    /// part.
+    /// [`Error::System`]: the recording could not be written to the end. The part written before stays readable, and says
+    /// that it is a part.
     pub fn finish_recording(&mut self) -> Result<Option<Digest>, Error> {
         if self.is_forked() {
             return Ok(None);
@@ -244,13 +244,13 @@ impl VecEnv {
 
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Resets every env. What was under way is finished, and its answers are given up. With a seed, env *i* starts anew from
-    /// `seed + i`; without one its generators go on (the first time: from the builder's seed).
+    /// Resets every env. Operations under way are finished, and their answers are dropped. With a seed, env *i* starts anew
+    /// from `seed + i`. Without a seed its generators go on (the first time: from the builder's seed).
     ///
     /// # Errors
-    /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or
-    /// at once, under [`OnFault::Raise`](crate::OnFault::Raise)); [`Error::Interrupted`]. The other envs are reset all the same:
-    /// [`VecEnv::last`].
+    /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or at
+    /// once, under [`OnFault::Raise`](crate::OnFault::Raise)); [`Error::Interrupted`]. The other envs are reset all the same:
+    /// see [`VecEnv::last`].
     pub fn reset(&mut self, seed: Option<u64>) -> Result<&Batch, Error> {
         let seeds = match seed {
             None => None,
@@ -264,12 +264,13 @@ impl VecEnv {
         self.reset_some(&ResetSome { seeds: seeds.as_deref(), ..ResetSome::default() })
     }
 
-    /// Resets some envs, from seeds and with options of the caller's. Rows of the others stay as they are, and who of them is in
-    /// flight stays so.
+    /// Resets some envs, with the caller's seeds and options. Rows of the other envs stay as they are, and those in flight
+    /// stay in flight.
     ///
     /// # Errors
-    /// As [`VecEnv::reset`]; and [`Error::Usage`] where a step was begun by [`VecEnv::step_async`] and not all envs are reset; for
-    /// a mask or seeds of another length than the envs, or options that are no JSON object or too long.
+    /// As [`VecEnv::reset`]; and [`Error::Usage`] where a step was begun by [`VecEnv::step_async`] and not all envs are
+    /// reset; for a mask or seeds whose length differs from the number of envs; or for options that are not a JSON object or
+    /// too long.
     pub fn reset_some(&mut self, reset: &ResetSome<'_>) -> Result<&Batch, Error> {
         let envs = self.slots.len();
         let lengths = [reset.mask.map(<[bool]>::len), reset.seeds.map(<[Option<u64>]>::len)];
@@ -279,7 +280,7 @@ impl VecEnv {
         let options = reset.options.map(options_text).transpose()?;
         self.check_started()?;
         let ids: Vec<usize> = (0..envs).filter(|&index| reset.mask.is_none_or(|mask| mask[index])).collect();
-        // Who begins anew wants no answer to what was before; the others' would be lost.
+        // A reset of all envs makes earlier answers unwanted. After a reset of some, the other envs' answers would be lost.
         if ids.len() < envs {
             self.check_not_halved()?;
         }
@@ -296,20 +297,20 @@ impl VecEnv {
     /// Steps every env: `actions` holds one value of the action space per env, in order. Row *i* of the batch is env *i*.
     ///
     /// # Errors
-    /// [`Error::Usage`]: the actions are too short or long, or one is not in the space (nothing was stepped then); the
-    /// guest refuses one; with autoreset disabled, an episode is over. [`Error::Fault`]: an env's fault under
-    /// [`OnFault::Raise`](crate::OnFault::Raise), or a spent budget. [`Error::Interrupted`]. In the last three, every other env's answer
-    /// is in [`VecEnv::last`]. [`Error::Usage`] too where an answer would be lost that is still to be received: of a step that
-    /// [`VecEnv::step_async`] began, or of an env that was sent to.
+    /// [`Error::Usage`]: the actions are too short or long, or one is not in the space (nothing was stepped then); the guest
+    /// refuses one; with autoreset disabled, an episode is over. [`Error::Fault`]: an env's fault under
+    /// [`OnFault::Raise`](crate::OnFault::Raise), or a spent budget. [`Error::Interrupted`]. In the last three cases, the
+    /// answers of all other envs are in [`VecEnv::last`]. Also [`Error::Usage`] if an answer still to be received would be
+    /// lost: the answer to a step that [`VecEnv::step_async`] began, or of an env that was sent to.
     pub fn step(&mut self, actions: &[u8]) -> Result<&Batch, Error> {
         self.step_async(actions)?;
         self.step_wait()
     }
 
-    /// The first half of [`VecEnv::step`]: every env begins its step, and nobody waits for it.
+    /// The first half of [`VecEnv::step`]: every env begins its step, and the call does not wait.
     ///
     /// # Errors
-    /// As [`VecEnv::step`], for what was wrong before any env was stepped.
+    /// As [`VecEnv::step`], for errors found before any env is stepped.
     pub fn step_async(&mut self, actions: &[u8]) -> Result<(), Error> {
         let all = 0..self.slots.len();
         self.check_started()?;
@@ -324,7 +325,7 @@ impl VecEnv {
     /// The second half of [`VecEnv::step`]: waits for every env. After [`Error::Interrupted`] it may be called again.
     ///
     /// # Errors
-    /// As [`VecEnv::step`], for what comes of the step; and [`Error::Usage`] where [`VecEnv::step_async`] has begun none.
+    /// As [`VecEnv::step`], for the results of the step; and [`Error::Usage`] where [`VecEnv::step_async`] has begun no step.
     pub fn step_wait(&mut self) -> Result<&Batch, Error> {
         self.check_started()?;
         if self.halved == Halved::No {
@@ -343,11 +344,11 @@ impl VecEnv {
         Ok(&self.batch)
     }
 
-    /// Steps some envs and waits for all of them: `actions` holds one value per entry of `env_ids`. The batch is as wide
-    /// as ever; rows of the others stay as they are.
+    /// Steps some envs and waits for all of them: `actions` holds one value per entry of `env_ids`. The batch keeps a row for
+    /// every env; rows of the other envs stay as they are.
     ///
     /// # Errors
-    /// As [`VecEnv::step`]; and [`Error::Usage`] for an index twice or out of range.
+    /// As [`VecEnv::step`]; and [`Error::Usage`] for an index that appears twice or is out of range.
     pub fn step_some(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<&Batch, Error> {
         self.check_started()?;
         self.check_ids(env_ids)?;
@@ -359,7 +360,7 @@ impl VecEnv {
         Ok(&self.batch)
     }
 
-    /// The batch as the last call left it: after an error of one env, the answers of the others.
+    /// The batch as the last call left it. After an error of one env, it has the answers of the others.
     pub fn last(&self) -> &Batch {
         &self.batch
     }
@@ -368,7 +369,8 @@ impl VecEnv {
     /// [`VecEnv::recv`].
     ///
     /// # Errors
-    /// [`Error::Usage`]: as [`VecEnv::step`]; an index twice, out of range, or of an env in flight. Nothing was sent then.
+    /// [`Error::Usage`]: as [`VecEnv::step`]; an index that appears twice, is out of range, or names an env in flight.
+    /// Nothing was sent then.
     pub fn send(&mut self, actions: &[u8], env_ids: &[usize]) -> Result<(), Error> {
         self.check_started()?;
         self.check_ids(env_ids)?;
@@ -376,7 +378,7 @@ impl VecEnv {
         self.halved = Halved::No;
         for &index in env_ids {
             self.finish(index)?;
-            // An interrupted call's error is that call's, and not the answer to what is sent now.
+            // The error of an interrupted call belongs to that call. It does not answer the action sent now.
             if let Some(error) = self.slots[index].take_error() {
                 return Err(error);
             }
@@ -389,12 +391,12 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Waits until at least `min_ready` of the envs in flight have answered (all of them, if fewer fly), or the timeout
-    /// is over, and returns those that have: ids ascending, and a row for each. An env that has not answered stays in
-    /// flight, and its answer belongs to its action.
+    /// Waits until at least `min_ready` of the envs in flight have answered (all of them, if fewer are in flight) or the
+    /// timeout is over. Returns the envs that have answered: ids ascending, and a row for each. An env that has not answered
+    /// stays in flight, and its answer belongs to its action.
     ///
     /// # Errors
-    /// As [`VecEnv::step`], when an env that is returned has one; the others stay ready for the next `recv`.
+    /// As [`VecEnv::step`], when a returned env has an error; the other envs stay ready for the next `recv`.
     pub fn recv(&mut self, min_ready: usize, timeout: Option<Duration>) -> Result<(Vec<usize>, Batch), Error> {
         self.check_started()?;
         let flying: Vec<usize> = (0..self.slots.len()).filter(|&index| self.slots[index].in_flight).collect();
@@ -420,12 +422,13 @@ impl VecEnv {
         Ok((ready, batch))
     }
 
-    /// Takes several steps of one env in one turn of its worker: `actions` holds one value per step. Ends with the episode,
-    /// and never resets.
+    /// Takes several steps of one env in one turn of its worker: `actions` holds one value per step. The batch ends with the
+    /// episode, and never resets.
     ///
     /// # Errors
-    /// As [`VecEnv::step`]; and [`Error::Usage`] where the env's episode is over. A fault is in [`Steps::fault`]; under
-    /// [`OnFault::Raise`](crate::OnFault::Raise) it is the error, and what was taken before it is lost to the caller only.
+    /// As [`VecEnv::step`]; and [`Error::Usage`] where the env's episode is over. A fault is in [`Steps::fault`]. Under
+    /// [`OnFault::Raise`](crate::OnFault::Raise) the fault is the error, and the caller does not get the steps taken before
+    /// it.
     pub fn step_many(&mut self, env: usize, actions: &[u8]) -> Result<Steps, Error> {
         self.check_started()?;
         let index = self.existing(env)?;
@@ -466,7 +469,8 @@ impl VecEnv {
             self.finish(index)?;
             let steps = self.slots[index].take_steps();
             let goes_on = steps.taken == count && !steps.terminated && !steps.truncated;
-            // Texts of info-extra may fill the room before all steps are taken: the rest is asked for again.
+            // Texts of info-extra may fill the room before all steps are taken. The remaining steps are then asked for in
+            // another turn.
             let short = steps.taken > 0 && steps.taken < count && !steps.terminated && !steps.truncated;
             rest = if short { &rest[steps.taken as usize * stride..] } else { later };
             all.extend(steps);
@@ -480,13 +484,13 @@ impl VecEnv {
         Ok(all)
     }
 
-    // ── What else an env can do ─────────────────────────────────────────────────────────────────────────────────
+    // ── Other calls ─────────────────────────────────────────────────────────────────────────────────────────────
 
     /// A picture of an env's present state.
     ///
     /// # Errors
-    /// [`Error::Usage`]: the env does not render this mode. [`Error::Fault`]: it met a fault, under any policy; its next
-    /// step says so too.
+    /// [`Error::Usage`]: the env does not render this mode. [`Error::Fault`]: the env met a fault, under any policy; its next
+    /// step reports the fault too.
     pub fn render(&mut self, env: usize, mode: RenderMode) -> Result<Frame, Error> {
         let (reply, bytes) = self.converse(env, &ToWorker::Render(mode))?;
         Ok(match reply {
@@ -525,7 +529,7 @@ impl VecEnv {
         self.converse(env, &message).map(|_| ())
     }
 
-    /// Gives an env new random streams for what is still to come; its state stays.
+    /// Gives an env new random streams for the future; its state stays.
     ///
     /// # Errors
     /// As [`VecEnv::call`].
@@ -533,11 +537,11 @@ impl VecEnv {
         self.converse(env, &ToWorker::Reseed(seed)).map(|_| ())
     }
 
-    /// Options for an env's next reset, an automatic one too: a JSON object, or none. An explicit reset's own options
-    /// come before them. They are used once.
+    /// Sets options for an env's next reset, also an automatic one: a JSON object, or none. They are used once. Options
+    /// passed to an explicit reset take precedence.
     ///
     /// # Errors
-    /// [`Error::Usage`]: no such env, no object, or more than 60 KiB.
+    /// [`Error::Usage`]: no such env, options that are not an object, or more than 60 KiB.
     pub fn set_reset_options(&mut self, env: usize, options: Option<&Value>) -> Result<(), Error> {
         self.check_not_over()?;
         let index = self.existing(env)?;
@@ -546,9 +550,9 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Hands an open TCP connection to an env: its next connect to that connection's peer gets this very connection. What the
-    /// caller keeps of it (a clone) is the same connection. An instance after a fault gets what the one before has not
-    /// taken.
+    /// Hands an open TCP connection to an env: its next connect to that connection's peer gets this very connection. A clone
+    /// that the caller keeps is the same connection. A connection that one instance has not taken goes to the instance after
+    /// a fault.
     ///
     /// ```no_run
     /// # fn hand(envs: &mut rollcage::VecEnv) -> Result<(), Box<dyn std::error::Error>> {
@@ -560,8 +564,8 @@ impl VecEnv {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Usage`]: no such env; it was started without any grant of a socket, so that its worker cannot use one; or
-    /// the connection has no peer any more.
+    /// [`Error::Usage`]: no such env; the env was started without any grant of a socket, so that its worker cannot use a
+    /// socket; or the connection has no peer any more.
     pub fn hand_over(&mut self, env: usize, connection: TcpStream) -> Result<(), Error> {
         self.check_not_over()?;
         let index = self.existing(env)?;
@@ -577,27 +581,27 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Raised, this flag makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may raise it). It
-    /// stays raised until the caller lowers it.
+    /// The interrupt flag. Raised, it makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may
+    /// raise it). The flag stays raised until the caller lowers it.
     pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
         self.interrupt.flag()
     }
 
-    /// Asked every 20 ms while a call waits, and when a signal has come in its thread: at true it returns
-    /// [`Error::Interrupted`]. For hosts whose signals are handled by somebody who must be asked, like Python's. A
-    /// [`say_goodbye`](VecEnv::say_goodbye) does not wait any longer then.
+    /// Sets a question that is asked every 20 ms while a call waits, and when a signal has come in its thread. At true the
+    /// call returns [`Error::Interrupted`], and a [`say_goodbye`](VecEnv::say_goodbye) stops waiting. It is for hosts in
+    /// which another party handles signals and must be asked, like Python.
     pub fn interrupt_when(&mut self, ask: impl FnMut() -> bool + Send + 'static) {
         self.interrupt.ask_by(ask);
     }
 
-    /// Whether this is a fork's copy: its envs are the parent's, every call but the looks at what is known is a usage error,
-    /// and dropping it ends nothing.
+    /// Whether this is a fork's copy. Its envs belong to the parent process, every call that would change them is a usage
+    /// error, and dropping it ends nothing.
     pub fn is_forked(&self) -> bool {
         self.forks != child::forks()
     }
 
-    /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`](crate::Limits::close_timeout) for all together, then the workers are
-    /// killed. Dropping does the same without the goodbye.
+    /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`](crate::Limits::close_timeout) for all together,
+    /// then the workers are killed. Dropping does the same without the goodbye.
     pub fn close(mut self) {
         self.say_goodbye();
     }
@@ -609,7 +613,7 @@ impl VecEnv {
         }
         let deadline = deadline(self.terms.limits.close_timeout);
         let closing: Vec<bool> = self.slots.iter_mut().map(|slot| slot.begin_close(deadline)).collect();
-        // Raised already, the flag is why the envs are closed. What comes from now on ends the wait.
+        // A flag that is already raised is the reason for closing. Only a later interrupt ends the wait.
         let mut interrupt = self.interrupt.flag().load(Relaxed).then(Interrupt::default);
         let interrupt = &*interrupt.get_or_insert_with(|| self.interrupt.clone());
         let mut closing = self.slots.iter().zip(closing).filter(|(_, closing)| *closing);
@@ -617,11 +621,11 @@ impl VecEnv {
         self.end();
     }
 
-    /// All are told to end before any is waited for.
+    /// Ends all envs: tells all of them to end before waiting for any.
     fn end(&mut self) {
         if self.is_forked() {
             std::mem::forget(self.recording.take());
-            // The processes are the parent's, and the thread that would tell of their ends is not in this process.
+            // The processes belong to the parent, and the thread that would report their ends is not in this process.
             std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
             self.terms.stock.end(true);
             return;
@@ -630,18 +634,18 @@ impl VecEnv {
         self.slots.iter_mut().for_each(Slot::close);
         let count = self.slots.len();
         if !std::mem::replace(&mut self.ended, true) && self.terms.stock.envs.fetch_sub(count, Relaxed) == count {
-            // No branch of theirs goes on.
+            // The branches of these envs can start no further instance from this stock.
             self.terms.stock.end(false);
         }
         self.keeper = None;
         self.short = None;
-        // Whoever wants to know how that went asks before, or afterwards.
+        // A caller can learn the result before this, or afterwards.
         self.recorded = self.finish_recording().transpose();
     }
 
-    // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
+    // ── State ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// How many envs.
+    /// The number of envs.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
@@ -654,27 +658,27 @@ impl VecEnv {
     /// Spaces, masks, info fields, time limit: the same for all envs.
     ///
     /// # Panics
-    /// After [`Builder::assemble`], before [`VecEnv::start`] has succeeded: it is the workers that say.
+    /// After [`Builder::assemble`], before [`VecEnv::start`] has succeeded: the spec comes from the workers.
     pub fn spec(&self) -> &Spec {
         &self.shape().spec
     }
 
-    /// The plugin as it was compiled and as it described itself.
+    /// The plugin, as compiled and described.
     pub fn prepared(&self) -> &Prepared {
         &self.terms.prepared
     }
 
-    /// The walls that stand around every env; none before one has started.
+    /// The active sandbox layers around every env; none before an env has started.
     pub fn walls(&self) -> Walls {
         self.slots.iter().filter_map(Slot::walls).reduce(Walls::and).unwrap_or(Walls::EMPTY)
     }
 
-    /// The walls that were asked for and do not stand, and why, as the first env's worker found it.
+    /// The requested sandbox layers that are not active, each with the reason, as the first env's worker found it.
     pub fn missing_walls(&self) -> &[(Wall, String)] {
         self.slots.first().map_or(&[], Slot::missing_walls)
     }
 
-    /// The time limit in force, in steps; none: episodes end by themselves alone.
+    /// The time limit in force, in steps; none: the envs' own ends are the only ones.
     pub fn max_episode_steps(&self) -> Option<u32> {
         self.terms.time_limit.over(self.spec().max_episode_steps)
     }
@@ -684,35 +688,34 @@ impl VecEnv {
         self.slots.get(env).map(Slot::config)
     }
 
-    /// An env's ports: each lease with the first port of its block; those of the run first. Empty before
-    /// [`VecEnv::start`].
+    /// An env's ports: each lease with the first port of its block, those of the run first. Empty before [`VecEnv::start`].
     pub fn ports(&self, env: usize) -> Vec<(LeaseSpec, u16)> {
         let own = self.slots.get(env).map(Slot::ports).unwrap_or_default();
         self.terms.shared.iter().chain(own).cloned().collect()
     }
 
-    /// The process id of an env's keeper, the process that holds its ports and runs its services, if it has one.
+    /// The process id of an env's lease holder, which holds its ports and runs its services, if it has one.
     pub fn keeper_pid(&self, env: usize) -> Option<u32> {
         self.slots.get(env).and_then(Slot::keeper_pid)
     }
 
-    /// The newest of what an env's services printed, each line with the service's name before it. Not escaped.
+    /// The newest output of an env's services, each line with the service's name before it. Not escaped.
     pub fn services_log(&self, env: usize) -> Option<String> {
         self.slots.get(env).and_then(Slot::services_log)
     }
 
-    /// The same of the services that all envs share.
+    /// The newest output of the services that all envs share. Not escaped.
     pub fn run_services_log(&self) -> Option<String> {
         self.keeper.as_ref().map(Keeper::log)
     }
 
-    /// The folder that is recorded into.
+    /// The folder of the recording.
     pub fn recording(&self) -> Option<&std::path::Path> {
         self.recording.as_ref().map(|(recording, _)| recording.folder())
     }
 
-    /// The grants in force, the same for every env: directories by the guest's names, then the rest. A directory's path
-    /// is where it really is, links followed.
+    /// The grants in force, the same for every env: directories by the guest's names, then the rest. The path of a directory
+    /// is its real path, links followed.
     pub fn grants(&self) -> &Grants {
         &self.grants
     }
@@ -727,12 +730,12 @@ impl VecEnv {
         &self.faults
     }
 
-    /// How the instance of an env was started that runs, or ran last; none before the first.
+    /// How the running instance of an env, or the last, was started; none before the first.
     pub fn started_by(&self, env: usize) -> Option<Start> {
         self.slots.get(env).and_then(Slot::started_by)
     }
 
-    /// The process id of the template process that envs are copied from, if one runs. It is no env.
+    /// The process id of the template process that envs are copied from, if it runs. The template process is not an env.
     pub fn template_pid(&self) -> Option<u32> {
         self.terms.stock.template.pid()
     }
@@ -742,7 +745,7 @@ impl VecEnv {
         self.slots.get(env).and_then(Slot::pid)
     }
 
-    /// Whether something is under way in an env that a call did not wait for to the end.
+    /// Whether an env has an operation under way that a call stopped waiting for.
     pub fn is_busy(&self, env: usize) -> bool {
         self.slots.get(env).is_some_and(Slot::is_busy)
     }
@@ -752,27 +755,27 @@ impl VecEnv {
         self.slots.get(env).map(Slot::instance)
     }
 
-    /// Whether an env's next step runs its action: false where it will reset, or is masked.
+    /// Whether an env's next step runs its action: false where the step will reset the env, or the env is masked.
     pub fn takes_action(&self, env: usize) -> bool {
         self.slots.get(env).is_some_and(|slot| slot.takes_action(&self.terms))
     }
 
-    /// What an env asked of the network and was not given: the first 32 different ones.
+    /// The network requests of an env that were refused: the first 32 different ones.
     pub fn refused(&self, env: usize) -> Vec<Refused> {
         self.slots.get(env).map(Slot::refused).unwrap_or_default()
     }
 
-    /// The newest of what an env's guest printed, and how many bytes were dropped before it. Not escaped.
+    /// The newest output of an env's guest, and how many bytes were dropped before it. Not escaped.
     pub fn log(&self, env: usize) -> Option<crate::process::child::LogTail> {
         self.slots.get(env).map(Slot::log)
     }
 
-    /// Digest of each env so far (`docs/digest.md`).
+    /// The digest of each env so far (`docs/digest.md`).
     pub fn digests(&self) -> Vec<Digest> {
         self.slots.iter().map(Slot::digest).collect()
     }
 
-    /// Digest of the run so far.
+    /// The digest of the run so far.
     pub fn digest(&self) -> Digest {
         run_digest(&self.digests())
     }
@@ -795,7 +798,7 @@ impl VecEnv {
             .ok_or_else(|| UsageError::new(format!("env {env} does not exist; there are {envs}")))
     }
 
-    /// Refuses what would lose the answer to a step that was begun and is not waited for yet.
+    /// Refuses a call that would lose the answer to a step that was begun and is not waited for yet.
     pub(crate) fn check_not_halved(&self) -> Result<(), UsageError> {
         if self.halved == Halved::Begun {
             return Err(UsageError::new("a step was begun by `step_async`, and its answers are still to be received")
@@ -805,7 +808,7 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Refuses what would lose an answer of these envs that somebody is still to receive.
+    /// Refuses a call that would lose an answer of these envs that the caller is still to receive.
     fn check_owed(&self, mut envs: impl Iterator<Item = usize>) -> Result<(), UsageError> {
         self.check_not_halved()?;
         match envs.find(|&index| self.slots[index].in_flight) {
@@ -814,8 +817,9 @@ impl VecEnv {
         }
     }
 
-    /// Finishes what an interrupted call left under way: that answer belongs to that call's action, and is returned by no
-    /// other. An error of its is told now, before anything new is begun. Who is in flight stays so.
+    /// Finishes operations that an interrupted call left under way. Each answer belongs to the action of that call, and no
+    /// other call returns it. An error of such an operation is reported now, before a new operation begins. Envs in flight
+    /// stay in flight.
     fn finish_pending(&mut self) -> Result<(), Error> {
         self.check_started()?;
         self.halved = Halved::No;
@@ -833,7 +837,7 @@ impl VecEnv {
         self.slots[index].take_error().map_or(Ok(()), Err)
     }
 
-    /// Finishes what is under way in one env, unless its caller will `recv` it.
+    /// Finishes the operation under way in one env, unless its caller will `recv` it.
     fn bring_to_rest(&mut self, index: usize) -> Result<(), Error> {
         if self.slots[index].in_flight {
             return Err(in_flight(index).into());
@@ -859,7 +863,7 @@ impl VecEnv {
         }
     }
 
-    /// Whether there is still something to ask: it has not ended, and is this process's.
+    /// Checks that the envs have not ended, and belong to this process.
     fn check_not_over(&self) -> Result<(), UsageError> {
         if self.is_forked() {
             return Err(UsageError::new("these envs belong to the process that this one was forked from")
@@ -871,7 +875,7 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Whether the action at this position is one; what an env is given in place of another one takes its place.
+    /// Checks that the value at this position is an action, and replaces a value that the env is to be given in another form.
     fn as_action(&self, actions: &mut Cow<'_, [u8]>, position: usize) -> Result<(), UsageError> {
         let Shape { spec, strides, action, .. } = self.shape();
         let range = position * strides.view.action..(position + 1) * strides.view.action;
@@ -894,8 +898,8 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Looks at every action that would run, before any does. What the envs are given: the same, but for floats that were
-    /// outside their bounds by rounding.
+    /// Checks every action that would run, before any action runs. Returns the actions for the envs: the same, except for
+    /// floats that were outside their bounds by rounding.
     fn check_actions<'a>(
         &self,
         actions: &'a [u8],
@@ -939,15 +943,15 @@ impl VecEnv {
         first(ids.iter().filter_map(|&index| self.slots[index].take_error()))
     }
 
-    /// Waits for the env that was asked last, for a slice at most: mostly it answers last, and the host is woken once and not for
-    /// each env in turn.
+    /// Waits for the env that was asked last, for a slice at most. Usually it answers last, so the host is woken once rather
+    /// than for each env in turn.
     fn await_last(&self, index: Option<usize>) {
         if let Some(last) = index.and_then(|index| self.slots[index].watched()) {
             wait::wait(last.word, last.last, last.sleeps, self.spin(), SLICE);
         }
     }
 
-    /// Waits until nothing is under way in one env. Ends: every wait in it has a deadline.
+    /// Waits until one env has no operation under way. This ends, because every wait in it has a deadline.
     pub(crate) fn finish(&mut self, index: usize) -> Result<(), Error> {
         slice::hold(&mut self.short);
         let spin = self.spin();
@@ -976,11 +980,11 @@ impl VecEnv {
         Ok(ready)
     }
 
-    /// Sleeps until one of `flying` has something to say, or a slice is over.
+    /// Sleeps until one of `flying` has news, or a slice is over.
     fn wait_any(&self, flying: &[usize], time: Duration) {
         let busy: Vec<_> = flying.iter().copied().filter(|&index| self.slots[index].is_busy()).collect();
         let words: Vec<_> = busy.iter().filter_map(|&index| self.slots[index].watched()).collect();
-        // A worker that is starting speaks by message, not by its word.
+        // A worker that is starting sends messages and does not change its slab's word.
         let time = if words.len() < busy.len() { time.min(Duration::from_millis(1)) } else { time };
         wait::wait_any(&words, time);
     }
@@ -1026,7 +1030,8 @@ fn started_before() -> UsageError {
     UsageError::new("the envs were started before").hint("`start` is called once, after `assemble`; build new ones")
 }
 
-/// The first error of a call. The others are taken too: an error is that of the call that met it, and no later one's.
+/// The first error of a call. The others are taken too, because an error belongs to the call that met it, not to a later
+/// call.
 fn first(errors: impl Iterator<Item = Error>) -> Result<(), Error> {
     errors.reduce(|first, _| first).map_or(Ok(()), Err)
 }
@@ -1045,7 +1050,7 @@ fn bounded(text: String, what: &str) -> Result<String, UsageError> {
         .ok_or_else(|| UsageError::new(format!("{what} of {bytes} bytes; the limit is {TEXT_BYTES_MAX}")))
 }
 
-/// A guest's JSON: a result that is none is the author's mistake, and said as such.
+/// A guest's JSON. A result that is not JSON is the author's mistake, and is reported as such.
 fn json(env: usize, bytes: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(bytes)
         .map_err(|error| UsageError::new(format!("env {env}: its answer is not JSON: {error}")).into())

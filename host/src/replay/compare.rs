@@ -1,4 +1,4 @@
-//! Two rows, and where they differ.
+//! The comparison of two rows, and the place where they differ.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::fault::FaultKind;
 use crate::record::rows::{Row, RowShape};
 use crate::space::float_json;
 
-/// Where a replay first parts from its recording.
+/// The first place where a replay differs from its recording.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Difference {
     /// The env.
@@ -17,9 +17,9 @@ pub struct Difference {
     pub step: u32,
     /// The column, or `digests`, `rows`.
     pub field: String,
-    /// What the recording has, as JSON.
+    /// The recorded value, as JSON.
     pub recorded: Value,
-    /// What came now.
+    /// The replayed value.
     pub got: Value,
 }
 

@@ -1,14 +1,14 @@
-//! What is wrong with a recording.
+//! The kinds of damage to a recording.
 
 use crate::error::UsageError;
 
-/// What is wrong with a recording.
+/// The reason why a recording cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// It cannot be used: not a recording, of another format, not readable.
+    /// The recording cannot be used: not a recording, of another format, not readable.
     #[error(transparent)]
     Unusable(#[from] UsageError),
-    /// A file is not what the recording says it is.
+    /// A file's content differs from what the recording says.
     #[error("{0}")]
     Mismatch(String),
 }

@@ -1,4 +1,4 @@
-//! One env that does again what it did: its instances one after another, each call as its rows have it.
+//! One env that repeats its recording: its instances one after another, each call as the rows have it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::record::journal::{Asked, FaultMet, Journal, PastInstance};
 use crate::record::manifest::{FaultEnd, InstanceEnd, PluginName, Spaces};
 use crate::record::rows::{Row, RowShape, Rows};
 
-/// What all envs of a replay have in common.
+/// The things that all envs of a replay share.
 pub(super) struct Stage<'a> {
     rollout: &'a Rollout,
     how: &'a Replaying,
@@ -57,7 +57,7 @@ impl<'a> Stage<'a> {
         let clock_step = Duration::try_from_secs_f64(recorded.clock_step)
             .map_err(|_| UsageError::new("the recording's clock_step is no time"))?;
         let ours = Limits::default();
-        // A run that was given more time is given it again; a stranger's word for it is bounded.
+        // A run that was given more time gets it again. A recording is untrusted, so the time is bounded.
         let patience = |seconds: f64, ours: Duration| {
             Duration::try_from_secs_f64(seconds).unwrap_or(ours).clamp(ours, ours.max(PATIENCE_MAX))
         };
@@ -86,7 +86,7 @@ impl<'a> Stage<'a> {
             .limits(self.limits.clone())
             .autoreset(Autoreset::Disabled)
             .on_fault(OnFault::Raise)
-            // One env: a worker to copy would be one more.
+            // One env needs no template process: that would be one more worker.
             .start(Start::Spawn)
             .branching(self.how.branching)
             .backend(self.backend)
@@ -110,15 +110,15 @@ impl<'a> Stage<'a> {
         builder.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed)).build()
     }
 
-    /// What the manifest says of plugin, config and spaces otherwise than the env that was started: rows of other spaces are
-    /// not compared.
+    /// The first difference in plugin, config or spaces between the manifest and the env that was started. Rows of different
+    /// spaces are not compared.
     fn other_env(&self, env: u32, envs: &VecEnv) -> Option<(&'static str, Value, Value)> {
         let manifest = self.rollout.manifest();
         let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
         let plugin = PluginName::of(envs.prepared());
         let mut spaces = Spaces::from(envs.spec());
         if env > 0 {
-            // The manifest has the first env's; configs differ, and so may this.
+            // The manifest has the first env's limit. Configs differ between envs, and so may the limit.
             spaces.max_episode_steps = manifest.spaces.max_episode_steps;
         }
         [
@@ -134,7 +134,7 @@ impl<'a> Stage<'a> {
         .find(|(_, recorded, got)| recorded != got)
     }
 
-    /// How an instance ended, as the manifest has it.
+    /// The end of an instance, as the manifest has it.
     fn end_of(&self, env: u32, instance: u32) -> Option<&InstanceEnd> {
         self.rollout.manifest().instances.iter().find(|end| (end.env, end.instance) == (env, instance))
     }
@@ -144,29 +144,29 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// One env that does again what was recorded.
+/// One env that repeats what was recorded.
 pub(super) struct EnvAgain<'a> {
     env: u32,
     stage: &'a Stage<'a>,
     journal: Journal,
     pub(super) history: History,
-    /// The instance that runs.
+    /// The running instance.
     pub(super) running: Option<VecEnv>,
-    /// Its number; none before the first.
+    /// The number of the running instance; none before the first.
     instance: Option<u32>,
-    /// Recorded rows that wait for what they are compared with, and where in the recording the first of them stands.
+    /// Recorded rows that wait for replayed rows to compare with. Below, the position in the recording of the first of them.
     expected: Rows,
     expected_at: u64,
-    /// Rows that came out.
+    /// Replayed rows.
     got: Rows,
     pub(super) difference: Option<(u64, Difference)>,
     pub(super) believed: u64,
     pub(super) missing_walls: Vec<(Wall, String)>,
-    /// Its instances' digests, once it is finished.
+    /// The digests of its instances, once the env is finished.
     instances: Vec<(u32, Digest)>,
 }
 
-/// Which part of a row is done.
+/// The part of a row to replay.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
@@ -194,7 +194,7 @@ impl<'a> EnvAgain<'a> {
         }
     }
 
-    /// Does again what these rows of the recording say, and compares as far as they are complete.
+    /// Repeats these rows of the recording, and compares the replayed rows as far as they are complete.
     pub(super) fn take(&mut self, rows: &Rows, indices: &[usize], begun: u64) -> Result<(), ReplayError> {
         if self.difference.is_some() || indices.is_empty() {
             return Ok(());
@@ -209,7 +209,7 @@ impl<'a> EnvAgain<'a> {
         Ok(())
     }
 
-    /// The rest: what the manifest says of instances after the last row, and the last rows.
+    /// Replays the rest: instances that the manifest has after the last row, and the last rows.
     pub(super) fn finish(&mut self, begun: u64) -> Result<(), ReplayError> {
         if self.difference.is_some() {
             return Ok(());
@@ -234,7 +234,7 @@ impl<'a> EnvAgain<'a> {
             let (recorded, got) = (recorded.into(), got.into());
             self.difference = Some((begun, Difference { env: self.env, episode, step, field, recorded, got }));
         }
-        // An instance to which nothing happened is a part of the digest too.
+        // An instance without any events is a part of the digest too.
         let nothing = <crate::digest::InstanceDigest>::new().digest();
         for end in ends.iter().filter(|end| end.env == self.env) {
             if !ended.iter().any(|(instance, _)| *instance == end.instance) {
@@ -250,7 +250,7 @@ impl<'a> EnvAgain<'a> {
         env_digest(self.instances.iter().copied())
     }
 
-    /// How its instances came out.
+    /// The ends of its instances, as replayed.
     pub(super) fn ends(&self) -> impl Iterator<Item = InstanceEnd> + '_ {
         self.instances.iter().map(|&instance| {
             let note = self.history.notes.iter().find(|note| note.instance == instance.0);
@@ -283,7 +283,7 @@ impl<'a> EnvAgain<'a> {
                 self.say(call)?;
             }
             if let (Some(action), Some(_)) = (row.action, row.outcome) {
-                // As many as can be taken in one turn.
+                // As many steps as fit one turn.
                 let mut actions = action.to_vec();
                 let mut count = 1;
                 while let Some(next) = indices.get(at).map(|&index| rows.row(index))
@@ -312,7 +312,7 @@ impl<'a> EnvAgain<'a> {
         Ok(())
     }
 
-    /// Ends the instance that runs, and begins that one, with those between that had no row.
+    /// Ends the running instance and begins the given one, including the instances in between that had no row.
     fn go_to_instance(&mut self, instance: u32) -> Result<(), ReplayError> {
         if self.instance.is_some_and(|now| now > instance) {
             let what = format!("recording: env {}: instance {instance} comes after a later one", self.env);
@@ -328,7 +328,7 @@ impl<'a> EnvAgain<'a> {
         self.begin_instance(instance)
     }
 
-    /// An instance that met a fault before it had a row.
+    /// Repeats an instance that met a fault before it had a row.
     fn live_without_rows(&mut self, end: &InstanceEnd) -> Result<(), ReplayError> {
         let Some(fault) = &end.fault else {
             if !end.calls.is_empty() {
@@ -353,7 +353,7 @@ impl<'a> EnvAgain<'a> {
 
     fn begin_instance(&mut self, instance: u32) -> Result<(), ReplayError> {
         self.end_instance(true);
-        // Counted here: what the recording says of it is compared.
+        // Counted here, because the recording's own count is compared.
         let episode = self.history.next_episode();
         self.instance = Some(instance);
         let captured = &self.stage.rollout.manifest().captured;
@@ -373,13 +373,13 @@ impl<'a> EnvAgain<'a> {
                 self.running = Some(envs);
                 Ok(())
             }
-            // It was entered: it is compared with what was recorded.
+            // The fault was entered, and is compared with the recording.
             Err(Error::Fault(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Ends what runs. `goes_on`: another instance follows, and if this one met no fault, it was ended by plan.
+    /// Ends the running instance. `goes_on`: another instance follows, and an end without a fault was planned.
     fn end_instance(&mut self, goes_on: bool) {
         self.drain();
         self.running = None;
@@ -396,7 +396,7 @@ impl<'a> EnvAgain<'a> {
         }
     }
 
-    /// Meets a fault again; or believes it, where it hangs on something that is not in the recording.
+    /// Repeats a fault, or takes it as recorded if it depends on something that is not in the recording.
     fn meet(&mut self, fault: &FaultEnd, action: Option<&[u8]>) -> Result<(), ReplayError> {
         if !attempted(fault) {
             self.drain();
@@ -453,8 +453,8 @@ impl<'a> EnvAgain<'a> {
         self.ask(|envs| envs.step_many(0, actions).map(drop))
     }
 
-    /// Asks the instance that runs. A fault of its is entered, and compared with what was recorded; a refusal was no event
-    /// when it was recorded, so that here it is a difference.
+    /// Sends a request to the running instance. A fault is entered, and compared with the recording. A refusal was not an
+    /// event when it was recorded, so here it is a difference.
     fn ask(&mut self, ask: impl FnOnce(&mut VecEnv) -> Result<(), Error>) -> Result<(), ReplayError> {
         let Some(envs) = &mut self.running else { return Ok(()) };
         match ask(envs) {
@@ -480,7 +480,7 @@ impl<'a> EnvAgain<'a> {
         }
     }
 
-    /// Makes rows of what has happened.
+    /// Makes rows of the events so far.
     fn drain(&mut self) {
         let journal = self.journal.clone();
         self.enter(&journal);
@@ -492,14 +492,15 @@ impl<'a> EnvAgain<'a> {
         }
     }
 
-    /// Makes a row of the last step, if what follows it in the recording is nothing that can be done again: the rest is cut off,
-    /// or it is a reset that nothing followed. Whether its caller had given up the episode there is the recording's to say.
+    /// Makes a row of the last step if the event that follows it in the recording cannot be repeated: the recording is cut
+    /// off there, or the step was followed by a reset without further events. The recording says whether the caller had given
+    /// up the episode there.
     pub(super) fn release(&mut self) {
         let cut = !self.expected.is_empty() && self.expected.row(0).outcome.is_some_and(|outcome| outcome.truncated);
         self.history.release(cut, &mut self.got);
     }
 
-    /// Compares the rows that are there on both sides.
+    /// Compares the rows for which both sides are present.
     pub(super) fn compare(&mut self) {
         self.got.finish_digests();
         let count = self.expected.len().min(self.got.len());
@@ -522,7 +523,7 @@ impl<'a> EnvAgain<'a> {
 
 pub(super) const NO_VIEW: ViewParts<'static> = ViewParts { observation: &[], mask: &[], info: &[], extra: &[] };
 
-/// Whether a replay can meet this fault. A stack overflow it can on a machine like the one of the recording.
+/// Whether a replay can repeat this fault. A stack overflow can be repeated on a machine like that of the recording.
 pub(super) fn attempted(fault: &FaultEnd) -> bool {
     fault.asked != Asked::Nothing
         && (fault.kind.is_reproducible()

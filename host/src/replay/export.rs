@@ -1,7 +1,7 @@
-//! Recordings for other programs: a line of JSON for each row, and Minari's datasets.
+//! Exports of recordings for other programs: a line of JSON for each row, and Minari's datasets.
 //!
-//! Minari keeps an episode of T steps as T + 1 rows, in a Parquet file of its own; what is exported is written as its
-//! `ParquetStorage` (0.5.4, `minari/dataset/_storages/arrow_storage.py`) would, without its lossy encoding of pictures.
+//! Minari keeps an episode of T steps as T + 1 rows, in a Parquet file of its own. The export has the form that its
+//! `ParquetStorage` (0.5.4, `minari/dataset/_storages/arrow_storage.py`) would write, without its lossy encoding of pictures.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -29,13 +29,13 @@ use crate::space::{Layout, LeafKind, SHAPE_KEY, Space, float_json};
 /// The version of Minari whose format is written.
 const MINARI_VERSION: &str = "0.5.4";
 
-/// Why nothing, or not all, was exported.
+/// The reason why an export failed or is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The recording.
+    /// The recording is damaged.
     #[error(transparent)]
     Damage(#[from] Damage),
-    /// What is written.
+    /// The output cannot be written.
     #[error(transparent)]
     Host(#[from] Error),
 }
@@ -50,10 +50,10 @@ fn writing(error: io::Error) -> ExportError {
     ExportError::Host(Error::system("writing the export")(error))
 }
 
-/// As [`jsonl`], into a file that is not there yet, and is there only when it is whole.
+/// As [`jsonl`], into a new file that appears only when it is complete.
 ///
 /// # Errors
-/// As [`jsonl`]; or something is there already.
+/// As [`jsonl`]; or the path exists already.
 pub fn jsonl_file(rollout: &Rollout, path: &Path) -> Result<(), ExportError> {
     let (beside, file) = Beside::file(path).map_err(|error| cannot_put(path, error, "name another file"))?;
     jsonl(rollout, &mut BufWriter::new(file))?;
@@ -67,10 +67,11 @@ fn cannot_put(path: &Path, error: io::Error, hint: &str) -> ExportError {
     writing(io::Error::new(error.kind(), format!("`{}`: {error}", path.display())))
 }
 
-/// Writes a JSON object for each row, in the recording's order. Values are as `rollcage run --policy FILE.jsonl` reads them.
+/// Writes a JSON object for each row, in the recording's order. Values have the form that `rollcage run --policy FILE.jsonl`
+/// reads.
 ///
 /// # Errors
-/// The recording cannot be read, or the output not written.
+/// The recording cannot be read, or the output cannot be written.
 pub fn jsonl(rollout: &Rollout, out: &mut dyn Write) -> Result<(), ExportError> {
     for rows in rollout.rows() {
         let rows = rows?;
@@ -114,22 +115,23 @@ fn row_json(row: &Row<'_>, shape: &RowShape) -> Value {
     json
 }
 
-/// What was exported.
+/// The counts of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
     /// Episodes of at least one step.
     pub episodes: u64,
-    /// Their steps.
+    /// The steps of these episodes.
     pub steps: u64,
 }
 
-/// Writes a Minari dataset into `folder/data`, which must not be there, and is there only when it is whole: an episode for each of the recording that took a
-/// step. The last step of one that neither terminated nor was truncated (a fault, or the end of the run) is truncated, as
-/// Minari's own collector has it. `id` is the dataset's name, `NAMESPACE/NAME-vN`. With the recording's `plugin` the dataset says
-/// how Gymnasium makes its env again; a plugin that does not ship is put beside the episodes.
+/// Writes a Minari dataset into `folder/data`, which must not exist, and appears only when it is complete: an episode for
+/// each recorded episode that took a step. If the last step of an episode neither terminated nor was truncated (a fault, or
+/// the end of the run), it is exported as truncated, as in Minari's own collector. `id` is the dataset's name,
+/// `NAMESPACE/NAME-vN`. With the recording's `plugin` the dataset says how Gymnasium makes its env again. A plugin that does
+/// not ship with rollcage is put beside the episodes.
 ///
 /// # Errors
-/// The recording cannot be read, the folder is there already, or cannot be written.
+/// The recording cannot be read; the folder exists already, or cannot be written.
 pub fn minari(rollout: &Rollout, folder: &Path, id: &str, plugin: Option<&Plugin>) -> Result<Exported, ExportError> {
     let hint = "name another folder, or another dataset";
     fs::create_dir_all(folder).map_err(writing)?;
@@ -184,8 +186,8 @@ pub fn minari(rollout: &Rollout, folder: &Path, id: &str, plugin: Option<&Plugin
     Ok(exported)
 }
 
-/// What `rollcage.make_vec` opens the plugin by: its name if it ships, else a file that is written into `data`, which will be at
-/// `place`.
+/// The name by which `rollcage.make_vec` opens the plugin: its own name if it ships, else a file that is written into `data`,
+/// which will be at `place`.
 #[cfg_attr(not(feature = "shipped"), expect(unused_variables, reason = "nothing ships by a name"))]
 fn named(plugin: &Plugin, name: &str, data: &Path, place: &Path) -> io::Result<String> {
     #[cfg(feature = "shipped")]
@@ -196,8 +198,8 @@ fn named(plugin: &Plugin, name: &str, data: &Path, place: &Path) -> io::Result<S
     Ok(std::path::absolute(place)?.join(PLUGIN).display().to_string())
 }
 
-/// How Gymnasium makes the env again: its `EnvSpec`. No grant is in it: what of the outside an env is given is for somebody to
-/// say who knows the plugin, and not for a file.
+/// The `EnvSpec` by which Gymnasium makes the env again. It holds no grants: what of the outside an env is given must be
+/// decided by a person who knows the plugin, not by a file.
 fn env_spec(manifest: &Manifest, plugin: &str) -> Value {
     let ours = Limits::default();
     let recorded = &manifest.limits;
@@ -212,7 +214,7 @@ fn env_spec(manifest: &Manifest, plugin: &str) -> Value {
     if !limits.is_empty() {
         kwargs["limits"] = limits.into();
     }
-    // A stranger's word becomes a part of Gymnasium's name: that of a plugin has these letters alone.
+    // An untrusted word becomes a part of Gymnasium's name; names of plugins have only these letters.
     let name: String =
         manifest.plugin.name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
     json!({
@@ -238,14 +240,14 @@ struct Dataset<'a> {
     data: &'a Path,
     exported: Exported,
     bytes: u64,
-    /// Those of every text, and those of ASCII: what Minari gives a space of texts that has no set of its own.
+    /// The characters of all texts, and ASCII: Minari gives them to a space of texts without a character set of its own.
     characters: BTreeSet<char>,
 }
 
 impl Dataset<'_> {
     fn write(&mut self, episode: &Rows) -> Result<(), ExportError> {
         let steps = (0..episode.len()).filter(|&index| episode.row(index).outcome.is_some()).count();
-        // The last view is a row of its own; where a kill took it, the last step has none after it and is left out.
+        // The last view is a row of its own. If a kill lost that row, the last step has no view after it and is left out.
         let steps = steps.min(episode.len().saturating_sub(1));
         if steps == 0 {
             return Ok(());
@@ -287,7 +289,7 @@ impl Dataset<'_> {
 
     fn read_characters(&mut self, layout: &Layout, value: &[u8]) {
         for leaf in layout.leaves.iter().filter(|leaf| matches!(leaf.kind, LeafKind::Text { .. })) {
-            // A count of bytes, UTF-8, zeros.
+            // A text is a count of bytes, UTF-8, then zeros.
             let Some((count, text)) =
                 value.get(leaf.offset..leaf.offset + leaf.size).and_then(<[u8]>::split_first_chunk)
             else {
@@ -299,7 +301,7 @@ impl Dataset<'_> {
     }
 }
 
-/// An episode's T + 1 rows in Minari's columns. The last row's action, reward and flags are there to fill it.
+/// An episode's T + 1 rows in Minari's columns. The last row's action, reward and flags are fillers.
 fn episode_batch(episode: &Rows, steps: usize) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let rows = || (0..=steps).map(|index| episode.row(index));
     let shape = &*episode.shape;
@@ -338,7 +340,7 @@ fn episode_batch(episode: &Rows, steps: usize) -> Result<RecordBatch, arrow_sche
     ];
     let (mut info_fields, mut info_columns) = (Vec::new(), Vec::new());
     for (field, column) in shape.info.arrow_fields().zip(shape.info.to_arrow(&infos)) {
-        // Minari has no infos that are there at some steps only.
+        // Minari cannot hold infos that exist at some steps only.
         if column.null_count() == 0 {
             let name = field.name().strip_prefix("info.").unwrap_or(field.name()).to_owned();
             let list = field.metadata().get(SHAPE_KEY).map(|shape| shape.trim_matches(['[', ']']).to_owned());
@@ -360,7 +362,7 @@ fn episode_batch(episode: &Rows, steps: usize) -> Result<RecordBatch, arrow_sche
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-/// A column that could have had nulls, and has none.
+/// Removes the null mask of a column that has no nulls.
 fn strip_nulls(column: &ArrayRef) -> ArrayRef {
     match column.to_data().into_builder().nulls(None).build() {
         Ok(data) => arrow_array::make_array(data),
@@ -368,13 +370,13 @@ fn strip_nulls(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// A space as Minari writes it: Python's JSON, which has infinities. Minari has no texts without a set of characters: those get
-/// `characters`.
+/// A space as Minari writes it: Python's JSON, which has infinities. Minari requires a character set for texts: a space
+/// without one gets `characters`.
 fn space_text(space: &Space, characters: &str) -> String {
     match space {
         Space::Box { dtype, .. } => {
             let json = space.to_description_json();
-            // Bounds that are equal are written once there; here, for every element.
+            // Gymnasium's description writes equal bounds once; Minari writes them for every element.
             let bounds = |name: &str| {
                 let bound = &json[name];
                 let shape: Vec<usize> = serde_json::from_value(json["shape"].clone()).unwrap_or_default();
@@ -425,7 +427,7 @@ fn filled(shape: &[usize], value: &Value) -> Value {
 fn python_json(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", ")),
-        // What JSON does not have is a text here, and a word there.
+        // A value that JSON lacks is a text in our description, and a bare word in Python's JSON.
         Value::String(word) => word.clone(),
         other => other.to_string(),
     }

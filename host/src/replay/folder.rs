@@ -1,4 +1,4 @@
-//! A recording as it is read: verified first, then part by part. Anybody may have written it.
+//! A recording as it is read: verified first, then part by part. A recording is untrusted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,13 +28,13 @@ use super::damage::Damage;
 /// Bytes of the checksums: a line of at most 128 for each file.
 const CHECKSUMS_BYTES_MAX: u64 = (FILES_MAX as u64) << 7;
 
-/// Bytes of rows that are looked at in one piece.
+/// Bytes of rows that are read in one piece.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Rows that are looked at in one piece.
+/// Rows that are read in one piece.
 const BATCH_ROWS: usize = 16_384;
 
-/// A recording whose files are what its checksums say.
+/// A recording whose files match its checksums.
 pub struct Rollout {
     folder: PathBuf,
     manifest: Manifest,
@@ -45,14 +45,15 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Opens a recording and verifies every checksum. One without checksums is of a run that did not finish: what was closed
-    /// of it is read.
+    /// Opens a recording and verifies every checksum. A recording without checksums belongs to an unfinished run: its closed
+    /// parts are read.
     ///
     /// # Errors
-    /// [`Damage::Mismatch`]: a file is not as it was written. [`Damage::Unusable`]: this is no recording that can be read.
+    /// [`Damage::Mismatch`]: a file is not as it was written. [`Damage::Unusable`]: the folder is not a recording that can be
+    /// read.
     pub fn open(folder: &Path) -> Result<Rollout, Damage> {
         let shown = folder.display();
-        // It is read long after this call.
+        // The folder is read long after this call, when the working directory may have changed.
         let folder =
             &std::path::absolute(folder).map_err(|error| UsageError::new(format!("recording `{shown}`: {error}")))?;
         let unusable = |what: String| Damage::Unusable(UsageError::new(format!("recording `{shown}`: {what}")));
@@ -77,7 +78,7 @@ impl Rollout {
         }
         let spec = manifest.spaces.spec().map_err(unusable)?;
         let shape = RowShape::of(&spec).map_err(unusable)?;
-        // Through a link in its place, each capture would be somebody else's file.
+        // Through a link in place of the folder, each capture could be another person's file.
         if fs::symlink_metadata(folder.join(CAPTURE)).is_ok_and(|found| !found.is_dir()) {
             return Err(unusable(format!("`{CAPTURE}` is no folder")));
         }
@@ -92,7 +93,7 @@ impl Rollout {
         Ok(Rollout { folder: folder.to_owned(), manifest, spec, shape: Arc::new(shape), parts, complete })
     }
 
-    /// What it says of itself.
+    /// The recording's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -102,7 +103,7 @@ impl Rollout {
         &self.spec
     }
 
-    /// Whether the run came to its end: else this is a prefix of it.
+    /// Whether the run was finished: otherwise this is a prefix of the run.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
@@ -111,10 +112,10 @@ impl Rollout {
         &self.shape
     }
 
-    /// The plugin that was put in, if it is the one that the manifest names.
+    /// The plugin in the recording, if it is the plugin that the manifest names.
     ///
     /// # Errors
-    /// It is another one, or cannot be read.
+    /// The embedded file is another plugin, or cannot be read.
     pub fn embedded_plugin(&self) -> Result<Option<Plugin>, Damage> {
         let path = self.folder.join(PLUGIN);
         let bytes = match read_regular(&path, Limits::default().plugin_bytes) {
@@ -129,12 +130,12 @@ impl Rollout {
         Ok(Some(plugin))
     }
 
-    /// What an env was told from outside, if that was captured.
+    /// The file with an env's captured input from outside, if that was captured.
     pub(crate) fn capture(&self, env: usize) -> PathBuf {
         self.folder.join(crate::record::capture_name(env))
     }
 
-    /// Its rows in order, in pieces that fit memory.
+    /// The rows in order, in pieces that fit memory.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Result<Rows, Damage>> + '_ {
         self.batches().map(|batch| {
             let (path, batch) = batch?;
@@ -143,7 +144,7 @@ impl Rollout {
         })
     }
 
-    /// Its record batches in order, each with the part that it is of.
+    /// The record batches in order, each with the path of its part.
     pub(crate) fn batches(&self) -> impl Iterator<Item = Result<(&Path, RecordBatch), Damage>> + '_ {
         let size = (BATCH_BYTES / self.shape.row_bytes().max(1)).clamp(1, BATCH_ROWS);
         self.parts.iter().flat_map(move |path| {
@@ -156,9 +157,9 @@ impl Rollout {
     }
 }
 
-/// The manifest, and whether its text is the one that is written of it.
+/// Reads the manifest, and whether its text equals the text that would be written for it.
 fn read_manifest(folder: &Path) -> Result<(Manifest, bool), String> {
-    /// Read first: other formats have other keys.
+    /// The format is read first, because other formats have other keys.
     #[derive(Deserialize)]
     struct Format {
         format: u32,
@@ -183,7 +184,7 @@ fn read_manifest(folder: &Path) -> Result<(Manifest, bool), String> {
     Ok((manifest, as_written))
 }
 
-/// Compares every file with its checksum. False: there are none, as after a kill.
+/// Compares every file with its checksum. False: there are no checksums, as after a kill.
 fn verify(folder: &Path) -> Result<bool, Damage> {
     let unreadable = |name: &str, error: io::Error| Damage::Unusable(UsageError::new(format!("{name}: {error}")));
     let text = match read_regular(&folder.join(CHECKSUMS), CHECKSUMS_BYTES_MAX) {
@@ -197,7 +198,7 @@ fn verify(folder: &Path) -> Result<bool, Damage> {
     for line in text.split_inclusive('\n') {
         let line = line.strip_suffix('\n').ok_or_else(malformed)?;
         let (hash, name) = line.split_once("  ").ok_or_else(malformed)?;
-        // As it is written: in lower case.
+        // A hash is written in lower case.
         let hash = Digest::from_hex(hash).filter(|digest| digest.to_string() == hash).ok_or_else(malformed)?;
         if listed.insert(name.to_owned(), hash).is_some() {
             return Err(malformed());

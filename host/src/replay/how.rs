@@ -1,4 +1,4 @@
-//! What is asked of a replay, and what comes of it.
+//! The settings of a replay, and its results.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,58 +14,58 @@ use crate::outside::grant::{Grants, Protected};
 use crate::plugin::CompileObserver;
 use crate::plugin::cache::Cache;
 
-/// How a recording is run again.
+/// The settings of a replay.
 #[derive(Default)]
 pub struct Replaying {
-    /// By which engine; none: the recorded one.
+    /// The engine of the replay; none: the recorded engine.
     pub backend: Option<Backend>,
-    /// The first episode of each env that is compared; those before it are run.
+    /// The first episode of each env to be compared. Earlier episodes are run but not compared.
     pub from: u64,
-    /// The `rollcage` program, as [`Builder::worker`] has it.
+    /// The `rollcage` program, as in [`Builder::worker`].
     pub worker: Option<PathBuf>,
-    /// Where compiled plugins are kept.
+    /// The cache for compiled plugins.
     pub cache: Option<Cache>,
-    /// As [`Builder::when_compiling`](crate::Builder::when_compiling) has it.
+    /// The observer of compiling, as in [`Builder::when_compiling`](crate::Builder::when_compiling).
     pub compile_observer: Option<CompileObserver>,
-    /// Directories, which are never taken from a recording: somebody else's paths are not ours.
+    /// Granted directories. They are never taken from a recording, because its paths are untrusted.
     pub grants: Grants,
     /// Paths that no grant may reach.
     pub protected: Vec<Protected>,
-    /// Refuses to run where a wall of the sandbox does not stand: a recording's plugin is a stranger's.
+    /// Whether to refuse to run where a layer of the sandbox is not active, because a recording's plugin is untrusted.
     pub require_sandbox: bool,
-    /// Envs that [`watch`] shows can be branched: also those of a run with sockets, since what came in is served. A branch goes
-    /// on as far as it asks for what was recorded.
+    /// Whether the envs that [`watch`] shows can be branched. This includes envs with sockets, since their input is served
+    /// from the recording. A branch goes on as long as it asks only for input that was recorded.
     pub branching: bool,
-    /// Raised, it ends the replay by [`Error::Interrupted`].
+    /// The interrupt flag: raised, it ends the replay with [`Error::Interrupted`].
     pub interrupt: Arc<AtomicBool>,
 }
 
-/// What came of it.
+/// The results of a replay.
 #[derive(Clone, Debug)]
 pub struct Replayed {
-    /// Steps that were taken again.
+    /// The number of steps that were repeated.
     pub steps: u64,
-    /// The run's digest, as it came out now.
+    /// The run's digest, as replayed.
     pub digest: Digest,
-    /// Each env's.
+    /// The digest of each env.
     pub digests: Vec<Digest>,
-    /// The recording is a prefix: its run did not finish.
+    /// Whether the recording is a prefix: its run did not finish.
     pub prefix: bool,
-    /// Faults that were taken as they were recorded.
+    /// The number of faults that were taken as recorded.
     pub believed: u64,
-    /// The walls that did not stand around env 0, and why.
+    /// The sandbox layers that were not active around env 0, each with the reason.
     pub missing_walls: Vec<(Wall, String)>,
     /// The first difference, in the recording's order.
     pub difference: Option<Difference>,
 }
 
-/// Why there is no result.
+/// The reason why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The recording.
+    /// The recording is damaged.
     #[error(transparent)]
     Damage(#[from] Damage),
-    /// The host, the plugin, an interrupt.
+    /// The host or the plugin failed, or an interrupt came.
     #[error(transparent)]
     Host(#[from] Error),
 }

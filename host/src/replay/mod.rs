@@ -1,5 +1,5 @@
-//! What runs a past once more: [`folder`] verifies and reads a recording, [`rerun`] runs it again and compares, [`export`]
-//! writes it for others; [`snapshot`] is an env as data, told again until it stands where it stood.
+//! Replays of the past: [`folder`] verifies and reads a recording, [`rerun`] runs it again and compares, [`export`] writes it
+//! for other programs. [`snapshot`] is an env as data: its requests are repeated until the env is in the same state again.
 //!
 //! This floor knows recordings and envs. It must never know the command line.
 

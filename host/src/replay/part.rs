@@ -1,5 +1,5 @@
-//! A part as it is read: batch by batch, and with it what the file says beside its rows. Nothing of that is hashed into a
-//! receipt, and other programs go by it: so it is compared with what is written of such rows.
+//! A part as it is read: batch by batch, together with the file's metadata beside its rows. The metadata is not hashed into a
+//! receipt, but other programs rely on it. So it is compared with the metadata that rollcage would write for these rows.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,21 +25,22 @@ pub(super) use crate::record::checksums::PART_FILE_BYTES_MAX;
 /// Rows of a part, with those that its last event adds.
 const ROWS_MAX: u64 = PART_ROWS as u64 + 64;
 
-/// The least and the greatest value of a column; none of no rows.
+/// The least and the greatest value of a column; none for a column without rows.
 type Range = Option<(u64, u64)>;
 
-/// A part that is read.
+/// A part that is being read.
 pub(crate) struct Part {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
-    /// What it says of its counted columns, and how many rows it says it has.
+    /// The ranges that the part claims for its counted columns, and the number of rows that it claims. Below, those that were
+    /// seen.
     said: ([Range; 4], u64),
     seen: ([Range; 4], u64),
     ended: bool,
 }
 
 impl Part {
-    /// Opens a part that this version of rollcage is said to have written, to be read in batches of so many rows.
+    /// Opens a part that this version of rollcage is said to have written, to be read in batches of `batch` rows.
     pub(crate) fn open(path: &Path, shape: &RowShape, version: &str, batch: usize) -> Result<Part, Damage> {
         let unusable = |error: String| {
             Damage::Unusable(UsageError::new(format!("recording: `{}` cannot be read: {error}", path.display())))
@@ -105,12 +106,12 @@ thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is inside the reader of Parquet: a panic there is a stranger's file, and comes out as an error.
+/// Whether this thread is inside the Parquet reader. A panic there comes from an untrusted file, and becomes an error.
 pub fn is_reading() -> bool {
     READING.get()
 }
 
-/// Calls the reader, which panics at some files that are none.
+/// Calls the reader, which panics on some invalid files.
 fn guarded<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     READING.set(true);
     let done = catch_unwind(AssertUnwindSafe(read));
@@ -121,7 +122,7 @@ fn guarded<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Resu
     }
 }
 
-/// What a part says of its counted columns and rows; an error names what else it says that is not written.
+/// The part's claims about its counted columns and rows. An error names any other claim that rollcage would not write.
 fn said(
     metadata: &Arc<ParquetMetaData>,
     shape: &RowShape,
@@ -180,7 +181,7 @@ fn said(
     Ok((said, rows))
 }
 
-/// The bounds of a column of unsigned numbers, which are written in signed ones.
+/// The bounds of a column of unsigned numbers, which Parquet stores in signed numbers.
 fn range_of(statistics: &Statistics) -> Range {
     match statistics {
         Statistics::Int32(of) => {

@@ -1,8 +1,8 @@
-//! Running a recording again, and comparing. Each env is a `VecEnv` of its own for each of its instances, whose events make
-//! rows as they did when they were recorded: two rows are compared to the bit.
+//! Running a recording again, and comparing. Each instance of each env is a `VecEnv` of its own, whose events make rows as
+//! they did when they were recorded. Two rows are compared bit for bit.
 //!
-//! What a fault hangs on time or on somebody outside is not waited for: it is taken as it was recorded, and what came before
-//! it is compared.
+//! If a fault depends on time or on an outside party, the replay does not wait for it. It takes the fault as recorded, and
+//! compares everything before it.
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -29,11 +29,11 @@ pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(3600);
 /// Steps that are taken in one turn.
 pub(super) const BATCH_STEPS: usize = 1024;
 
-/// Runs a recording again and compares every row. `progress` hears how many steps were taken.
+/// Runs a recording again and compares every row. `progress` is told how many steps were taken.
 ///
 /// # Errors
-/// The recording cannot be read, the plugin cannot be run, a directory that it had is not granted, or an interrupt. That
-/// something comes out otherwise is no error: [`Replayed::difference`].
+/// The recording cannot be read, the plugin cannot be run, a directory of the recorded run is not granted, or an interrupt. A
+/// difference in the results is not an error: [`Replayed::difference`].
 pub fn replay(
     rollout: &Rollout,
     plugin: &Plugin,
@@ -83,8 +83,8 @@ pub fn replay(
     Ok(Replayed { steps, digest, digests, prefix, believed, missing_walls, difference })
 }
 
-/// Plays one env of a recording up to the end of an episode and shows the caller each state of that episode: after its
-/// reset (false), and after each step (true).
+/// Plays one env of a recording up to the end of an episode and shows the caller each state of that episode: after its reset
+/// (false), and after each step (true).
 ///
 /// # Errors
 /// As [`replay`]; and where there is no such episode.
@@ -113,7 +113,7 @@ pub fn watch(
             let has_action = row.outcome.is_some();
             let first = row.step == 0;
             if shown && first && has_action {
-                // The reset alone, so that its state can be seen.
+                // Replay only the reset, so that its state can be shown.
                 again.do_rows(&rows, &[index], Part::Reset)?;
                 if let Some(envs) = &mut again.running {
                     show(envs, false);
@@ -136,11 +136,11 @@ pub fn watch(
     Err(UsageError::new(format!("the recording has no episode {episode} of env {env}")).into())
 }
 
-/// Plays one env of a recording up to so many steps of its own, over all its episodes, compares them, and takes a
-/// [`Snapshot`] of where it stands. `until` none: to its last.
+/// Plays one env of a recording up to step number `until` of that env, counted over all its episodes. Compares the steps, and
+/// takes a [`Snapshot`] of the state there. `until` none: plays to the env's last step.
 ///
 /// # Errors
-/// As [`replay`]; and where the env has fewer steps, has ended there by a fault, or cannot be a snapshot
+/// As [`replay`]; and where the env has fewer steps, was ended there by a fault, or cannot be a snapshot
 /// ([`VecEnv::snapshot`]).
 pub fn snapshot_at(
     rollout: &Rollout,
@@ -150,7 +150,7 @@ pub fn snapshot_at(
     until: Option<u64>,
 ) -> Result<Result<Snapshot, Difference>, ReplayError> {
     let mut stage = Stage::new(rollout, plugin, how)?;
-    // Bounded by the recording, which somebody has kept.
+    // Bounded by the recording, whose size was accepted already.
     stage.limits.snapshot_bytes = usize::MAX;
     let mut again = EnvAgain::new(env, &stage);
     let (mut steps, mut begun) = (0, 0);
@@ -188,7 +188,7 @@ pub fn snapshot_at(
     }
 }
 
-/// Runs `work` on every item, on as many threads as there are cores. The first error, in the order of the items.
+/// Runs `work` on every item, on as many threads as there are cores. Returns the first error in the order of the items.
 fn in_parallel<T: Send, E: Send>(
     items: Vec<T>,
     threads: usize,
@@ -214,7 +214,7 @@ fn first_difference(envs: &[EnvAgain<'_>]) -> Option<Difference> {
     found.min_by_key(|(at, difference)| (*at, difference.env)).map(|(_, difference)| difference.clone())
 }
 
-/// All rows are equal; then so are the digests, unless the manifest says otherwise.
+/// The difference in digests. All rows are equal, so the digests are too, unless the manifest says otherwise.
 fn different_digest(manifest: &Manifest, digest: Digest, digests: &[Digest]) -> Option<Difference> {
     let got: Vec<String> = digests.iter().map(ToString::to_string).collect();
     let env = got.iter().zip(&manifest.digests).position(|(got, recorded)| got != recorded);
@@ -229,8 +229,8 @@ fn different_digest(manifest: &Manifest, digest: Digest, digests: &[Digest]) -> 
     Some(Difference { env, episode: 0, step: 0, field: field.to_owned(), recorded, got })
 }
 
-/// What else the manifest says of the run: sums, how instances came out, why it is not portable. All of it follows from what
-/// was done again, but for the words of faults.
+/// The first difference in the rest of the manifest: sums, how instances ended, why it is not portable. All of it follows
+/// from the replayed steps, except the messages of faults.
 fn different_manifest(manifest: &Manifest, envs: &[EnvAgain<'_>]) -> Option<Difference> {
     let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
     let instances = |ends: &[InstanceEnd]| {

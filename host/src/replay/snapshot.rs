@@ -1,5 +1,6 @@
-//! Snapshots: the small, portable form of a live env. What it was told since its instance began, and the digest of what it
-//! answered: told again anywhere, it comes to the same state, and the digest proves that (`docs/copies.md`).
+//! Snapshots: the small, portable form of a live env. A snapshot has every request to the env since its instance began, and
+//! the digest of the answers. Repeated anywhere, these requests lead to the same state, and the digest proves it
+//! (`docs/copies.md`).
 
 use std::fmt;
 
@@ -21,33 +22,34 @@ use crate::outside::grant::Grant;
 use crate::record::manifest::PluginName;
 use crate::wire::job::CaptureMode;
 
-/// The number of the format.
+/// The version of the snapshot format.
 const FORMAT: u32 = 1;
 
-/// Bytes of a snapshot's file: a hundred times what is kept of an instance by default, and a bound on what a stranger's
-/// takes of memory.
+/// Bytes of a snapshot's file: a hundred times the default bound on an instance's kept past. It bounds the memory that an
+/// untrusted snapshot takes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
 
-/// A live env, as any host on any machine can restore it. It is data: serialise it by serde, or write it as
-/// [`Snapshot::to_bytes`] does. It carries a hash of itself: one that was changed is refused.
+/// A live env, as any host on any machine can restore it. A snapshot is data: serialise it by serde, or write it with
+/// [`Snapshot::to_bytes`]. It carries a hash of itself, and a changed snapshot is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Snapshot(Fields);
 
-/// What is in a snapshot, as its file has it.
+/// The content of a snapshot, as its file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
     format: u32,
     plugin: PluginName,
     config: Value,
-    /// The seed of the instance's env: faults after a restore restart from their own env's.
+    /// The base seed of the instance's env. After a restore, restarts after faults use the seed of the env that was restored
+    /// into.
     seed: u64,
-    /// Directories by the guest's names; their files are not in it.
+    /// Granted directories by the guest's names; their files are not in the snapshot.
     grants: Vec<String>,
     limits: SnapshotLimits,
     max_episode_steps: TimeLimit,
-    /// The version of the engine that ran it.
+    /// The version of the engine that ran the instance.
     wasmtime: String,
     /// Steps of the present episode.
     step: u32,
@@ -55,11 +57,11 @@ struct Fields {
     steps: u64,
     events: Vec<Event>,
     digest: String,
-    /// BLAKE3 of everything before it.
+    /// BLAKE3 of all fields before it.
     hash: String,
 }
 
-/// Limits that answers depend on.
+/// The limits that answers depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SnapshotLimits {
@@ -81,13 +83,13 @@ impl SnapshotLimits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Event {
-    /// A reset that answered.
+    /// An answered reset.
     Reset { seed: Option<u64>, options: Option<String> },
     /// Steps in a row: their actions, in the interface's encoding, base64.
     Steps { count: u64, actions: String },
     /// A method of the author's own; arguments are JSON.
     Call { name: String, arguments: String },
-    /// An attribute that was written; the value is JSON.
+    /// A written attribute; the value is JSON.
     SetAttribute { name: String, value: String },
     /// New random streams.
     Reseed { seed: u64 },
@@ -127,17 +129,17 @@ impl TryFrom<Fields> for Snapshot {
 }
 
 impl Snapshot {
-    /// As a file has it: one JSON object and a line's end.
+    /// The bytes of a snapshot's file: one JSON object and a newline.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(&self.0).unwrap_or_default();
         bytes.push(b'\n');
         bytes
     }
 
-    /// What [`Snapshot::to_bytes`] made, to the byte.
+    /// Reads a snapshot from exactly the bytes that [`Snapshot::to_bytes`] made.
     ///
     /// # Errors
-    /// It is none, of another format, or not what was written.
+    /// The bytes are not a snapshot, or are of another format, or were changed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Snapshot, UsageError> {
         let refuse = |what: String| UsageError::new(format!("snapshot: {what}"));
         if bytes.len() as u64 > SNAPSHOT_BYTES_MAX {
@@ -150,7 +152,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Which plugin it is of.
+    /// The plugin of the snapshot.
     pub fn plugin(&self) -> &PluginName {
         &self.0.plugin
     }
@@ -165,22 +167,22 @@ impl Snapshot {
         self.0.seed
     }
 
-    /// The time limit that was asked for.
+    /// The requested time limit.
     pub fn time_limit(&self) -> TimeLimit {
         self.0.max_episode_steps
     }
 
-    /// Bytes of memory the env may have, and its fuel for a step.
+    /// The bytes of memory that the env may have, and its fuel for a step.
     pub fn limits(&self) -> (u64, Option<u64>) {
         (self.0.limits.memory_bytes, self.0.limits.fuel_per_step)
     }
 
-    /// Steps that the instance has taken.
+    /// The number of steps that the instance has taken.
     pub fn steps(&self) -> u64 {
         self.0.steps
     }
 
-    /// Those of them that the present episode has: its return and length count them.
+    /// The number of steps in the present episode: its return and length count them.
     pub fn episode_steps(&self) -> u32 {
         self.0.step
     }
@@ -198,7 +200,7 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// Directories of the grants, by the guest's names.
+/// Granted directories, by the guest's names.
 fn directories<'a>(grants: impl Iterator<Item = &'a Grant>) -> Vec<String> {
     let mut names: Vec<String> = grants
         .filter_map(|grant| match grant {
@@ -211,12 +213,12 @@ fn directories<'a>(grants: impl Iterator<Item = &'a Grant>) -> Vec<String> {
 }
 
 impl VecEnv {
-    /// The env as it stands, as data: what it was told since its instance began, a few bytes a step. [`VecEnv::restore`] brings
-    /// it back, here or anywhere. The env goes on as before.
+    /// Takes a snapshot of the env in its present state: the requests since its instance began, a few bytes a step.
+    /// [`VecEnv::restore`] brings the env back, here or anywhere. The env goes on as before.
     ///
     /// # Errors
-    /// [`Error::Usage`]: no such env, one in flight or dead after a fault; one with sockets, real clocks or real randomness, since
-    /// what came in is not in a snapshot; or its instance was told more than
+    /// [`Error::Usage`]: no such env, or an env in flight or dead after a fault; an env with sockets, real clocks or real
+    /// randomness, since captured input is not in a snapshot; or its instance was told more than
     /// [`Limits::snapshot_bytes`](crate::Limits::snapshot_bytes).
     pub fn snapshot(&mut self, env: usize) -> Result<Snapshot, Error> {
         self.check_started()?;
@@ -264,13 +266,15 @@ impl VecEnv {
         Ok(Snapshot(fields))
     }
 
-    /// An env becomes what a snapshot is of: its next instance is told the same again, in batches and with no policy in the
-    /// loop, and its digest compared. The row of the env shows where it stands then. The seed for restarts stays the env's own.
+    /// Makes an env the env of a snapshot. The env's next instance is given the same requests again, in batches and with no
+    /// policy in the loop, and its digest is compared. The row of the env then shows its state. The seed for restarts stays
+    /// the env's own.
     ///
     /// # Errors
-    /// [`Error::Usage`]: no such env, or one in flight; a recorded run (the rows of such an instance would have no beginning); a
-    /// snapshot of another plugin, of other limits or time limit than these envs have, or with directories that these have not; or
-    /// it does not come out as it was. [`Error::Fault`], [`Error::Interrupted`]. After an error no env has changed.
+    /// [`Error::Usage`]: no such env, or an env in flight; a recorded run (the rows of such an instance would lack their
+    /// beginning); a snapshot of another plugin, of other limits or another time limit than these envs have, or with
+    /// directories that these envs lack; or the replay's digest differs. [`Error::Fault`], [`Error::Interrupted`]. After an
+    /// error no env has changed.
     pub fn restore(&mut self, env: usize, snapshot: &Snapshot) -> Result<&Batch, Error> {
         self.check_replaced(&[env])?;
         let Snapshot(fields) = snapshot;
@@ -320,7 +324,7 @@ impl VecEnv {
         Ok(())
     }
 
-    /// Tells its only env again what it was told.
+    /// Repeats one request of the past to its only env.
     fn tell_again(&mut self, event: &Event) -> Result<(), Error> {
         let json = |text: &str| {
             serde_json::from_str::<Value>(text).map_err(|error| UsageError::new(format!("snapshot: {error}")))

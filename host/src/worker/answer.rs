@@ -1,11 +1,11 @@
-//! What a guest's functions answer, as the bindings of any version hand it on.
+//! The answers of a guest's functions, as the bindings of every version pass them on.
 
 use crate::fault::{FaultKind, MESSAGE_BYTES_MAX};
 use crate::text::cut;
 use crate::wire::talk::{EnvError, GuestFault};
 
-/// What every reset and step yields beside reward and flags. The three lists are of the guest's choosing still:
-/// their lengths and values have not been checked against the spec.
+/// The part that every reset and step returns beside reward and flags. The guest chose the three lists freely: their lengths
+/// and values have not been checked against the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     /// One value of the observation space.
@@ -14,24 +14,24 @@ pub(crate) struct View {
     pub(crate) action_mask: Vec<u8>,
     /// Empty if no info fields are declared.
     pub(crate) info: Vec<u8>,
-    /// Empty, or a JSON object of at most [`INFO_EXTRA_BYTES_MAX`]: checked.
+    /// Empty, or a checked JSON object of at most [`INFO_EXTRA_BYTES_MAX`].
     pub(crate) info_extra: String,
 }
 
-/// What a step yields.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transition {
-    /// The state after it.
+    /// The state after the step.
     pub(crate) view: View,
-    /// Any `f64`.
+    /// The reward: any `f64`.
     pub(crate) reward: f64,
-    /// The episode ended by the task's rules.
+    /// Whether the task's rules ended the episode.
     pub(crate) terminated: bool,
-    /// The env ended the episode by a rule of its own.
+    /// Whether the env ended the episode by a rule of its own.
     pub(crate) truncated: bool,
 }
 
-/// What the guest's own loop over steps yields.
+/// The result of the guest's own loop over steps.
 #[cfg(all(test, feature = "shipped"))]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transitions {
@@ -62,10 +62,10 @@ pub(crate) enum Frame {
     Text(String),
 }
 
-/// Why a call gave no answer.
+/// The reason why a call gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
-    /// The env refuses and runs on, unchanged.
+    /// The env refuses the call, keeps running, and is unchanged.
     Env(EnvError),
     /// The instance has ended: it must not be called again.
     Fault(GuestFault),

@@ -1,8 +1,8 @@
-//! From a plugin's bytes to code that a worker can load; runs in the compile process alone.
+//! Turns a plugin's bytes into code that a worker can load; runs in the compile process only.
 //!
-//! The bytes are a stranger's: they are read and validated with `wasmparser` before the compiler sees any, so that
-//! what is wrong with a file is said in words, and malformed bytes never reach the engine. Reads no file and decides
-//! no limit; the caller catches panics, and a process of its own bounds time and memory.
+//! The bytes are untrusted: they are read and validated with `wasmparser` before the compiler sees them. So a wrong file gets
+//! a readable message, and malformed bytes never reach the engine. This file reads no files and decides no limits. The caller
+//! catches panics, and a process of its own bounds time and memory.
 
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
@@ -41,7 +41,7 @@ const IMPORTS: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 
-/// The interface of types that comes with `environment`; it has no functions, so nothing is linked for it.
+/// The interface of types that comes with `environment`. It has no functions, so it needs no linking.
 const TYPES: &str = "rollcage:env/types@";
 
 /// Bytes of a name from the file that an error repeats.
@@ -50,52 +50,52 @@ const NAME_BYTES_MAX: usize = 200;
 /// Bytes of the engine's own words that an error repeats.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// What a compile makes.
+/// The result of a compile.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// The engine's own format, for [`load`](crate::worker::load::load).
+    /// The code in the engine's own format, for [`load`](crate::worker::load::load).
     pub(crate) code: Vec<u8>,
     /// The interface version that the plugin exports.
     pub(crate) interface: String,
 }
 
-/// Why a file is no plugin for this rollcage.
+/// The reason why a file is not a plugin for this rollcage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CompileError {
-    /// Not wasm at all.
+    /// The file is not wasm.
     #[error("not a WebAssembly file; a plugin is a component built for wasm32-wasip2")]
     NotWasm,
-    /// A core module.
+    /// The file is a core module.
     #[error("a core WebAssembly module, not a component; build it for wasm32-wasip2")]
     CoreModule,
-    /// A component of something else.
+    /// The file is a component of something else.
     #[error(
         "it does not export rollcage:env/environment; use the rollcage SDK's `export!`, or the world `plugin` of wit/"
     )]
     NoEnvironment,
-    /// An interface version from the future, or one never released.
+    /// The interface version is from the future, or was never released.
     #[error(
         "it exports interface version {found}, and this rollcage speaks {spoken}; use a rollcage that speaks {found}, or rebuild the plugin"
     )]
     Interface {
-        /// The version it exports.
+        /// The version that the file exports.
         found: String,
-        /// The versions spoken here.
+        /// The versions that this rollcage speaks.
         spoken: String,
     },
-    /// Built for the asynchronous WASI.
+    /// The file was built for the asynchronous WASI.
     #[error("it needs WASI 0.3 (`{import}`), and this rollcage runs 0.2; build it for wasm32-wasip2")]
     Wasi03 {
-        /// The first import that says so.
+        /// The first import of that WASI.
         import: String,
     },
-    /// An import that nobody gives.
+    /// The file has an import that rollcage does not provide.
     #[error("it imports `{import}`, which no plugin is given; build it without what needs that")]
     Import {
         /// The import's name.
         import: String,
     },
-    /// The bytes are no valid component, or use a proposal that is off.
+    /// The bytes are not a valid component, or use a proposal that is off.
     #[error(
         "not a valid component: {0}; build it again, without WebAssembly proposals beyond wasm32-wasip2's defaults"
     )]
@@ -109,7 +109,7 @@ pub(crate) enum CompileError {
 ///
 /// # Errors
 ///
-/// What is wrong with the file.
+/// The fault in the file.
 pub(crate) fn compile(wasm: &[u8], settings: &EngineSettings) -> Result<Compiled, CompileError> {
     let interface = read(wasm)?;
     let engine = config(settings).and_then(|config| wasmtime::Engine::new(&config)).map_err(|e| refused(&e))?;
@@ -118,8 +118,8 @@ pub(crate) fn compile(wasm: &[u8], settings: &EngineSettings) -> Result<Compiled
     Ok(Compiled { code, interface })
 }
 
-/// Reads names alone: checks all imports, and returns the newest interface version that the file exports and
-/// rollcage speaks. Imports and exports of components *inside* the file are its own business.
+/// Reads only names: checks all imports, and returns the newest interface version that the file exports and rollcage speaks.
+/// Imports and exports of components *inside* the file do not matter.
 fn read(wasm: &[u8]) -> Result<String, CompileError> {
     if !wasm.starts_with(b"\0asm") {
         return Err(CompileError::NotWasm);
@@ -146,8 +146,8 @@ fn read(wasm: &[u8]) -> Result<String, CompileError> {
         }
     }
 
-    // The order of the complaints is that of their use to the reader: a wrong WASI explains missing exports, and a
-    // component without our export may import anything.
+    // The most useful complaint comes first: a wrong WASI explains missing exports, and a component without our export may
+    // import anything.
     if let Some(import) = imports.iter().find(|name| is_wasi(name, "0.3.")) {
         return Err(CompileError::Wasi03 { import: shown(import) });
     }
@@ -165,7 +165,7 @@ fn is_wasi(name: &str, version: &str) -> bool {
     name.starts_with("wasi:") && name.split_once('@').is_some_and(|(_, v)| v.starts_with(version))
 }
 
-/// Whether an import is one of [`IMPORTS`] at 0.2.x, or the types of an interface version spoken here.
+/// Whether an import is one of [`IMPORTS`] at 0.2.x, or the types of a supported interface version.
 fn is_given(name: &str) -> bool {
     if let Some(version) = name.strip_prefix(TYPES) {
         return SUPPORTED.contains(&version);
@@ -197,7 +197,7 @@ fn refused(error: &wasmtime::Error) -> CompileError {
 mod tests {
     use super::*;
 
-    /// A component of nothing but imports and exports by name, all instances. Enough to be read, not to be valid.
+    /// A component that has only imports and exports by name, all instances. It can be read, but is not valid.
     fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
         let mut wasm = b"\0asm\x0d\0\x01\0".to_vec();
         // Import: name, instance type 0. Export: name, instance 0, no type.

@@ -1,8 +1,8 @@
 //! STEP 5: one env in one store: create, reset, step, and the rest of the interface.
 //!
 //! On the path of a step: vec_env → slab → wait → worker/serve → **worker/instance** → slab.
-//! Knows the guest's functions, its clock and fuel, and what a trap is called; knows nothing of slabs, sockets or
-//! time. Whether an observation is of the space is `serve`'s to check, which has the layouts.
+//! This file knows the guest's functions, its clock and fuel, and the names of traps. It knows nothing of slabs, sockets or
+//! time. Whether an observation is in its space is checked in `serve`, which has the layouts.
 
 use std::time::Duration;
 
@@ -24,49 +24,49 @@ use crate::worker::wasi::guest::{Guest, Mark, Outside};
 use crate::worker::wasi::random::{key_create, key_reseed, key_reset};
 use crate::worker::wasi::streams::Log;
 
-/// Fuel of a call that is bounded by time alone: more than any call burns in the time it has.
+/// Fuel of a call that is bounded by time only: more than any call burns in its time.
 const FUEL_UNBOUNDED: u64 = u64::MAX;
 
 /// Bytes of a function's name in a backtrace. A mangled generic name can have thousands.
 const FUNCTION_NAME_BYTES_MAX: usize = 200;
 
-/// Config errors kept of one `create`; a person reads the first few.
+/// Config errors kept of one `create`: a person reads only the first few.
 const CONFIG_ERRORS_MAX: usize = 32;
 
-/// Bytes of each of their paths and messages: 32 of them fit one control message.
+/// Bytes of each path and message of these errors: 32 of them fit one control message.
 const CONFIG_ERROR_BYTES_MAX: usize = 512;
 
-/// Declared info fields. Gymnasium's envs have a handful; each is looked at in every step.
+/// Declared info fields. Gymnasium's envs have a handful; each field is looked at in every step.
 const INFO_FIELDS_MAX: usize = 256;
 
 /// Bytes of an info field's name.
 const INFO_NAME_BYTES_MAX: usize = 128;
 
-/// What an instance is given beside its code.
+/// The settings of an instance, beside its code.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceSettings {
     /// Bytes of all linear memories together.
     pub(crate) memory_bytes: u64,
-    /// Fuel of each step; counts only with code that was compiled for it.
+    /// The fuel of each step; it counts only with code that was compiled for fuel.
     pub(crate) fuel_per_step: Option<u64>,
-    /// How far apart two steps begin on the guest's clock.
+    /// The time between the beginnings of two steps on the guest's clock.
     pub(crate) clock_step: Duration,
     /// SHA-256 of the plugin's file, a part of the first random key.
     pub(crate) plugin_sha256: [u8; 32],
 }
 
-/// Why there is no env.
+/// The reason why there is no env.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CreateFailure {
-    /// The config is wrong in ways that the schema cannot say: dotted paths and messages.
+    /// The config is wrong in ways that the schema cannot express: dotted paths and messages.
     Config(Vec<(String, String)>),
-    /// Anything else.
+    /// All other reasons.
     Fault(GuestFault),
 }
 
 /// One env.
 ///
-/// After a fault nothing of it may be called: the guest's memory is as the trap left it.
+/// After a fault it must not be called again: the guest's memory is as the trap left it.
 pub(crate) struct Instance {
     store: Store<Guest>,
     exports: Exports,
@@ -75,7 +75,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Instantiates: the guest's first instructions run here.
+    /// Instantiates the component: the guest's first instructions run here.
     ///
     /// # Errors
     ///
@@ -100,16 +100,16 @@ impl Instance {
         }
     }
 
-    /// Who this is. Needs no `create`.
+    /// Asks the plugin to describe itself. Works without `create`.
     ///
     /// # Errors
     ///
-    /// The guest's fault. What the description says is not checked here.
+    /// The guest's fault. The content of the description is not checked here.
     pub(crate) fn describe(&mut self) -> Result<Description, GuestFault> {
         self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.describe(store))
     }
 
-    /// Makes the env. `config` is valid, complete, canonical JSON; the random stream begins anew from it.
+    /// Creates the env. `config` is valid, complete, canonical JSON; the random stream begins anew from it.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Instance {
         }
     }
 
-    /// Begins an episode. A seed begins the random stream anew; without one it goes on.
+    /// Begins an episode. A seed starts the random stream anew; without a seed the stream goes on.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl Instance {
         check_view(self.after_call(mark, answer)?)
     }
 
-    /// One step, with the clock moved to its beginning and its own fuel.
+    /// Takes one step, with the clock moved to the step's beginning and with the step's own fuel.
     ///
     /// # Errors
     ///
@@ -164,8 +164,8 @@ impl Instance {
         Ok(Transition { view: check_view(transition.view)?, ..transition })
     }
 
-    /// The guest's own loop over its steps, all within one step's time and fuel: for the test that compares it with
-    /// ours. Nothing in the answer is checked.
+    /// Runs the guest's own loop over its steps, all within one step's time and fuel, for the test that compares it with
+    /// ours. The answer is not checked.
     #[cfg(all(test, feature = "shipped"))]
     pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<super::answer::Transitions, CallError> {
         self.store.data_mut().begin_step(self.settings.clock_step);
@@ -173,12 +173,12 @@ impl Instance {
         Ok(self.call_guest(fuel, |exports, store| exports.step_many(store, actions, count))?)
     }
 
-    /// This process is a copy of the env's: what comes in from now on is nobody's recording.
+    /// Tells the instance that this process is a copy of the env's: captured input is not recorded from now on.
     pub(crate) fn is_a_copy(&self) {
         self.store.data().mute_capture();
     }
 
-    /// A picture of the present state. No event: clock and random stream are afterwards where they were.
+    /// Renders the present state. This is not an event: clock and random stream are then set back.
     ///
     /// # Errors
     ///
@@ -201,11 +201,11 @@ impl Instance {
         }
     }
 
-    /// New random streams for what is still to come.
+    /// Starts new random streams for the future.
     ///
     /// # Errors
     ///
-    /// The guest cannot, or a fault.
+    /// The guest cannot be reseeded, or a fault.
     pub(crate) fn reseed(&mut self, seed: u64) -> Result<(), CallError> {
         let mark = self.store.data().mark();
         self.store.data_mut().rekey(key_reseed(seed));
@@ -213,7 +213,7 @@ impl Instance {
         self.after_call(mark, answer)
     }
 
-    /// The author's own method. Arguments and result are JSON.
+    /// Calls the author's own method. Arguments and result are JSON.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl Instance {
         Ok(result)
     }
 
-    /// Reads an attribute, JSON. No event: clock and random stream are afterwards where they were.
+    /// Reads an attribute, JSON. This is not an event: clock and random stream are then set back.
     ///
     /// # Errors
     ///
@@ -253,18 +253,18 @@ impl Instance {
         self.after_call(mark, answer)
     }
 
-    /// The last call of an orderly end.
+    /// Makes the last call of an orderly end.
     ///
     /// # Errors
     ///
     /// The guest's fault, for the log: the instance ends either way.
     pub(crate) fn close(&mut self) -> Result<(), GuestFault> {
-        // A goodbye is no event: the recording may have its checksums already.
+        // A goodbye is not an event: the recording may have its checksums already.
         self.store.data().set_aside(true);
         self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.close(store))
     }
 
-    /// Every call into the guest: limits that count by the call are reset, a trap becomes a fault.
+    /// Makes every call into the guest: limits that count per call are reset, and a trap becomes a fault.
     #[inline]
     fn call_guest<T>(
         &mut self,
@@ -277,15 +277,15 @@ impl Instance {
             .and_then(|()| call(exports, store))
             .map_err(|error| classify(&error, &store.data().limiter));
         let answer = answer.inspect_err(|_| store.data().end_call(true))?;
-        // What it answered hangs on something that did not come in.
+        // The answer depends on input whose capture failed.
         match store.data().capture_failure() {
             None => Ok(answer),
             Some(why) => Err(guest_fault(FaultKind::Trap, why)),
         }
     }
 
-    /// A call that the env refused has not happened: a rollout does not record it and a replay does not make it, so
-    /// its readings and draws are taken back.
+    /// Ends a call. A call that the env refused counts as not having happened: a rollout does not record it and a replay does
+    /// not make it. So its clock readings and random draws are taken back.
     fn after_call<T>(&mut self, mark: Mark, answer: Result<T, CallError>) -> Result<T, CallError> {
         self.store.data().end_call(!matches!(answer, Err(CallError::Env(_))));
         answer.map_err(|error| match error {
@@ -298,13 +298,13 @@ impl Instance {
     }
 }
 
-/// Gives a call its fuel, where fuel is counted.
+/// Gives a call its fuel, if fuel is counted.
 #[inline]
 fn refuel(store: &mut Store<Guest>, counted: bool, fuel: u64) -> wasmtime::Result<()> {
     if counted { store.set_fuel(fuel) } else { Ok(()) }
 }
 
-/// What an error out of the engine is called. The one place that looks into them.
+/// Names an error of the engine. Engine errors are examined only here.
 fn classify(error: &wasmtime::Error, limiter: &MemoryLimiter) -> GuestFault {
     let trap = error.downcast_ref::<Trap>().copied();
     let cause = error.root_cause().to_string();
@@ -348,7 +348,7 @@ fn cut_env_error(mut error: EnvError) -> EnvError {
     error
 }
 
-/// What a spec must be beyond its spaces, which `Space::from_nodes` has checked.
+/// Checks the rules for a spec beyond its spaces, which `Space::from_nodes` has checked.
 fn check_spec(spec: &Spec) -> Result<(), String> {
     if spec.info_fields.len() > INFO_FIELDS_MAX {
         return Err(format!("{} info fields, the limit is {INFO_FIELDS_MAX}", spec.info_fields.len()));
@@ -395,7 +395,7 @@ fn check_frame(frame: Frame) -> Result<Frame, CallError> {
     Ok(frame)
 }
 
-/// Whether a text is JSON that the host takes.
+/// Checks that a text is JSON that the host accepts.
 fn check_json(what: &str, text: &str) -> Result<(), CallError> {
     if text.len() > JSON_BYTES_MAX {
         return Err(bad_answer(format!("{what} has {} bytes; the limit is {JSON_BYTES_MAX}", text.len())));
@@ -526,7 +526,7 @@ mod tests {
             instance
         }
 
-        /// The shipped plugins that run by themselves: the others need somebody to talk to.
+        /// The shipped plugins that run alone. The other plugins need a partner to talk to.
         fn plugins() -> impl Iterator<Item = &'static (&'static str, &'static [u8])> {
             crate::plugin::shipped::PLUGINS.iter().filter(|(name, _)| !matches!(*name, "go" | "short-kick"))
         }

@@ -1,5 +1,5 @@
-//! The hidden worker modes: a process of the `rollcage` program that the host started for one job.
-//! The steps stand in the order of `docs/worker.md`; each is a line here and a file elsewhere.
+//! The hidden worker modes: a process of the `rollcage` program that the host started for one job. The steps come in the
+//! order of `docs/worker.md`; each is a line here and a file elsewhere.
 
 mod answer;
 mod bindings;
@@ -37,10 +37,10 @@ use crate::wire::talk::{self, BUILD, FromWorker, GuestFault};
 /// Exit status after a panic of the worker's own code; the message is in the log.
 const PANICKED: i32 = 70;
 
-/// The control socket: open as long as the process is.
+/// The control socket: open until the process ends.
 type Control = BorrowedFd<'static>;
 
-/// Runs the job that the host has for this process, behind walls with these system calls. Never returns to `main`.
+/// Runs the job that the host has for this process, in a sandbox with these system calls. Never returns to `main`.
 pub(crate) fn run(table: &'static [Allow]) -> ! {
     let status = std::panic::catch_unwind(|| match work(table) {
         Ok(()) => 0,
@@ -71,15 +71,15 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
     }
 }
 
-/// Puts up the walls up to filter one, and says which stand. Nothing: one that was required does not, and the host ends
-/// this process; it must not go on.
+/// Activates the sandbox layers up to filter one, and reports the active layers. None: a required layer is not active. The
+/// host then ends this process, which must not go on.
 fn lock(control: Control, plan: &Plan<'_>, cage: &Cage) -> io::Result<Option<Standing>> {
     let standing = process::lock(plan)?;
     say(control, &FromWorker::Locked(standing.clone()))?;
     Ok(standing.lacks(cage.required).is_none().then_some(standing))
 }
 
-/// Mode check: the walls, and nothing behind them.
+/// Mode check: activates the sandbox layers, and does nothing else.
 fn check_walls(control: Control, cage: &Cage, table: &'static [Allow]) -> io::Result<()> {
     let allowance = Allowance::of_env(0);
     let plan = Plan { walls: cage.walls, allowance, directories: Vec::new(), table, purpose: Purpose::PURE };
@@ -89,7 +89,7 @@ fn check_walls(control: Control, cage: &Cage, table: &'static [Allow]) -> io::Re
     }
 }
 
-/// Mode compile: a plugin's bytes in, code out. Nothing of the plugin is run.
+/// Mode compile: reads a plugin's bytes and writes code. The plugin is not run.
 fn compile_plugin(
     control: Control,
     job: &CompileJob,
@@ -97,7 +97,7 @@ fn compile_plugin(
     output: OwnedFd,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    // The filter knows both by their numbers.
+    // The filter knows both descriptors by their numbers.
     if (plugin.as_raw_fd() as u64, output.as_raw_fd() as u64) != (PLUGIN, OUTPUT) {
         return Err(io::Error::other("a compile process was started with descriptors open"));
     }
@@ -128,7 +128,7 @@ fn compile_plugin(
     say(control, &answer)
 }
 
-/// Mode describe: loads the code and asks it who it is.
+/// Mode describe: loads the code and asks it to describe itself.
 fn describe_plugin(
     control: Control,
     job: &EnvJob,
@@ -176,7 +176,7 @@ fn serve_env(
     serve::serve(control, job, slab, &loaded, outside, standing)
 }
 
-/// Mode template: no instance, and copies of itself until the end.
+/// Mode template: makes no instance, and copies itself until the end.
 fn serve_template(
     control: Control,
     job: &EnvJob,
@@ -185,7 +185,7 @@ fn serve_template(
     mut granted: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    // They were there for the number of the directories, as in an env.
+    // These descriptors only kept the directories' numbers the same as in an env.
     drop(granted.next());
     drop(granted.next());
     let directories = directories_of(job, granted)?;
@@ -195,16 +195,16 @@ fn serve_template(
     Template { control, slab, loaded, standing, directories, last_filter }.run()
 }
 
-/// A worker behind its walls, with its code and its slab.
+/// A worker in its sandbox, with its code and its slab.
 struct Begun {
     slab: WorkerSlab,
     loaded: load::Loaded,
     standing: Standing,
-    /// Of copies that may not be copied themselves.
+    /// The filter that copies add if they may not be copied themselves.
     last_filter: Option<process::LastFilter>,
 }
 
-/// Maps the slab and loads the code behind both filters. None: the host was told why there is nothing to serve.
+/// Maps the slab and loads the code behind both filters. None: the host was told the reason for failing.
 fn begin(
     control: Control,
     job: &EnvJob,
@@ -228,12 +228,12 @@ fn begin(
 struct Sealed {
     loaded: Result<load::Loaded, GuestFault>,
     standing: Standing,
-    /// Of copies that may not be copied themselves.
+    /// The filter that copies add if they may not be copied themselves.
     last_filter: Option<process::LastFilter>,
 }
 
-/// Filter one, the code, filter two: afterwards the first instruction of the guest may run. Nothing: a required wall
-/// does not stand.
+/// Installs filter one, loads the code, installs filter two: afterwards the first instruction of the guest may run. None: a
+/// required layer of the sandbox is not active.
 fn load_code(
     control: Control,
     job: &EnvJob,
@@ -263,7 +263,7 @@ fn load_code(
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
     let loaded = load::load(&path, &job.engine, &job.interface);
-    // The engine has a descriptor of its own.
+    // The engine has a descriptor of its own, so this one can be closed.
     drop(code);
     let last_filter = match copies {
         Copies::First => process::last_filter(&plan, &standing, purpose.with_copies(Copies::None))?,
@@ -274,7 +274,7 @@ fn load_code(
     Ok(Some(Sealed { loaded, standing, last_filter }))
 }
 
-/// What a job's worker may use of the machine.
+/// The machine resources that a job's worker may use.
 fn allowance_of(job: &EnvJob) -> Allowance {
     let allowance = preopens::allow(&job.granted, Allowance::of_env(job.memory_bytes));
     let mut allowance = line::allow(&job.granted, allowance);
@@ -284,15 +284,15 @@ fn allowance_of(job: &EnvJob) -> Allowance {
     allowance
 }
 
-/// What a job grants but for directories, with the descriptors that came for it: two, each with its own number whether it
-/// is wanted or not.
+/// The outside that a job grants, with its two descriptors. Each descriptor has a fixed number, whether it is used or not.
+/// Directories are passed in.
 fn outside_of(
     job: &EnvJob,
     descriptors: &mut impl Iterator<Item = OwnedFd>,
     directories: Vec<Preopen>,
 ) -> io::Result<Outside> {
     let granted = &job.granted;
-    // The filter knows both by their numbers.
+    // The filter knows both descriptors by their numbers.
     let mut numbered = |number: u64, what: &str| match descriptors.next() {
         Some(descriptor) if descriptor.as_raw_fd() as u64 == number => Ok(descriptor),
         Some(_) => Err(io::Error::other("an env was started with descriptors open")),
@@ -314,7 +314,7 @@ fn outside_of(
     })
 }
 
-/// The directories that a job grants, with the descriptors that came for them.
+/// The directories that a job grants, with their descriptors.
 fn directories_of(job: &EnvJob, descriptors: impl Iterator<Item = OwnedFd>) -> io::Result<Vec<Preopen>> {
     let descriptors: Vec<OwnedFd> = descriptors.collect();
     let granted = &job.granted.directories;
@@ -329,7 +329,7 @@ fn directories_of(job: &EnvJob, descriptors: impl Iterator<Item = OwnedFd>) -> i
     Ok(granted.iter().zip(descriptors).map(preopen).collect())
 }
 
-/// Instantiates.
+/// Instantiates a job's code.
 fn instance_of(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<Instance, GuestFault> {
     let settings = InstanceSettings {
         memory_bytes: job.memory_bytes,
@@ -344,7 +344,7 @@ fn refused(kind: FaultKind, message: String) -> GuestFault {
     GuestFault { kind, message: brief(message), backtrace: Vec::new() }
 }
 
-/// A message the host gets: cut to what a fault keeps.
+/// Cuts a message to the length that a fault keeps.
 fn brief(mut message: String) -> String {
     crate::text::cut(&mut message, crate::fault::MESSAGE_BYTES_MAX);
     message

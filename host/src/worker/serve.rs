@@ -1,7 +1,7 @@
 //! On the path of a step: vec_env → slab → wait → **worker/serve** → worker/instance → slab.
-//! Knows turns and their answers; knows nothing of wasm. Waits on one thing, the slab's turn.
+//! This file knows turns and their answers, and nothing of wasm. It waits on one thing: the slab's turn.
 //!
-//! What it writes it has checked against the spec: a wrong length or value here would be a lie over there.
+//! Everything that it writes was checked against the spec: the host would count a wrong length or value as a lie.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,10 +31,10 @@ use crate::wire::slab::{Answer, Command, INFO_EXTRA_BYTES_MAX, Lie, Request, Sta
 use crate::wire::talk::{EnvError, FromWorker, GuestFault, Reply, ToWorker};
 use crate::wire::wait::{self, Spin};
 
-/// How long a worker sleeps in one piece. The kernel ends it when the host dies; this is for nothing but a lost wake.
+/// The longest sleep of a worker. The kernel ends the worker when the host dies, so this matters only if a wake is lost.
 const SLEEP: Duration = Duration::from_secs(1);
 
-/// An env at work: its instance and its slab.
+/// A running env: its instance and its slab.
 pub(super) struct Served {
     slab: WorkerSlab,
     control: Control,
@@ -44,12 +44,12 @@ pub(super) struct Served {
     action_space: Layout,
     info: InfoLayout,
     action: Vec<u8>,
-    /// The encoded spec and the walls that stand: what a copy says of itself.
+    /// The encoded spec, which a copy sends as its own. Below, the active sandbox layers.
     spec: Vec<u8>,
     standing: Standing,
 }
 
-/// From code to an env that answers its turns, until its end.
+/// Turns code into an env that answers its turns, until its end.
 pub(super) fn serve(
     control: Control,
     job: &EnvJob,
@@ -73,15 +73,15 @@ pub(super) fn serve(
     }
 }
 
-/// Why a turn is not answered as asked.
+/// The reason why a turn is not answered as asked.
 enum Unanswered {
-    /// The guest refuses and runs on.
+    /// The guest refuses, and keeps running.
     Refused(EnvError),
     /// The instance has ended.
     Fault(GuestFault),
     /// The host broke the protocol: a bug, since the host is trusted.
     Host(String),
-    /// This is a copy: what was asked is the original's to answer.
+    /// This process is a copy: the original answers the request.
     Copied,
 }
 
@@ -106,7 +106,7 @@ impl From<Lie> for Unanswered {
     }
 }
 
-/// An answer in which nothing happened.
+/// The answer before any step or reset.
 const NOTHING: Answer = Answer {
     status: Status::Ok,
     taken: 0,
@@ -119,7 +119,7 @@ const NOTHING: Answer = Answer {
 };
 
 impl Served {
-    /// Computes what follows from the spec.
+    /// Computes the layouts and limits that follow from the spec.
     ///
     /// # Errors
     /// The limit of the slab that the spec breaks.
@@ -147,7 +147,7 @@ impl Served {
         })
     }
 
-    /// Says that it is ready.
+    /// Reports that the env is ready.
     fn say_ready(&self) -> io::Result<()> {
         if !self.slab.write_bulk(0, &self.spec) {
             return Err(io::Error::other("the spec does not fit the bulk area"));
@@ -155,7 +155,7 @@ impl Served {
         say(self.control, &FromWorker::Ready { bulk_len: u32::try_from(self.spec.len()).unwrap_or(u32::MAX) })
     }
 
-    /// Says that it is ready, then answers turns until the end.
+    /// Reports that the env is ready, then answers turns until the end.
     fn run(mut self) -> io::Result<()> {
         self.say_ready()?;
         loop {
@@ -172,13 +172,13 @@ impl Served {
                     return Ok(());
                 }
                 Err((_, Unanswered::Host(what))) => return Err(io::Error::other(what)),
-                // Its own first turn is still to come.
+                // The copy's own first turn is still to come.
                 Err((_, Unanswered::Copied)) => {}
             }
         }
     }
 
-    /// Waits for the next turn: a short spin while the host says that it pays, then asleep.
+    /// Waits for the next turn: a short spin if the host says that spinning pays, then asleep.
     fn wait_for_turn(&mut self) -> io::Result<Request> {
         loop {
             if let Some(request) = self.slab.take() {
@@ -198,7 +198,8 @@ impl Served {
         }
     }
 
-    /// Answers one turn. Beside an error stands what was answered before it: steps of a batch, the step of command 3.
+    /// Answers one turn. An error comes with the part that was answered before it: steps of a batch, or the step of command
+    /// 3.
     fn answer(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
         let done = |error| (NOTHING, error);
         match request.command {
@@ -225,9 +226,9 @@ impl Served {
         Ok(Answer { extra_len: transition.view.info_extra.len(), ..stepped(&transition) })
     }
 
-    /// Command 3: the step; and if it ends the episode, the reset in the same turn.
+    /// Runs command 3: the step and, if it ends the episode, the reset in the same turn.
     fn step_then_reset(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
-        // Read in any case: the message was sent with the turn.
+        // Read in any case, because the message was sent with the turn.
         let options = self.reset_options(request).map_err(|error| (NOTHING, error))?;
         let transition = self.take_step(0).map_err(|error| (NOTHING, error))?;
         let answer = stepped(&transition);
@@ -246,14 +247,15 @@ impl Served {
         Ok(Answer { extra_len: view.info_extra.len(), ..half })
     }
 
-    /// Command 4: a loop over the guest's `step`, so that clock, fuel and faults are per step and a fault names its step.
+    /// Runs command 4 as a loop over the guest's `step`, so that clock, fuel and faults are per step and a fault names its
+    /// step.
     fn step_many(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
         let mut answer = NOTHING;
         let mut texts = 0;
         let count = request.count as usize;
         for index in 0..count {
             if index > 0 && !self.slab.has_room_for_text(&self.layout, count, texts) {
-                // Fewer than asked, and the episode goes on: the host asks for the rest.
+                // Fewer steps than asked, and the episode goes on: the host asks for the rest.
                 break;
             }
             let transition = self.take_step(index).map_err(|error| (answer, error))?;
@@ -269,7 +271,7 @@ impl Served {
         Ok(answer)
     }
 
-    /// One step of the instance, checked.
+    /// Takes one step of the instance, and checks it.
     fn take_step(&mut self, index: usize) -> Result<Transition, Unanswered> {
         self.slab.read_action(&self.layout, index, &mut self.action);
         let transition = self.instance.step(&self.action)?;
@@ -277,7 +279,7 @@ impl Served {
         Ok(transition)
     }
 
-    /// Command 5: render, call, attributes, reseed, close.
+    /// Runs command 5: render, call, attributes, reseed, close.
     fn converse(&mut self) -> Result<Answer, Unanswered> {
         let (message, descriptors) = self.receive()?;
         let (reply, bytes) = match message {
@@ -300,7 +302,7 @@ impl Served {
                 text(String::new())
             }
             ToWorker::Close => {
-                // The last thing a guest does; how it went is in the log at most.
+                // This is a guest's last call; its result is at most in the log.
                 let _ = self.instance.close();
                 self.publish(&NOTHING);
                 process::exit(0);
@@ -324,7 +326,7 @@ impl Served {
         }
     }
 
-    /// Makes a copy of this env as it stands. In the copy this is [`Unanswered::Copied`].
+    /// Makes a copy of this env in its present state. In the copy this returns [`Unanswered::Copied`].
     fn copy(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), Unanswered> {
         let host = |error: io::Error| Unanswered::Host(error.to_string());
         let [control, log, slab] = copy::descriptors_of_a_copy(descriptors).map_err(host)?;
@@ -350,7 +352,7 @@ impl Served {
         }
     }
 
-    /// Whether a view is one of the env's own spec.
+    /// Checks a view against the env's own spec.
     fn check(&self, view: &View) -> Result<(), GuestFault> {
         let lengths = [
             ("observation", view.observation.len(), self.layout.observation),

@@ -1,5 +1,5 @@
-//! A worker that is locked, has its code loaded and has instantiated nothing: it is never an env, and copies itself when it
-//! is told to. Nothing that a guest could have written is in what its copies share.
+//! The template process: a worker that is locked, has its code loaded and has instantiated nothing. It is never an env, and
+//! copies itself on request. The memory that its copies share contains nothing that a guest could have written.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,12 +27,13 @@ pub(super) struct Template {
     pub(super) loaded: Loaded,
     pub(super) standing: Standing,
     pub(super) directories: Vec<Preopen>,
-    /// What its copies put up, if they are not to be copied.
+    /// The filter that its copies add if they may not be copied themselves.
     pub(super) last_filter: Option<LastFilter>,
 }
 
 impl Template {
-    /// Says that it is ready, then makes a copy for each message, until the host is gone. Returns in each copy too, at its end.
+    /// Reports that it is ready, then makes a copy for each message, until the host is gone. Also returns in each copy, at
+    /// the copy's end.
     pub(super) fn run(self) -> io::Result<()> {
         say(self.control, &FromWorker::Ready { bulk_len: 0 })?;
         loop {
@@ -44,13 +45,13 @@ impl Template {
             let [control, log, slab] = copy::descriptors_of_a_copy(descriptors)?;
             match copy::copy() {
                 Ok(Side::Copy) => return self.become_env(control, log, slab),
-                // Who waits for the copy sees its socket close, and tries in another way.
+                // The party that waits for the copy sees the copy's socket close, and then spawns a worker instead.
                 Ok(Side::Original) | Err(_) => {}
             }
         }
     }
 
-    /// What the copy does: it is a worker that has just loaded its code.
+    /// Runs in the copy: continues as a worker that has just loaded its code.
     fn become_env(mut self, control: OwnedFd, log: OwnedFd, slab: OwnedFd) -> io::Result<()> {
         copy::become_the_copy(control, log)?;
         self.slab.replace(slab.as_fd())?;
@@ -67,7 +68,7 @@ impl Template {
         };
         process::set_title(&job.title);
         let mut descriptors = descriptors.into_iter();
-        // It was there for the number of those after it.
+        // This descriptor only kept the numbers of the later ones.
         drop(descriptors.next());
         let outside = super::outside_of(&job, &mut descriptors, self.directories)?;
         serve::serve(self.control, &job, self.slab, &self.loaded, outside, self.standing)

@@ -1,4 +1,4 @@
-//! Conversations with an env outside its turns of reset and step: render, call, attributes, reseed, goodbye.
+//! Conversations with an env outside its resets and steps: render, call, attributes, reseed, goodbye.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ use crate::wire::talk::{EnvError, FromWorker, Reply, ToWorker};
 use crate::wire::wait::{self, Spin};
 
 impl Slot {
-    /// Sends a message and waits for its answer from the bulk area. The env must not be busy. An answer that an interrupt did
-    /// not wait for is entered into the digest when it comes, and given to nobody.
+    /// Sends a message and waits for its answer from the bulk area. The env must not be busy. If an interrupt ends the wait,
+    /// the answer is entered into the digest when it comes, and is returned to no caller.
     pub(crate) fn converse(
         &mut self,
         message: &ToWorker,
@@ -35,7 +35,7 @@ impl Slot {
     ) -> Result<(Reply, Vec<u8>), Error> {
         let index = self.index;
         let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
-        // An instance that is still coming up after a fault is waited for.
+        // Wait for an instance that is still starting after a fault.
         while matches!(self.phase, Phase::Keeping { .. } | Phase::Queued { .. } | Phase::Starting { .. }) {
             self.op = Some(Op::Start);
             let progress = self.advance(wait::SLICE, Spin::None, terms, batch, faults);
@@ -117,8 +117,8 @@ impl Slot {
         Ok(())
     }
 
-    /// The answer to a message: its shape from the control socket, its bytes from the bulk area. What changes the env is
-    /// entered into the digest.
+    /// Reads the answer to a message: its shape from the control socket, its bytes from the bulk area. An answer that changes
+    /// the env is entered into the digest.
     pub(super) fn reply(
         &mut self,
         answer: &Answer,
@@ -143,7 +143,7 @@ impl Slot {
         }
     }
 
-    /// Asks an idle worker to say goodbye, without waiting. Whether there is somebody to wait for.
+    /// Asks an idle worker to say goodbye, without waiting. Returns whether a goodbye can be waited for.
     pub(crate) fn begin_close(&mut self, deadline: Instant) -> bool {
         let request =
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
@@ -160,7 +160,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether the goodbye is said, or nobody waits for it any longer: one look, with one wait in it if `patience` allows.
+    /// Whether the goodbye was said or is no longer waited for: one look, with one wait in it if `patience` allows.
     pub(super) fn has_closed(&self, deadline: Instant, patience: Duration) -> bool {
         let (Some(child), Some(slab)) = (&self.child, self.slab()) else { return true };
         let waits = || !child.is_dead() && matches!(slab.answered(), Ok(false)) && Instant::now() < deadline;
@@ -171,7 +171,7 @@ impl Slot {
     }
 }
 
-/// Whether an answer is what was asked for: a picture in its mode, JSON, or a text.
+/// Checks that an answer is of the requested form: a picture in its mode, JSON, or a text.
 fn check_said(message: &ToWorker, reply: Reply, bytes: &[u8]) -> Result<(), String> {
     let text = || std::str::from_utf8(bytes).map_err(|_| format!("{} bytes that are no text", bytes.len()));
     match (message, reply) {

@@ -1,5 +1,5 @@
-//! Live copies of an env: asked for, waited for, put in another env's place. Knows slots; a copy's process is the worker's
-//! and the watcher's to make.
+//! Live copies of an env: asked for, waited for, put in another env's place. This file knows slots. The worker and the
+//! watcher make a copy's process.
 
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
@@ -19,10 +19,10 @@ use crate::wire::talk::ToWorker;
 use crate::wire::wait::SLICE;
 
 impl Slot {
-    /// Asks the worker for a copy of itself: the one that is to come.
+    /// Asks the worker for a copy of itself, and returns the process that is to come.
     ///
     /// # Errors
-    /// As a call's: no instance runs, a fault, an interrupt; or the system makes no process.
+    /// As a call's: no instance runs, a fault, an interrupt; or the system cannot make a process.
     pub(crate) fn ask_for_copy(
         &mut self,
         terms: &Terms,
@@ -35,7 +35,8 @@ impl Slot {
         Ok(child)
     }
 
-    /// The slot of a copy of this env, as number `index`: it stands where this one stands, and is its own first instance.
+    /// The slot of a copy of this env, as number `index`. The copy has this env's present state, and is its own first
+    /// instance.
     pub(crate) fn of_copy(&mut self, index: u32, child: Child, terms: &Terms) -> Slot {
         let mut copy = Slot::new(index, self.config.clone(), self.template.clone(), self.base_seed);
         copy.started = true;
@@ -54,8 +55,8 @@ impl Slot {
         copy
     }
 
-    /// Becomes what another slot is, as this env's next instance. What ran here ends; nothing is said of it, since nothing
-    /// happened to it.
+    /// Takes over another slot's state as this env's next instance. The worker that ran in this slot is stopped. No event is
+    /// entered: being replaced is not an event of its instance.
     pub(crate) fn become_that(&mut self, mut other: Slot) {
         if self.child.is_some() {
             self.stop();
@@ -84,7 +85,7 @@ impl Slot {
         (self.masked, self.recycled, self.in_flight, self.interrupted) = (false, false, false, false);
     }
 
-    /// Shows the present view in its row, as if nothing else had happened.
+    /// Shows the present view in its row, and clears the row's other results.
     pub(crate) fn show(&self, batch: &mut Batch) {
         let row = self.row();
         batch.begin_row(row);
@@ -126,11 +127,11 @@ impl Slot {
                     return Ok(());
                 }
                 Err(Error::Interrupted) => {
-                    // The answer that is on its way would be the next one's.
+                    // The answer on its way would be taken for the answer to the next request.
                     *template = None;
                     return Err(Error::Interrupted);
                 }
-                // Killed since the last start, say: one more is made.
+                // The env was killed since the last start, for example: start another.
                 Err(_) if !last => *template = None,
                 Err(error) => return Err(error),
             }

@@ -1,5 +1,5 @@
-//! What happens to an env is entered here: into its digest, and into the journal of a run that is recorded. Nowhere else,
-//! so that the one knows what the other does.
+//! The only place where the events of an env are entered: into its digest, and into the journal of a recorded run. So digest
+//! and journal have the same events.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,41 +18,41 @@ use crate::record::journal::{Asked, FaultMet, Journal, PastInstance, Said, What}
 use crate::wire::slab::Command;
 use crate::wire::talk::ToWorker;
 
-/// Where events go.
+/// The destinations of an env's events: digest, journal and past.
 pub(super) struct Events {
-    /// Of the running instance.
+    /// The digest of the running instance.
     pub(super) digest: InstanceDigest,
     pub(super) journal: Option<Journal>,
-    /// What the running instance was told, for snapshots.
+    /// The past of the running instance, for snapshots.
     past: Past,
 }
 
-/// Which instances an env had at some time: those that had ended are only added to.
+/// The instances that an env had at some time, as a count: the list of ended instances only ever grows.
 #[derive(Clone, Copy)]
 pub(super) struct AsOf {
-    /// How many had ended.
+    /// The number of instances that had ended.
     pub(super) finished: usize,
-    /// The running one, and its digest then.
+    /// The running instance, and its digest then.
     pub(super) running: Option<(u32, Digest)>,
 }
 
 impl AsOf {
-    /// The same of a copy of the running instance, which has another number and stands after others that had ended.
+    /// The same for a copy of the running instance. The copy has another number and comes after other ended instances.
     pub(super) fn of_copy(self, finished: usize, instance: u32) -> AsOf {
         AsOf { finished, running: self.running.map(|(_, digest)| (instance, digest)) }
     }
 }
 
-/// What an instance was told since it began: all that it takes to come to the same state again. What it was told before it was
-/// copied is shared with its copies.
+/// Everything that an instance was told since it began, which suffices to reach the same state again. The part before a copy
+/// was made is shared with the copy.
 #[derive(Clone, Default)]
 pub(crate) struct Past {
-    /// Before the last copy.
+    /// Events before the last copy.
     before: Option<Arc<Earlier>>,
-    /// Since then.
+    /// Events since the last copy.
     since: Vec<PastEvent>,
     bytes: usize,
-    /// It took more room than it may have, and is gone.
+    /// Whether the past outgrew its room and was given up.
     pub(crate) is_lost: bool,
 }
 
@@ -63,7 +63,7 @@ struct Earlier {
 }
 
 impl Drop for Earlier {
-    /// One part after another: a past with many copies in it would exhaust the stack otherwise.
+    /// Drops the parts one after another: dropping a past with many copies by recursion would exhaust the stack.
     fn drop(&mut self) {
         let mut next = self.before.take();
         while let Some(mut earlier) = next.and_then(Arc::into_inner) {
@@ -72,19 +72,19 @@ impl Drop for Earlier {
     }
 }
 
-/// One thing that an instance was told and answered.
+/// One request that an instance answered.
 #[derive(Clone)]
 pub(crate) enum PastEvent {
     /// A reset.
     Reset { seed: Option<u64>, options: Option<Box<str>> },
     /// Steps in a row: their actions.
     Steps { count: u64, actions: Vec<u8> },
-    /// A call, an attribute, a reseed.
+    /// A call, an attribute or a reseed.
     Said { kind: CallKind, name: String, arguments: Vec<u8> },
 }
 
 impl Past {
-    /// Room for one more; all is given up where there is none.
+    /// Makes room for one more event. Without room, the whole past is given up.
     fn takes(&mut self, bytes: usize, most: usize) -> bool {
         self.bytes += bytes;
         if self.bytes > most && !self.is_lost {
@@ -122,7 +122,7 @@ impl Past {
         self.clone()
     }
 
-    /// All of it, in order; steps in a row are one event, whatever copies were made between them.
+    /// All events of the past, in order. Steps in a row are one event, whatever copies were made between them.
     pub(crate) fn events(&self) -> Vec<PastEvent> {
         let mut parts = vec![&self.since];
         let mut earlier = self.before.as_deref();
@@ -155,23 +155,23 @@ impl Events {
         Events { digest: InstanceDigest::new(), journal: None, past: Past::default() }
     }
 
-    /// Another instance, to which nothing has happened.
+    /// Begins another instance, with an empty past.
     pub(super) fn begin_instance(&mut self) {
         self.digest = InstanceDigest::new();
         self.past = Past::default();
     }
 
-    /// The same past, and nobody who is told what follows.
+    /// The same digest and past, without a journal.
     pub(super) fn without_journal(&mut self) -> Events {
         Events { digest: self.digest.clone(), journal: None, past: self.past.share() }
     }
 
-    /// What happened to another instance is what happened to this one.
+    /// Replaces this instance's events by those of another instance.
     pub(super) fn become_that(&mut self, other: Events) {
         (self.digest, self.past) = (other.digest, other.past);
     }
 
-    /// Tells the journal, if there is one. What it is told is put together only then.
+    /// Tells the journal, if there is one. `what` is called only then.
     fn tell(&self, of: (u32, u32), added: bool, action: &[u8], view: ViewParts<'_>, what: impl FnOnce() -> What) {
         if let Some(journal) = &self.journal {
             journal.enter(of, added, what(), action, view);
@@ -182,12 +182,12 @@ impl Events {
 const NO_VIEW: ViewParts<'static> = ViewParts { observation: &[], mask: &[], info: &[], extra: &[] };
 
 impl Slot {
-    /// Who events are of, and whether they belong to a reset that same-step autoreset added.
+    /// The env and instance of new events, and whether these belong to a reset that same-step autoreset added.
     fn now(&self) -> ((u32, u32), bool) {
         ((self.index, self.instance), self.before_added_reset.is_some())
     }
 
-    /// A reset that answered with the view that is there.
+    /// Enters a reset that answered with the slot's present view.
     pub(super) fn enter_reset(&mut self, seed: Option<u64>, options: Option<&str>) {
         let (of, added) = self.now();
         let view = self.view.parts();
@@ -202,7 +202,7 @@ impl Slot {
         self.events.tell(of, added, &[], view, || What::Reset { episode, seed, options: options.map(Box::from) });
     }
 
-    /// A step that answered with this view; `number` is which of a batch it was.
+    /// Enters a step that answered with this view; `number` is its place in a batch.
     pub(super) fn enter_step(
         &mut self,
         number: usize,
@@ -218,14 +218,14 @@ impl Slot {
         self.events.tell(of, added, action, view, || What::Step { reward, flags });
     }
 
-    /// As [`Slot::enter_step`], with the view that is there.
+    /// As [`Slot::enter_step`], with the slot's present view.
     pub(super) fn enter_own_step(&mut self, reward: f64, flags: StepFlags) {
         let view = std::mem::take(&mut self.view);
         self.enter_step(0, self.action.len(), reward, flags, view.parts());
         self.view = view;
     }
 
-    /// A message that answered, if it can have changed the env.
+    /// Enters an answered message, if it can have changed the env.
     pub(super) fn enter_said(&mut self, message: &ToWorker, result: &[u8]) {
         let (kind, name, arguments, result) = match message {
             ToWorker::Call { method, arguments } => (CallKind::Call, method, arguments.as_bytes().to_vec(), result),
@@ -250,7 +250,7 @@ impl Slot {
         self.events.tell(of, added, &[], NO_VIEW, || What::Call(Box::new(said())));
     }
 
-    /// A fault, which ends the instance.
+    /// Enters a fault, which ends the instance.
     pub(super) fn enter_fault(&mut self, kind: FaultKind, message: &str, step: u32) {
         let (of, added) = self.now();
         let asked = self.asked();
@@ -264,14 +264,14 @@ impl Slot {
         self.events.tell(of, added, action, NO_VIEW, || What::Fault(Box::new(met())));
     }
 
-    /// The planned end of an instance.
+    /// Enters the planned end of an instance.
     pub(super) fn enter_recycled(&mut self) {
         let (of, added) = self.now();
         self.events.digest.recycled();
         self.events.tell(of, added, &[], NO_VIEW, || What::Recycled);
     }
 
-    /// What the env is being asked for.
+    /// The request that is under way.
     fn asked(&self) -> Asked {
         let busy = match &self.phase {
             Phase::Starting { .. } | Phase::Queued { .. } | Phase::Keeping { .. } => return Asked::Start,
@@ -299,7 +299,7 @@ impl Slot {
         }
     }
 
-    /// The action that did not answer: of a batch, the one after those that did.
+    /// The action that got no answer: in a batch, the first action after those that were answered.
     pub(super) fn asked_action(&self) -> &[u8] {
         let number = match self.op {
             Some(Op::StepMany(_)) => self.steps.taken as usize,
@@ -309,7 +309,7 @@ impl Slot {
         self.action.get(number * stride..(number + 1) * stride).unwrap_or_default()
     }
 
-    /// Each instance so far and its digest: what the env's digest is made of.
+    /// Each instance so far and its digest, from which the env's digest is made.
     pub(crate) fn instances(&self) -> Vec<(u32, Digest)> {
         let now;
         let before = match &self.before_added_reset {
@@ -322,41 +322,41 @@ impl Slot {
         self.finished.iter().take(before.finished).copied().chain(before.running).collect()
     }
 
-    /// Which instances there are now: no list is copied, since this is asked after every episode.
+    /// The present instances. No list is copied, since this is called after every episode.
     pub(super) fn as_of_now(&self) -> AsOf {
         let running = !matches!(self.phase, Phase::Down);
         let running = running.then(|| (self.instance, self.events.digest.digest()));
         AsOf { finished: self.finished.len(), running }
     }
 
-    /// What the running instance was told, and the digest of what it answered.
+    /// What the running instance was told, and the digest of its answers.
     pub(crate) fn past(&self) -> (&Past, Digest) {
         (&self.events.past, self.events.digest.digest())
     }
 
-    /// How it stands, for the end of a recording.
+    /// The env's final state, for the end of a recording.
     pub(crate) fn recorded_end(&self) -> EnvEnd {
         EnvEnd { instances: self.instances(), follows: self.before_added_reset.is_none() }
     }
 
-    /// Begins as the instance and episode that are done again.
+    /// Begins as the instance and episode that are repeated.
     pub(crate) fn begin_at(&mut self, again: &PastInstance) {
         (self.instance, self.episode) = (again.instance, again.episode);
         self.capture = again.captured.as_ref().map(|(_, file)| file.clone());
         self.set_journal(again.journal.clone());
     }
 
-    /// Events go nowhere any more.
+    /// Stops writing events to the journal.
     pub(crate) fn end_journal(&mut self) {
         self.events.journal = None;
     }
 
-    /// What comes in from outside goes into this file.
+    /// Sets the file for captured input from outside.
     pub(crate) fn capture_to(&mut self, file: PathBuf) {
         self.capture = Some(file);
     }
 
-    /// Events go here from now on.
+    /// Sets the journal that events go to from now on.
     pub(crate) fn set_journal(&mut self, journal: Journal) {
         self.events.journal = Some(journal);
     }

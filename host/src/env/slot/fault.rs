@@ -1,4 +1,4 @@
-//! Faults of an env: how they are found, what they are called, and what they lead to (the table of `docs/faults.md`).
+//! Faults of an env: how they are found, their kinds, and what follows them (the table of `docs/faults.md`).
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::wire::slab::{Command, Lie};
 use crate::wire::talk::{FromWorker, GuestFault};
 
 impl Slot {
-    /// The env met a fault in what was asked of it.
+    /// Handles a fault in a request that is under way.
     pub(super) fn met_fault(
         &mut self,
         kind: FaultKind,
@@ -39,13 +39,14 @@ impl Slot {
             if let Phase::Busy(busy) = std::mem::replace(&mut self.phase, Phase::Idle)
                 && let Ok(answer) = claim.check(&busy.request)
             {
-                // Claims like all others: a half that does not hold is no answer, and the step is what met the fault.
+                // This is a claim like all others. If the step's half is invalid, it counts as unanswered, and the step met
+                // the fault.
                 let _ = self.step_answered(&answer, &busy, terms, batch);
             }
         }
         self.keep_digest_of_added_reset(batch);
         if matches!(self.op, Some(Op::Reset(_))) && !self.ended {
-            // The reset has ended the episode: what it met is the next one's.
+            // The reset has ended the episode, so the fault belongs to the next episode.
             self.end_episode();
         }
         let fault = self.make_fault(kind, message, backtrace, terms, faults);
@@ -58,7 +59,7 @@ impl Slot {
                 // A batch of steps never goes on with a reset.
                 self.op = None;
             }
-            // Nobody waits for the answer: the next step reports it.
+            // No caller waits for the answer: the next step reports the fault.
             Some(Op::Converse(_)) => self.pending = Some(fault),
             op @ (Some(Op::Reset(_) | Op::Start) | None) => {
                 self.op = op;
@@ -67,14 +68,14 @@ impl Slot {
         }
     }
 
-    /// Before a fault in a reset that same-step autoreset added to a step.
+    /// Keeps the digests from before a fault in a reset that same-step autoreset added to a step.
     pub(super) fn keep_digest_of_added_reset(&mut self, batch: &Batch) {
         if batch.has_final[self.row()] && self.before_added_reset.is_none() {
             self.before_added_reset = Some(self.as_of_now());
         }
     }
 
-    /// What a `step` returns when its action was not answered: the episode is truncated where it stood.
+    /// Fills in the result of a `step` whose action was not answered: the episode is truncated at its last step.
     pub(super) fn end_step_by_fault(&mut self, fault: Fault, terms: &Terms, batch: &mut Batch) {
         let row = self.row();
         batch.rewards[row] = 0.0;
@@ -94,7 +95,7 @@ impl Slot {
                 batch.masked[row] = true;
             }
             OnFault::Restart => {
-                // Started now, so that it comes up while the others go on.
+                // Started now, so that the new instance comes up while the other envs go on.
                 self.restart(terms, batch);
                 if self.error.is_none() && terms.autoreset.resets_at_once() {
                     self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
@@ -103,17 +104,17 @@ impl Slot {
         }
     }
 
-    /// A reset that met a fault is tried again in a new instance: what is under way stays under way.
+    /// Tries a reset that met a fault again in a new instance. The operation stays under way.
     pub(super) fn reset_met_fault(&mut self, fault: Fault, terms: &Terms, batch: &mut Batch) {
         let row = self.row();
         batch.faults[row] = Some(Box::new(fault.clone()));
         if let Some(Op::Reset(reset)) = &mut self.op
             && reset.asked
         {
-            // The new instance begins from the seed that its number gives it: the caller's led to this.
+            // The new instance begins from the seed of its number, because the caller's seed led to this fault.
             reset.seed = None;
         }
-        // Before the first spec is there, there is nothing to mask: an env that never started is tried again.
+        // Before the first spec there is nothing to mask: an env that never started is tried again.
         match terms.on_fault {
             OnFault::Raise => self.give_up(fault.into()),
             OnFault::Mask if !matches!(self.op, Some(Op::Start)) => {
@@ -125,7 +126,7 @@ impl Slot {
         }
     }
 
-    /// Ends the instance and says why: the process is killed and reaped, and the log is whole, when this returns.
+    /// Ends the instance and returns the fault. When this returns, the process is killed and reaped, and the log is complete.
     pub(super) fn make_fault(
         &mut self,
         kind: FaultKind,
@@ -134,7 +135,7 @@ impl Slot {
         terms: &Terms,
         faults: &mut FaultLog,
     ) -> Fault {
-        // Whatever else was seen of an env without its keeper may come of that: a server that is gone, or is another's.
+        // A fault of an env without its keeper may follow from that loss: a server may be gone, or belong to another process.
         let (kind, message) = match self.hear_what_ended() {
             Some(lost) if message.is_empty() => (FaultKind::KeeperLost, lost),
             Some(lost) => (FaultKind::KeeperLost, format!("{lost}; {kind}: {message}")),
@@ -163,8 +164,9 @@ impl Slot {
         fault
     }
 
-    /// Whether an instance that ends by this fault was of no use, so that the next one will hardly be: it did not answer, for longer
-    /// than it had worked, and finished no episode; or `create` or its first reset met what it will meet again.
+    /// Whether an instance that ends by this fault was useless, so that the next instance is likely useless too. True if it
+    /// left a request unanswered for longer than it had worked, and finished no episode; or if `create` or its first reset
+    /// met a fault that will happen again.
     fn came_to_nothing(&self, kind: FaultKind, terms: &Terms) -> bool {
         let limits = &terms.limits;
         let waited = match kind {
@@ -174,7 +176,7 @@ impl Slot {
             FaultKind::CallTimeout => limits.call_timeout,
             FaultKind::GuestRestart => return false,
             kind => {
-                // One that talks to somebody may find him back.
+                // An instance that talks to others may find a working peer at the next start.
                 let alone = !terms.granted.is_captured() && !terms.beside.is_kept();
                 return self.fresh && alone && kind.is_reproducible();
             }
@@ -198,7 +200,7 @@ impl Slot {
         }
     }
 
-    /// The episode ends here, by itself or because the caller wants another.
+    /// Ends the episode, either by itself or because the caller asks for another.
     pub(super) fn end_episode(&mut self) {
         self.ended = true;
         self.played += 1;
@@ -208,7 +210,7 @@ impl Slot {
     }
 }
 
-/// A fault before it is known whose it is: kind, message, backtrace.
+/// A fault before its env is known: kind, message, backtrace.
 pub(super) type FaultFound = (FaultKind, String, Vec<String>);
 
 pub(super) fn nobody() -> FaultFound {
@@ -227,7 +229,7 @@ pub(super) fn end_of(exit: Exit) -> FaultFound {
     (kind, format!("the worker {}", start::describe_exit(exit)), Vec::new())
 }
 
-/// A fault in the worker's own words. Only what a guest can do is its to claim; the rest the host sees for itself.
+/// A fault in the worker's own words. A worker may claim only what a guest can do. The host observes all other faults itself.
 pub(super) fn guest_fault(fault: GuestFault) -> FaultFound {
     let GuestFault { kind, message, mut backtrace } = fault;
     let claimable = matches!(

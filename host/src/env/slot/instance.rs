@@ -1,4 +1,4 @@
-//! Instances of an env: started, heard when they are ready, restarted within the budgets, stopped.
+//! Instances of an env: their start, the wait until they are ready, restarts within the budgets, and their end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::wire::slab::host::HostSlab;
 use crate::wire::slab::layout::Strides;
 use crate::wire::talk::FromWorker;
 
-/// What of the outside one instance has for itself.
+/// The parts of the outside that belong to one instance alone.
 struct OwnOutside {
     broker: Option<OwnedFd>,
     capture: Option<OwnedFd>,
@@ -33,14 +33,14 @@ struct OwnOutside {
 }
 
 impl OwnOutside {
-    /// Broker and capture, each with a number of its own whether it is there or not.
+    /// Descriptors of broker and capture. Each keeps its position: `place` stands in for a missing descriptor.
     fn descriptors<'a>(&'a self, place: BorrowedFd<'a>) -> [BorrowedFd<'a>; 2] {
         [&self.broker, &self.capture].map(|descriptor| descriptor.as_ref().map_or(place, AsFd::as_fd))
     }
 }
 
 impl Slot {
-    /// Starts the next instance number: with ports and services of its own first, where it has some.
+    /// Starts the next instance number, first taking its own ports and starting its own services, if it has any.
     pub(super) fn start_instance(&mut self, terms: &Terms) -> Result<(), Error> {
         self.instance += u32::from(self.started);
         self.started = true;
@@ -52,8 +52,8 @@ impl Slot {
         if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms, Duration::ZERO) }
     }
 
-    /// Starts the worker of an instance: as a copy of a worker that is ready for that, or by an exec of its own. It stays queued
-    /// while the one to be copied is not ready.
+    /// Starts the worker of an instance: as a copy of a worker that is ready to be copied, or by an exec of its own. The
+    /// instance stays queued while the worker to be copied is not ready.
     pub(super) fn start_worker(&mut self, terms: &Terms, patience: Duration) -> Result<(), Error> {
         self.phase = Phase::Queued { kept: true };
         match terms.start {
@@ -70,7 +70,7 @@ impl Slot {
     /// Goes on with an instance that is queued.
     fn start_queued(&mut self, kept: bool, patience: Duration, terms: &Terms) -> Started {
         if self.interrupted {
-            // The caller is told before it is tried again.
+            // Tell the caller of the interrupt before trying again.
             return Started::NotYet;
         }
         let started = if kept { self.start_worker(terms, patience) } else { self.begin_keeping(terms) };
@@ -81,7 +81,8 @@ impl Slot {
         }
     }
 
-    /// Has its worker started, if that is still to be done, with one wait of at most a slice; whether it is done.
+    /// Starts the worker of a queued instance, with one wait of at most a slice. Returns whether the instance has left the
+    /// queue.
     pub(crate) fn leave_queue(&mut self, patience: Duration, terms: &Terms) -> Result<bool, Error> {
         let Phase::Queued { kept } = self.phase else { return Ok(true) };
         match self.start_queued(kept, patience, terms) {
@@ -93,7 +94,7 @@ impl Slot {
         }
     }
 
-    /// What a start came to that may have been interrupted: it is tried again then, by the next call.
+    /// The result of a start. If it was interrupted, the start is queued again for the next call.
     pub(super) fn or_interrupted(&mut self, started: Result<(), Error>, kept: bool) -> Result<(), Error> {
         if matches!(started, Err(Error::Interrupted)) {
             (self.phase, self.interrupted) = (Phase::Queued { kept }, true);
@@ -127,7 +128,7 @@ impl Slot {
         let descriptors: Vec<BorrowedFd<'_>> = [code].into_iter().chain(outside.descriptors(code)).collect();
         let title = format!("env {}", self.index);
         let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
-        // One that is gone already says so in another way.
+        // A worker that has ended already is reported in another way.
         let _ = child.send(&job, &descriptors);
         let until = Instant::now() + COPY_TIMEOUT.min(terms.limits.start_timeout);
         self.await_ready(child, Some(CopiedFrom { number, until }), terms);
@@ -141,7 +142,7 @@ impl Slot {
         self.phase = Phase::Starting { deadline, introduction: Introduction::default(), copied_from };
     }
 
-    /// Opens what of the outside an instance has for itself.
+    /// Opens the parts of the outside that belong to this instance alone.
     fn open_outside(&mut self, terms: &Terms) -> Result<OwnOutside, Error> {
         let broker = match terms.granted.talks() {
             false => None,
@@ -173,7 +174,7 @@ impl Slot {
     /// Starts a new instance after a fault, within the budgets; or gives up.
     pub(super) fn restart(&mut self, terms: &Terms, batch: &mut Batch) {
         if !self.started {
-            // The first start itself was refused by the system.
+            // The system refused the first start itself.
             if let Err(error) = self.start_instance(terms) {
                 self.give_up(error);
             }
@@ -191,7 +192,7 @@ impl Slot {
         }
     }
 
-    /// Listens to whoever an instance that is starting waits for.
+    /// Listens to the process that a starting instance waits for: its keeper or its worker.
     pub(super) fn hear(&mut self, patience: Duration, terms: &Terms) -> Started {
         match self.phase {
             Phase::Keeping { deadline } => self.hear_keeper(deadline, patience, terms),
@@ -225,7 +226,7 @@ impl Slot {
                     let Some(standing) = introduction.standing() else {
                         return Started::fault(FaultKind::Protocol, "it did not say which walls stand");
                     };
-                    // Seen from outside: the worker itself might say anything.
+                    // The host checks from outside, since the worker itself might claim anything.
                     if let Err(what) = child.check_status(standing.walls) {
                         return Started::fault(FaultKind::Protocol, &what);
                     }
@@ -248,11 +249,11 @@ impl Slot {
                     return Started::fault(FaultKind::Protocol, &format!("it starts with {}", name_of(&other)));
                 }
                 Heard::Lie(lie) => return Started::fault(FaultKind::Protocol, &lie),
-                // It never was: whoever was to be copied is gone.
+                // The copy was never made: the process to be copied is gone.
                 Heard::Dead(Exit::Unknown) if copied_from.is_some() && !introduction.greeted() => {
                     return self.spawn_in_place(terms);
                 }
-                // Nor is it to come: whoever was to be copied has stopped.
+                // The copy will never be made: the process to be copied has stopped.
                 Heard::Nothing
                     if !introduction.greeted()
                         && copied_from.is_some_and(|CopiedFrom { until, .. }| Instant::now() >= until) =>
@@ -279,7 +280,7 @@ impl Slot {
         }
     }
 
-    /// Spawns what did not come as a copy. That is nobody's fault, and no restart.
+    /// Spawns a worker that did not come as a copy. This is neither a fault nor a restart.
     fn spawn_in_place(&mut self, terms: &Terms) -> Started {
         match self.spawn_worker(terms) {
             Ok(()) => Started::NotYet,
@@ -287,7 +288,7 @@ impl Slot {
         }
     }
 
-    /// Reads the spec of a worker that says it is ready.
+    /// Reads the spec of a worker that is ready.
     pub(super) fn check_spec(&mut self, len: usize, terms: &Terms) -> Started {
         if len > SPEC_BYTES_MAX {
             return Started::fault(FaultKind::Protocol, &format!("a spec of {len} bytes"));
@@ -321,7 +322,7 @@ impl Slot {
         Started::Ready
     }
 
-    /// The spec of the first env, for everybody's terms.
+    /// Takes the spec of the first env, for the terms of all envs.
     pub(crate) fn take_first_spec(&mut self) -> Option<Spec> {
         self.first_spec.take()
     }
@@ -334,7 +335,7 @@ impl Slot {
         self.action_stride = strides.view.action;
     }
 
-    /// Ends the worker for good, without a fault.
+    /// Ends the worker permanently, without a fault.
     pub(super) fn stop(&mut self) {
         if let Some(child) = self.child.take() {
             child.kill();
@@ -355,13 +356,13 @@ impl Slot {
     }
 }
 
-/// What listening to a starting worker brought.
+/// The result of listening to a starting worker.
 pub(super) enum Started {
     NotYet,
-    /// Ports and services are there, or another of them is waited for.
+    /// Ports and services are ready, or more of them are waited for.
     Kept,
     Ready,
-    /// The caller's fault, not the env's.
+    /// The caller made the error, not the env.
     Refused(Error),
     Fault(FaultKind, String, Vec<String>),
 }
@@ -372,7 +373,7 @@ impl Started {
     }
 }
 
-/// What a config error of `create` says to the operator.
+/// The message for the operator from a config error of `create`.
 fn config_error(errors: &[(String, String)], plugin: &str) -> UsageError {
     let line = |(path, message): &(String, String)| {
         let (mut path, mut message) = (crate::text::escape_line(path), crate::text::escape_line(message));

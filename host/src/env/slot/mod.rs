@@ -1,8 +1,8 @@
-//! One env as the host keeps it: which instance runs, what was asked of it, what it said. A state machine of the host's
-//! own memory; the slab holds no state that the host relies on.
+//! One env as the host keeps it: its running instance, the request under way, and the answers. It is a state machine in the
+//! host's own memory; the slab holds no state that the host relies on.
 //!
 //! [`Slot::advance`] goes as far as it can without waiting (or after one bounded wait), so that a caller can look at many
-//! envs in turn. Faults are found and made in `ill`, and nowhere else.
+//! envs in turn. Faults are found and made in `fault.rs`, and nowhere else.
 
 mod converse;
 mod copied;
@@ -48,21 +48,22 @@ use turn::Look;
 
 use super::terms::Terms;
 
-/// Where the worker stands.
+/// The state of the worker.
 enum Phase {
     /// No worker: killed and reaped.
     Down,
-    /// The keeper was asked for ports or services; no worker yet.
+    /// The keeper was asked for ports or services; there is no worker yet.
     Keeping { deadline: Instant },
-    /// Its worker is to be started as soon as there is somebody to copy; or its keeper, where that was interrupted.
+    /// The worker starts as soon as there is a process to copy. If `kept` is false, the keeper starts first, since its start
+    /// was interrupted.
     Queued { kept: bool },
-    /// Spawned, or asked of another as its copy; `Ready` has not come.
+    /// The worker was spawned, or another process was asked for it as a copy; `Ready` has not come.
     Starting { deadline: Instant, introduction: Introduction, copied_from: Option<CopiedFrom> },
     /// The last answer is accepted.
     Idle,
     /// A turn is published.
     Busy(Busy),
-    /// It says goodbye, and the next instance follows.
+    /// The worker says goodbye, and the next instance follows.
     Closing { deadline: Instant },
 }
 
@@ -70,14 +71,14 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct CopiedFrom {
     number: u32,
-    /// Until when the copy must have said its first word.
+    /// The deadline for the copy's first word.
     until: Instant,
 }
 
 struct Busy {
     request: Request,
     deadline: Instant,
-    /// Of a batch: how many steps the worker said it had taken, when the deadline was last moved.
+    /// In a batch: how many steps the worker said it had taken, when the deadline was last moved.
     heartbeat: u32,
     /// How often the deadline was moved: at most once for each step.
     moved: u32,
@@ -92,7 +93,7 @@ impl Busy {
     }
 }
 
-/// What the caller wants of the env.
+/// The caller's request to the env.
 #[derive(Clone, Debug)]
 enum Op {
     /// Become ready: the first start.
@@ -100,7 +101,7 @@ enum Op {
     Step(Command),
     StepMany(u32),
     Reset(ResetOp),
-    /// An answer is on its way that its caller did not wait for.
+    /// A message whose caller stopped waiting; its answer is still to come.
     Converse(ToWorker),
 }
 
@@ -108,11 +109,12 @@ enum Op {
 struct ResetOp {
     seed: Option<u64>,
     options: Option<String>,
-    /// An instance has been asked, and met a fault or is at it: the next one begins from the seed its number gives it.
+    /// Whether an instance was already asked for this reset. If that instance met a fault, the next instance begins from the
+    /// seed of its own number.
     asked: bool,
 }
 
-/// How far an env is.
+/// The progress of an env.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Done,
@@ -123,12 +125,12 @@ pub(crate) enum Progress {
 pub(crate) struct Slot {
     index: u32,
     config: CompleteConfig,
-    /// The config as it was given, if it has leases in it: their ports are put in when they are taken.
+    /// The config as it was given, if it has leases in it. Ports are put in when they are taken.
     template: Option<Value>,
     base_seed: u64,
     phase: Phase,
     child: Option<Child>,
-    /// Holds the env's ports, and runs its services.
+    /// The process that holds the env's ports and runs its services.
     keeper: Option<Keeper>,
     /// The env's ports.
     ports: Vec<(LeaseSpec, u16)>,
@@ -136,22 +138,23 @@ pub(crate) struct Slot {
     ended_services: Vec<String>,
     /// Episodes that the running instance has played.
     played: u64,
-    /// An instance was ended while an answer was entered: what is under way goes on with the next one.
+    /// Whether an instance was ended while an answer was entered. The operation under way then goes on with the next
+    /// instance.
     recycled: bool,
-    /// The worker's place at the broker's, if it may have sockets.
+    /// The worker's seat at the broker, if it may have sockets.
     seat: Option<broker::Seat>,
     refusals: broker::Refusals,
     handed: broker::Handed,
-    /// The file of what comes in from outside, if that is captured.
+    /// The file of captured input from outside, if input is captured.
     capture: Option<PathBuf>,
-    /// Which walls stand around its worker; of the one that ran last, if none runs.
+    /// The active sandbox layers of the running worker, or of the last worker if none runs.
     standing: Option<Standing>,
-    /// The number of the instance that runs, or ran last.
+    /// The number of the running instance, or of the last.
     instance: u32,
     started: bool,
-    /// The running instance has not been reset yet: its first reset passes a seed.
+    /// Whether the running instance still awaits its first reset, which passes a seed.
     fresh: bool,
-    /// The episode is over, or there was none yet.
+    /// Whether the episode is over, or none has begun.
     ended: bool,
     episode: u64,
     step: u32,
@@ -159,33 +162,33 @@ pub(crate) struct Slot {
     op: Option<Op>,
     action: Vec<u8>,
     reset_options: Option<String>,
-    /// A fault that happened while no step or reset was under way; the next one reports it.
+    /// A fault that happened while no step or reset was under way; the next step or reset reports it.
     pending: Option<Fault>,
     masked: bool,
     error: Option<Error>,
     restarts: Restarts,
-    /// When the running instance was ready.
+    /// The time at which the running instance became ready.
     ready_at: Option<Instant>,
     events: Events,
     /// Bytes of one action.
     action_stride: usize,
     finished: Vec<(u32, Digest)>,
-    /// The instances' digests before a fault in a reset that same-step autoreset added to a step: like the reset itself, it
-    /// enters with what follows it, since no other mode has it after a run's last step.
+    /// The instances' digests before a fault in a reset that same-step autoreset added to a step. Reset and fault enter the
+    /// env's digest only with the event that follows them, since in no other mode would they come after a run's last step.
     before_added_reset: Option<AsOf>,
     log: LogTail,
     view: View,
     steps: Steps,
-    /// The time limit that this env's `create` returned: configs differ, and so may this.
+    /// The time limit that this env's `create` returned. Configs differ between envs, and so may the limit.
     own_time_limit: Option<u32>,
-    /// Bytes of events that are kept for snapshots.
+    /// The most bytes of events that are kept for snapshots.
     past_bytes: usize,
     started_by: Option<Start>,
-    /// What the first env's `create` returned, until it is everybody's shape.
+    /// The spec that the first env's `create` returned, until it becomes the shape of all envs.
     first_spec: Option<Spec>,
     /// Whether the caller sent something and has not received its answer.
     pub(crate) in_flight: bool,
-    /// What makes its waits return, and whether one has: the caller is still to be told.
+    /// The interrupt of this slot's waits. `interrupted` is true while the caller has not been told of an interrupted wait.
     interrupt: Interrupt,
     interrupted: bool,
 }
@@ -241,17 +244,17 @@ impl Slot {
         }
     }
 
-    /// What makes its waits return from now on.
+    /// Replaces the interrupt of this slot's waits.
     pub(crate) fn set_interrupt(&mut self, interrupt: &Interrupt) {
         self.interrupt = interrupt.clone();
     }
 
-    /// The error of a call in which a wait of this env's was interrupted. What was under way goes on with the next one.
+    /// The error of a call in which a wait of this env was interrupted. The operation under way goes on with the next call.
     pub(crate) fn check_interrupted(&mut self) -> Result<(), Error> {
         if std::mem::take(&mut self.interrupted) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Keeps what its instances are told, up to so many bytes, for snapshots.
+    /// Keeps the instances' past for snapshots, up to this many bytes.
     pub(crate) fn keep_past(&mut self, bytes: usize) {
         self.past_bytes = bytes;
     }
@@ -263,12 +266,12 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether a `step` would run its action: it is looked at then, and ignored else.
+    /// Whether a `step` would run its action. Only then is the action checked; otherwise it is ignored.
     pub(crate) fn takes_action(&self, terms: &Terms) -> bool {
         !self.masked && self.pending.is_none() && matches!(terms.autoreset.turn(self.ended), Turn::Step(_))
     }
 
-    /// Why this env cannot be stepped at all; found out before any env is.
+    /// The reason why this env cannot be stepped, found before any env is stepped.
     pub(crate) fn refuses_step(&self, terms: &Terms) -> Option<UsageError> {
         if self.masked || self.pending.is_some() {
             return None;
@@ -286,7 +289,7 @@ impl Slot {
         }
     }
 
-    /// Begins a step: publishes it, if the env takes one.
+    /// Begins a step: publishes it, unless the env cannot take it.
     pub(crate) fn begin_step(&mut self, action: &[u8], terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let row = self.row();
         batch.begin_row(row);
@@ -303,7 +306,7 @@ impl Slot {
             Turn::Step(command) => {
                 self.action.clear();
                 self.action.extend_from_slice(action);
-                // An instance that ends with its episode is not asked to reset in the same turn.
+                // If the instance ends with this episode, it is not asked to reset in the same turn.
                 let last = self.played + 1 >= terms.recycle_after.unwrap_or(u64::MAX);
                 self.op = Some(Op::Step(if last { Command::Step } else { command }));
             }
@@ -341,7 +344,7 @@ impl Slot {
         self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
     }
 
-    /// Begins a batch of steps of this env alone. `actions` holds `count` values.
+    /// Begins a batch of steps of this env only. `actions` holds `count` values.
     pub(crate) fn begin_step_many(
         &mut self,
         actions: &[u8],
@@ -366,12 +369,12 @@ impl Slot {
         self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
     }
 
-    /// What the last batch of steps gave.
+    /// The results of the last batch of steps.
     pub(crate) fn take_steps(&mut self) -> Steps {
         std::mem::take(&mut self.steps)
     }
 
-    /// Goes on with what was asked: without waiting if `patience` is zero, else with one wait of at most a slice.
+    /// Continues the operation under way: without waiting if `patience` is zero, else with one wait of at most a slice.
     pub(crate) fn advance(
         &mut self,
         patience: Duration,
@@ -408,8 +411,8 @@ impl Slot {
                 Phase::Idle => {
                     let op = op.clone();
                     self.publish(op, terms, batch, faults);
-                    // What follows is looked at when its turn comes, so that faults of one step are found in the order of
-                    // the envs, whoever is quicker.
+                    // The next state is looked at in the env's own turn, so that faults of one step are found in the order of
+                    // the envs, whichever env is quicker.
                     if patience.is_zero() && matches!(self.phase, Phase::Busy(_)) {
                         return Progress::Waiting;
                     }
@@ -432,7 +435,7 @@ impl Slot {
         Progress::Done
     }
 
-    /// The slab's word to sleep on, while a turn is under way.
+    /// The word of the slab to sleep on, while a turn is under way.
     pub(crate) fn watched(&self) -> Option<wait::Watched<'_>> {
         match (&self.phase, self.slab()) {
             (Phase::Busy(_), Some(slab)) => {
@@ -442,17 +445,17 @@ impl Slot {
         }
     }
 
-    /// Whether something is under way.
+    /// Whether an operation is under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.op.is_some()
     }
 
-    /// The error that this env's last operation ended with.
+    /// Takes the error that ended this env's last operation.
     pub(crate) fn take_error(&mut self) -> Option<Error> {
         self.error.take()
     }
 
-    // ── What is known of it ─────────────────────────────────────────────────────────────────────────────────────
+    // ── State ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     fn row(&self) -> usize {
         self.index as usize
@@ -467,17 +470,17 @@ impl Slot {
         self.child.as_ref().filter(|child| !child.is_dead()).and_then(Child::pid)
     }
 
-    /// Which walls stand around its worker, once one was ready.
+    /// The active sandbox layers of its worker, once a worker was ready.
     pub(crate) fn walls(&self) -> Option<Walls> {
         self.standing.as_ref().map(|standing| standing.walls)
     }
 
-    /// Which walls do not stand around its worker, and why.
+    /// The sandbox layers that are not active for its worker, each with the reason.
     pub(crate) fn missing_walls(&self) -> &[(Wall, String)] {
         self.standing.as_ref().map_or(&[], |standing| &standing.missing)
     }
 
-    /// The number of the instance that runs, or ran last.
+    /// The number of the running instance, or of the last.
     pub(crate) fn instance(&self) -> u32 {
         self.instance
     }
@@ -492,17 +495,17 @@ impl Slot {
         self.step
     }
 
-    /// How the instance was started that runs, or ran last. A branch was started as what it is a copy of.
+    /// How the running instance, or the last, was started. A branch counts as started like the env that it copies.
     pub(crate) fn started_by(&self) -> Option<Start> {
         self.started_by
     }
 
-    /// The seed that its instances' first seeds come from.
+    /// The seed from which the first seeds of its instances are derived.
     pub(crate) fn base_seed(&self) -> u64 {
         self.base_seed
     }
 
-    /// Whether a fault waits to be reported by its next step.
+    /// Whether its next step will report a fault.
     pub(crate) fn has_pending_fault(&self) -> bool {
         self.pending.is_some()
     }
@@ -518,17 +521,17 @@ impl Slot {
         limit.map(|limit| limit.saturating_sub(self.step).max(1))
     }
 
-    /// Options for the next reset, an automatic one too.
+    /// Sets options for the next reset, also an automatic one.
     pub(crate) fn set_reset_options(&mut self, options: Option<String>) {
         self.reset_options = options;
     }
 
-    /// The digest of what happened so far.
+    /// The digest of all events so far.
     pub(crate) fn digest(&self) -> Digest {
         digest::env_digest(self.instances().into_iter())
     }
 
-    /// What the guest printed, over all instances; the newest of it.
+    /// The newest part of the guest's output, over all instances.
     pub(crate) fn log(&self) -> LogTail {
         let mut log = self.log.clone();
         if let Some(child) = &self.child {
@@ -537,22 +540,22 @@ impl Slot {
         log
     }
 
-    /// What it asked of the network and did not get, over all instances.
+    /// The network requests that were refused, over all instances.
     pub(crate) fn refused(&self) -> Vec<Refused> {
         self.refusals.list()
     }
 
-    /// An open connection for its next connect to that peer.
+    /// Hands over an open connection for the env's next connect to that peer.
     pub(crate) fn hand_over(&self, peer: SocketAddr, connection: OwnedFd) {
         self.handed.add(peer, connection);
     }
 
-    /// The env's config: of the running instance, or as it was checked.
+    /// The env's config: that of the running instance, or the checked config before the first.
     pub(crate) fn config(&self) -> &CompleteConfig {
         &self.config
     }
 
-    /// What its services printed.
+    /// The output of its services.
     pub(crate) fn services_log(&self) -> Option<String> {
         self.keeper.as_ref().map(Keeper::log)
     }
@@ -582,7 +585,7 @@ impl Slot {
         if self.child.is_some() {
             self.stop();
         }
-        // Its services are ended and its ports free when this returns.
+        // When this returns, the services have ended and the ports are free.
         self.keeper = None;
         self.op = None;
     }

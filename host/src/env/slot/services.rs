@@ -1,5 +1,5 @@
-//! What stands beside an instance: its ports are taken and its services started before its worker is; and it is ended with
-//! them when it has played its episodes.
+//! The ports and services of an instance: taken and started before its worker. It also restarts an instance, with its
+//! services, after its number of episodes.
 
 use std::time::{Duration, Instant};
 
@@ -17,17 +17,17 @@ use crate::outside::service::{Keeper, Told};
 use crate::wire::keeper::{FromKeeper, Service};
 use crate::wire::lease::LeaseSpec;
 
-/// How long ports may take to come free.
+/// The time for ports to become free.
 pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a keeper gets on top of the times it was given.
+/// The extra time for a keeper, beyond the times it was given.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Bytes of a service's log that an error shows.
 const LOG_SHOWN_BYTES: usize = 1024;
 
 impl Slot {
-    /// What placeholders stand for now.
+    /// The present values of placeholders.
     pub(super) fn scene(&self, terms: &Terms) -> Placeholders {
         let ports = terms.shared.iter().chain(&self.ports).cloned().collect();
         Placeholders { ports, env: Some((self.index, self.instance)), seed: self.first_seed() }
@@ -41,7 +41,7 @@ impl Slot {
 
     fn ask_keeper(&mut self, terms: &Terms) -> Result<(), Error> {
         self.ended_services.clear();
-        // One that was killed has let its ports go, and its services are gone with it.
+        // A killed keeper has let its ports go, and its services are gone with it.
         while let Some(keeper) = &self.keeper {
             match keeper.listen(Duration::ZERO) {
                 Told::Gone(_) => self.keeper = None,
@@ -61,7 +61,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Has the services of this instance started; if there are none, its worker.
+    /// Starts the services of this instance; if there are none, its worker.
     fn ask_services(&mut self, terms: &Terms) -> Result<(), Error> {
         let services = terms.beside.services_for(&self.scene(terms), Per::Env)?;
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
@@ -85,7 +85,7 @@ impl Slot {
                 self.put_ports_in(terms).and_then(|()| self.ask_services(terms))
             }
             Told::Message(FromKeeper::Serving) => self.start_worker(terms, Duration::ZERO),
-            // Not of this instance.
+            // A service of an earlier instance.
             Told::Message(FromKeeper::ServiceEnded { .. }) => Ok(()),
             Told::Message(FromKeeper::Exhausted(why)) => Err(exhausted(why)),
             Told::Message(FromKeeper::ServiceFailed { name, why }) => Err(service_failed(keeper, &name, &why)),
@@ -99,7 +99,8 @@ impl Slot {
         };
         match next {
             Ok(()) => Started::Kept,
-            // What cannot be had at the start is the operator's to see to; later it is what this instance met.
+            // If ports or services are missing at the first start, the operator must act. Later it is a fault of this
+            // instance.
             Err(error) if self.instance == 0 => Started::Refused(error),
             Err(error) => Started::fault(FaultKind::CreateFailed, &error.to_string()),
         }
@@ -120,8 +121,8 @@ impl Slot {
         self.keeper.as_ref().is_some_and(Keeper::is_gone)
     }
 
-    /// Hears which services have ended by themselves, to be told with a fault; and whether the keeper itself is gone, which
-    /// is one: said once, with what it means.
+    /// Hears which services have ended by themselves; a later fault names them. Returns a message if the keeper itself is
+    /// gone, which is a fault: it is reported once, with its consequences.
     pub(super) fn hear_what_ended(&mut self) -> Option<String> {
         let keeper = self.keeper.as_ref()?;
         loop {
@@ -134,19 +135,19 @@ impl Slot {
                     self.keeper = None;
                     return Some(lost(&why));
                 }
-                // The watcher is about to say how it ended.
+                // The watcher is about to report how the keeper ended.
                 Told::Nothing if keeper.is_gone() => {}
                 Told::Nothing => return None,
             }
         }
     }
 
-    /// The fault of an env that has lost its keeper; what there is to say is said where it is made.
+    /// The fault of an env that has lost its keeper. Its message is filled in by `make_fault`.
     pub(super) fn keeper_lost() -> FaultFound {
         (FaultKind::KeeperLost, String::new(), Vec::new())
     }
 
-    /// Ends an instance that has played its episodes and starts the next one, which what is under way goes on with.
+    /// Ends an instance that has played its episodes and starts the next instance, which continues the operation under way.
     pub(super) fn recycle_if_due(&mut self, terms: &Terms) {
         let due = terms.recycle_after.is_some_and(|episodes| self.played >= episodes);
         if !(due && self.ended && matches!(self.phase, Phase::Idle)) {
@@ -170,7 +171,7 @@ impl Slot {
     }
 }
 
-/// What all envs of a run share: takes its ports and starts its services. None: there are none.
+/// Takes the ports and starts the services that all envs of a run share. None: there are none.
 pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) -> Result<Option<Keeper>, Error> {
     if !terms.beside.run_is_kept() {
         return Ok(None);
@@ -192,7 +193,7 @@ pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) 
     Ok(Some(keeper))
 }
 
-/// That the keeper of what all envs share is gone: no env did it, and none that is started anew has it back.
+/// The error for a lost keeper of the shared services. No env caused it, and no restarted env gets the keeper back.
 pub(crate) fn lost_keeper_of_the_run(keeper: &Keeper) -> Option<Error> {
     let why =
         "its keeper has ended: shared ports may be somebody else's by now, and shared services have ended; start anew";
@@ -211,7 +212,7 @@ fn broken(why: String) -> Error {
     Error::system("asking the keeper")(std::io::Error::other(why))
 }
 
-/// A service that does not come up: why, and the last that it printed.
+/// The error for a service that failed to start: the reason, and its last output.
 fn service_failed(keeper: &Keeper, name: &str, why: &str) -> Error {
     let log = keeper.log();
     let mut from = log.len().saturating_sub(LOG_SHOWN_BYTES);

@@ -1,4 +1,4 @@
-//! Turns of an env: what is asked is published, the worker is looked at, what it answered is checked and entered.
+//! Turns of an env: a request is published, the worker is looked at, and its answer is checked and entered.
 
 use std::io;
 use std::sync::atomic::Ordering::Acquire;
@@ -25,11 +25,11 @@ use crate::wire::talk::{EnvError, FromWorker, ToWorker};
 use crate::wire::wait::{self, Spin};
 
 impl Slot {
-    /// Publishes what is asked as the next turn.
+    /// Publishes a request as the next turn.
     pub(super) fn publish(&mut self, op: Op, terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let left = self.steps_left(terms);
         let (command, count, timeout) = match &op {
-            // Nothing to ask: it is ready, or was asked already.
+            // Nothing to ask: the env is ready, or was asked already.
             Op::Start | Op::Converse(_) => {
                 self.op = None;
                 return;
@@ -46,7 +46,7 @@ impl Slot {
         if self.child.as_ref().is_none_or(|child| child.shared.attention.load(Acquire))
             && let Some((kind, message, backtrace)) = self.death()
         {
-            // It died, or lied, while nothing was asked of it.
+            // The worker died, or lied, while no turn was under way.
             self.met_fault(kind, message, backtrace, terms, batch, faults);
             return;
         }
@@ -139,13 +139,13 @@ impl Slot {
                 return Look::fault(Slot::keeper_lost());
             }
             if waited {
-                // The clock is read only when there was nothing else to see.
+                // The clock is read only when a wait brought nothing new.
                 let now = Instant::now();
                 if now < deadline {
                     return Look::Working;
                 }
-                // A batch is judged step by step: a worker that goes on has another step's time. What it says of that is a
-                // claim, so it is believed as often as there are steps.
+                // A batch is judged step by step: a worker that makes progress gets the time of another step. Its progress is
+                // a claim, so it is believed at most once per step.
                 let heard = (request.command == Command::StepMany && moved < request.count)
                     .then(|| slab.heartbeat(heartbeat))
                     .flatten();
@@ -157,7 +157,7 @@ impl Slot {
                     busy.deadline = self::deadline(terms.limits.step_timeout);
                     return Look::Working;
                 }
-                // An answer that came by now counts: a host that was stopped must not blame the env.
+                // An answer that has come by now counts, because the env is not to blame if the host was stopped.
                 if matches!(slab.answered(), Ok(false)) {
                     return Look::fault(timed_out(&request, terms));
                 }
@@ -175,12 +175,12 @@ impl Slot {
             Some(Op::Step(_)) => self.accept_step(answer, &busy, terms, batch),
             Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms, batch),
             Some(Op::Reset(_)) => self.accept_reset(answer, &busy, terms, batch),
-            // Refused or answered: it is nobody's.
+            // Refused or answered, the result goes to no caller.
             Some(Op::Converse(message)) => self.reply(&answer, &message).map(|_| ()).map_err(Rejected::from),
             Some(Op::Start) | None => Ok(()),
         };
         match accepted {
-            // Ended by a planned restart: its reset is the next instance's.
+            // A planned restart ended the instance, and its reset belongs to the next instance.
             Ok(()) if std::mem::take(&mut self.recycled) => {}
             Ok(()) => self.op = None,
             Err(Rejected::FaultFound((kind, message, backtrace))) => {
@@ -200,7 +200,7 @@ impl Slot {
         }
     }
 
-    /// A step's answer; with a reset in the same turn, both.
+    /// Accepts a step's answer, together with the reset's if both were one turn.
     pub(super) fn accept_step(
         &mut self,
         answer: Answer,
@@ -220,7 +220,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Enters an answered step into row and digest. If a reset follows in the same turn, that is what is under way now.
+    /// Enters an answered step into row and digest. If a reset follows in the same turn, the reset is under way from here on.
     pub(super) fn step_answered(
         &mut self,
         answer: &Answer,
@@ -245,7 +245,7 @@ impl Slot {
         }
         if answer.reset {
             batch.keep_final(row);
-            // Those that this turn carried. Others, set while it was on its way, are for the reset after it.
+            // Clear only the options that this turn carried. Options set while it was on its way are for a later reset.
             if self.reset_options == busy.options {
                 self.reset_options = None;
             }
@@ -264,7 +264,7 @@ impl Slot {
         Ok(())
     }
 
-    /// A reset's answer.
+    /// Accepts a reset's answer.
     pub(super) fn accept_reset(
         &mut self,
         answer: Answer,
@@ -278,12 +278,12 @@ impl Slot {
         self.read_view(&answer, Which::View, terms)?;
         let row = self.row();
         if !self.ended {
-            // Only now: had the env refused, its episode would go on.
+            // Not earlier: if the env had refused, its episode would go on.
             self.end_episode();
         }
         self.enter_reset(busy.seed, busy.options.as_deref());
         batch.set_view(row, &self.view);
-        // In same-step mode the row is the step's.
+        // In same-step mode the row belongs to the step.
         batch.was_reset[row] = !batch.has_final[row];
         self.fresh = false;
         self.ended = false;
@@ -292,7 +292,7 @@ impl Slot {
         Ok(())
     }
 
-    /// The answer to a batch of steps: what was taken stands, whatever came after it.
+    /// Accepts the answer to a batch of steps. Steps taken count, whatever happened after them.
     pub(super) fn accept_steps(
         &mut self,
         answer: Answer,
@@ -334,7 +334,7 @@ impl Slot {
         }
         self.step += answer.taken;
         if let Some(last) = taken.checked_sub(1) {
-            // The row shows what the env gave last: the next action is chosen by its mask, and a fault returns it.
+            // The row shows the env's last answer: its mask is used for the next action, and a fault returns its observation.
             let of_last = |column: &[u8], stride: usize| column[last * stride..][..stride].to_vec();
             self.view = View {
                 observation: of_last(&columns.observations, layout.observation),
@@ -366,8 +366,8 @@ impl Slot {
         }
     }
 
-    /// Whose fault a refusal is: the caller's, if it can be. Of an action the mask says that was handed out last; a reset
-    /// may be refused for its options. What cannot be true is the env's.
+    /// Whose fault a refusal is: the caller's, if it can be. An env may refuse an action that its last mask forbids, and may
+    /// refuse a reset because of its options. A refusal that cannot be true is a fault of the env.
     pub(super) fn judge(&self, error: &EnvError, has_options: bool, terms: &Terms) -> Result<UsageError, FaultFound> {
         let of_caller = || Ok(UsageError::new(text_of(error)));
         let of_env = |what: &str| Err((FaultKind::BadAnswer, format!("{what}: {error}"), Vec::new()));
@@ -413,7 +413,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Why a turn was not answered as asked.
+    /// Reads the reason why a turn was not carried out.
     pub(super) fn rejection(&mut self, status: Status) -> Result<Rejected, FaultFound> {
         match (status, self.explanation()?) {
             (Status::Refused, FromWorker::Refused(error)) => Ok(Rejected::Refused(error)),
@@ -439,8 +439,8 @@ impl Slot {
         }
     }
 
-    /// Why a message could not be sent. A closed socket is most often the end of a process of which the watcher has not
-    /// told yet: that is waited for, since how it ended says more.
+    /// The reason why a message could not be sent. A closed socket usually belongs to a process whose end the watcher has not
+    /// yet reported. This waits for the watcher's report, because that says more.
     pub(super) fn unsent(&self, error: &io::Error, deadline: Instant) -> FaultFound {
         let closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
         let until = deadline.min(Instant::now() + EXPLANATION_TIMEOUT);
@@ -458,7 +458,7 @@ impl Slot {
         if !child.is_dead() && child.shared.lie.get().is_none() {
             return None;
         }
-        // An answer published before the end counts, with all that was sent to explain it; the end is the next turn's.
+        // An answer published before the end counts, with all messages that explain it. The next turn reports the end.
         if matches!(self.phase, Phase::Busy(_)) && child.slab().is_some_and(|slab| matches!(slab.answered(), Ok(true)))
         {
             return None;
@@ -475,11 +475,11 @@ impl Slot {
     }
 }
 
-/// How long the explanation of a refusal or fault may be on its way: it was sent before the answer, so only the
-/// watcher's look is missing.
+/// The time to wait for the explanation of a refusal or fault. It was sent before the answer, so only the watcher has still
+/// to read it.
 const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What one look at a busy worker showed.
+/// The result of one look at a busy worker.
 pub(super) enum Look {
     Working,
     Answer(Answer),
@@ -494,7 +494,7 @@ impl Look {
 
 /// Why an answer was not accepted.
 pub(super) enum Rejected {
-    /// The guest refuses; the env runs on.
+    /// The guest refuses, and the env keeps running.
     Refused(EnvError),
     /// A fault.
     FaultFound(FaultFound),
@@ -517,7 +517,8 @@ fn timed_out(request: &Request, terms: &Terms) -> FaultFound {
     (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
 }
 
-/// An `info-extra` as text: empty, or a JSON object that every reader takes. The worker has looked; this is its claim.
+/// Reads an `info-extra` as text: empty, or a JSON object that every reader accepts. The worker has checked it, but the host
+/// does not trust the worker.
 fn check_extra(bytes: Vec<u8>) -> Result<String, FaultFound> {
     let text = String::from_utf8(bytes).map_err(|_| lied(Lie("an info-extra that is not UTF-8".to_owned())))?;
     if !text.is_empty() {

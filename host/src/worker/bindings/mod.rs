@@ -1,8 +1,8 @@
-//! The interface versions this rollcage speaks: one frozen folder of `wit/` and one file here for each.
+//! The interface versions that this rollcage speaks: for each version one frozen folder of `wit/` and one file here.
 //!
 //! A component is bound once, in [`Pre::instantiate`], into the function handles that
-//! [`Instance`](crate::worker::instance::Instance) calls. This is the one place that looks at a version; the path of
-//! a step has none. When a second version comes, the older file turns its handles and types into the newer one's.
+//! [`Instance`](crate::worker::instance::Instance) calls. Only this file looks at a version; the path of a step does not.
+//! When a second version comes, the older file converts its handles and types into those of the newer version.
 
 mod v0_1_0;
 
@@ -15,7 +15,7 @@ use crate::worker::wasi::guest::Guest;
 /// Interface versions, oldest first.
 pub(crate) const SUPPORTED: &[&str] = &["0.1.0"];
 
-/// What a plugin exports, before its version.
+/// The name of a plugin's export, before its version.
 pub(crate) const EXPORT: &str = "rollcage:env/environment@";
 
 /// A component whose imports are linked and whose exports are found, ready to be instantiated.
@@ -29,7 +29,7 @@ impl Pre {
     ///
     /// # Errors
     ///
-    /// If the component's export has not the version's functions.
+    /// The component's export lacks functions of the version.
     pub(crate) fn new(interface: &str, pre: InstancePre<Guest>) -> Option<wasmtime::Result<Pre>> {
         match interface {
             "0.1.0" => Some(v0_1_0::pre(pre).map(Pre::V0_1_0)),
@@ -41,7 +41,7 @@ impl Pre {
     ///
     /// # Errors
     ///
-    /// If a limit of the store is reached, memory is refused, or the guest's own start traps.
+    /// A limit of the store is reached, memory is refused, or the guest's own start traps.
     pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Exports> {
         match self {
             Pre::V0_1_0(pre) => v0_1_0::instantiate(pre, store),

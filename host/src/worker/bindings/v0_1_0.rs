@@ -1,6 +1,6 @@
-//! Interface 0.1.0: its generated types, and what they are in the host's own.
+//! Interface 0.1.0: its generated types, and their conversion into the host's own.
 //!
-//! Converts and nothing else. What an answer must be beyond its type is `worker/instance`'s to check.
+//! This file converts and does nothing else. `worker/instance` checks the rules for answers beyond their types.
 
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
@@ -35,14 +35,14 @@ pub(super) fn instantiate(pre: &Pre, store: &mut Store<Guest>) -> wasmtime::Resu
 /// The functions of one instance.
 pub(crate) struct Exports(Plugin);
 
-/// What the guest made of a call: its answer or its own error. The outer error is a trap or a cap.
+/// The guest's answer to a call, or its own error. The outer error is a trap or a cap.
 type Answer<T> = wasmtime::Result<Result<T, CallError>>;
 
-/// Why `create` was refused by the guest.
+/// The reason why the guest refused `create`.
 pub(crate) enum CreateError {
-    /// The config is wrong in ways that the schema cannot say: dotted path and message.
+    /// The config is wrong in ways that the schema cannot express: dotted path and message.
     Config(Vec<(String, String)>),
-    /// Something outside was not there.
+    /// Something outside was missing.
     Failed(String),
     /// The spec's spaces break the interface.
     Spec(String),
@@ -75,7 +75,7 @@ impl Exports {
         Ok(self.functions().call_step(store, action)?.map(transition).map_err(error))
     }
 
-    /// The guest's own loop over its steps; only a test calls it.
+    /// The guest's own loop over its steps; called by one test only.
     #[cfg(all(test, feature = "shipped"))]
     pub(crate) fn step_many(
         &self,

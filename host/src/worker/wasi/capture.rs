@@ -1,9 +1,9 @@
-//! What comes in from outside, written down as it comes, or served again from what was written.
+//! Capture: input from outside is written down as it comes, or served again from an earlier capture.
 //!
 //! Everything that a guest can see of a socket, a real clock or real randomness passes through [`Capture::pass`]: a few
-//! calls, below which everything is as it was. A record (u32 length, `postcard`) has the call, the hash of what the guest
-//! sent with it, and the result. Served, the results come in the same order, and a guest that asks for something else has
-//! met a difference: its call ends by a trap.
+//! calls. The code below these calls is the same with and without capture. A record (u32 length, `postcard`) has the call,
+//! the hash of the data that the guest sent with it, and the result. When served, the results come in the same order. A guest
+//! that asks for something else differs from the recording, and its call ends by a trap.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,36 +14,36 @@ use serde::de::DeserializeOwned;
 
 use crate::record::capture::{RECORD_BYTES_MAX, Record};
 
-/// What is passed.
+/// The kinds of captured input.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
     /// The machine's monotonic clock.
     Clock,
-    /// Its wall clock.
+    /// The machine's wall clock.
     WallClock,
-    /// How a wait for descriptors ended.
+    /// The result of a wait for descriptors.
     Wait,
     /// The kernel's randomness.
     Random,
     /// A question to the broker.
     Ask,
-    /// Whether it is answered.
+    /// Whether the question is answered.
     IsAnswered,
-    /// Its answer.
+    /// The broker's answer.
     Answer,
     /// Whether a socket is ready.
     IsReady,
-    /// What a socket received.
+    /// Bytes that a socket received.
     Receive,
-    /// What it took of what was sent.
+    /// The number of bytes that a socket accepted for sending.
     Send,
-    /// A connection that was accepted.
+    /// An accepted connection.
     Accept,
     /// The end of one direction.
     Shutdown,
 }
 
-/// One env's capture; clones are the same.
+/// The capture of one env; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Capture(Option<Arc<Mutex<Tape>>>);
 
@@ -51,27 +51,27 @@ pub(crate) struct Capture(Option<Arc<Mutex<Tape>>>);
 struct Tape {
     file: OwnedFd,
     served: bool,
-    /// Served: where the next record begins. The worker's own, since copies of it share the file's position.
+    /// The position of the next record to serve. Each worker has its own, since its copies share the file's position.
     at: u64,
-    /// Nobody wants to have it written any more: this is a copy of the env that is recorded.
+    /// Whether writing has stopped, because this worker is a copy of the recorded env.
     muted: bool,
     failed: Option<String>,
-    /// Records of the call under way: one that the env refuses has not happened, and nobody makes it again.
+    /// Records of the call under way. They are dropped if the env refuses the call, because a replay does not repeat it.
     pending: Vec<u8>,
-    /// The call under way is no event of the rollout: it passes by.
+    /// Whether the call under way is not an event of the rollout, so that its input is not captured.
     aside: bool,
 }
 
-/// Bytes of records that wait for the end of their call; a call with more is written on the way.
+/// Bytes of records that wait for the end of their call. If a call has more, they are written before its end.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
 impl Capture {
-    /// Writes to this file, at its end.
+    /// A capture that writes to the end of this file.
     pub(crate) fn writing(file: OwnedFd) -> Capture {
         Capture::with(file, false, 0)
     }
 
-    /// Serves from this file, from this byte on.
+    /// A capture that serves from this file, starting at this byte.
     pub(crate) fn serving(file: OwnedFd, at: u64) -> Capture {
         Capture::with(file, true, at)
     }
@@ -92,24 +92,24 @@ impl Capture {
         self.0.as_ref().map(|tape| tape.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether nothing of the outside is there: its results are served.
+    /// Whether the outside is absent and its results are served.
     pub(super) fn is_served(&self) -> bool {
         self.tape().is_some_and(|tape| tape.served)
     }
 
-    /// This worker is a copy of one that is recorded: what comes in is written down no more.
+    /// Stops writing, because this worker is a copy of a recorded worker.
     pub(super) fn mute(&self) {
         if let Some(mut tape) = self.tape() {
             tape.muted = true;
         }
     }
 
-    /// Why no further result can be trusted, if that is so: the guest's call ends by it.
+    /// The reason why no further result can be trusted, if there is one. The guest's call then ends with it.
     pub(super) fn failure(&self) -> Option<String> {
         self.tape().and_then(|tape| tape.failed.clone())
     }
 
-    /// The end of a call into the guest: what came in is kept, or the call has not happened.
+    /// Ends a call into the guest: its records are kept if the call happened, else dropped.
     pub(super) fn end_call(&self, happened: bool) {
         let Some(mut tape) = self.tape() else { return };
         if happened {
@@ -119,14 +119,15 @@ impl Capture {
         }
     }
 
-    /// Whether the calls that follow are no events of the rollout, as a picture is none.
+    /// Sets whether the next calls are no events of the rollout, like a render.
     pub(super) fn set_aside(&self, aside: bool) {
         if let Some(mut tape) = self.tape() {
             tape.aside = aside;
         }
     }
 
-    /// The result of a call to the outside: that of `real`, written down if this is recorded; or the recorded one.
+    /// The result of a call to the outside: the result of `real`, written down if the run is recorded; or the recorded
+    /// result.
     pub(super) fn pass<T: Serialize + DeserializeOwned>(
         &self,
         what: Input,
@@ -152,7 +153,7 @@ impl Capture {
                 }
             }
         } else {
-            // The real call may take long, and pass through here itself.
+            // Unlock first: the real call may take long, and may pass through here itself.
             drop(tape);
             let result = real();
             if let Some(mut tape) = self.tape() {
@@ -202,7 +203,7 @@ impl Tape {
         self.pending.clear();
     }
 
-    /// The next bytes of what is served.
+    /// Reads the next bytes of a served capture.
     fn read(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match rustix::io::pread(&self.file, &mut *bytes, self.at) {

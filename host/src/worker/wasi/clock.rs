@@ -1,4 +1,4 @@
-//! The guest's clocks, virtual unless the machine's were granted, and waiting on them.
+//! The guest's clocks, virtual unless the machine's clocks were granted, and waits on them.
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -19,14 +19,14 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use super::guest::Guest;
 use crate::worker::wasi::capture::{self, Capture};
 
-/// What the wall clock shows at the instance's start: 2000-01-01T00:00:00Z, in seconds since 1970.
+/// The time of the wall clock at the instance's start: 2000-01-01T00:00:00Z, in seconds since 1970.
 pub(super) const WALL_CLOCK_START_SECONDS: u64 = 946_684_800;
 
-/// What a reading adds to the clocks. A clock that stands still is an endless loop for somebody.
+/// The time that a reading adds to the clocks. Some guests would loop endlessly on a clock that stands still.
 pub(super) const READING_NS: u64 = 1_000;
 
-/// The resolution of the machine's clocks: what every Linux with high-resolution timers answers. To ask would be one more
-/// system call that a worker may make.
+/// The resolution of the machine's clocks, as every Linux with high-resolution timers reports it. Asking would require
+/// allowing a worker one more system call.
 pub(super) const REAL_RESOLUTION_NS: u64 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) struct ClockMark {
     step_began: u64,
 }
 
-/// "No such instant" in the clock's words: 584 years after the start.
+/// "No such instant" in clock time: 584 years after the start.
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// Time of one instance, in nanoseconds since its start.
@@ -44,22 +44,22 @@ pub(super) struct Clock {
     time: Time,
     /// The earliest deadline that the wait in progress has met; [`NEVER`] if none.
     wanted: AtomicU64,
-    /// The descriptors that the wait in progress has met, and what of them is waited for. None in place of one: what came
-    /// over it is served.
+    /// The descriptors that the wait in progress has met, and the events waited for. None in place of a descriptor: its input
+    /// is served.
     descriptors: Mutex<Vec<(Option<Arc<OwnedFd>>, PollFlags)>>,
     capture: Capture,
 }
 
-/// Atomics only because pollables must be `Send`.
+/// The time source. Atomics are used only because pollables must be `Send`.
 #[derive(Debug)]
 pub(super) enum Time {
-    /// Goes on by readings, waits and steps.
+    /// Virtual time, which advances by readings, waits and steps.
     Virtual {
         now: AtomicU64,
-        /// When the latest step began; [`NEVER`] before the first.
+        /// The time at which the latest step began; [`NEVER`] before the first.
         step_began: AtomicU64,
     },
-    /// The machine's, which nobody here moves.
+    /// The machine's time, which the worker cannot set.
     Real { start: Instant },
 }
 
@@ -80,13 +80,13 @@ impl Clock {
         Clock { time, wanted: AtomicU64::new(NEVER), descriptors: Mutex::default(), capture }
     }
 
-    /// The wait in progress is to end when this descriptor is ready too.
+    /// Adds a descriptor that also ends the wait in progress when it is ready.
     pub(super) fn wait_for(&self, descriptor: Option<&Arc<OwnedFd>>, events: PollFlags) {
         self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).push((descriptor.map(Arc::clone), events));
     }
 
-    /// Waits in real time, until a descriptor is ready or the clock's distance to `due` has passed; a virtual clock goes
-    /// on by that distance then, and stands still else.
+    /// Waits in real time, until a descriptor is ready or the clock's distance to `due` has passed. In the second case a
+    /// virtual clock advances by that distance; otherwise it stands still.
     fn wait_for_descriptors(
         &self,
         descriptors: &[(Option<Arc<OwnedFd>>, PollFlags)],
@@ -114,7 +114,7 @@ impl Clock {
     pub(super) fn now(&self) -> u64 {
         match &self.time {
             Time::Virtual { now, .. } => now.load(Ordering::Relaxed),
-            // Both clocks are read by the vDSO, without a system call, wherever the machine has a usable counter.
+            // The vDSO reads both clocks, without a system call, wherever the machine has a usable counter.
             Time::Real { start } => {
                 let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(NEVER);
                 self.capture.pass(capture::Input::Clock, &[], now, || NEVER)
@@ -122,7 +122,7 @@ impl Clock {
         }
     }
 
-    /// A reading by the guest: the time, which then goes on a little.
+    /// Reads the clock for the guest. A virtual clock then advances a little.
     pub(super) fn read(&self) -> u64 {
         let read = self.now();
         if let Time::Virtual { now, .. } = &self.time {
@@ -131,11 +131,11 @@ impl Clock {
         read
     }
 
-    /// A reading of the wall clock, since 1970.
+    /// Reads the wall clock, as time since 1970.
     fn read_wall(&self) -> Duration {
         match &self.time {
             Time::Virtual { .. } => Duration::from_secs(WALL_CLOCK_START_SECONDS) + Duration::from_nanos(self.read()),
-            // The interface cannot say a time before 1970.
+            // The interface cannot express a time before 1970.
             Time::Real { .. } => {
                 let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 self.capture.pass(capture::Input::WallClock, &[], now, Duration::default)
@@ -158,17 +158,17 @@ impl Clock {
         step_began.store(begin, Ordering::Relaxed);
     }
 
-    /// Lets the time until `due` pass: at once if it is virtual, asleep if it is real, and then perhaps not all of it.
+    /// Lets the time until `due` pass: at once if the time is virtual, asleep if it is real, and then perhaps only in part.
     pub(super) fn wait_until(&self, due: u64) -> wasmtime::Result<()> {
         match &self.time {
             Time::Virtual { now, .. } => now.store(due, Ordering::Relaxed),
-            // What is served needs no time.
+            // Served input needs no waiting.
             Time::Real { .. } if self.capture.is_served() => {}
             Time::Real { .. } => {
                 let rest = Duration::from_nanos(due.saturating_sub(self.now()));
-                // By its own name and not std's, which is free to choose among three system calls: the filter allows this
-                // one, clock_nanosleep(CLOCK_MONOTONIC, 0), and only to a worker with this grant. A sleep longer than the
-                // call's deadline ends by it, with the worker.
+                // Called directly and not through std, which may choose among three system calls. The filter allows only this
+                // one, clock_nanosleep(CLOCK_MONOTONIC, 0), and only to a worker with this grant. If a sleep is longer than
+                // the call's deadline, the host ends the worker at the deadline.
                 let sleep = rustix::thread::clock_nanosleep_relative(ClockId::Monotonic, &rest.try_into()?);
                 if let NanosleepRelativeResult::Err(error) = sleep {
                     return Err(wasmtime::Error::msg(format!("the system does not sleep: {error}")));
@@ -191,7 +191,7 @@ impl Clock {
     }
 }
 
-/// A timer: ready when the clock has reached it. Never, if it lies beyond what the clock can show.
+/// A timer: ready when the clock has reached its time. It is never ready if its time lies beyond the clock's range.
 pub(super) struct Timer {
     clock: Arc<Clock>,
     due: Option<u64>,
@@ -214,9 +214,10 @@ impl Pollable for Timer {
 
 /// Runs one of the crate's asynchronous functions to its end on this thread.
 ///
-/// What is not ready is a timer or a descriptor. With timers alone the clock jumps to the earliest one that the future has
-/// asked about, or a real clock is waited for, which makes that one ready, so each round gets on. With a descriptor among
-/// them it is waited in real time, for the earliest timer's distance at most. A wait that nothing ends is a trap.
+/// The function waits only for timers or descriptors. With timers alone, the clock jumps to the earliest timer that the
+/// future has asked about, or a real clock is waited for. That makes the timer ready, so each round makes progress. With a
+/// descriptor among them the wait is in real time, for the earliest timer's distance at most. A wait that nothing can end is
+/// a trap.
 pub(super) fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -242,7 +243,7 @@ pub(super) fn drive<F: Future>(clock: &Clock, future: F) -> wasmtime::Result<F::
 
 impl sync::io::poll::Host for Guest {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        // Asking is a reading: a loop around an always ready stream would stop the clock otherwise.
+        // A poll counts as a reading: otherwise a loop around an always ready stream would stop the clock.
         self.clock.read();
         let Guest { table, clock, .. } = self;
         drive(clock, asynchronous::poll::Host::poll(table, pollables))?

@@ -1,14 +1,14 @@
-//! The directories that a guest was granted: `wasi:filesystem` over descriptors that came with the job.
-//! Knows files; opens no path of its own, and knows nothing of who granted what.
+//! The directories that a guest was granted: `wasi:filesystem` over descriptors that came with the job. This file knows
+//! files. It opens no path of its own, and does not know the grants' origin.
 //!
-//! The engine's WASI crate resolves paths (`openat2` with `RESOLVE_BENEATH`) and checks what a read-only grant forbids.
-//! Its asynchronous functions are driven here, each ready at once; its synchronous ones would start a runtime with
-//! threads, and so would its streams over files, which are ours for that reason. Ours too are listings, for their order
-//! and their bound, and the one operation that the crate does by way of `/proc`, which a locked worker has not got.
+//! The engine's WASI crate resolves paths (`openat2` with `RESOLVE_BENEATH`) and enforces read-only grants. Its asynchronous
+//! functions are driven here, each ready at once. Its synchronous functions would start a runtime with threads, and so would
+//! its streams over files: for that reason the streams are ours. Listings are ours too, for their order and their bound, and
+//! so is the one operation for which the crate uses `/proc`, which a locked worker lacks.
 //!
-//! A granted directory is an input of the run, as a config is. What a guest reads of it is part of what makes the run:
-//! contents, and times, sizes and the hash of device and inode as the system has them. Nothing of it is captured, and
-//! nothing that a guest writes is taken back with a refused call.
+//! A granted directory is an input of the run, like a config. Everything that a guest reads of it affects the run: contents,
+//! times, sizes and the hash of device and inode as the system has them. None of it is captured, and a guest's writes are not
+//! undone when its call is refused.
 
 use std::fs::File as SystemFile;
 use std::future::Future;
@@ -37,12 +37,13 @@ use super::Guest;
 use super::preopens::BLOCKS;
 use crate::cage::wasm::{READ_BYTES_MAX, WRITE_BYTES_MAX};
 
-/// Entries of all listings that a guest has open together. A listing is read whole, so that it can be sorted: with names
-/// of 255 bytes these are 20 MiB of the worker's memory. A directory with more cannot be listed (`insufficient-memory`);
-/// its files can be opened.
+/// Entries of all listings that a guest has open together. A listing is read whole, so that it can be sorted: with names of
+/// 255 bytes these are 20 MiB of the worker's memory. A larger directory cannot be listed (`insufficient-memory`), but its
+/// files can be opened.
 const LISTED_ENTRIES_MAX: usize = 65_536;
 
-/// Takes the answer of one of the crate's functions, which must be there: on a thread that may block they do not wait.
+/// Takes the result of a function of the crate, which must be ready at once: on a thread that may block these functions do
+/// not wait.
 fn at_once<T>(future: impl Future<Output = FsResult<T>>) -> FsResult<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
@@ -69,7 +70,7 @@ impl Guest {
         }
     }
 
-    /// A file that a stream may write to. Whether it was opened for writing is the kernel's to say, as in the crate.
+    /// A file that a stream may write to. The kernel checks whether it was opened for writing, as in the crate.
     fn written(&self, file: &Resource<Descriptor>) -> FsResult<Arc<SystemFile>> {
         let file = self.file(file)?;
         if file.perms.write_not_permitted() {
@@ -99,7 +100,7 @@ impl types::Host for Guest {
         &mut self,
         error: Resource<wasmtime::Error>,
     ) -> wasmtime::Result<Option<types::ErrorCode>> {
-        // Streams over files are the only ones that fail with an error of the system's.
+        // Only streams over files fail with an error of the system.
         let error = self.table.get(&error)?.downcast_ref::<std::io::Error>();
         Ok(error.map(|error| ErrorCode::from(error).into()))
     }
@@ -147,7 +148,7 @@ impl types::HostDescriptor for Guest {
         length: types::Filesize,
         offset: types::Filesize,
     ) -> FsResult<(Vec<u8>, bool)> {
-        // The interface lets a read be short.
+        // The interface allows short reads.
         let length = length.min(READ_BYTES_MAX as u64);
         at_once(HostDescriptor::read(&mut self.crates(), file, length, offset))
     }
@@ -200,8 +201,8 @@ impl types::HostDescriptor for Guest {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        // Of an open file alone: Landlock does not say whose times may be set, so that the filter has no call that names a path.
-        // What cannot be opened, for reading or for writing, keeps its times, then: a symbolic link itself, say.
+        // Only for an open file: Landlock does not control whose times may be set, so the filter allows no call that names a
+        // path. A file that cannot be opened for reading or writing keeps its times: for example a symbolic link itself.
         if self.directory(&directory)?.perms.write_not_permitted() {
             return Err(ErrorCode::NotPermitted.into());
         }
@@ -243,8 +244,8 @@ impl types::HostDescriptor for Guest {
         let mut crates = self.crates();
         let (path_flags, open_flags, flags) = (path_flags.into(), open_flags.into(), flags.into());
         let opened = at_once(HostDescriptor::open_at(&mut crates, directory, path_flags, path, open_flags, flags))?;
-        // The crate gives what it opens the leave to block of its context, which only its own builder could have given
-        // it, together with everything else of a context: made anew from its parts it has it.
+        // An opened file gets its leave to block from the crate's context, and only the crate's own builder could have given
+        // that leave, together with all else in a context. Rebuilt from its parts, the file has the leave.
         let alone = || FsError::trap(wasmtime::Error::msg("a file is in use that was just opened"));
         let descriptor = match self.table.delete(opened)? {
             Descriptor::File(File { file, perms, open_mode, .. }) => {
@@ -338,11 +339,11 @@ impl types::HostDescriptor for Guest {
 
 // Listings.
 
-/// A directory's entries, in the order of their names' bytes: the kernel's order is the file system's, and differs between
-/// machines.
+/// A directory's entries, in the order of their names' bytes. The kernel's order depends on the file system, and differs
+/// between machines.
 struct Listing {
     entries: std::vec::IntoIter<Entry>,
-    /// Entries at its beginning.
+    /// The number of entries at first.
     length: usize,
 }
 
@@ -352,7 +353,7 @@ struct Entry {
     kind: Kind,
 }
 
-/// What an entry is, as far as the crate's other functions say it: they know no sockets or pipes.
+/// The kind of an entry, as far as the crate's other functions name it: they know no sockets or pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     File,
@@ -389,10 +390,10 @@ impl From<Kind> for types::DescriptorType {
     }
 }
 
-/// Reads a directory whole, `.` and `..` left out, if it has at most `room` entries.
+/// Reads a whole directory, without `.` and `..`, if it has at most `room` entries.
 fn list(directory: &SystemFile, room: usize) -> FsResult<Vec<Entry>> {
-    // Opened anew: the guest's descriptor has a place of its own to read from, which its next listing would go on from. By
-    // the call that all opening goes through, so that the filter need not allow another.
+    // Opened anew, because reading through the guest's descriptor would move its position, where its next listing would
+    // start. All opens use this call, so that the filter need not allow another.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let opened = rustix::fs::openat2(directory, c".", flags, Mode::empty(), beneath).map_err(system)?;
@@ -408,12 +409,12 @@ fn list(directory: &SystemFile, room: usize) -> FsResult<Vec<Entry>> {
             return Err(ErrorCode::InsufficientMemory.into());
         }
         let kind = match entry.file_type() {
-            // Some file systems leave the question to a second call.
+            // Some file systems require a second call for the type.
             FileType::Unknown => {
                 let reader = reader.fd().map_err(system)?;
                 match rustix::fs::statx(reader, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
                     Ok(status) => FileType::from_raw_mode(status.stx_mode.into()),
-                    // It has gone since.
+                    // The entry has been removed since.
                     Err(Errno::NOENT) => continue,
                     Err(error) => return Err(system(error)),
                 }
@@ -437,7 +438,8 @@ impl types::HostDirectoryEntryStream for Guest {
     ) -> FsResult<Option<types::DirectoryEntry>> {
         let listing = self.table.get_mut(&listing(&stream))?;
         let Some(Entry { name, kind }) = listing.entries.next() else { return Ok(None) };
-        // The interface has texts for names: another is an error in its place, as in the crate, and the next call goes on.
+        // The interface has texts for names. A name that is not UTF-8 is an error in its place, as in the crate, and the next
+        // call goes on.
         let name = String::from_utf8(name.into()).map_err(|_| ErrorCode::IllegalByteSequence)?;
         Ok(Some(types::DirectoryEntry { type_: kind.into(), name }))
     }
@@ -449,19 +451,19 @@ impl types::HostDirectoryEntryStream for Guest {
     }
 }
 
-/// The listing behind a handle: the crate's type for it, which the interface is bound to, cannot be made outside of it. The
-/// table checks what it holds.
+/// The listing behind a handle. The interface is bound to the crate's type for it, which cannot be made outside the crate.
+/// The table checks the type of its content.
 fn listing(stream: &Resource<types::DirectoryEntryStream>) -> Resource<Listing> {
     Resource::new_borrow(stream.rep())
 }
 
 // Streams.
 
-/// Reads a file from a place on.
+/// A reader of a file from a position on.
 struct FileInput {
     file: Arc<SystemFile>,
     position: u64,
-    /// The end was met, or an error: nothing comes after either.
+    /// Whether the end or an error was met: nothing follows either.
     ended: bool,
 }
 
@@ -501,12 +503,12 @@ impl InputStream for FileInput {
     }
 }
 
-/// Writes a file, from a place on or always at its end. Nothing is kept back, so there is nothing to flush, and a write
-/// that fails says so at once.
+/// A writer to a file, from a position on or always at its end. It does not buffer, so there is nothing to flush, and a
+/// failed write is reported at once.
 struct FileOutput {
     file: Arc<SystemFile>,
     place: Place,
-    /// A write has failed: the stream is closed.
+    /// Whether a write has failed: the stream is then closed.
     failed: bool,
 }
 
@@ -524,7 +526,7 @@ impl FileOutput {
                 *position = position.saturating_add(count as u64);
                 Ok(count)
             }
-            // At the end, wherever that is when the kernel gets to it.
+            // At the end of the file, wherever that is when the kernel writes.
             Place::End => Ok(rustix::io::pwritev2(&*self.file, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND)?),
         }
     }
@@ -591,7 +593,7 @@ mod tests {
         fn write(&mut self, _: &[u8]) {}
     }
 
-    /// A folder of one test; it goes away with this value.
+    /// A folder of one test; it is removed when this value is dropped.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -647,7 +649,7 @@ mod tests {
     fn what_was_opened_can_be_opened_from_and_nothing_waits() {
         let scratch = Scratch::new("nested");
         let (mut guest, root) = guest(&scratch, false);
-        // Each of these would start a thread and wait for it, if what was opened could not block.
+        // Each of these calls would start a thread and wait for it, if the opened files could not block.
         let sub = open(&mut guest, &root, "sub", DescriptorFlags::READ);
         let deeper = open(&mut guest, &sub, "deeper", DescriptorFlags::READ);
         let file = open(&mut guest, &deeper, "file", DescriptorFlags::READ);

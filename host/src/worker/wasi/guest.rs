@@ -1,4 +1,4 @@
-//! A guest's world: what the host keeps for one instance beside its memory.
+//! A guest's world: the data that the host keeps for one instance beside its memory.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -16,24 +16,24 @@ use crate::worker::wasi::capture::Capture;
 use crate::worker::wasi::line::Sockets;
 use crate::worker::wasi::preopens::{Directories, Preopen};
 
-/// What of the world outside a guest is given. The default is nothing.
+/// The parts of the outside that a guest is given; none by default.
 #[derive(Default)]
 pub(crate) struct Outside {
-    /// Directories, in the order that the guest finds them in.
+    /// Directories, in the order in which the guest sees them.
     pub(crate) directories: Vec<Preopen>,
-    /// The machine's clocks in place of virtual ones.
+    /// Whether the guest has the machine's clocks instead of virtual clocks.
     pub(crate) real_clock: bool,
-    /// The kernel's randomness in place of the seeded stream.
+    /// Whether the guest has the kernel's randomness instead of the seeded stream.
     pub(crate) real_random: bool,
-    /// How much of sockets there is, and the broker's own; none where what came over them is served.
+    /// The broker's socket and the bounds for sockets. The socket is none where its input is served.
     pub(crate) sockets: Option<(Option<OwnedFd>, GrantedSockets)>,
-    /// Where what comes in is written down, or served from.
+    /// The capture that writes or serves input from outside.
     pub(crate) capture: Capture,
 }
 
-/// The store's data: everything of one guest that is not wasm.
+/// The store's data: everything of one guest except its wasm.
 pub(crate) struct Guest {
-    /// Bounds memories and tables; the store asks it.
+    /// The bound on memories and tables, which the store asks.
     pub(crate) limiter: MemoryLimiter,
     pub(super) table: ResourceTable,
     pub(super) directories: Directories,
@@ -42,11 +42,11 @@ pub(crate) struct Guest {
     pub(super) log: SharedLog,
     capture: Capture,
     pub(super) sockets: Sockets,
-    // The crate's own, which `instance-network` wants a view of. As it is made when nothing is granted: no address.
+    // The crate's own context, because `instance-network` needs a view of it. It is as if nothing were granted: no address.
     pub(super) unused_sockets: WasiSocketsCtx,
 }
 
-/// A point of virtual time and of the random stream, to go back to. What is real has none.
+/// A point of virtual time and of the random stream, to go back to. Real clocks and randomness have no such point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     clock: Option<ClockMark>,
@@ -54,7 +54,7 @@ pub(crate) struct Mark {
 }
 
 impl Guest {
-    /// A guest's world at the instance's start. `key` is the random stream's, see [`key_create`].
+    /// A guest's world at the instance's start. `key` is the key of the random stream, see [`key_create`].
     pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], outside: Outside, log: Box<dyn Log>) -> Guest {
         let capture = outside.capture;
         let time = if outside.real_clock { Time::real() } else { Time::default() };
@@ -78,7 +78,7 @@ impl Guest {
         self.clock.begin_step(u64::try_from(clock_step.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// The end of a call: see [`Capture::end_call`].
+    /// Ends a call: see [`Capture::end_call`].
     pub(crate) fn end_call(&self, happened: bool) {
         self.capture.end_call(happened);
     }
@@ -93,7 +93,7 @@ impl Guest {
         self.capture.set_aside(aside);
     }
 
-    /// Why nothing that comes in can be trusted any more, if that is so: see [`Capture::failure`].
+    /// The reason why no further input can be trusted, if there is one: see [`Capture::failure`].
     pub(crate) fn capture_failure(&self) -> Option<String> {
         self.capture.failure()
     }
@@ -103,13 +103,13 @@ impl Guest {
         self.random.rekey(key);
     }
 
-    /// Where clocks and random stream are.
+    /// The present point of clocks and random stream.
     pub(crate) fn mark(&self) -> Mark {
         Mark { clock: self.clock.mark(), random: self.random.mark() }
     }
 
-    /// Goes back to a mark, after a call that is no event of the rollout: a replay does not make it. What the call did to
-    /// a granted directory stays done.
+    /// Goes back to a mark, after a call that is not an event of the rollout and that a replay does not make. The call's
+    /// changes to a granted directory remain.
     pub(crate) fn rewind(&mut self, mark: &Mark) {
         if let Some(mark) = &mark.clock {
             self.clock.rewind(mark);

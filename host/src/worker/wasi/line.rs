@@ -1,5 +1,5 @@
-//! The conversation with the broker ([`Line`]), and a descriptor that came from it ([`Socket`]).
-//! Knows messages and descriptors; knows nothing of the engine's handles.
+//! The conversation with the broker ([`Line`]), and a descriptor that came from it ([`Socket`]). This file knows messages and
+//! descriptors, and nothing of the engine's handles.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,14 +20,14 @@ use crate::wire::broker::{FromBroker, OwnRefusal, SocketRefusal, ToBroker};
 use crate::wire::job::{Granted, GrantedSockets};
 use crate::wire::packet::{self, Received};
 
-/// Bytes that one read or datagram brings at most.
+/// The most bytes that one read or datagram brings.
 pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// Descriptors that are there for a moment beside those that a guest holds: what an answer of the broker's brings before it
-/// is looked at.
+/// Descriptors that are open for a moment beside those that a guest holds: those in an answer of the broker that is not yet
+/// looked at.
 pub(super) const UNDER_WAY: u64 = 4;
 
-/// What a worker with sockets may have open, beside the rest.
+/// The descriptors that a worker with sockets may have open, beside the rest.
 pub(crate) fn allow(granted: &Granted, mut allowance: Allowance) -> Allowance {
     if let Some(sockets) = granted.sockets.filter(|_| granted.talks()) {
         allowance.descriptors += 1 + u64::from(sockets.count_max) + UNDER_WAY;
@@ -35,15 +35,15 @@ pub(crate) fn allow(granted: &Granted, mut allowance: Allowance) -> Allowance {
     allowance
 }
 
-/// What a guest has of sockets.
+/// The sockets of a guest.
 pub(crate) struct Sockets {
     line: Option<Arc<Line>>,
-    /// Sockets of the guest's own reckoning: those that it made or accepted and has not dropped.
+    /// The number of sockets that the guest made or accepted and has not dropped.
     made: u32,
 }
 
 impl Sockets {
-    /// With the broker's socket, if there is a grant.
+    /// Starts with the broker's socket, if there is a grant.
     pub(super) fn new(
         granted: Option<(Option<OwnedFd>, GrantedSockets)>,
         clock: &Arc<Clock>,
@@ -61,7 +61,7 @@ impl Sockets {
         self.line.clone().ok_or_else(|| ErrorCode::AccessDenied.into())
     }
 
-    /// Counts one more, if there may be one.
+    /// Counts one more socket, if the bound allows it.
     pub(super) fn make(&mut self) -> SocketResult<Arc<Line>> {
         let line = self.line()?;
         if self.made >= line.granted.count_max {
@@ -77,10 +77,10 @@ impl Sockets {
     }
 }
 
-/// The conversation with the broker. One request and one answer each, matched by a number of ours.
+/// The conversation with the broker: one answer to each request, matched by a number of ours.
 ///
-/// Whatever a guest can see of it passes through the capture, here and in [`Socket`]. Where it is served there is no broker,
-/// and sockets have no descriptor.
+/// All of it that a guest can see passes through the capture, here and in [`Socket`]. Where the input is served there is no
+/// broker, and sockets have no descriptor.
 pub(super) struct Line {
     broker: Option<Arc<OwnedFd>>,
     granted: GrantedSockets,
@@ -93,14 +93,14 @@ pub(super) struct Line {
 pub(super) struct LineState {
     next: u32,
     answers: HashMap<u32, Answered>,
-    /// Requests whose answer nobody waits for any more.
+    /// Requests whose answer is no longer waited for.
     abandoned: HashSet<u32>,
     bytes_left: u64,
-    /// The broker is gone, or does not listen to this worker any more.
+    /// Whether the broker is gone, or no longer listens to this worker.
     closed: bool,
 }
 
-/// An answer, and what came with it.
+/// An answer, with the sockets in it.
 pub(super) enum Answered {
     Addresses(Vec<IpAddr>),
     Given { local: SocketAddr, sockets: Vec<(Arc<Socket>, SocketAddr)> },
@@ -112,7 +112,7 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks; the number is what the answer is looked for by.
+    /// Sends a request and returns its number, by which the answer is found.
     pub(super) fn ask(&self, request: impl FnOnce(u32) -> ToBroker) -> u32 {
         let id = {
             let mut state = self.state();
@@ -125,7 +125,7 @@ impl Line {
         id
     }
 
-    /// Says something that is not answered. A broker that is gone is seen when an answer does not come.
+    /// Sends a message that gets no answer. The loss of the broker is noticed when a later answer does not come.
     pub(super) fn tell(&self, message: &ToBroker) {
         let Some(broker) = &self.broker else { return };
         if packet::send(broker.as_fd(), message, &[], SendFlags::empty()).is_err() {
@@ -133,7 +133,7 @@ impl Line {
         }
     }
 
-    /// Takes the answer to a request, if it is there.
+    /// Takes the answer to a request, if it has come.
     pub(super) fn take(self: &Arc<Line>, id: u32) -> Option<Answered> {
         let mut answer = None;
         let ask = || {
@@ -156,7 +156,7 @@ impl Line {
         }
     }
 
-    /// Whether a request is answered; if not, the wait in progress waits for the broker too.
+    /// Whether a request is answered. If not, the wait in progress waits for the broker too.
     pub(super) fn is_answered(self: &Arc<Line>, id: u32) -> bool {
         let look = || {
             self.receive();
@@ -170,7 +170,7 @@ impl Line {
         there
     }
 
-    /// Nobody waits for this answer any more: what comes with it is closed.
+    /// Gives up on an answer: sockets in it are closed.
     pub(super) fn abandon(&self, id: u32) {
         let mut state = self.state();
         if state.answers.remove(&id).is_none() {
@@ -178,7 +178,7 @@ impl Line {
         }
     }
 
-    /// Takes what has come.
+    /// Receives all messages that have come.
     fn receive(self: &Arc<Line>) {
         let Some(broker) = &self.broker else { return };
         loop {
@@ -188,7 +188,7 @@ impl Line {
                     (id, Answered::Addresses(addresses))
                 }
                 Ok(Received::Message(FromBroker::Given { id, local, sockets }, descriptors)) => {
-                    // Fewer descriptors than were sent: this process may not have more.
+                    // False if fewer descriptors came than were sent: this process may not have more.
                     let whole = sockets.len() == descriptors.len();
                     let sockets = sockets.into_iter().zip(descriptors).map(|((handle, peer), descriptor)| {
                         let descriptor = Some(Arc::new(descriptor));
@@ -204,7 +204,7 @@ impl Line {
                     return;
                 }
             };
-            // Not under the lock: an answer that is dropped tells the broker of its sockets.
+            // Not under the lock: a dropped answer tells the broker of its sockets.
             let unwanted = {
                 let mut state = self.state();
                 if state.abandoned.remove(&id) { Some(answered) } else { state.answers.insert(id, answered) }
@@ -219,7 +219,7 @@ impl Line {
         state.bytes_left = state.bytes_left.saturating_sub(bytes as u64);
     }
 
-    /// How many bytes may still be sent or received, of those that are asked for.
+    /// The number of bytes, out of `bytes`, that may still be sent or received.
     fn affords(&self, bytes: usize) -> Result<usize, ErrorCode> {
         let left = self.state().bytes_left;
         if left == 0 {
@@ -230,11 +230,11 @@ impl Line {
     }
 }
 
-/// A descriptor that came from the broker, or was accepted on one that did.
+/// A descriptor that came from the broker, or was accepted on such a descriptor.
 pub(super) struct Socket {
-    /// None where what came over it is served.
+    /// The descriptor; none where its input is served.
     pub(super) descriptor: Option<Arc<OwnedFd>>,
-    /// The broker's number for it; 0: it was accepted here.
+    /// The broker's number for the socket; 0: it was accepted here.
     pub(super) handle: u32,
     pub(super) line: Arc<Line>,
 }
@@ -248,7 +248,7 @@ impl Drop for Socket {
 }
 
 impl Socket {
-    /// Whether it is ready for this; if not, the wait in progress waits for it too.
+    /// Whether the socket is ready for these events. If not, the wait in progress waits for them too.
     pub(super) fn is_ready(&self, events: PollFlags) -> bool {
         let there = self.looks_ready(events);
         if !there {
@@ -257,7 +257,7 @@ impl Socket {
         there
     }
 
-    /// Whether it is ready for this now. An error or an end is ready for everything.
+    /// Whether the socket is ready for these events now. An error or an end makes it ready for all.
     pub(super) fn looks_ready(&self, events: PollFlags) -> bool {
         let look = || {
             let Some(descriptor) = &self.descriptor else { return true };
@@ -269,12 +269,12 @@ impl Socket {
         self.line.capture.pass(Input::IsReady, &asked, look, || true)
     }
 
-    /// Receives what is there, at most `size` bytes: none if there is nothing yet.
+    /// Receives the present bytes, at most `size`: none if there are none yet.
     pub(super) fn receive(&self, size: usize) -> Result<Option<Vec<u8>>, ErrorCode> {
         let asked = [u64::from(self.handle).to_le_bytes(), (size as u64).to_le_bytes()].concat();
         let receive = || self.receive_now(size).map_err(number_of);
         let received = self.line.capture.pass(Input::Receive, &asked, receive, || Err(0)).map_err(code_of)?;
-        // A recording is anybody's.
+        // A recording is untrusted.
         if received.as_ref().is_some_and(|bytes| bytes.len() > size) { Err(ErrorCode::Unknown) } else { Ok(received) }
     }
 
@@ -323,7 +323,7 @@ impl Socket {
         let shutdown = || {
             let descriptor = self.descriptor.as_ref().ok_or(0)?;
             match rustix::net::shutdown(descriptor, how) {
-                // The other side was quicker.
+                // The other side has closed the connection first.
                 Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
                 Err(error) => Err(number_of(error.into())),
             }
@@ -332,7 +332,7 @@ impl Socket {
         self.line.capture.pass(Input::Shutdown, &asked, shutdown, || Err(0)).map_err(code_of)
     }
 
-    /// Sends what fits; 0 if nothing does yet.
+    /// Sends the bytes that fit; 0 if none fit yet.
     pub(super) fn send(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
         let asked = [&self.handle.to_le_bytes(), bytes].concat();
         let send = || self.send_now(bytes).map(|count| count as u64).map_err(number_of);
@@ -340,7 +340,7 @@ impl Socket {
         Ok(usize::try_from(sent).unwrap_or(usize::MAX).min(bytes.len()))
     }
 
-    /// As [`Socket::send`], unseen by the guest.
+    /// As [`Socket::send`], but invisible to the guest.
     pub(super) fn send_now(&self, bytes: &[u8]) -> Result<usize, ErrorCode> {
         let Some(descriptor) = &self.descriptor else { return Ok(bytes.len()) };
         let size = self.line.affords(bytes.len())?;
@@ -356,7 +356,7 @@ impl Socket {
     }
 }
 
-/// An answer as it is captured: what of it a guest can see.
+/// An answer as it is captured: the part that a guest can see.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Captured {
     Addresses(Vec<IpAddr>),
@@ -378,7 +378,7 @@ impl Captured {
         }
     }
 
-    /// The answer, with sockets over which everything is served.
+    /// The answer, with sockets whose input is served.
     fn again(self, line: &Arc<Line>) -> Answered {
         match self {
             Captured::Addresses(addresses) => Answered::Addresses(addresses),
@@ -442,7 +442,7 @@ pub(super) fn code(why: SocketRefusal) -> ErrorCode {
     }
 }
 
-/// Waits for what is ready when `is_there` says so.
+/// Waits until `is_there` returns true.
 pub(super) async fn until(mut is_there: impl FnMut() -> bool) {
     std::future::poll_fn(|_| if is_there() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
@@ -452,8 +452,8 @@ pub(super) async fn until(mut is_there: impl FnMut() -> bool) {
 #[error("the socket failed: {}", .0.name())]
 pub(super) struct StreamFailure(pub(super) ErrorCode);
 
-/// Whether an address can be connected to at all: a port, not nobody's address, and no IPv4 address in disguise. Whether it
-/// may be is the broker's to say.
+/// Whether an address can be connected to at all: it has a port, and is neither the unspecified address nor an IPv4 address
+/// in disguise. The broker decides whether the address is allowed.
 pub(super) fn is_peer(address: SocketAddr) -> bool {
     let ip = address.ip();
     address.port() != 0 && !ip.is_unspecified() && ip.to_canonical() == ip

@@ -1,11 +1,11 @@
-//! What a guest sees of the world: virtual clocks, seeded randomness, a log, and otherwise what it was granted.
+//! The world as a guest sees it: virtual clocks, seeded randomness, a log, and whatever else it was granted.
 //!
-//! The contract is `docs/guest.md`'s: no arguments, no environment variables, no directories but granted ones, stdin
-//! at its end, stdout and stderr to the log. The engine's WASI crate brings the resource tables, stream and pollable
-//! types; what *happens* in a call is here, and synchronous: the crate's own synchronous shims start a runtime with
-//! threads at the first blocking call and really sleep under a virtual clock, and a worker has one thread.
+//! The contract is in `docs/guest.md`: no arguments, no environment variables, only granted directories, stdin at its end,
+//! stdout and stderr to the log. The engine's WASI crate provides the resource tables, stream and pollable types. The actions
+//! of a call are here, and synchronous. The crate's own synchronous shims start a runtime with threads at the first blocking
+//! call, and really sleep under a virtual clock; a worker has one thread.
 //!
-//! Granted directories are `filesystem`, granted sockets `sockets`, `tcp` and `udp`.
+//! Granted directories are in `filesystem`, granted sockets in `sockets`, `tcp` and `udp`.
 
 pub(crate) mod capture;
 mod clock;
@@ -30,8 +30,8 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
 use self::guest::Guest;
 
-/// Links everything a plugin may import. Each interface by name; a directory, socket or name is denied inside, since
-/// Rust's, C's and Python's libraries import all of these whether they use them or not.
+/// Links every interface that a plugin may import, each by name. A directory, socket or name is denied inside the calls,
+/// since the libraries of Rust, C and Python import all of these interfaces whether they use them or not.
 ///
 /// # Errors
 ///
@@ -62,8 +62,8 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     cli::terminal_stdout::add_to_linker::<Guest, Own>(linker, own)?;
     cli::terminal_stderr::add_to_linker::<Guest, Own>(linker, own)?;
 
-    // A guest gets no descriptor from anywhere but the preopens, so with none granted no function of `types` can be
-    // called but those that look into an error.
+    // A guest gets descriptors only from the preopens. So without grants it can call only those functions of `types` that
+    // look into an error.
     bindings::filesystem::preopens::add_to_linker::<Guest, Own>(linker, own)?;
     sync::filesystem::types::add_to_linker::<Guest, Own>(linker, own)?;
 
@@ -71,7 +71,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Gives the crate's interfaces that need nothing but the table what they need.
+/// The table, for those interfaces of the crate that need only the table.
 struct Table;
 
 impl HasData for Table {
@@ -86,9 +86,9 @@ impl HasData for Table {
 
 // Streams.
 
-// The command line that there is none of.
+// The command line, which is empty.
 
-/// The guest called exit. WASI 0.2 says only whether all was well; a number other than 0 is lost on the way.
+/// The guest called exit. WASI 0.2 reports only success or failure; an exit number other than 0 is lost on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Exit {
     /// `exit(0)`.
@@ -97,7 +97,7 @@ pub(crate) enum Exit {
     /// Any other status.
     #[error("the guest called exit with failure")]
     Failure,
-    /// By the newer function that carries the number.
+    /// An exit by the newer function, which carries the number.
     #[error("the guest called exit with status {0}")]
     Code(u8),
 }
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn random_streams_are_pinned() {
-        // Computed from the contract by other implementations of BLAKE3 and ChaCha12.
+        // Computed from the contract with other implementations of BLAKE3 and ChaCha12.
         let first = |key| Random::seeded(key).u64().expect("a draw");
         assert_eq!(first(key_create(&[7; 32], "{}")), 0xb9e8_f9e8_00e3_f22e);
         assert_eq!(first(key_reset(42)), 0xbb87_a03a_b5b1_a79b);

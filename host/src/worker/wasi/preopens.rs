@@ -1,4 +1,4 @@
-//! Directories that a guest was granted, and what they may cost.
+//! Directories that a guest was granted, and the bounds on their use.
 
 use std::fs::File as SystemFile;
 use std::os::fd::OwnedFd;
@@ -9,15 +9,15 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use crate::cage::process::Allowance;
 use crate::wire::job::Granted;
 
-/// Files and directories that a guest has open at once; one more is an error of its open call. An interpreter has some
-/// tens. With its streams each can cost five of the guest's resources, whose cap is a fault and must not come first.
+/// Files and directories that a guest has open at once; opening more is an error of the open call. An interpreter has some
+/// tens. With its streams each can cost five of the guest's resources, whose cap is a fault and must not be reached first.
 pub(super) const FILES_OPEN_MAX: u64 = 512;
 
-/// Bytes that one file can be made to have; more is `file-too-large`. It ends a mistake, not malice: how many files there
-/// are is not bounded here, and the disk is its owner's to ration.
+/// Bytes to which one file can grow; more is `file-too-large`. The bound stops mistakes, not malice: the number of files is
+/// not bounded here, and the owner of the disk must limit its use.
 pub(super) const FILE_BYTES_MAX: u64 = 4 << 30;
 
-/// What a worker may use of the machine for the sake of the directories that its guest was granted.
+/// The machine resources that a worker may use for the directories that its guest was granted.
 pub(crate) fn allow(granted: &Granted, allowance: Allowance) -> Allowance {
     let mut allowance = allowance;
     if granted.reads() {
@@ -39,12 +39,13 @@ pub(crate) struct Preopen {
     pub(crate) directory: OwnedFd,
 }
 
-/// What a guest was granted of directories, and what it holds of them.
+/// The directories that a guest was granted, and its use of them.
 pub(crate) struct Directories {
     pub(super) preopens: Vec<(Dir, String)>,
     /// Entries of all open listings.
     pub(super) listed: usize,
-    /// Only there to satisfy the crate: its own preopens, none, and its leave to block, which nobody outside can give.
+    /// A context that only satisfies the crate: without preopens, and without the leave to block, which only the crate can
+    /// give.
     pub(super) context: WasiFilesystemCtx,
 }
 
@@ -65,5 +66,5 @@ impl Directories {
     }
 }
 
-/// The crate may do what it does on the thread that asks: there is no other.
+/// The leave for the crate to block the thread that asks, because there is no other thread.
 pub(super) const BLOCKS: bool = true;

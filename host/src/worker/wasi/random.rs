@@ -1,4 +1,4 @@
-//! The guest's randomness: a stream of a key, unless the kernel's was granted.
+//! The guest's randomness: a stream from a key, unless the kernel's randomness was granted.
 
 use rand::rngs::SysRng;
 use rand_chacha::ChaCha12Rng;
@@ -16,11 +16,11 @@ pub(super) struct RandomMark {
     position: u128,
 }
 
-/// What everything of `wasi:random` draws from, in call order.
+/// The source of all of `wasi:random`, drawn from in call order.
 pub(super) enum Random {
     /// One stream from one key.
     Seeded { key: [u8; 32], stream: Box<ChaCha12Rng> },
-    /// The kernel's, by getrandom(2). No seed reaches it.
+    /// The kernel's randomness, by getrandom(2). Seeds do not affect it.
     Kernel(Capture),
 }
 
@@ -56,7 +56,7 @@ impl Random {
                 let sent = (length as u64).to_le_bytes();
                 let drawn = capture.pass(capture::Input::Random, &sent, draw, || Ok(vec![0; length]));
                 let bytes = drawn.map_err(no_randomness)?;
-                // A recording is anybody's.
+                // A recording is untrusted.
                 if bytes.len() == length { Ok(bytes) } else { Err(no_randomness("the recording has another length")) }
             }
         }
@@ -93,8 +93,8 @@ pub(super) fn no_randomness(error: impl std::fmt::Display) -> wasmtime::Error {
     wasmtime::Error::msg(format!("the system gives no randomness: {error}"))
 }
 
-/// The random stream's key from the instance's start to its first seed. `config` as RFC 8785 JSON, empty before
-/// there is one (`describe`).
+/// The key of the random stream from the instance's start to its first seed. `config` is RFC 8785 JSON, and empty before
+/// there is a config (`describe`).
 pub(crate) fn key_create(plugin_sha256: &[u8; 32], config: &str) -> [u8; 32] {
     key(&[b"rollcage-create\x01", plugin_sha256, config.as_bytes()])
 }

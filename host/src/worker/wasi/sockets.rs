@@ -1,10 +1,10 @@
-//! `wasi:sockets` over descriptors that the broker opened: the worker itself can neither make a socket nor connect one.
+//! `wasi:sockets` over descriptors that the broker opened: the worker itself can neither make nor connect a socket.
 //!
-//! Here: the conversation with the broker ([`Line`]), a descriptor that came from it ([`Socket`]), names. TCP and UDP have
-//! a file each. Without a grant there is no line, and whatever makes a socket or looks a name up is denied.
+//! This file has the conversation with the broker ([`Line`]), a descriptor that came from it ([`Socket`]), and names. TCP and
+//! UDP have a file each. Without a grant there is no line, and every call that makes a socket or looks a name up is denied.
 //!
-//! The traits are the engine crate's; its handles stand for resources of ours, since its own socket types cannot be made
-//! of a descriptor that somebody else opened. A handle's number is looked up with our type, so a wrong one is a trap.
+//! The traits are the engine crate's. Its handles stand for resources of ours, since its own socket types cannot be made of a
+//! descriptor that another process opened. A handle's number is looked up with our type, so a wrong number is a trap.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -24,14 +24,14 @@ use super::guest::Guest;
 use super::line::{Answered, Line, StreamFailure, until};
 use crate::wire::broker::ToBroker;
 
-/// Bytes of a name: the DNS has no longer ones.
+/// Bytes of a name: the longest that the DNS allows.
 const NAME_BYTES_MAX: usize = 253;
 
 /// Links `wasi:sockets`.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     type Own = wasmtime::component::HasSelf<Guest>;
     let own: fn(&mut Guest) -> &mut Guest = |guest| guest;
-    // A network is a name for what is asked of the broker: the crate's will do.
+    // A network only names a target of requests to the broker, so the crate's own type suffices.
     fn crates(guest: &mut Guest) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut guest.unused_sockets, table: &mut guest.table }
     }
@@ -96,7 +96,7 @@ impl sockets::ip_name_lookup::Host for Guest {
         self.table.get(&network)?;
         let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
         let lookup = match literal.parse::<IpAddr>() {
-            // What is written as an address is one: nobody is asked.
+            // A name written as an address is used as that address, without a lookup.
             Ok(address) => Lookup::Known([address].into()),
             Err(_)
                 if name.is_empty()
@@ -143,7 +143,7 @@ pub(super) fn ours<T: 'static, U: 'static>(handle: &Resource<U>) -> Resource<T> 
     Resource::new_borrow(handle.rep())
 }
 
-/// The same, to be deleted.
+/// Our resource behind a handle of the crate's type, to be deleted.
 pub(super) fn ours_owned<T: 'static, U: 'static>(handle: &Resource<U>) -> Resource<T> {
     Resource::new_own(handle.rep())
 }

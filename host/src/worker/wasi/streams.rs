@@ -1,4 +1,4 @@
-//! Streams: what a guest writes to its log, and reads and writes of what was opened for it.
+//! Streams: a guest's writes to its log, and its reads and writes of opened files and sockets.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use super::clock::{Clock, drive};
 use super::guest::Guest;
 use crate::cage::wasm::WRITE_BYTES_MAX;
 
-/// Where a guest's stdout and stderr go, as they come.
+/// The destination of a guest's stdout and stderr, as they come.
 pub(crate) trait Log: Send {
-    /// Takes all of it, or loses what it cannot take: a guest must not see the difference.
+    /// Takes all bytes, or loses those that it cannot take: a guest must not see the difference.
     fn write(&mut self, bytes: &[u8]);
 }
 
@@ -30,7 +30,7 @@ impl Log for LogPipe {
             match rustix::io::write(std::io::stderr(), bytes) {
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
                 Err(rustix::io::Errno::INTR) => {}
-                // The host is gone or has closed the log; the worker's other end will tell.
+                // The host is gone or has closed the log; the worker will notice that elsewhere.
                 Err(_) => return,
             }
         }
@@ -39,7 +39,7 @@ impl Log for LogPipe {
 
 pub(super) type SharedLog = Arc<Mutex<Box<dyn Log>>>;
 
-/// A stream into the log. Nothing is kept back, so there is nothing to flush.
+/// A stream into the log. It does not buffer, so there is nothing to flush.
 pub(super) struct LogStream(SharedLog);
 
 #[async_trait]
@@ -71,7 +71,7 @@ impl sync::io::streams::Host for Guest {
     }
 }
 
-/// Drives a stream's function; a wait that nothing ends is a trap as in `poll`.
+/// Drives a stream's function. A wait that nothing can end is a trap, as in `poll`.
 pub(super) fn drive_stream<T>(clock: &Clock, future: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
     drive(clock, future).map_err(StreamError::Trap)?
 }

@@ -24,19 +24,19 @@ use super::sockets::{ours, ours_owned, theirs};
 use crate::cage::wasm::WRITE_BYTES_MAX;
 use crate::wire::broker::{SocketOptions, ToBroker};
 
-/// Connections that wait to be accepted, where the guest does not say.
+/// The backlog of connections to be accepted, if the guest sets none.
 const BACKLOG: u32 = 128;
 
-/// Bytes of the system's buffers, as a guest is told them: what it sets is advice that nobody takes.
+/// Bytes of the system's buffers, as a guest is told. A guest can set them, but the setting has no effect.
 const BUFFER_BYTES: u64 = 64 * 1024;
 
 /// The system's hop limit.
 const HOPS: u8 = 64;
 
-/// How long a stream that is dropped waits for its last bytes to be taken.
+/// The time that a dropped stream waits for its last bytes to be taken.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A TCP socket of a guest's.
+/// A TCP socket of a guest.
 struct Tcp {
     line: Arc<Line>,
     family: IpAddressFamily,
@@ -52,7 +52,7 @@ enum State {
     Binding {
         id: u32,
     },
-    /// Bound; with the socket that listens, or with none where any port would do.
+    /// Bound: with the listening socket, or with none where any port would do.
     Bound {
         local: SocketAddr,
         listener: Option<Arc<Socket>>,
@@ -88,7 +88,8 @@ impl Tcp {
         address.is_ipv4() == (self.family == IpAddressFamily::Ipv4)
     }
 
-    /// Options are the broker's to set when it makes the connection: the worker has no call for it.
+    /// The options of an unconnected socket. The broker sets them when it makes the connection, because the worker has no
+    /// call for it.
     fn options(&mut self) -> SocketResult<&mut SocketOptions> {
         match self.state {
             State::Connected { .. } | State::Connecting { .. } | State::Closed => Err(ErrorCode::NotSupported.into()),
@@ -129,8 +130,7 @@ impl Guest {
         Ok(self.table.get_mut(&ours::<Tcp, _>(socket))?)
     }
 
-    /// The streams of a connection. They hold the socket themselves: in which order a guest drops what it has is its own
-    /// affair.
+    /// The streams of a connection. They hold the socket themselves, because a guest may drop its resources in any order.
     fn streams(&mut self, socket: &Arc<Socket>) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let input: DynInputStream = Box::new(Reader { socket: Arc::clone(socket), ended: false });
         let output: DynOutputStream = Box::new(Writer { socket: Arc::clone(socket), rest: Bytes::new(), failed: None });
@@ -158,7 +158,7 @@ impl HostTcpSocket for Guest {
         if !tcp.is_of(at) || at.ip().is_multicast() || at.ip().to_canonical() != at.ip() {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        // Any port at all: what a connection has anyway. Who wants to listen there will be told no.
+        // Any port: a connection has one anyway. A guest that then wants to listen there is denied.
         tcp.state = if at.port() == 0 && (at.ip().is_unspecified() || at.ip().is_loopback()) {
             State::Bound { local: at, listener: None }
         } else {
@@ -239,7 +239,7 @@ impl HostTcpSocket for Guest {
                 tcp.state = State::Arming { local: *local, listener: Arc::clone(listener) };
                 Ok(())
             }
-            // Bound to any port: no grant is for that.
+            // Bound to any port: no grant allows listening there.
             State::Bound { listener: None, .. } => Err(ErrorCode::AccessDenied.into()),
             State::Binding { .. } | State::Connecting { .. } | State::Arming { .. } => {
                 Err(ErrorCode::ConcurrencyConflict.into())
@@ -311,7 +311,7 @@ impl HostTcpSocket for Guest {
         let tcp = self.tcp(&socket)?;
         match (value, &tcp.state) {
             (0, _) => Err(ErrorCode::InvalidArgument.into()),
-            // After `bind` it is advice that comes too late: the broker's socket listens already, with room for many.
+            // After `bind` the setting comes too late: the broker's socket listens already, with room for many.
             (_, State::Unbound | State::Binding { .. } | State::Bound { .. } | State::Arming { .. }) => {
                 tcp.backlog = u32::try_from(value).unwrap_or(u32::MAX);
                 Ok(())
@@ -368,7 +368,7 @@ impl HostTcpSocket for Guest {
         let tcp = self.tcp(&socket)?;
         match value {
             0 => Err(ErrorCode::InvalidArgument.into()),
-            // What it is already: many programs set the default.
+            // The present value is accepted, because many programs set the default.
             value if value == tcp.options.hop_limit.unwrap_or(HOPS) => Ok(()),
             value => {
                 tcp.options()?.hop_limit = Some(value);
@@ -437,7 +437,7 @@ fn failure(code: ErrorCode) -> StreamError {
     StreamError::LastOperationFailed(wasmtime::Error::new(StreamFailure(code)))
 }
 
-/// What comes over a connection.
+/// The input stream of a connection.
 struct Reader {
     socket: Arc<Socket>,
     ended: bool,
@@ -476,8 +476,8 @@ impl InputStream for Reader {
     }
 }
 
-/// What goes over a connection. The rest of a write that the system did not take is kept, and nothing more accepted until
-/// it has gone.
+/// The output stream of a connection. If the system takes a write only in part, the rest is kept, and no further bytes are
+/// accepted until it has gone.
 struct Writer {
     socket: Arc<Socket>,
     rest: Bytes,
@@ -485,7 +485,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Sends what is left, as far as the system takes it.
+    /// Sends the kept rest, as far as the system takes it.
     fn go_on(&mut self) {
         while !self.rest.is_empty() && self.failed.is_none() {
             match self.socket.send(&self.rest) {
@@ -498,7 +498,7 @@ impl Writer {
 
     fn check(&mut self) -> StreamResult<()> {
         match self.failed {
-            // Told once; closed ever after.
+            // The error was reported once; the stream stays closed from then on.
             Some(ErrorCode::InvalidState) => Err(StreamError::Closed),
             Some(code) => {
                 self.failed = Some(ErrorCode::InvalidState);
@@ -545,11 +545,11 @@ impl OutputStream for Writer {
 }
 
 impl Drop for Writer {
-    /// What was accepted is sent, if the other side takes it within a moment.
+    /// Sends the accepted bytes, if the other side takes them within [`LAST_BYTES_TIMEOUT`].
     fn drop(&mut self) {
         let until = Instant::now() + LAST_BYTES_TIMEOUT;
         let Some(descriptor) = self.socket.descriptor.clone() else { return };
-        // Nobody is told how it goes: it is not captured.
+        // The result is reported to no caller, so it is not captured.
         while !self.rest.is_empty() && self.failed.is_none() && Instant::now() < until {
             match self.socket.send_now(&self.rest) {
                 Ok(0) => {

@@ -1,5 +1,5 @@
-//! `wasi:sockets/udp`. A socket of the guest's is a connected one for each peer that was granted, all of one port: what is
-//! sent goes over that of its destination, what is received comes from whichever has something.
+//! `wasi:sockets/udp`. A guest's socket is one connected socket for each granted peer, all of one port. A datagram is sent
+//! over the socket of its destination, and received from whichever socket has one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const DATAGRAMS_MAX: usize = 16;
 /// A connected socket and its peer.
 type Connected = (Arc<Socket>, SocketAddr);
 
-/// A UDP socket of a guest's.
+/// A UDP socket of a guest.
 struct Udp {
     line: Arc<Line>,
     family: IpAddressFamily,
@@ -61,7 +61,7 @@ impl Pollable for Udp {
     }
 }
 
-/// What is received: from the remote address, or from every peer.
+/// The incoming stream: from the remote address, or from every peer.
 struct Incoming {
     sockets: Vec<Connected>,
     remote: Option<SocketAddr>,
@@ -70,12 +70,12 @@ struct Incoming {
 #[async_trait]
 impl Pollable for Incoming {
     async fn ready(&mut self) {
-        // Each is looked at, so that each is waited for.
+        // Every socket is looked at, so that every socket is waited for.
         until(|| self.sockets.iter().fold(false, |ready, (socket, _)| socket.is_ready(PollFlags::IN) || ready)).await;
     }
 }
 
-/// What is sent: to the remote address, or to any peer.
+/// The outgoing stream: to the remote address, or to any peer.
 struct Outgoing {
     line: Arc<Line>,
     sockets: Vec<Connected>,
@@ -189,7 +189,7 @@ impl HostUdpSocket for Guest {
         let udp = self.udp(&socket)?;
         match value {
             0 => Err(ErrorCode::InvalidArgument.into()),
-            // The broker makes the sockets, and with the system's own limit.
+            // The broker makes the sockets, with the system's own limit.
             value if value == udp.hops => Ok(()),
             _ => Err(ErrorCode::NotSupported.into()),
         }
@@ -234,7 +234,7 @@ impl HostIncomingDatagramStream for Guest {
                 match socket.receive(READ_BYTES_MAX) {
                     Ok(Some(data)) => all.push(IncomingDatagram { data, remote_address: (*peer).into() }),
                     Ok(None) => break,
-                    // An earlier datagram reached nobody. Of one peer of several that is not the socket's failure.
+                    // An earlier datagram reached no receiver. For one peer of several that is not a failure of the socket.
                     Err(ErrorCode::ConnectionRefused) if incoming.remote.is_none() => {}
                     Err(code) if all.is_empty() => return Err(code.into()),
                     Err(_) => break,
@@ -290,7 +290,7 @@ impl HostOutgoingDatagramStream for Guest {
 }
 
 impl Outgoing {
-    /// Sends one; false: there is no room yet.
+    /// Sends one datagram; false: there is no room yet.
     fn send(&self, datagram: &OutgoingDatagram) -> Result<bool, ErrorCode> {
         let given = datagram.remote_address.map(SocketAddr::from);
         let to = match (given, self.remote) {
@@ -311,7 +311,7 @@ impl Outgoing {
         if !socket.looks_ready(PollFlags::OUT) {
             return Ok(false);
         }
-        // An empty datagram is one too.
+        // An empty datagram counts too.
         match socket.send(&datagram.data) {
             Ok(count) => Ok(count > 0 || datagram.data.is_empty()),
             Err(code) => Err(code),

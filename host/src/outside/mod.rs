@@ -1,4 +1,4 @@
-//! What of the outside envs are given: grants, sockets by the broker, ports and services by a keeper.
+//! What envs are given of the outside world: grants, sockets from the broker, ports and services from a keeper.
 //!
 //! This floor knows what the operator wrote, and the system calls behind it. It must never know an env, a step or an answer.
 

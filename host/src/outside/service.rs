@@ -1,6 +1,6 @@
-//! Leases and services as the host sees them: the keeper that holds ports and runs commands beside envs, what is said to
-//! it, and the placeholders of a command.
-//! Knows messages and deadlines; knows nothing of how a process tree is ended.
+//! Leases and services as the host sees them: the keeper that holds ports and runs commands beside envs, the messages
+//! to it, and the placeholders of a command. Knows messages and deadlines; knows nothing of how a process tree is
+//! ended.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -25,47 +25,49 @@ pub const SERVICES_MAX: usize = 8;
 /// How long a new keeper may take to say hello: an exec and some system calls, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a keeper gets on top of the times it was given, before the host takes it for hung.
+/// The time that a keeper gets in addition to the timeouts it was given, before the host takes it for hung.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Characters of a text with placeholders that a message shows.
 const SHOWN_MAX: usize = 200;
 
-/// A keeper, owned: a process that holds leases and runs services until it is told to end, or until this process is gone.
+/// An owned keeper: a process that holds leases and runs services until it is told to end, or until this process is
+/// gone.
 ///
-/// Dropping it ends the services and everything they started, waits until that is done, and lets the ports go.
+/// Dropping it ends the services and everything they started, waits until that is done, and releases the ports.
 pub struct Keeper {
-    /// None only while it is dropped.
+    /// None only while the keeper is dropped.
     child: Option<Child>,
-    /// The process that started it: a copy of this value in a fork is nobody's.
+    /// The process that started the keeper. A copy of this value in a fork does not own the keeper.
     host: u32,
-    /// The stop timeouts of what it runs, together.
+    /// The sum of the stop timeouts of the running services.
     stop: Duration,
 }
 
-/// What a look at a keeper came to.
+/// What the host finds when it listens to a keeper.
 #[derive(Debug)]
 pub enum Told {
-    /// It said this.
+    /// The keeper sent this message.
     Message(FromKeeper),
-    /// It is gone, or is no keeper any more: its leases are free.
+    /// The process is gone, or does not act as a keeper any more: its leases are free.
     Gone(String),
-    /// Nothing yet.
+    /// No message yet.
     Nothing,
 }
 
 impl Keeper {
-    /// Starts one from the worker program (`None`: this program, if it is one) and waits for its hello.
+    /// Starts a keeper from the worker program (`None`: this program, if it is one) and waits for its hello.
     ///
     /// # Errors
-    /// No worker program, or one of another build; the system's; [`Error::Interrupted`], where `interrupted` is true.
+    /// The worker program is missing or of another build; the system's errors; [`Error::Interrupted`] if `interrupted`
+    /// returns true.
     pub fn start(program: Option<&Path>, interrupted: impl Fn() -> bool) -> Result<Keeper, Error> {
         let program = start::program(program)?;
         let host = std::process::id();
         let title = format!("of {host}");
         let spawn = Spawn { program: program.clone(), mode: crate::KEEPER_ARGUMENT, title, slab: None, log: Log::Kept };
         let child = watcher::spawn(spawn).map_err(|error| start::refused("starting a keeper", error))?;
-        // One that is gone already shows below.
+        // A keeper that is gone already is noticed below.
         let _ = child.send(&ToKeeper::Begin { host }, &[]);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -83,15 +85,16 @@ impl Keeper {
         Ok(Keeper { child: Some(child), host, stop: Duration::ZERO })
     }
 
-    /// The keeper's process id: who holds the ports, as others see it.
+    /// The keeper's process id. To other processes, this process holds the ports.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().and_then(Child::pid).unwrap_or(0)
     }
 
-    /// Takes a block for each lease, all or none; tries again until `timeout` is over. Returns the first port of each.
+    /// Takes a block for each lease, all or none, and tries again until `timeout` is over. Returns the first port of
+    /// each.
     ///
     /// # Errors
-    /// Leases that do not go together; who holds the ports; [`Error::Interrupted`].
+    /// Leases that do not go together; ports that are held, and by whom; [`Error::Interrupted`].
     pub fn hold(
         &mut self,
         leases: &[LeaseSpec],
@@ -108,20 +111,21 @@ impl Keeper {
         }
     }
 
-    /// As [`hold`](Keeper::hold), without waiting for the answer.
+    /// Sends the request of [`hold`](Keeper::hold), without waiting for the answer.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`hold`](Keeper::hold).
     pub fn ask_hold(&mut self, leases: &[LeaseSpec], timeout: Duration) -> Result<(), Error> {
         check_together(leases)?;
         self.say("taking leases", &ToKeeper::Hold { leases: leases.to_vec(), timeout }, &[])
     }
 
-    /// Ends what runs, then starts these services in order. `stdio` has three descriptors for each that is
-    /// [`ServiceStdio::Passed`]. The outer error is the system's; the inner one is the service that failed, and why.
+    /// Ends the running services, then starts these services in order. `stdio` has three descriptors for each service
+    /// that is [`ServiceStdio::Passed`]. The outer error is the system's; the inner one is the service that failed, and
+    /// why.
     ///
     /// # Errors
-    /// Too many services, or too long a message; a keeper that is gone; [`Error::Interrupted`].
+    /// Too many services, or a message that is too long; a keeper that is gone; [`Error::Interrupted`].
     pub fn serve(
         &mut self,
         services: &[Service],
@@ -139,10 +143,10 @@ impl Keeper {
         }
     }
 
-    /// As [`serve`](Keeper::serve), without waiting for the answer.
+    /// Sends the request of [`serve`](Keeper::serve), without waiting for the answer.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`serve`](Keeper::serve).
     pub fn ask_serve(&mut self, services: &[Service], stdio: &[BorrowedFd<'_>]) -> Result<(), Error> {
         if services.len() > SERVICES_MAX {
             let count = services.len();
@@ -153,7 +157,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits for what it says: at most `time`, and 20 ms.
+    /// Waits for a message of the keeper, for at most `time` and at most 20 ms.
     pub fn listen(&self, time: Duration) -> Told {
         let Some(child) = &self.child else { return Told::Nothing };
         match child.listen(time) {
@@ -165,12 +169,13 @@ impl Keeper {
         }
     }
 
-    /// Whether its process has ended: its ports are anybody's then. Costs one load.
+    /// Whether the keeper's process has ended: its ports are free then. Costs one load.
     pub(crate) fn is_gone(&self) -> bool {
         self.child.as_ref().is_some_and(Child::is_dead)
     }
 
-    /// Tells it to end everything. What is heard afterwards is how the services ended, then that it is gone.
+    /// Tells the keeper to end everything. The messages after that say how the services ended, then that the keeper is
+    /// gone.
     pub fn ask_end(&self) {
         if let Some(child) = &self.child {
             let _ = child.send(&ToKeeper::End, &[]);
@@ -182,7 +187,7 @@ impl Keeper {
         self.stop.saturating_add(GRACE)
     }
 
-    /// What it and its services printed: the newest 64 KiB, not escaped.
+    /// The output of the keeper and its services: the newest 64 KiB, not escaped.
     pub fn log(&self) -> String {
         self.child.as_ref().map(|child| child.log().text()).unwrap_or_default()
     }
@@ -192,7 +197,8 @@ impl Keeper {
         child.send(message, descriptors).map_err(Error::system(what))
     }
 
-    /// The answer to a question. A service that ends meanwhile is not told: it shows as its failure.
+    /// Waits for the answer to a request. The end of a service meanwhile is not returned: it shows as the service's
+    /// failure.
     fn answer(
         &self,
         timeout: Duration,
@@ -219,7 +225,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
         if self.host != std::process::id() {
-            // A fork's copy: the keeper and its socket are the parent's.
+            // This is a fork's copy: the keeper and its socket are the parent's.
             std::mem::forget(child);
             return;
         }
@@ -230,7 +236,7 @@ impl Drop for Keeper {
                 std::thread::sleep(Duration::from_micros(100));
             }
         }
-        // What is not gone by now is killed here; the services die with it.
+        // A keeper that is still there is killed here; its services die with it.
     }
 }
 
@@ -246,7 +252,7 @@ fn unasked(what: &'static str, message: &FromKeeper) -> Error {
 /// ```
 ///
 /// # Errors
-/// A name that `lookup` does not have, with the `known` ones in a hint; a brace alone.
+/// A name that `lookup` does not have, with the `known` names in a hint; a single brace.
 pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>, known: &[String]) -> Result<String, UsageError> {
     let wrong = |why: String| {
         let known: Vec<String> = known.iter().map(|name| format!("`{{{name}}}`")).collect();

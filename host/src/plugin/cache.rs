@@ -1,13 +1,13 @@
-//! Compiled code and descriptions on disk, by what they were made from: the file's hash, this build, the settings.
-//! Knows files; knows nothing of what is in them but that it is whole.
+//! Compiled code and descriptions on disk, by what they were made from: the plugin file's hash, this build, the
+//! settings. Knows files; checks that they are whole, and knows nothing else of their content.
 //!
-//! A folder of the user's own (0700). An entry is one file: a checksum, a description, code. It is written under a name
-//! of its own and renamed into place, so many processes can share the folder; one that is torn or was tampered with
-//! is compiled again.
+//! The cache is a folder of the user's own (0700). Each entry is one file: a checksum, a description, code. An entry is
+//! written under a temporary name and renamed into place, so many processes can share the folder. A torn or altered
+//! entry is compiled again.
 //!
-//! The folder has a bound. The process that adds an entry looks whether the folder has outgrown its bound, and removes the
-//! least recently used files; a file's modification time is the time of its last use. Another process that has a removed file
-//! open reads on; one that comes later compiles again.
+//! The folder has a bound. The process that adds an entry checks whether the folder has outgrown its bound, and removes
+//! the least recently used files; a file's modification time is the time of its last use. A process that has a removed
+//! file open reads on; a later process compiles again.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -23,21 +23,21 @@ use crate::files::{absolute, open_regular};
 use crate::limits::Limits;
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 
-/// The first bytes of an entry; the digit is the format's.
+/// The first bytes of an entry; the digit is the format's version.
 const MAGIC: &[u8; 16] = b"rollcage-cache-1";
 
-/// Bytes that a cache may have where nobody says otherwise: about a thousand compiled plugins. A plugin is compiled anew for
-/// each build of rollcage and each setting of the engine, so a cache that is never cut grows with every update.
+/// Bytes that a cache may have by default: about a thousand compiled plugins. A plugin is compiled anew for each build
+/// of rollcage and each setting of the engine, so a cache without a bound grows with every update.
 pub const CACHE_BYTES_MAX: u64 = 2_000_000_000;
 
-/// How long a plugin's file stays after its last use, whatever the bound: a recording may name a plugin that is nowhere else.
-/// Compiled code can be made again.
+/// How long a plugin's file stays after its last use, whatever the bound: a recording may need a plugin that exists
+/// nowhere else. Compiled code can be made again.
 const PLUGIN_STAYS: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// An unfinished file of this age has no writer any more: the process was killed.
+/// The age at which an unfinished file has no writer any more: its process was killed.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(3600);
 
-/// What a cache holds of a plugin.
+/// A cache entry: the code and description of a plugin.
 pub(crate) struct Entry {
     pub(crate) description: Description,
     pub(crate) code: Vec<u8>,
@@ -50,20 +50,20 @@ pub struct Cache {
     bytes_max: u64,
 }
 
-/// The files of a cache, by kind, in the order in which they go where there are too many. A file of any other name is
-/// somebody else's: it is neither counted nor removed.
+/// The kind of a cache file, in the order of removal when there are too many files. A file with any other name does not
+/// belong to the cache: it is neither counted nor removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// What a process was writing when it was killed; or is writing now.
+    /// A file that a process is writing, or was writing when it was killed.
     Unfinished,
-    /// Compiled code, and the description.
+    /// Compiled code, with the description.
     Compiled,
     /// A plugin's file, kept for the recordings that name it.
     Plugin,
 }
 
 impl Kind {
-    /// The kind of a file of this name, if the name is one that a cache gives: 64 hex digits, and an ending.
+    /// The kind of a file with this name, if the cache gives such names: 64 hex digits, and an ending.
     fn of(name: &OsStr) -> Option<Kind> {
         let (hash, ending) = name.to_str()?.split_once('.')?;
         if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    /// How long after its last use a file stays in any case.
+    /// How long a file stays after its last use in any case.
     fn stays(self) -> Duration {
         match self {
             Kind::Unfinished => UNFINISHED_AFTER,
@@ -99,31 +99,31 @@ struct Found {
 }
 
 impl Found {
-    /// Whether its last use is so long ago that it may be removed.
+    /// Whether the last use is so long ago that the file may be removed.
     fn may_go(&self, now: SystemTime) -> bool {
         now.duration_since(self.used).unwrap_or_default() >= self.kind.stays()
     }
 
-    /// Removes it, or finds it gone.
+    /// Removes the file, or finds it gone.
     fn remove(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
-            // Another process was faster.
+            // Another process removed it first.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
     }
 }
 
-/// How many files, and their bytes.
+/// A number of files, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
-    /// Files.
+    /// The number of files.
     pub files: u64,
     /// Bytes of all of them.
     pub bytes: u64,
 }
 
-/// What is in a cache, or was removed from it.
+/// The content of a cache, or what was removed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Compiled code.
@@ -152,10 +152,11 @@ impl Usage {
 }
 
 impl Cache {
-    /// Opens a cache folder, making it (0700) where it is missing.
+    /// Opens a cache folder; makes it (0700) if it is missing.
     ///
     /// # Errors
-    /// It cannot be made, belongs to somebody else, or others may write to it: code from there would be anybody's.
+    /// The folder cannot be made, belongs to another user, or is writable for others: then anybody could put code
+    /// there.
     pub fn open(folder: &Path) -> Result<Cache, UsageError> {
         let shown = folder.display();
         let hint = "name another one with the environment variable `ROLLCAGE_CACHE`";
@@ -171,9 +172,9 @@ impl Cache {
         Ok(Cache { folder: absolute(folder.to_owned()), bytes_max: CACHE_BYTES_MAX })
     }
 
-    /// Sets the bound, [`CACHE_BYTES_MAX`] if not said. When an entry is added and the folder then has more bytes than this, other
-    /// files are removed: compiled code first, the least recently used before the rest; then plugins' files that were not used
-    /// for 30 days. The added entry stays, whatever its size.
+    /// Sets the bound, which is [`CACHE_BYTES_MAX`] by default. If the folder has more bytes than this after an entry
+    /// is added, other files are removed: compiled code first, least recently used first; then plugins' files that were
+    /// not used for 30 days. The added entry stays, whatever its size.
     #[must_use]
     pub fn bound(mut self, bytes: u64) -> Cache {
         self.bytes_max = bytes;
@@ -183,7 +184,7 @@ impl Cache {
     /// As [`Cache::bound`], from a text: a number of bytes, or with a unit: `500MB`, `1.5 GiB`.
     ///
     /// # Errors
-    /// The text is none of these.
+    /// The text has neither form.
     pub fn bound_by(self, text: &str) -> Result<Cache, UsageError> {
         let refuse = || UsageError::new("expected a size like `2GB`, or a number of bytes");
         Ok(self.bound(bytes_of(text).ok_or_else(refuse)?))
@@ -194,7 +195,7 @@ impl Cache {
         self.bytes_max
     }
 
-    /// What is in the folder. Looks at every file.
+    /// Measures the folder's content. Looks at every file.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -204,11 +205,11 @@ impl Cache {
         Ok(usage)
     }
 
-    /// Removes compiled code, and with `plugins` also plugins' files; and what killed processes left unfinished. Returns what was
-    /// removed. Runs that are under way go on.
+    /// Removes compiled code and files that killed processes left unfinished; with `plugins`, also plugins' files.
+    /// Returns what was removed. Runs that are under way go on.
     ///
     /// # Errors
-    /// The folder cannot be read, or a file cannot be removed; all others are removed then.
+    /// The folder cannot be read, or a file cannot be removed. All other files are removed even then.
     pub fn clear(&self, plugins: bool) -> io::Result<Usage> {
         let now = SystemTime::now();
         let mut removed = Usage::default();
@@ -230,14 +231,14 @@ impl Cache {
         failed.map_or(Ok(removed), Err)
     }
 
-    /// The folder's files that are a cache's by their names: regular files of the user's own. No link is followed.
+    /// The folder's files with names of a cache: regular files of the user's own. Links are not followed.
     fn files(&self) -> io::Result<Vec<Found>> {
         let own = rustix::process::geteuid().as_raw();
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let Some(kind) = Kind::of(&entry.file_name()) else { continue };
-            // One that is gone meanwhile was another process's to remove.
+            // Another process removed this file meanwhile.
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_file() && metadata.uid() == own {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -247,8 +248,8 @@ impl Cache {
         Ok(files)
     }
 
-    /// Removes files until the folder is within its bound again. `added` was just written, and stays. A file that cannot be removed
-    /// costs room, and is no error.
+    /// Removes files until the folder is within its bound again. `added` was just written, and stays. A file that
+    /// cannot be removed is no error, but costs room.
     fn make_room(&self, added: &Path) {
         let Ok(mut files) = self.files() else { return };
         let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
@@ -283,7 +284,7 @@ impl Cache {
         self.folder.join(format!("{key}.plugin"))
     }
 
-    /// The entry of a key, if it is there. One that is not whole is an error that says so.
+    /// The entry of a key, if it exists. An entry that is not whole is an error that says so.
     pub(crate) fn read(&self, key: &str) -> Result<Option<Entry>, String> {
         let Some(bytes) = self.read_bytes(key) else { return Ok(None) };
         match parse(key, &bytes) {
@@ -296,7 +297,7 @@ impl Cache {
         self.read_own(&self.path(key), Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024)
     }
 
-    /// A file of the user's own.
+    /// Reads a file of the user's own.
     fn read_own(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
         let mut file = open_regular(path, limit).ok()?;
         let metadata = file.metadata().ok()?;
@@ -309,7 +310,7 @@ impl Cache {
         Some(bytes)
     }
 
-    /// Keeps a plugin's file, so that a recording of it can be run again where the file is not at hand.
+    /// Keeps a plugin's file, so that a recording of the plugin can be replayed where the file is missing.
     pub(crate) fn keep_plugin(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.folder.join(format!("{sha256}.wasm"));
         match open_regular(&path, bytes.len() as u64) {
@@ -319,12 +320,12 @@ impl Cache {
         Ok(())
     }
 
-    /// A plugin's file that was kept, if it is there. Whether it is the right one, its hash says.
+    /// A plugin's kept file, if it exists. The caller compares its hash.
     pub(crate) fn plugin(&self, sha256: &str) -> Option<Vec<u8>> {
         self.read_own(&self.folder.join(format!("{sha256}.wasm")), Limits::default().plugin_bytes)
     }
 
-    /// Writes an entry: whole under a name of its own, then in place by one rename.
+    /// Writes an entry: whole under a temporary name, then into place by one rename.
     pub(crate) fn write(&self, key: &str, entry: &Entry) -> io::Result<()> {
         let description = entry.description.encode().map_err(io::Error::other)?;
         let len = u32::try_from(description.len()).map_err(io::Error::other)?;
@@ -357,13 +358,14 @@ impl Cache {
     }
 }
 
-/// Says that a file is used now. The time of its last access would not do: many systems do not keep it, and a backup changes it.
+/// Marks a file as used now. The time of last access would not do: many systems do not keep it, and a backup changes
+/// it.
 fn touch(file: &File) {
-    // Where it cannot be said, the file goes sooner.
+    // If the time cannot be set, the file is removed sooner.
     let _ = file.set_modified(SystemTime::now());
 }
 
-/// The bytes that a text says: `2000000000`, `2GB`, `1.5 GiB`.
+/// Parses a number of bytes: `2000000000`, `2GB`, `1.5 GiB`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -394,7 +396,7 @@ fn bytes_of(text: &str) -> Option<u64> {
     }
 }
 
-/// The entry that these bytes are, if they are one and whole.
+/// Parses an entry, if the bytes are a whole one.
 fn parse(key: &str, bytes: &[u8]) -> Option<Entry> {
     let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
     let (checksum, payload) = rest.split_at_checked(blake3::OUT_LEN)?;
@@ -406,7 +408,7 @@ fn parse(key: &str, bytes: &[u8]) -> Option<Entry> {
     Some(Entry { description: Description::decode(description).ok()?, code: code.to_owned() })
 }
 
-/// The checksum of an entry: over its key too, so that one entry's file is not taken for another's.
+/// The checksum of an entry. It covers the key too, so that an entry's file is not taken for another key's.
 fn checksum_of(key: &str, payload: &[u8]) -> [u8; blake3::OUT_LEN] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key.as_bytes());

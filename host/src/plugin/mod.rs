@@ -1,5 +1,5 @@
-//! A plugin's bytes and what is known of them: hash, code, description. The bytes are never parsed here: a process of
-//! the hidden worker mode compiles them, a second one loads the result and asks it to describe itself.
+//! A plugin's bytes, and the results about them: hash, code, description. The bytes are never parsed here: a process in
+//! the hidden worker mode compiles them, and a second process loads the code and asks it to describe itself.
 
 pub mod cache;
 pub mod config;
@@ -33,7 +33,7 @@ use crate::wire::slab;
 use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{BUILD, FromWorker};
 
-/// A wasm component that exports `rollcage:env/environment`: its bytes, unread.
+/// A plugin: a wasm component that exports `rollcage:env/environment`, as unread bytes.
 #[derive(Clone)]
 pub struct Plugin {
     name: String,
@@ -45,7 +45,7 @@ impl Plugin {
     /// Reads a plugin's file, at most [`Limits::plugin_bytes`] of the default limits.
     ///
     /// # Errors
-    /// The file is not there, cannot be read, or is too large.
+    /// The file does not exist, cannot be read, or is too large.
     pub fn from_file(path: &Path) -> Result<Plugin, UsageError> {
         let shown = path.display();
         let refuse = |error: std::io::Error| UsageError::new(format!("plugin `{shown}`: {error}"));
@@ -62,7 +62,7 @@ impl Plugin {
         Ok(Plugin::new(shown.to_string(), bytes.into()))
     }
 
-    /// A plugin from bytes; `name` is what messages call it.
+    /// A plugin from bytes; messages call it `name`.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Plugin {
         Plugin::new(name.to_owned(), bytes.into())
     }
@@ -74,10 +74,10 @@ impl Plugin {
         Some(Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)))
     }
 
-    /// A plugin that ships with rollcage, by name; else a file, by its path.
+    /// A plugin that ships with rollcage, by name; otherwise a file, by its path.
     ///
     /// # Errors
-    /// Neither; the nearest name is a hint. As [`Plugin::from_file`].
+    /// No such plugin or file; the nearest name is a hint. Further as for [`Plugin::from_file`].
     #[cfg(feature = "shipped")]
     pub fn open(given: &OsStr) -> Result<Plugin, UsageError> {
         if let Some(plugin) = given.to_str().and_then(Plugin::shipped) {
@@ -107,7 +107,7 @@ impl Plugin {
         #[cfg(not(feature = "shipped"))]
         let mut shipped = std::iter::empty::<Plugin>();
         let is_it = |plugin: &Plugin| plugin.sha256_hex() == sha256;
-        // Nothing but a hash becomes a part of a path.
+        // Only a hash may become a part of a path.
         let kept = || {
             let bytes =
                 crate::digest::Digest::from_hex(sha256).and_then(|digest| cache?.plugin(&digest.to_string()))?;
@@ -121,7 +121,7 @@ impl Plugin {
         Plugin { name, bytes, sha256 }
     }
 
-    /// What messages call it: the path or name it was opened by.
+    /// The name in messages: the path or name that the plugin was opened by.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -156,11 +156,12 @@ pub enum Compiling {
     Ended,
 }
 
-/// Called when the compilation of a plugin begins, and again when it has ended: the library itself prints nothing. It is not
-/// called for a plugin that the cache has. The caller's thread waits meanwhile.
+/// An observer of compilations: called when the compilation of a plugin begins, and again when it has ended, since the
+/// library itself prints nothing. It is not called for a plugin that the cache has. The caller's thread waits
+/// meanwhile.
 pub type CompileObserver = Arc<dyn Fn(&Plugin, Compiling) + Send + Sync>;
 
-/// A compilation under way. Dropped, it tells the observer that it has ended.
+/// A compilation under way. When it is dropped, it tells the observer that the compilation has ended.
 struct UnderWay<'a> {
     plugin: &'a Plugin,
     observer: Option<&'a CompileObserver>,
@@ -184,7 +185,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// How a plugin is compiled and described: by which worker program, behind which walls, within which limits.
+/// How to compile and describe a plugin: the worker program, the sandbox layers, and the limits.
 pub(crate) struct Preparing<'a> {
     pub(crate) engine: EngineSettings,
     pub(crate) limits: &'a Limits,
@@ -194,7 +195,7 @@ pub(crate) struct Preparing<'a> {
     pub(crate) observer: Option<&'a CompileObserver>,
 }
 
-/// A plugin that is compiled and has described itself: ready to start envs of.
+/// A plugin that is compiled and has described itself: envs can be started from it.
 #[derive(Clone)]
 pub struct Prepared {
     pub(crate) plugin: Plugin,
@@ -207,7 +208,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// What the plugin says of itself.
+    /// The plugin's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
@@ -217,7 +218,7 @@ impl Prepared {
         &self.schema
     }
 
-    /// What an operator should know and nothing failed by: a cache entry that was damaged, or could not be written.
+    /// Warnings for the operator that stopped nothing: a cache entry that was damaged, or could not be written.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -227,16 +228,16 @@ impl Prepared {
         &self.plugin
     }
 
-    /// How long the plugin was compiled and described; none where both came from the cache.
+    /// The time that compiling and describing took; none if both came from the cache.
     pub fn compile_time(&self) -> Option<Duration> {
         self.compile_time
     }
 
-    /// Compiles and describes a plugin, or takes both from the cache. Two processes at most, one after the other, that
-    /// end before this returns; with a warm cache none.
+    /// Compiles and describes a plugin, or takes both from the cache. At most two processes run, one after the other,
+    /// and end before this returns; with a warm cache none runs.
     ///
     /// # Errors
-    /// A [`UsageError`] that names the plugin: it is no component, misses the export, wants WASI 0.3, does not
+    /// A [`UsageError`] that names the plugin: it is not a component, lacks the export, wants WASI 0.3, does not
     /// compile within its limits, or describes itself badly. [`Error::Interrupted`].
     pub(crate) fn new(plugin: &Plugin, how: &Preparing<'_>, cache: Option<&Cache>) -> Result<Prepared, Error> {
         let &Preparing { engine, limits, .. } = how;
@@ -269,7 +270,7 @@ impl Prepared {
             .map_err(|error| refuse(format!("its config schema is not usable: {error}")))?;
         let entry = Entry { description, code };
         if fresh && let Some(cache) = cache {
-            // A cache that cannot be written costs time, not the run.
+            // A cache that cannot be written costs time, but does not stop the run.
             if let Err(error) = cache.write(&key, &entry) {
                 warnings
                     .push(format!("the compiled plugin could not be kept in {}: {error}", cache.folder().display()));
@@ -288,7 +289,7 @@ impl Prepared {
     }
 }
 
-/// Has the bytes compiled by a limited process of their own. Returns the code, sealed, and the interface version.
+/// Compiles the bytes in a limited process of their own. Returns the code, sealed, and the interface version.
 fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Error> {
     let &Preparing { engine, limits, program, cage, interrupt, .. } = how;
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
@@ -327,7 +328,7 @@ fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Er
         Err(start::NoAnswer::Dead(exit)) => {
             let why = match exit {
                 Exit::Signal(libc::SIGXCPU) => format!("its compilation took more than {cpu_seconds_max} s"),
-                // Rust's allocator has no other way to say it.
+                // Rust's allocator can report it in no other way.
                 Exit::Signal(libc::SIGABRT | libc::SIGSEGV) if child.log().text().contains(OUT_OF_MEMORY) => {
                     return Err(refuse(format!("it does not compile within {} bytes of memory", limits.compile_bytes)));
                 }
@@ -338,7 +339,7 @@ fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Er
     }
 }
 
-/// Loads the code in a worker of its own and asks it to describe itself.
+/// Loads the code in a worker of its own, which asks the code to describe itself.
 fn describe(plugin: &Plugin, how: &Preparing<'_>, code: &OwnedFd, interface: String) -> Result<Description, Error> {
     let &Preparing { engine, limits, program, cage, interrupt, .. } = how;
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
@@ -389,13 +390,13 @@ fn describe(plugin: &Plugin, how: &Preparing<'_>, code: &OwnedFd, interface: Str
     }
 }
 
-/// What Rust says before it aborts because there is no more memory.
+/// Rust's message before it aborts because memory ran out.
 const OUT_OF_MEMORY: &str = "memory allocation of ";
 
 /// The last line a process printed, as the end of a sentence.
 fn last_line(child: &Child) -> String {
     let log = child.log().text();
-    // Rust's advice to developers comes after what went wrong.
+    // Rust's advice to developers comes after the error itself.
     let says = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
     match log.lines().rev().find(says) {
         Some(line) => format!(": {}", crate::text::escape_line(&cut(line.to_owned()))),
@@ -418,14 +419,14 @@ fn is_version(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+'))
 }
 
-/// Nobody writes, grows or shrinks it any more, nor takes the seals off.
+/// The seals of a file that can no longer be written, grown, shrunk or unsealed.
 const FROZEN: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// A memfd with these bytes that nobody can change.
 fn sealed(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
     let mut file = std::fs::File::from(slab::mapping::sealed_memfd(name)?);
     file.write_all(bytes)?;
-    // The receiver reads from where this descriptor stands: the position travels with it.
+    // The receiver reads from this descriptor's position, which travels with it.
     file.rewind()?;
     let fd = OwnedFd::from(file);
     rustix::fs::fcntl_add_seals(&fd, FROZEN)?;

@@ -1,10 +1,10 @@
-//! The plugins that ship with rollcage, carried inside the library: built from `guest-envs/` by `build.rs`; and the grants
-//! files of those that need somebody to talk to.
+//! The plugins that ship with rollcage, carried inside the library: `build.rs` builds them from `guest-envs/`. Also the
+//! grants files of the plugins that need a simulator.
 
-/// Names and components, by name.
+/// Names and components, sorted by name.
 pub static PLUGINS: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
 
-/// Grants files of those that need a simulator, by the plugin's name: what `--grants NAME` means.
+/// Grants files of the plugins that need a simulator, by the plugin's name: `--grants NAME` means these.
 pub static GRANTS: [(&str, &str); 2] = [
     ("go", include_str!("../../../guest-envs/go/grants.toml")),
     ("short-kick", include_str!("../../../guest-envs/short-kick/grants.toml")),

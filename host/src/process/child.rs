@@ -1,5 +1,5 @@
-//! One worker process as the host sees it: its descriptors, what it said, its log, and how it ended.
-//! Knows processes; knows nothing of envs. Only the watcher starts, reads and reaps one.
+//! One worker process as the host sees it: its descriptors, its messages, its log, and how it ended. Knows processes;
+//! knows nothing of envs. Only the watcher starts, reads and reaps a worker.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,28 +19,28 @@ use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::FromWorker;
 use crate::wire::wait::SLICE;
 
-/// Bytes of guest log kept per worker, newest first to stay. A guest that logs without end costs this much and no
-/// more; what was dropped is counted.
+/// Bytes of guest log that are kept per worker: the newest. A guest that logs without end costs this much and no more;
+/// dropped bytes are counted.
 pub const LOG_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a killed process may take to be gone. Only a process stuck in the kernel takes longer than milliseconds.
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An empty set of capabilities, as the kernel writes it.
+/// An empty set of capabilities, as the kernel prints it.
 const NO_CAPABILITY: &str = "0000000000000000";
 
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with this status.
+    /// It exited with this status.
     Code(i32),
-    /// By this signal.
+    /// This signal killed it.
     Signal(i32),
-    /// Somebody else in this program reaped it (a handler that waits for any child).
+    /// Another part of this program reaped it (a handler that waits for any child).
     Unknown,
 }
 
-/// The newest bytes of a log, and how many older ones were dropped.
+/// The newest bytes of a log, and the number of older bytes that were dropped.
 #[derive(Clone, Debug, Default)]
 pub struct LogTail {
     bytes: VecDeque<u8>,
@@ -58,7 +58,7 @@ impl LogTail {
         self.dropped += (skipped + excess) as u64;
     }
 
-    /// Appends what another log holds.
+    /// Appends the content of another log.
     pub fn append(&mut self, other: &LogTail) {
         self.dropped += other.dropped;
         let (first, second) = other.bytes.as_slices();
@@ -66,7 +66,8 @@ impl LogTail {
         self.push(second);
     }
 
-    /// The text, as UTF-8 with replacement characters where it is none. Not escaped: see [`crate::text::escape`].
+    /// The text, as UTF-8; invalid bytes become replacement characters. The text is not escaped: see
+    /// [`crate::text::escape`].
     pub fn text(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -78,34 +79,34 @@ impl LogTail {
     }
 }
 
-/// What the watcher and the owner of a worker both see.
+/// The state that the watcher and a worker's owner share.
 pub(crate) struct Shared {
-    /// Its id and pidfd; of a copy, once it has said hello.
+    /// The process's id and pidfd. For a copy, they are set once it has said hello.
     pub(crate) process: OnceLock<(Pid, Arc<OwnedFd>)>,
-    /// Nobody wants it any more: a copy that says hello only now is killed at once.
+    /// True once no owner wants the process any more: a copy that says hello after that is killed at once.
     pub(crate) killed: AtomicBool,
     pub(crate) control: Arc<OwnedFd>,
     pub(crate) slab: Option<HostSlab>,
-    /// Set with every message, lie and death: the stepper's one look beside the slab's word.
+    /// Set with every message, lie and death: the only flag that the stepper checks beside the slab's word.
     pub(crate) attention: AtomicBool,
-    /// The process is gone and reaped; `exit` and the whole log stand.
+    /// True once the process is gone and reaped; `exit` and the whole log are then final.
     pub(crate) dead: AtomicBool,
     pub(crate) exit: OnceLock<Exit>,
-    /// What the worker wrote to the socket that it should not have.
+    /// What the worker wrote to the socket against the protocol.
     pub(crate) lie: OnceLock<String>,
     pub(crate) log: Mutex<LogTail>,
 }
 
-/// A worker, owned. Dropping it kills the process and waits until it is reaped.
+/// An owned worker. Dropping it kills the process and waits until it is reaped.
 pub(crate) struct Child {
-    /// Of which fork of this program it is.
+    /// The fork of this program that owns the worker, by [`forks`].
     pub(crate) forks: u32,
     pub(crate) shared: Arc<Shared>,
     pub(crate) messages: Receiver<FromWorker>,
 }
 
-/// How often this process has been made by a fork since the first look: what was made under another number is the parent's.
-/// One load, since it stands on the path of a step; the process id would be a system call.
+/// How many forks led to this process since the first call. A value made under another number belongs to the parent.
+/// This is one load, since it is on the path of a step; asking for the process id would be a system call.
 pub(crate) fn forks() -> u32 {
     static FORKS: AtomicU32 = AtomicU32::new(0);
     static COUNTED: Once = Once::new();
@@ -113,15 +114,16 @@ pub(crate) fn forks() -> u32 {
         FORKS.fetch_add(1, Relaxed);
     }
     COUNTED.call_once(|| {
-        // SAFETY: the handler is a function of this program that adds to an atomic, and so may run between `fork` and whatever
-        // the child does next. No safe crate registers one. Without memory for it no fork is noticed.
+        // SAFETY: the handler is a function of this program that adds to an atomic, so it may run between `fork` and
+        // the child's next action. No safe crate registers such a handler. Without memory for the registration, forks
+        // go unnoticed.
         unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
     });
     FORKS.load(Relaxed)
 }
 
-/// A lock for each fork of a program, by its number. A thread that has one while another forks is not in the child: there that
-/// lock stays locked for ever, and the child has another.
+/// A lock for each fork of a program, by the fork's number. If a thread holds the lock while another thread forks, the
+/// child lacks that thread: there the lock stays locked forever, so the child uses another lock.
 pub(crate) struct LockByFork<T>([Mutex<Option<T>>; 16]);
 
 impl<T> LockByFork<T> {
@@ -129,19 +131,19 @@ impl<T> LockByFork<T> {
         LockByFork([const { Mutex::new(None) }; 16])
     }
 
-    /// This fork's.
+    /// Takes this fork's lock.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<T>> {
         self.0[forks() as usize % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What waiting for a message came to.
+/// The result of waiting for a message.
 #[derive(Debug)]
 pub(crate) enum Heard {
     Message(FromWorker),
     Lie(String),
     Dead(Exit),
-    /// Nothing yet.
+    /// No message yet.
     Nothing,
 }
 
@@ -151,16 +153,16 @@ impl Child {
         self.shared.slab.as_ref()
     }
 
-    /// The process id; none of a copy that has not said hello.
+    /// The process id; none for a copy that has not said hello.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.shared.process.get().map(|(pid, _)| pid.as_raw_nonzero().get().unsigned_abs())
     }
 
-    /// Compares what the kernel says of the process with what a ready worker must be: one thread, and behind the walls
-    /// that it says stand. A process that is gone is nobody's lie.
+    /// Compares what the kernel says of the process with what a ready worker must be: one thread, and the sandbox
+    /// layers that it reports as active. A process that is gone does not count as a lie.
     ///
     /// # Errors
-    /// What is otherwise.
+    /// The first difference.
     pub(crate) fn check_status(&self, walls: Walls) -> Result<(), String> {
         let status = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
         let Some(status) = status else { return Ok(()) };
@@ -190,13 +192,13 @@ impl Child {
         self.shared.dead.load(Acquire)
     }
 
-    /// Sends a message. Never waits: a worker that does not read its socket is told nothing more.
+    /// Sends a message. Never waits: a worker that does not read its socket gets no more messages.
     pub(crate) fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
         packet::send(self.shared.control.as_fd(), message, descriptors, SendFlags::DONTWAIT)
     }
 
-    /// Waits for a message, a lie or death: at most `time` and one [`SLICE`]. Messages come before the death that
-    /// followed them.
+    /// Waits for a message, a lie or death, for at most `time` and at most one [`SLICE`]. Messages come before the
+    /// death that followed them.
     pub(crate) fn listen(&self, time: Duration) -> Heard {
         let time = time.min(SLICE);
         let message = if time.is_zero() {
@@ -211,7 +213,7 @@ impl Child {
                 (None, Some(exit)) if disconnected => Heard::Dead(*exit),
                 _ => {
                     if disconnected {
-                        // The watcher hangs up before it reaps: give it the moment it needs.
+                        // The watcher hangs up before it reaps: this gives it the moment it needs.
                         std::thread::sleep(Duration::from_micros(100));
                     }
                     Heard::Nothing
@@ -220,16 +222,17 @@ impl Child {
         }
     }
 
-    /// Kills the process, if it lives.
+    /// Kills the process, if it is alive.
     pub(crate) fn kill(&self) {
         self.shared.killed.store(true, Release);
         if let (false, Some((_, pidfd))) = (self.is_dead(), self.shared.process.get()) {
-            // ESRCH: it is gone already, and the watcher is about to say so.
+            // ESRCH: the process is gone already, and the watcher is about to report it.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }
     }
 
-    /// Waits until the process is gone and reaped. Not for a copy that has not come: the watcher sees to it.
+    /// Waits until the process is gone and reaped. For a copy that has not said hello it does not wait: the watcher
+    /// ends that copy.
     pub(crate) fn wait_dead(&self) -> Exit {
         if self.shared.process.get().is_none() {
             return Exit::Unknown;
@@ -253,7 +256,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.forks != forks() {
-            // A fork's copy: the process is the parent's.
+            // This is a fork's copy: the process belongs to the parent.
             return;
         }
         self.kill();
@@ -262,14 +265,14 @@ impl Drop for Child {
 }
 
 impl Shared {
-    /// The watcher's last word on a process.
+    /// Publishes the end of a process; the watcher calls this last.
     pub(crate) fn set_dead(&self, exit: Exit) {
         let _ = self.exit.set(exit);
         self.dead.store(true, Release);
         self.alert();
     }
 
-    /// Makes whoever waits look up. The wake is a hint: a waiter that is not asleep yet looks within a slice.
+    /// Makes waiters look up. The wake-up is a hint: a waiter that does not sleep yet looks within a slice.
     pub(crate) fn alert(&self) {
         self.attention.store(true, Release);
         if let Some(slab) = &self.slab {

@@ -1,7 +1,8 @@
-//! What a thread waits for by epoll, each descriptor for as long as its guard lives.
+//! The descriptors that a thread waits for by epoll, each for as long as its guard lives.
 //!
-//! An epoll forgets a descriptor when the last copy of it is closed, and a host that forks leaves copies in its children:
-//! what is only closed here would be told of for ever, and nobody could take it out any more. So it is taken out first.
+//! An epoll forgets a descriptor only when the last copy of it is closed, and a host that forks leaves copies in its
+//! children. A descriptor that was only closed here would cause events forever, and could not be taken out any more. So
+//! each descriptor is taken out before it is closed.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,34 +15,34 @@ use rustix::io::Errno;
 /// An epoll.
 pub(crate) struct Epoll(Arc<OwnedFd>);
 
-/// A descriptor that is looked at. Dropped, it is not any more.
+/// A descriptor in an epoll. When it is dropped, it is taken out.
 pub(crate) struct LookedAt {
     descriptor: Arc<OwnedFd>,
     by: Arc<OwnedFd>,
 }
 
 impl Epoll {
-    /// One that looks at nothing yet.
+    /// An epoll without descriptors.
     ///
     /// # Errors
-    /// The system's: no descriptors.
+    /// The system's error: no descriptors left.
     pub(crate) fn new() -> io::Result<Epoll> {
         Ok(Epoll(Arc::new(epoll::create(CreateFlags::CLOEXEC)?)))
     }
 
-    /// Looks at a descriptor from now on; its events carry this number.
+    /// Adds a descriptor; its events carry this number.
     ///
     /// # Errors
-    /// The system's: too many are looked at.
+    /// The system's error: the epoll has too many descriptors.
     pub(crate) fn at(&self, descriptor: Arc<OwnedFd>, number: u64, events: EventFlags) -> Result<LookedAt, Errno> {
         epoll::add(&self.0, &descriptor, EventData::new_u64(number), events)?;
         Ok(LookedAt { descriptor, by: Arc::clone(&self.0) })
     }
 
-    /// Waits for events, at most the time; an interrupted wait brings none.
+    /// Waits for events, for at most the time. An interrupted wait brings no events.
     ///
     /// # Errors
-    /// None that an epoll of this program's own gives.
+    /// The system's error, which an epoll of this program's own does not give.
     pub(crate) fn wait(&self, events: &mut Vec<Event>, time: Option<&Timespec>) -> Result<(), Errno> {
         events.clear();
         match epoll::wait(&self.0, rustix::buffer::spare_capacity(events), time) {
@@ -52,7 +53,7 @@ impl Epoll {
 }
 
 impl LookedAt {
-    /// The descriptor, which is not looked at any more.
+    /// Takes the descriptor out of the epoll and returns it.
     pub(crate) fn release(self) -> Arc<OwnedFd> {
         Arc::clone(&self.descriptor)
     }
@@ -66,7 +67,8 @@ impl AsFd for LookedAt {
 
 impl Drop for LookedAt {
     fn drop(&mut self) {
-        // In a fork's copy of this value too: no thread of the parent's comes over, so nothing drops one there.
+        // In a fork's copy of this value the call would act on the parent's epoll. But the child has none of the parent's
+        // threads, so nothing drops the value there.
         let _ = epoll::delete(&self.by, &self.descriptor);
     }
 }

@@ -1,7 +1,9 @@
-//! What the machine's own limits (`ulimit`) leave to a host and its workers: soft ones are raised as far as the hard ones
-//! let them, what is still too low is said before anything is started, and what only bounds a worker further is said once.
+//! The machine's own limits (`ulimit`) for a host and its workers. Soft limits are raised as far as the hard limits
+//! allow. A limit that is still too low is an error before anything is started. A limit that only bounds a worker
+//! further is reported once.
 //!
-//! Knows limits and what they are for; a worker's own are set by `cage/rlimits.rs`, which takes the lower of both.
+//! Knows limits and what they are for; a worker's own limits are set by `cage/rlimits.rs`, which takes the lower of
+//! both.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -9,24 +11,24 @@ use crate::error::UsageError;
 use crate::limits::Limits;
 use crate::wire::slab::SLAB_BYTES;
 
-/// Descriptors that stay free for the program itself and for what an env needs for a moment.
+/// Descriptors that stay free for the program itself and for what an env needs briefly.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Bytes of address space that a worker needs: a memory reserves 4 GiB and its guards, tables and stacks lie beside it, and
-/// the program, the slab and the code do.
+/// Bytes of address space that a worker needs: a memory reserves 4 GiB and its guards; tables, stacks, the program, the
+/// slab and the code come on top.
 const SPACE_BYTES: u64 = 9 << 29;
 
 /// Bytes of address space that stay free for the program itself.
 const SPARE_BYTES: u64 = 256 << 20;
 
-/// Bytes that a worker needs beyond its guest's memory, at least: the program's own heap, and the engine's for a small
-/// plugin.
+/// Bytes that a worker needs at least in addition to its guest's memory: the program's own heap, and the engine's heap
+/// for a small plugin.
 const DATA_BYTES: u64 = 16 << 20;
 
-/// Raises this process's soft limits where this many new envs need more, each with so many descriptors.
+/// Raises this process's soft limits, if so many new envs need more, each with so many descriptors.
 ///
 /// # Errors
-/// A hard limit is too low: which, what is needed, what to do.
+/// A hard limit is too low: which limit, how much is needed, what to do.
 pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageError> {
     raise(Resource::Fsize, SLAB_BYTES as u64).map_err(|most| {
         UsageError::new(format!(
@@ -46,7 +48,7 @@ pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageErro
         ))
         .hint("raise the limit: `ulimit -d unlimited`, by whoever set it"));
     }
-    // The memory that is shared with each env is a part of this process too.
+    // The memory shared with each env is part of this process too.
     let space = own_space() + (SLAB_BYTES * envs) as u64 + SPARE_BYTES;
     raise(Resource::As, space).map_err(|most| {
         UsageError::new(format!(
@@ -70,7 +72,7 @@ pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageErro
     })
 }
 
-/// Bytes of address space that this process has, as far as the kernel says.
+/// Bytes of address space that this process has, if the kernel tells.
 fn own_space() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let size =
@@ -78,10 +80,10 @@ fn own_space() -> u64 {
     size.unwrap_or(0) * 1024
 }
 
-/// Raises a soft limit that is below what is needed.
+/// Raises a soft limit that is below the need.
 ///
 /// # Errors
-/// The hard one, which is too.
+/// The hard limit, if it is below the need too.
 fn raise(resource: Resource, need: u64) -> Result<(), u64> {
     let limit = getrlimit(resource);
     if limit.current.is_none_or(|current| current >= need) {
@@ -90,17 +92,18 @@ fn raise(resource: Resource, need: u64) -> Result<(), u64> {
     if let Some(most) = limit.maximum.filter(|most| *most < need) {
         return Err(most);
     }
-    // Not further than is needed: programs that use `select` rely on small numbers.
+    // Raised no further than needed: programs that use `select` rely on small descriptor numbers.
     let raised = setrlimit(resource, Rlimit { current: Some(need), ..limit });
     raised.map_err(|_| limit.current.unwrap_or(u64::MAX))
 }
 
-/// Seconds of processor time that a process gets, where it is to have so many.
+/// Seconds of processor time that a process really gets if it is given this many.
 pub(crate) fn processor_seconds(seconds: u64) -> u64 {
     getrlimit(Resource::Cpu).maximum.map_or(seconds, |most| seconds.min(most.saturating_sub(1).max(1)))
 }
 
-/// Which hard limits of the machine are lower than a worker's own, a line each: what there is, what would be, what to do.
+/// The machine's hard limits that are lower than a worker's own, a line each: the machine's limit, the worker's limit,
+/// what to do.
 pub(crate) fn lower_than_a_workers_own(limits: &Limits, compiles: bool) -> Vec<String> {
     let compiling = |bytes: u64| if compiles { bytes } else { 0 };
     let data = limits.memory_bytes.saturating_add(DATA_BYTES).max(compiling(limits.compile_bytes));

@@ -1,4 +1,4 @@
-//! Processes: the one thread that starts and watches them, one of them as its owner sees it, and how each begins.
+//! Processes: the one thread that starts and watches them, a process as its owner sees it, and how each begins.
 //!
 //! This floor knows descriptors, deaths and the first messages. It must never know an env, a plugin or a recording.
 

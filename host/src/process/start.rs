@@ -1,5 +1,5 @@
-//! How every worker begins, whatever it is for: spawn it, tell it its job, hear who it is.
-//! Knows the first messages; knows nothing of what an env does with its turns.
+//! How every worker begins, whatever its job: spawn it, tell it its job, hear its introduction. Knows the first
+//! messages; knows nothing of what an env does with its turns.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -20,23 +20,25 @@ use crate::wire::talk::{BUILD, FromWorker};
 /// Whether this program's `main` has called [`worker_main`](crate::worker_main), so that it may be started as a worker.
 pub(crate) static THIS_PROGRAM_IS_A_WORKER: AtomicBool = AtomicBool::new(false);
 
-/// The worker program: the one the caller named, else this program, if it said that it is one.
+/// The worker program: the one that the caller named, otherwise this program, if it called
+/// [`worker_main`](crate::worker_main).
 pub(crate) fn program(named: Option<&Path>) -> Result<PathBuf, UsageError> {
     cage::stack::check()?;
     match named {
-        // A name without a slash would be looked up in PATH by whoever starts it: it is meant as a file here.
+        // A name without a slash would be looked up in PATH at the start: here it means a file.
         Some(path) => std::path::absolute(path)
             .ok()
             .filter(|path| path.is_file())
             .ok_or_else(|| UsageError::new(format!("worker program `{}`: no such file", path.display()))),
-        // By this name even if the file has been replaced since: host and worker must be of one build.
+        // By this name, the same file starts even if it has been replaced since: host and worker must be of one build.
         None if THIS_PROGRAM_IS_A_WORKER.load(Relaxed) => Ok(PathBuf::from("/proc/self/exe")),
         None => Err(UsageError::new("no worker program: an env runs in a process of the `rollcage` program")
             .hint("name it with `Builder::worker`, or call `rollcage::worker_main()` first thing in your `main`")),
     }
 }
 
-/// Exit status of a worker or keeper when the host or the system was not as it must find them; the message is in its log.
+/// The exit status of a worker or keeper that found the host or the system in an unusable state; the message is in its
+/// log.
 pub(crate) const UNSTARTED: i32 = 71;
 
 /// Starts a worker and tells it its job.
@@ -50,12 +52,13 @@ pub(crate) fn worker(
 ) -> Result<Child, Error> {
     let spawn = Spawn { program: program.to_owned(), mode: crate::WORKER_ARGUMENT, title: title.to_owned(), slab, log };
     let child = watcher::spawn(spawn).map_err(|error| refused("starting a worker process", error))?;
-    // A worker that is gone already says why in another way.
+    // A worker that is gone already reports the reason in another way.
     let _ = child.send(job, descriptors);
     Ok(child)
 }
 
-/// The system makes no process: its answer, and what it stands for where that is something else than it says.
+/// The error for a process that the system refused to make: the system's error, and its real meaning where that
+/// differs.
 pub(crate) fn refused(what: &'static str, error: io::Error) -> Error {
     let why = match error.raw_os_error() {
         Some(libc::EAGAIN) => "so many processes are not allowed: `ulimit -u`, or the `pids.max` of a cgroup",
@@ -72,7 +75,7 @@ pub(crate) fn refused(what: &'static str, error: io::Error) -> Error {
     Error::system(what)(io::Error::new(error.kind(), format!("{error}: {why}")))
 }
 
-/// Why a worker did not answer.
+/// The reason why a worker did not answer.
 #[derive(Debug)]
 pub(crate) enum NoAnswer {
     Timeout,
@@ -80,7 +83,7 @@ pub(crate) enum NoAnswer {
     Dead(Exit),
 }
 
-/// The first two messages of every worker: who it is, and which walls stand around it.
+/// The introduction: the first two messages of every worker, which say its build and its active sandbox layers.
 #[derive(Debug, Default)]
 pub(crate) struct Introduction {
     greeted: bool,
@@ -88,10 +91,10 @@ pub(crate) struct Introduction {
 }
 
 impl Introduction {
-    /// Takes a message; gives it back if it is none of the introduction's.
+    /// Takes a message of the introduction; gives any other message back.
     ///
     /// # Errors
-    /// A program of another build, or a wall that does not stand and was required.
+    /// A program of another build, or a required sandbox layer that is not active.
     pub(crate) fn hear(
         &mut self,
         message: FromWorker,
@@ -114,24 +117,24 @@ impl Introduction {
         Ok(None)
     }
 
-    /// Whether it has said hello.
+    /// Whether the worker has said hello.
     pub(crate) fn greeted(&self) -> bool {
         self.greeted
     }
 
-    /// Which walls stand, once it has said so.
+    /// The active sandbox layers, once the worker has reported them.
     pub(crate) fn standing(&self) -> Option<&Standing> {
         self.standing.as_ref()
     }
 }
 
-/// A required wall does not stand.
+/// The error for a required sandbox layer that is not active.
 fn wall_missing(wall: Wall, why: &str) -> UsageError {
     UsageError::new(format!("the sandbox is not whole: the wall `{wall}` does not stand: {why}"))
         .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other walls are enough")
 }
 
-/// Waits for a worker's one answer after its introduction.
+/// Waits for the one answer that a worker gives after its introduction.
 pub(crate) fn answer(
     child: &Child,
     deadline: Instant,
@@ -142,7 +145,7 @@ pub(crate) fn answer(
     listen(child, deadline, program, cage, interrupt, &mut Introduction::default())
 }
 
-/// As [`answer`], for a caller who wants to know what the introduction said, answer or not.
+/// As [`answer`], for a caller who needs the introduction even if there is no answer.
 pub(crate) fn listen(
     child: &Child,
     deadline: Instant,
@@ -169,12 +172,13 @@ pub(crate) fn listen(
     }
 }
 
-/// Starts a worker that puts up its walls and ends, to see which stand on this machine: `rollcage doctor`'s look.
+/// Starts a worker that sets up its sandbox layers and ends, to see which are active on this machine; `rollcage doctor`
+/// uses this.
 ///
 /// # Errors
-/// No worker program, or it does not do as asked.
+/// No worker program, or one that does not do what it is asked.
 pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
-    /// Generous: it is an exec and some thirty system calls.
+    /// Generous: the worker makes one exec and some thirty system calls.
     const PATIENCE: Duration = Duration::from_secs(10);
     let program = self::program(program)?;
     let cage = Cage::default();
@@ -182,7 +186,7 @@ pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
     let mut introduction = Introduction::default();
     let end = listen(&child, Instant::now() + PATIENCE, &program, &cage, &Interrupt::default(), &mut introduction)?;
     let failed = match (end, introduction.standing) {
-        // It has nothing to answer, so an orderly end is all.
+        // The worker has no answer to give, so an orderly end is enough.
         (Err(NoAnswer::Dead(Exit::Code(0))), Some(standing)) => return Ok(standing),
         (Err(NoAnswer::Dead(exit)), _) => std::io::Error::other(format!("the worker {}", describe_exit(exit))),
         (Err(NoAnswer::Lie(lie)), _) => std::io::Error::other(lie),
@@ -192,13 +196,14 @@ pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
     Err(Error::system("putting up the walls")(failed))
 }
 
-/// What a process is that says hello in other words.
+/// The error for a process with another hello: it is of another build.
 pub(crate) fn another_build(program: &Path) -> UsageError {
     UsageError::new(format!("worker program `{}` is of another rollcage build", program.display()))
         .hint("build host and worker from one source tree")
 }
 
-/// What a process that ended before it said hello is. A program of ours says what it could not do, and with which status.
+/// The error for a process that ended before its hello. A program of ours says in its log what failed, and exits with
+/// [`UNSTARTED`].
 pub(crate) fn not_a_worker(program: &Path, child: &Child, exit: Exit) -> UsageError {
     let log = child.log().text();
     let said = log.lines().find_map(|line| line.strip_prefix("worker: ").or_else(|| line.strip_prefix("keeper: ")));

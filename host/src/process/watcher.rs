@@ -1,12 +1,12 @@
-//! The one thread that starts every process of this host and watches them: pidfds, control sockets, logs.
-//! Knows descriptors and deaths; knows nothing of envs, slabs' meanings or policies.
+//! The watcher: the one thread that starts every process of this host and watches their pidfds, control sockets and
+//! logs. Knows descriptors and deaths; knows nothing of envs, the content of slabs, or policies.
 //!
-//! It lives as long as the host, since the parent-death signal of a worker belongs to the *thread* that started it:
-//! workers started from a thread of the caller's would die with that thread. It never acts on what it reads: messages
-//! go into a bounded mailbox per worker, and the stepper looks when it is ready to.
+//! The watcher lives as long as the host, since the parent-death signal of a worker belongs to the *thread* that
+//! started it: workers started from the caller's thread would die with that thread. The watcher never acts on what it
+//! reads: messages go into a bounded mailbox per worker, and the stepper looks when it is ready to.
 //!
-//! A copy of a worker is a child of this thread too, since the kernel makes it a brother of its original. Who it is the
-//! kernel says with its hello; a child that nobody ordered is ended.
+//! A copy of a worker is also a child of this thread, since the kernel makes it a sibling of its original. With the
+//! copy's hello, the kernel tells its process id. A child that nobody ordered is ended.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -32,46 +32,46 @@ use crate::wire::packet::{self, Received};
 use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{FromWorker, UNREAD_MESSAGES_MAX};
 
-/// Orders to the watcher that are not yet taken. Each waits for its answer, so this is the number of threads that
-/// start workers at once; a further one waits.
+/// Orders that the watcher has not taken yet. Each sender waits for the answer, so this is the number of threads that
+/// start workers at once; a further thread waits.
 const ORDERS_MAX: usize = 64;
 
-/// Bytes of one worker's log read before the others are looked at again.
+/// Bytes of one worker's log that are read before the other workers have their turn.
 const LOG_READ_BYTES: usize = 64 * 1024;
 
-/// What to start.
+/// What to start, and how.
 pub(crate) struct Spawn {
     /// The program.
     pub(crate) program: PathBuf,
     /// The hidden mode: a worker's, or a keeper's.
     pub(crate) mode: &'static str,
-    /// What it is for, as `ps` shows it: `env 3`.
+    /// The title that `ps` shows: `env 3`.
     pub(crate) title: String,
-    /// The slab it will be given.
+    /// The slab that the process will be given.
     pub(crate) slab: Option<HostSlab>,
-    /// Where its log goes.
+    /// Where the process's log goes.
     pub(crate) log: Log,
 }
 
-/// What becomes of what a worker prints.
+/// Where the output of a worker goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Log {
-    /// Read here, its newest bytes kept.
+    /// It is read here, and the newest bytes are kept.
     Kept,
-    /// Straight to this program's stderr: for debugging.
+    /// It goes straight to this program's stderr: for debugging.
     Through,
 }
 
-/// A copy that somebody has asked a worker for, or is about to.
+/// A copy that was ordered from a worker, or is about to be.
 pub(crate) struct Expected {
-    /// The slab it was given.
+    /// The slab that the copy was given.
     pub(crate) slab: HostSlab,
-    /// Where its log goes.
+    /// Where the copy's log goes.
     pub(crate) log: Log,
 }
 
-/// A copy as its owner has it, and the descriptors that are for the copy alone: control socket and log. The original gets
-/// them, and nobody may keep them.
+/// An announced copy: its owner's handle, and the two descriptors for the copy alone, its control socket and its log.
+/// The original passes them on, and no other process may keep them.
 pub(crate) type Announced = (Child, [OwnedFd; 2]);
 
 enum Order {
@@ -79,25 +79,26 @@ enum Order {
     Expect(Expected, Sender<io::Result<Announced>>),
 }
 
-/// How often children that nobody ordered are looked for, while there are workers: what can multiply does so for as long.
+/// How often the watcher looks for children that nobody ordered, while there are workers. A process that multiplies can
+/// do so for at most this long.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
 
 /// A handle of the watcher's thread.
 struct Watcher {
     orders: Sender<Order>,
     wake: Arc<OwnedFd>,
-    /// The process that it is a thread of: after a fork the child has a copy of this handle and no thread.
+    /// The process that the thread belongs to. After a fork the child has a copy of this handle, but no thread.
     host: u32,
 }
 
 static WATCHER: LockByFork<Arc<Watcher>> = LockByFork::new();
 
-/// Starts a process. It is watched from then on; the [`Child`] is its owner.
+/// Starts a process, which is watched from then on. The [`Child`] owns it.
 pub(crate) fn spawn(spawn: Spawn) -> io::Result<Child> {
     order(|answer| Order::Spawn(spawn, answer))
 }
 
-/// Gets ready for a copy of a worker. It is watched as soon as it says hello.
+/// Prepares for a copy of a worker. The copy is watched as soon as it says hello.
 pub(crate) fn expect(expected: Expected) -> io::Result<Announced> {
     if !can_adopt() {
         return Err(io::Error::other("a filter around this process denies `waitid`, by which a copy is adopted"));
@@ -133,20 +134,20 @@ impl Watcher {
     }
 }
 
-/// What is readable: two bits of the event's number, above them the worker's.
+/// The kind of the readable descriptor: two bits of the event's number; the bits above are the worker's number.
 const CONTROL: u64 = 0;
 const PIDFD: u64 = 1;
 const LOG: u64 = 2;
 const WAKE: u64 = u64::MAX;
 
-/// The watcher's own state.
+/// The state of the watcher's thread.
 struct Watch {
     epoll: Epoll,
     wake: LookedAt,
     orders: Receiver<Order>,
     workers: HashMap<u64, Watched>,
     next: u64,
-    /// When children were last looked through, and whether one was left that is nobody's.
+    /// When the children were last looked through, and whether an unordered child was left.
     swept: Instant,
     strays: bool,
 }
@@ -155,11 +156,11 @@ struct Watch {
 struct Watched {
     shared: Arc<Shared>,
     mailbox: Sender<FromWorker>,
-    /// Its control socket, until it has lied or hung up.
+    /// The worker's control socket, until it has lied or hung up.
     control: Option<LookedAt>,
-    /// Its pidfd, once it is known.
+    /// The worker's pidfd, once it is known.
     pidfd: Option<LookedAt>,
-    /// Its log, until it is at its end. None too where it is somebody else's to read.
+    /// The worker's log, until its end. None if the log is read elsewhere.
     log: Option<LookedAt>,
 }
 
@@ -170,7 +171,7 @@ impl Watch {
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP_EVERY.subsec_nanos()) };
         loop {
             let sweeps = self.strays || !self.workers.is_empty();
-            // The epoll is this thread's own: it cannot fail, and if it does nothing can be watched.
+            // The epoll belongs to this thread, so it cannot fail. If it did, nothing could be watched.
             if self.epoll.wait(&mut events, sweeps.then_some(&tick)).is_err() {
                 return;
             }
@@ -205,7 +206,7 @@ impl Watch {
 
     fn expect(&mut self, expected: Expected) -> io::Result<Announced> {
         let (control, theirs) = packet::pair()?;
-        // The kernel puts the sender's id beside what it sends.
+        // The kernel then adds the sender's id to each message.
         rustix::net::sockopt::set_socket_passcred(&control, true)?;
         let (log, their_log) = match expected.log {
             Log::Kept => {
@@ -221,8 +222,8 @@ impl Watch {
     fn start_worker(&mut self, spawn: Spawn) -> io::Result<Child> {
         let (control, theirs) = packet::pair()?;
         let (log, their_log) = log_pipe()?;
-        // std starts this by `posix_spawn`: no `pre_exec`, and a fork of a big trainer would cost milliseconds. It
-        // resets SIGPIPE and the signal mask; the worker sees to the rest. The control socket arrives as stdin.
+        // std starts this by `posix_spawn`, without `pre_exec`: a fork of a big trainer would cost milliseconds. std
+        // resets SIGPIPE and the signal mask; the worker does the rest. The control socket arrives as stdin.
         let child = Command::new(&spawn.program)
             .arg0("rollcage")
             .arg(spawn.mode)
@@ -238,12 +239,12 @@ impl Watch {
             .spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the new process has no id"))?;
-        // `Child` of std neither kills nor reaps when dropped: from here on the pidfd is the handle.
+        // std's `Child` neither kills nor reaps when it is dropped: from here on the pidfd is the handle.
         drop(child);
         match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => self.watch(control, Some(log), spawn.slab, Some((pid, pidfd))),
             Err(error) => {
-                // Nobody could end it later; not reaped yet, the id is its own.
+                // No later call could end this process. It is not reaped yet, so the id is still its own.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
                 Err(error.into())
@@ -251,7 +252,8 @@ impl Watch {
         }
     }
 
-    /// Begins to look at a worker; of one that is still to come at all but its process.
+    /// Registers a worker's descriptors. A copy that has not said hello has no pidfd yet, so only its socket and its
+    /// log.
     fn watch(
         &mut self,
         control: OwnedFd,
@@ -301,7 +303,7 @@ impl Watch {
         Ok(self.epoll.at(Arc::clone(descriptor), number << 2 | what, EventFlags::IN)?)
     }
 
-    /// Moves what a worker said into its mailbox. A worker that lies is not listened to any further.
+    /// Moves a worker's messages into its mailbox. A worker that lies is not listened to any further.
     fn read_control(&mut self, number: u64) {
         let Some(worker) = self.workers.get(&number) else { return };
         let shared = Arc::clone(&worker.shared);
@@ -319,7 +321,8 @@ impl Watch {
         shared.alert();
     }
 
-    /// Takes the first message of a copy, by which the kernel says who it is. Whether there is more to read.
+    /// Takes the first message of a copy; with it the kernel tells the copy's process id. Returns whether more can be
+    /// read.
     fn greet(&mut self, number: u64, shared: &Shared) -> bool {
         let lie = match packet::receive_from(shared.control.as_fd(), RecvFlags::DONTWAIT) {
             Ok((Received::Nothing, _)) => return false,
@@ -336,7 +339,7 @@ impl Watch {
                     Err(what) => what,
                 }
             }
-            // Its original ended before there was a copy, or the copy before it said a word.
+            // The original ended before it made the copy, or the copy ended before its first message.
             Ok((Received::Closed, _)) => {
                 if let Some(worker) = self.workers.remove(&number) {
                     drop(worker);
@@ -354,28 +357,28 @@ impl Watch {
         false
     }
 
-    /// Looks at a worker's control socket no more.
+    /// Stops listening to a worker's control socket.
     fn stop_listening(&mut self, number: u64) {
         if let Some(worker) = self.workers.get_mut(&number) {
             worker.control = None;
         }
     }
 
-    /// A copy has come. The kernel says who sent, so that nobody can pass for another; that it is a child of ours, and one
-    /// that is not known yet, is looked up.
+    /// Adopts a copy that has said hello. The kernel names the sender, so no process can pass for another. The watcher
+    /// checks that the sender is its own child and is not known yet.
     fn adopt(&mut self, number: u64, shared: &Shared, pid: Pid) -> Result<(), String> {
         let known = |worker: &Watched| worker.shared.process.get().is_some_and(|(known, _)| *known == pid);
         if self.workers.values().any(known) {
             return Err("a copy's hello came from somebody else".to_owned());
         }
         let wrong = |error| format!("its copy cannot be watched: {error}");
-        // Not reaped by anybody but this thread, so that the id is its own even if it has ended by now.
+        // Only this thread reaps the process, so the id is its own even if it has ended by now.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(wrong)?;
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), look)
             .map_err(|_| "a copy's hello came from a process that is no copy".to_owned())?;
         rustix::net::sockopt::set_socket_passcred(&shared.control, false).map_err(wrong)?;
-        // A group of its own, as every worker has. It may have ended, which is told by the pidfd.
+        // The copy gets its own process group, as every worker has. If it has ended, the pidfd tells.
         let _ = rustix::process::setpgid(Some(pid), Some(pid));
         let pidfd = Arc::new(pidfd);
         let looked_at = self.look_at(&pidfd, number, PIDFD);
@@ -392,10 +395,11 @@ impl Watch {
         Ok(())
     }
 
-    /// Ends and reaps children of this thread that nobody ordered: a worker that somebody took over can make some, and a copy that
-    /// ends before its hello is left behind. Where there are more than are on order, whoever made them is ended with them: a
-    /// copy is of its original's process group until it has said hello, and a group is killed at once, so that nobody in it
-    /// makes more meanwhile. Without `/proc` (or a kernel that lists children) none are found.
+    /// Ends and reaps children of this thread that nobody ordered. A worker that was taken over can make such children,
+    /// and a copy that ends before its hello is left behind. If there are more of them than copies on order, the worker
+    /// that made them is ended too: a copy stays in its original's process group until it has said hello, and the whole
+    /// group is killed at once, so that no process in it makes more meanwhile. Without `/proc` (or a kernel that lists
+    /// children) no such children are found.
     fn sweep(&mut self) {
         (self.swept, self.strays) = (Instant::now(), false);
         let Ok(children) = std::fs::read_to_string("/proc/thread-self/children") else { return };
@@ -405,7 +409,7 @@ impl Watch {
         let ordered = self.workers.len() - workers.len();
         let mut strays = Vec::new();
         for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            // One that has ended is reaped here.
+            // A child that has ended is reaped here.
             if !workers.contains_key(&pid)
                 && let Ok(None) =
                     rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
@@ -428,7 +432,7 @@ impl Watch {
                 let _ = rustix::process::kill_process(*pid, Signal::KILL);
             }
         }
-        // Those that were killed are reaped at the next look.
+        // Killed children are reaped at the next look.
         self.strays = !strays.is_empty();
     }
 
@@ -442,7 +446,7 @@ impl Watch {
         }
     }
 
-    /// A worker has died: reads what it left behind, reaps it, and says so.
+    /// Handles the death of a worker: reads the rest of its messages and log, reaps it, and publishes its end.
     fn bury(&mut self, number: u64, buffer: &mut [u8]) {
         let Some(worker) = self.workers.remove(&number) else { return };
         if worker.shared.lie.get().is_none()
@@ -450,7 +454,7 @@ impl Watch {
         {
             let _ = worker.shared.lie.set(lie);
         }
-        // At most what a pipe holds: nobody writes any more.
+        // At most the content of a pipe: no writer is left.
         if let Some(log) = &worker.log {
             while let Ok(count @ 1..) = rustix::io::read(log, &mut *buffer) {
                 worker.keep_log(&buffer[..count]);
@@ -463,15 +467,15 @@ impl Watch {
     }
 }
 
-/// Whether the kernel tells whose child a process is, by which a copy is adopted: an older container's filter may not let
-/// it. Asking changes nothing.
+/// Whether the kernel tells whose child a process is, which adopting a copy needs. An older container's filter may
+/// forbid it. Asking changes nothing.
 pub(crate) fn can_adopt() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(rustix::process::waitid(WaitId::All, look), Ok(_) | Err(Errno::CHILD | Errno::INTR))
 }
 
-/// Reaps a process that has ended or is about to, and says how. By its id where a filter around this process denies the
-/// other call: nobody else reaps it, so the id is its own.
+/// Reaps a process that has ended or is about to, and returns how it ended. If a filter around this process denies the
+/// call by pidfd, the id is used: nobody else reaps the process, so the id is its own.
 fn reap(pid: Pid, pidfd: &OwnedFd) -> Exit {
     let of = |code: Option<i32>, signal: Option<i32>| match (code, signal) {
         (Some(code), _) => Exit::Code(code),
@@ -488,21 +492,21 @@ fn reap(pid: Pid, pidfd: &OwnedFd) -> Exit {
     }
 }
 
-/// A pipe for a log: the end that is read without waiting, and the worker's.
+/// Makes a pipe for a log: the end that is read without waiting, and the worker's end.
 fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (log, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&log, rustix::fs::OFlags::NONBLOCK)?;
     Ok((log, theirs))
 }
 
-/// Takes every waiting message; whether more may come. An error is the worker's lie.
+/// Takes every waiting message. Returns whether more may come. An error is the worker's lie.
 fn read_messages(worker: &Watched) -> Result<bool, String> {
     loop {
         let received = packet::receive(worker.shared.control.as_fd(), RecvFlags::DONTWAIT);
         match received.map_err(|error| format!("its control socket failed: {error}"))? {
             Received::Nothing => return Ok(true),
-            // An end closes the socket a moment before the process is gone: the pidfd tells how. A live worker
-            // without a socket only cuts itself off; deadlines see to it.
+            // An ending worker closes the socket a moment before its process is gone: the pidfd tells how it ended. A
+            // live worker without a socket only cuts itself off; deadlines handle that.
             Received::Closed => return Ok(false),
             Received::Garbage(what) => return Err(what),
             Received::Message(_, descriptors) if !descriptors.is_empty() => {

@@ -1,5 +1,6 @@
-//! `capture/ENV.bin`: what came in from outside, record by record. Here: the records, and where an instance's begin.
-//! A worker writes them and reads them again (`worker/capture`); the host looks at nothing but their lengths.
+//! `capture/ENV.bin`: what came in from outside, record by record. This file has the records, and finds where the
+//! records of an instance begin. A worker writes and reads them (`worker/wasi/capture.rs`); the host looks only at
+//! their lengths.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
@@ -11,27 +12,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::open_regular;
 
-/// Bytes of a record: a read of 64 KiB, or as much randomness as a guest gets at once, and what is around it.
+/// Bytes of a record: a read of 64 KiB, or the most randomness that a guest gets at once, and the fields around it.
 pub(crate) const RECORD_BYTES_MAX: u32 = 64 << 20;
 
-/// Bytes of one env's capture: a worker that would write more has met a fault.
+/// Bytes of one env's capture. A worker that would write more ends with a fault.
 pub(crate) const CAPTURE_BYTES_MAX: u64 = 16 << 30;
 
-/// The call of a record that begins an instance; its result is the instance number, u32, little-endian.
+/// The call of a record that begins an instance. Its result is the instance number, u32, little-endian.
 const INSTANCE: &str = "instance";
 
-/// One call to the outside.
+/// A record: one call to the outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// Which.
+    /// The call's name.
     pub(crate) call: String,
-    /// BLAKE3 of what the guest sent with it.
+    /// BLAKE3 of what the guest sent with the call.
     pub(crate) sent: [u8; 32],
-    /// Its result, `postcard`.
+    /// The call's result, in `postcard`.
     pub(crate) result: Vec<u8>,
 }
 
-/// Opens an env's capture for the next instance. What the instance before had not written to its end is taken away.
+/// Opens an env's capture for the next instance. A record that the instance before left unfinished is cut off.
 pub(crate) fn begin_instance(path: &Path, instance: u32) -> io::Result<OwnedFd> {
     let options = |options: &mut OpenOptions| -> io::Result<File> {
         options.mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
@@ -55,7 +56,7 @@ pub(crate) fn begin_instance(path: &Path, instance: u32) -> io::Result<OwnedFd> 
     Ok(file.into())
 }
 
-/// Opens an env's capture, and says where the records of an instance begin.
+/// Opens an env's capture, and finds where the records of an instance begin.
 pub(crate) fn of_instance(path: &Path, instance: u32) -> io::Result<(OwnedFd, u64)> {
     let file = open_regular(path, CAPTURE_BYTES_MAX)?;
     let mut begins = None;
@@ -70,9 +71,10 @@ pub(crate) fn of_instance(path: &Path, instance: u32) -> io::Result<(OwnedFd, u6
     Ok((file.into(), begins.ok_or_else(missing)?))
 }
 
-/// Shows every whole record, with where it ends; false ends the walk. Long ones are shown by their first bytes.
+/// Visits every whole record, with the offset of its end; false ends the walk. Of a long record only the first bytes
+/// are shown.
 fn walk(file: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<bool>) -> io::Result<()> {
-    /// Bytes of a record that are looked at: more than one that begins an instance has.
+    /// Bytes of a record that are looked at: more than a record that begins an instance has.
     const SHOWN: usize = 64;
     let total = file.metadata()?.len();
     let mut reader = BufReader::new(file);
@@ -84,7 +86,7 @@ fn walk(file: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<bool>) -> io
             read => read?,
         }
         let len = u64::from(u32::from_le_bytes(len));
-        // No record is empty: what reads so is a hole.
+        // No record is empty: a length of 0 is a hole in the file.
         if len == 0 || len > u64::from(RECORD_BYTES_MAX) || at + 4 + len > total {
             return Ok(());
         }

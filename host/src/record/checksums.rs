@@ -1,5 +1,5 @@
-//! The files of a recording, which is a stranger's to whoever reads it: what may lie in its folder, how long each file may be, and
-//! their hashes.
+//! The files of a recording: which files may lie in its folder, how long each may be, and their hashes. To its readers
+//! a recording is untrusted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -22,12 +22,12 @@ use crate::limits::Limits;
 use crate::record::capture::CAPTURE_BYTES_MAX;
 use crate::record::number_of_part;
 
-/// Makes a file that is not there.
+/// Creates a file that does not exist yet.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// Writes a file whole, or not at all, in a folder that is this recording's. Returns it.
+/// Writes a whole file, or nothing, in this recording's folder. Returns the file.
 pub(super) fn write_whole(
     folder: &Path,
     name: &str,
@@ -45,7 +45,7 @@ pub(super) fn write_whole(
 /// The checksums of every other file, as `b3sum` prints them.
 pub(super) fn write_checksums(folder: &Path) -> io::Result<()> {
     let mut lines = String::new();
-    // What somebody else has put there is not the recording's: whoever reads it says so.
+    // A file that somebody else put there does not belong to the recording: verifying reports it.
     for name in crate::record::checksums::files(folder)?
         .into_iter()
         .filter(|name| crate::record::checksums::limit_of(name).is_some())
@@ -56,14 +56,14 @@ pub(super) fn write_checksums(folder: &Path) -> io::Result<()> {
     write_whole(folder, CHECKSUMS, |file| file.write_all(lines.as_bytes())).map(drop)
 }
 
-/// Bytes of a manifest: a config for each of 4,096 envs is a part of it.
+/// Bytes of a manifest: it contains a config for each of up to 4,096 envs.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 512 << 20;
 
-/// Files of a recording: a part in five seconds for two months.
+/// Files of a recording: one part every five seconds, for two months.
 pub(crate) const FILES_MAX: usize = 1 << 20;
 
-/// The files of a recording but the checksums, in the order of their names. No folder but that of captures is looked into, and
-/// that only if it is one.
+/// The files of a recording except the checksums, sorted by name. Of all folders only the captures' is looked into, and
+/// only if it is a folder.
 pub(crate) fn files(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     let mut add = |inside: &Path, prefix: &str| -> io::Result<bool> {
@@ -89,7 +89,7 @@ pub(crate) fn files(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes that a file of this name may have; none: a recording has no such file.
+/// Bytes that a file of this name may have; none if a recording has no such file.
 pub(crate) fn limit_of(name: &str) -> Option<u64> {
     let captured = name.strip_prefix(CAPTURE).and_then(|rest| rest.strip_prefix('/')).and_then(env_of_capture);
     match name {
@@ -100,14 +100,14 @@ pub(crate) fn limit_of(name: &str) -> Option<u64> {
     }
 }
 
-/// BLAKE3 of a file of a recording's.
+/// BLAKE3 of a recording's file.
 pub(crate) fn hash_file(folder: &Path, name: &str) -> io::Result<Digest> {
     let limit = limit_of(name).ok_or_else(|| io::Error::other("it is no file of a recording"))?;
     let mut hasher = blake3::Hasher::new();
-    // Bounded even if it grows while it is read.
+    // The read stays bounded even if the file grows meanwhile.
     hasher.update_reader(open_regular(&folder.join(name), limit)?.take(limit))?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-/// Bytes of a part's file: its values, one more row of the largest, and what is around them.
+/// Bytes of a part's file: its values, one more row of the largest size, and the format around them.
 pub(crate) const PART_FILE_BYTES_MAX: u64 = 512 << 20;

@@ -1,6 +1,7 @@
-//! Events → rows. A row is complete when the action after its view has brought something, or the episode is over; until
-//! then it is open. A complete row is held until the next event: a reset after it says that the caller gave up the episode there.
-//! Recording and replay make their rows here, so that one is compared with what the other would write.
+//! Events → rows. A row is open until the action after its view has an outcome, or the episode is over; then the row is
+//! complete. A complete row is held until the next event: if that is a reset, the caller gave up the episode at this
+//! row. Recording and replay both make their rows here, so that replay compares with the rows that a recording would
+//! hold.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::spread::Spread;
 pub(crate) struct InstanceNote {
     pub(crate) instance: u32,
     pub(crate) fault: Option<FaultMet>,
-    /// What was said to it before its first reset, where there was none.
+    /// Calls on the instance before its first reset, if it never had one.
     pub(crate) calls: Vec<Value>,
 }
 
@@ -37,16 +38,16 @@ pub(crate) struct History {
     instance: Option<u32>,
     digest: InstanceDigest<Edge>,
     open: Option<Open>,
-    /// Of the next reset that answers: they are numbered within the env, from 0.
+    /// The number of the episode that the next answered reset begins. Episodes are numbered within the env, from 0.
     next_episode: u64,
-    /// The row before it, if that did not end the episode.
+    /// The previous row, if it did not end the episode.
     held: Option<Held>,
-    /// A row that was pushed, for its room.
+    /// A pushed row, kept to reuse its memory.
     spare: Option<Held>,
     episode_return: f64,
-    /// Events of a reset that same-step autoreset added, until something follows.
+    /// Events of a reset that same-step autoreset added, until another event follows.
     tentative: Vec<Tentative>,
-    /// What was said to an instance before its first reset.
+    /// Calls on an instance before its first reset.
     loose: Vec<Value>,
     pub(crate) notes: Vec<InstanceNote>,
     /// The digests of the instances that have ended.
@@ -54,7 +55,7 @@ pub(crate) struct History {
     pub(crate) totals: Totals,
 }
 
-/// A row that has its view.
+/// An open row: it has its view.
 #[derive(Default)]
 struct Open {
     episode: u64,
@@ -66,11 +67,11 @@ struct Open {
     seed: Option<u64>,
     options: Option<Box<str>>,
     calls: Vec<Value>,
-    /// A reset that nothing has followed.
+    /// True for a reset that no event has followed yet.
     fresh: bool,
 }
 
-/// A row that has its view, its action, and what that brought.
+/// A complete row: its view, its action, and the outcome.
 #[derive(Default)]
 struct Held {
     row: Open,
@@ -79,7 +80,7 @@ struct Held {
     reward: f64,
     terminated: bool,
     truncated: bool,
-    /// The instance's digest after the action, once it has gone on.
+    /// The instance's digest after the action, once another event of the instance has followed.
     digest: Option<InstanceDigest<Edge>>,
 }
 
@@ -137,7 +138,7 @@ impl History {
         self.apply(event, action, view, rows);
     }
 
-    /// What was tentative has been followed by something.
+    /// Another event has followed the tentative ones: they count.
     fn commit(&mut self, rows: &mut Rows) {
         for Tentative { event, action, view: [observation, mask, info, extra] } in std::mem::take(&mut self.tentative) {
             let view = ViewParts { observation: &observation, mask: &mask, info: &info, extra: &extra };
@@ -147,7 +148,7 @@ impl History {
 
     fn apply(&mut self, event: &Event, action: &[u8], view: ViewParts<'_>, rows: &mut Rows) {
         match (&event.what, &mut self.held) {
-            // It says nothing of the step before it.
+            // This event says nothing of the step before it.
             (What::Call(_), Some(held)) if Some(event.instance) == self.instance => {
                 held.digest.get_or_insert_with(|| self.digest.clone());
             }
@@ -226,7 +227,8 @@ impl History {
         }
     }
 
-    /// Pushes the row that is held. `cut`: its caller gave up the episode there, as Gymnasium's `TimeLimit` has it.
+    /// Pushes the held row. `cut`: the caller gave up the episode at this row, which is marked as by Gymnasium's
+    /// `TimeLimit`.
     pub(crate) fn release(&mut self, cut: bool, rows: &mut Rows) {
         let Some(mut held) = self.held.take() else { return };
         let Held { reward, terminated, .. } = held;
@@ -248,7 +250,7 @@ impl History {
             return;
         }
         if self.instance.is_some() {
-            // It ended without a word, as one does that never had an event.
+            // The instance ended without an event of its own, as does an instance that never had one.
             self.close_row(None, None, rows);
             self.end_instance(None);
         }
@@ -272,8 +274,8 @@ impl History {
         }
     }
 
-    /// The end of the recording: the last row is written, unless it is a reset that nothing followed; what is tentative
-    /// counts if `follows`. Returns the digests of the instances that had events.
+    /// Ends the history. The last row is written, unless it is a reset that no event followed. Tentative events count
+    /// if `follows`. Returns the digests of the instances that had events.
     pub(crate) fn finish(&mut self, follows: bool, rows: &mut Rows) -> Vec<(u32, Digest)> {
         if follows {
             self.commit(rows);
@@ -293,12 +295,12 @@ impl History {
         self.next_episode
     }
 
-    /// Whose it is.
+    /// The env of this history.
     pub(crate) fn env(&self) -> u32 {
         self.env
     }
 
-    /// The instance that has had an event and has not ended.
+    /// The instance that has had an event and has not ended yet.
     pub(crate) fn instance(&self) -> Option<u32> {
         self.instance
     }
@@ -357,7 +359,8 @@ impl Histories {
         Histories { envs: (0..).take(envs).map(History::new).collect(), rows: Rows::new(shape) }
     }
 
-    /// Enters a page's events; `after` is asked after each whether the rows so far are to be taken away.
+    /// Enters a page's events. `after` is called after each event and says whether the rows so far are to be taken
+    /// away.
     pub(crate) fn enter<E>(&mut self, page: &Page, mut after: impl FnMut(&mut Rows) -> Result<(), E>) -> Result<(), E> {
         for (event, action, view) in page.events() {
             if let Some(history) = self.envs.get_mut(event.env as usize) {
@@ -368,14 +371,14 @@ impl Histories {
         Ok(())
     }
 
-    /// All envs' totals in one.
+    /// The sum of all envs' totals.
     pub(crate) fn totals(&self) -> Totals {
         Totals::of(self.envs.iter().map(|env| env.totals))
     }
 }
 
 impl Totals {
-    /// The totals of many envs in one.
+    /// The sum of many envs' totals.
     pub(crate) fn of(envs: impl Iterator<Item = Totals>) -> Totals {
         envs.fold(Totals::default(), |mut all, one| {
             (all.returns, all.lengths) = (all.returns.with(one.returns), all.lengths.with(one.lengths));
@@ -387,10 +390,11 @@ impl Totals {
     }
 }
 
-/// How an env stands when its recording ends.
+/// The final state of an env when its recording ends.
 pub(crate) struct EnvEnd {
-    /// Its instances, and what their digests are.
+    /// The env's instances and their digests.
     pub(crate) instances: Vec<(u32, Digest)>,
-    /// Whether events of an added reset count.
+    /// True if another event followed the reset that same-step autoreset added. Otherwise rows of that reset are
+    /// dropped.
     pub(crate) follows: bool,
 }

@@ -1,5 +1,5 @@
-//! On the path of a step, where one is recorded: events as they are entered into the digest, gathered in pages for
-//! whoever makes rows of them. Knows bytes in an order; knows nothing of files.
+//! On the path of a recorded step: events are gathered in pages, in the order in which they enter the digest, for the
+//! thread that makes rows of them. Knows bytes in an order; knows nothing of files.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -13,28 +13,28 @@ use crate::digest::{CallKind, StepFlags, ViewParts};
 use crate::fault::FaultKind;
 use crate::spec::RenderMode;
 
-/// Bytes of values that a page holds before it is handed on: a picture more, at most.
+/// Bytes of values after which a page is handed on. A page may exceed it by one picture.
 const PAGE_BYTES: usize = 256 << 10;
 
-/// Events that a page holds before it is handed on.
+/// Events after which a page is handed on.
 const PAGE_EVENTS: usize = 1024;
 
-/// Something that happened to an instance.
+/// An event: something that happened to an instance.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// A reset that answered; the bytes are its view.
+    /// An answered reset; the bytes are its view.
     Reset { episode: u64, seed: Option<u64>, options: Option<Box<str>> },
-    /// A step that answered; the bytes are its action and view.
+    /// An answered step; the bytes are its action and view.
     Step { reward: f64, flags: StepFlags },
-    /// A call, attribute or reseed that answered.
+    /// An answered call, attribute or reseed.
     Call(Box<Said>),
-    /// A fault; the bytes are the action of the step that met it, if one did.
+    /// A fault; the bytes are the action of the failed step, if there was one.
     Fault(Box<FaultMet>),
-    /// The host ended the instance, as it was told to.
+    /// The end of an instance that the host ended on request.
     Recycled,
 }
 
-/// What was said to an env and what it said.
+/// A call on an env and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) kind: CallKind,
@@ -57,9 +57,9 @@ pub(crate) struct FaultMet {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Asked {
-    /// Nothing; or it is not known.
+    /// Nothing, or unknown.
     Nothing,
-    /// To start.
+    /// The start of the instance.
     Start,
     /// A step; its action is in the row of the fault.
     Step,
@@ -71,25 +71,26 @@ pub(crate) enum Asked {
     Call { name: String, arguments: String },
     /// An attribute.
     GetAttribute { name: String },
-    /// An attribute's value, JSON.
+    /// A new value for an attribute, JSON.
     SetAttribute { name: String, value: String },
     /// New random streams.
     Reseed { seed: u64 },
 }
 
-/// An event as it lies in a page.
+/// An event as a page stores it.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) env: u32,
     pub(crate) instance: u32,
-    /// It belongs to a reset that same-step autoreset added to a step: it counts when something follows.
+    /// True if the event belongs to a reset that same-step autoreset added to a step: it counts once another event
+    /// follows.
     pub(crate) added: bool,
     pub(crate) what: What,
     /// Bytes of its action, observation, mask, info and info-extra, which follow one another in the page.
     lengths: [u32; 5],
 }
 
-/// Events in their order, and their bytes.
+/// A page: events in their order, and their bytes.
 #[derive(Default)]
 pub(crate) struct Page {
     events: Vec<Event>,
@@ -112,7 +113,7 @@ impl Page {
         self.events.is_empty()
     }
 
-    /// Every event, its action and its view.
+    /// Iterates over the events, each with its action and its view.
     pub(crate) fn events(&self) -> impl Iterator<Item = (&Event, &[u8], ViewParts<'_>)> {
         let mut rest = self.bytes.as_slice();
         self.events.iter().map(move |event| {
@@ -126,7 +127,8 @@ impl Page {
     }
 }
 
-/// What one env writes its events into. All envs of a run share one, so that their events are in one order.
+/// The journal that envs write their events into. All envs of a run share one journal, so that their events are in one
+/// order.
 #[derive(Clone)]
 pub(crate) struct Journal {
     shared: Arc<Shared>,
@@ -134,19 +136,19 @@ pub(crate) struct Journal {
 
 struct Shared {
     page: Mutex<Page>,
-    /// Who takes full pages; none: somebody asks for them.
+    /// The channel for full pages. If none, pages are taken by [`Journal::take`].
     full: Option<Sender<Page>>,
-    /// Whoever took pages is gone.
+    /// True once the receiver of pages is gone.
     ended: AtomicBool,
 }
 
 impl Journal {
-    /// A journal whose full pages go to somebody, who may be slower: then the host waits.
+    /// Makes a journal that sends its full pages away. If the receiver is slower, the host waits.
     pub(crate) fn to(full: Sender<Page>) -> Journal {
         Journal::with(Some(full))
     }
 
-    /// A journal whose pages somebody asks for, by [`Journal::take`].
+    /// Makes a journal whose pages are taken by [`Journal::take`].
     pub(crate) fn kept() -> Journal {
         Journal::with(None)
     }
@@ -172,16 +174,17 @@ impl Journal {
         page.push(Event { env, instance, added, what, lengths: [0; 5] }, action, view);
         if page.is_full()
             && let Some(full) = &self.shared.full
-            // Sent under the lock: pages arrive in the order of their events.
+            // Sent under the lock, so that pages arrive in the order of their events.
             && full.send(std::mem::take(&mut page)).is_err()
         {
             self.shared.ended.store(true, Release);
         }
     }
 
-    /// The page as far as it is written; `before` is called while nothing can be added to what was sent.
+    /// Takes the page as far as it is written. `before` is called under the lock, while nothing can be added to the
+    /// pages already sent.
     ///
-    /// None: somebody is at it, and perhaps waits for the caller.
+    /// None if another thread holds the lock, and perhaps waits for the caller.
     pub(crate) fn try_take(&self, before: impl FnOnce()) -> Option<Page> {
         let mut page = match self.shared.page.try_lock() {
             Ok(page) => page,
@@ -192,34 +195,34 @@ impl Journal {
         Some(std::mem::take(&mut page))
     }
 
-    /// The page as far as it is written.
+    /// Takes the page as far as it is written.
     pub(crate) fn take(&self) -> Page {
         std::mem::take(&mut self.page())
     }
 
-    /// Sends what is left.
+    /// Sends the rest.
     pub(crate) fn flush(&self) {
         let mut page = self.page();
         if let Some(full) = &self.shared.full
             && !page.is_empty()
         {
-            // Whoever took pages and is gone says why by other ways.
+            // A receiver that is gone reports its reason elsewhere.
             let _ = full.send(std::mem::take(&mut page));
         }
     }
 
-    /// Whether nobody takes pages any more.
+    /// Whether the receiver of pages is gone.
     pub(crate) fn has_ended(&self) -> bool {
         self.shared.ended.load(Acquire)
     }
 }
 
-/// Where an env that does something again begins.
+/// Where an env that runs again begins.
 #[derive(Clone)]
 pub(crate) struct PastInstance {
     pub(crate) instance: u32,
     pub(crate) episode: u64,
     pub(crate) journal: Journal,
-    /// What came in from outside, by its names in the manifest, and the file it is served from.
+    /// The captured kinds of input by their names in the manifest, and the file from which they are served.
     pub(crate) captured: Option<(Vec<String>, PathBuf)>,
 }

@@ -1,4 +1,4 @@
-//! `rollout.json`: what ran, by whose hash, and what came of it. The file's fields are the fields here, in their order.
+//! `rollout.json`: what ran, with which hash, and the result. The file's fields are the fields here, in their order.
 
 use std::time::SystemTime;
 
@@ -19,31 +19,31 @@ use crate::spread::Spread;
 /// The number of the format.
 pub const FORMAT: u32 = 1;
 
-/// A rollout's `rollout.json`.
+/// The manifest, a rollout's `rollout.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`FORMAT`].
     pub format: u32,
-    /// False while the run goes on, and for ever if it was killed.
+    /// False while the run goes on, and forever if it was killed.
     pub complete: bool,
     /// The version of rollcage that wrote it.
     pub rollcage: String,
-    /// What was run.
+    /// The plugin that ran.
     pub plugin: PluginName,
-    /// The config of every env, or a list of one for each: with defaults filled in.
+    /// The config of every env, or a list with one config per env; defaults are filled in.
     pub config: Value,
-    /// Env *i*'s first seed is this plus *i*.
+    /// The base seed: env *i*'s first seed is this plus *i*.
     pub seed: u64,
-    /// How many envs.
+    /// The number of envs.
     pub envs: u32,
-    /// What followed an episode's end.
+    /// The autoreset mode.
     pub autoreset: Autoreset,
-    /// The time limit that was asked for; null: the env's own; `"none"`: no limit.
+    /// The time limit that was asked for. Null: the env's own; `"none"`: no limit.
     pub max_episode_steps: TimeLimit,
-    /// The grants, as `--grant` has them.
+    /// The grants, as `--grant` writes them.
     pub grants: Vec<String>,
-    /// What of the outside was captured: `sockets`, `clock=real`, `random=real`.
+    /// Which inputs from outside were captured: `sockets`, `clock=real`, `random=real`.
     pub captured: Vec<String>,
     /// The limits.
     pub limits: RecordedLimits,
@@ -51,37 +51,37 @@ pub struct Manifest {
     pub engine: Engine,
     /// The spaces.
     pub spaces: Spaces,
-    /// False: run again on another machine, it may go otherwise; `not_portable` says why.
+    /// False if another run on another machine may differ; `not_portable` says why.
     pub portable: bool,
-    /// Why it is not portable.
+    /// The reasons why the recording is not portable.
     pub not_portable: Vec<String>,
     /// Sums over all envs; null until the end.
     pub totals: Option<Value>,
-    /// The instances whose end is not in a row, or is in more than a row.
+    /// The instances whose end is not in exactly one row.
     pub instances: Vec<InstanceEnd>,
     /// The run's digest; null until the end.
     pub digest: Option<String>,
     /// Each env's digest.
     pub digests: Vec<String>,
-    /// Where it was recorded. Not a part of the receipt, like the two that follow.
+    /// The machine that recorded. It is not part of the receipt, and neither are the two fields that follow.
     pub machine: Value,
-    /// RFC 3339.
+    /// The start time, RFC 3339.
     pub started: String,
-    /// RFC 3339; null until the end.
+    /// The end time, RFC 3339; null until the end.
     pub finished: Option<String>,
 }
 
-/// Which plugin.
+/// The plugin of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PluginName {
-    /// As it names itself.
+    /// The plugin's name for itself.
     pub name: String,
-    /// Its own version.
+    /// The plugin's own version.
     pub version: String,
-    /// SHA-256 of its file.
+    /// SHA-256 of the plugin's file.
     pub sha256: String,
-    /// The interface version it exports.
+    /// The interface version that the plugin exports.
     pub interface: String,
 }
 
@@ -117,7 +117,7 @@ impl From<&Limits> for RecordedLimits {
     }
 }
 
-/// What ran the guest's code, as far as answers and fuel depend on it.
+/// The engine that ran the guest's code, as far as answers and fuel depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Engine {
@@ -129,7 +129,7 @@ pub struct Engine {
     pub settings: String,
     /// Whether fuel was counted.
     pub fuel: bool,
-    /// What a wasm instruction costs: the engine version's own table.
+    /// The fuel that a wasm instruction costs: the engine version's own table.
     pub operator_costs: String,
 }
 
@@ -149,7 +149,7 @@ impl Engine {
         }
     }
 
-    /// Which backend it was.
+    /// The backend that compiled the code.
     pub fn backend(&self) -> Backend {
         if self.target == "pulley64" { Backend::Pulley } else { Backend::Native }
     }
@@ -186,10 +186,10 @@ impl From<&Spec> for Spaces {
 }
 
 impl Spaces {
-    /// The spec that these are of; checked, since anybody may have written them.
+    /// The spec with these spaces. It is checked, since the manifest may be anyone's.
     ///
     /// # Errors
-    /// Which space is none, and why.
+    /// The space that is not valid, and why.
     pub fn spec(&self) -> Result<Spec, String> {
         let space = |what: &str, json: &Value| {
             Space::from_description_json(json).map_err(|error| format!("spaces.{what}: {error}"))
@@ -209,7 +209,7 @@ impl Spaces {
     }
 }
 
-/// How an instance came out. All of an env's, in order: their digests make up the env's.
+/// The end of an instance. The digests of all instances of an env, in order, make up the env's digest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceEnd {
@@ -219,10 +219,10 @@ pub struct InstanceEnd {
     pub instance: u32,
     /// Its digest.
     pub digest: String,
-    /// The fault that ended it.
+    /// The fault that ended the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultEnd>,
-    /// What was said to an instance that was never reset.
+    /// Calls on an instance that was never reset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Value>,
 }
@@ -237,9 +237,9 @@ pub struct FaultEnd {
     pub episode: u64,
     /// The step, from 0.
     pub step: u32,
-    /// What it said.
+    /// The fault's message.
     pub message: String,
-    /// What the env was asked for.
+    /// What the env was asked for when it met the fault.
     pub(crate) asked: Asked,
 }
 
@@ -261,7 +261,7 @@ impl InstanceEnd {
     }
 }
 
-/// Totals as `rollout.json` has them: no times.
+/// Totals as `rollout.json` has them, without times.
 #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 episodes")]
 pub(crate) fn totals_json(totals: &Totals) -> Value {
     let figures = |spread: &Spread| match spread.figures() {
@@ -279,28 +279,28 @@ pub(crate) fn totals_json(totals: &Totals) -> Value {
     })
 }
 
-/// Why a run with this grant is not portable, if it is a directory.
+/// The reason why a run with this grant is not portable, if the grant is a directory.
 pub(crate) fn files_are_missing(grant: &str) -> Option<String> {
     grant.starts_with("dir=").then(|| format!("`{grant}`: its files are an input, and not in the recording"))
 }
 
 impl Manifest {
-    /// The text of its file.
+    /// The text of the manifest's file.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The manifest cannot be written as JSON.
     pub(crate) fn text(&self) -> Result<String, serde_json::Error> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         Ok(text)
     }
 
-    /// What the totals say of returns, as JSON has it: none where no episode has finished.
+    /// Mean, least and greatest of the returns, as JSON has them; none if no episode has finished.
     pub fn mean_return(&self) -> Option<&Value> {
         self.totals.as_ref()?.get("return")?.get("mean")
     }
 
-    /// The receipt: BLAKE3 of what ran and what came of it, as canonical JSON (RFC 8785), without machine and times.
+    /// The receipt: BLAKE3 of what ran and of the result, as canonical JSON (RFC 8785), without machine and times.
     ///
     /// # Errors
     /// The manifest cannot be written as JSON.
@@ -322,12 +322,12 @@ impl Manifest {
     }
 }
 
-/// The time, RFC 3339.
+/// The present time, RFC 3339.
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// Where this is recorded.
+/// The machine on which this is recorded.
 pub(crate) fn machine() -> Value {
     let system = rustix::system::uname();
     serde_json::json!({

@@ -1,7 +1,8 @@
-//! Rows of a rollout: a column for each thing, as `docs/rollout.md` has them; in memory, and as Arrow's record batches.
+//! Rows of a rollout: a column for each field, as `docs/rollout.md` lists them; in memory, and as Arrow's record
+//! batches.
 //!
-//! What is read is a stranger's until it has been compared: types, nulls and values are checked here, and nothing is
-//! counted on afterwards but that.
+//! Rows that are read are untrusted. Their types, nulls and values are checked here, and the code after that relies on
+//! these checks only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,18 +21,18 @@ use crate::space::{InfoLayout, Layout, SHAPE_KEY, item_field};
 use crate::spec::Spec;
 use crate::wire::slab::layout::Strides;
 
-/// Everything that rows of one rollout have in common.
+/// The shape that all rows of one rollout have in common.
 pub(crate) struct RowShape {
     pub(crate) observation: Layout,
     pub(crate) action: Layout,
     pub(crate) info: InfoLayout,
-    /// Bytes of a mask; 0: no masks.
+    /// Bytes of a mask; 0 if there are no masks.
     pub(crate) mask: usize,
     pub(crate) schema: SchemaRef,
 }
 
 impl RowShape {
-    /// The shape of rows of envs with this spec.
+    /// The shape of rows for envs with this spec.
     ///
     /// # Errors
     /// The spec does not fit a slab.
@@ -43,7 +44,7 @@ impl RowShape {
         Ok(RowShape { observation, action, info: strides.info, mask, schema })
     }
 
-    /// About how many bytes a row has.
+    /// The approximate number of bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
         self.observation.stride + self.action.stride + self.info.stride + self.mask + 96
     }
@@ -84,19 +85,19 @@ fn mask_type(mask: usize) -> DataType {
     DataType::FixedSizeList(Arc::new(item_field(DataType::UInt8)), i32::try_from(mask).unwrap_or(i32::MAX))
 }
 
-/// What an action brought.
+/// The outcome of an action.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) reward: f64,
     pub(crate) terminated: bool,
-    /// As the user saw it: time limit included.
+    /// Truncation as the user saw it, including the time limit.
     pub(crate) truncated: bool,
-    /// The instance's digest after it.
+    /// The instance's digest after the action.
     pub(crate) digest: Digest,
 }
 
 impl PartialEq for Outcome {
-    /// To the bit.
+    /// Compares floats bit by bit.
     fn eq(&self, other: &Outcome) -> bool {
         self.reward.to_bits() == other.reward.to_bits()
             && (self.terminated, self.truncated, self.digest) == (other.terminated, other.truncated, other.digest)
@@ -120,7 +121,7 @@ pub(crate) struct Row<'a> {
     pub(crate) calls: Option<&'a str>,
 }
 
-/// Rows, a column for each thing.
+/// Rows, stored as a column for each field.
 pub(crate) struct Rows {
     pub(crate) shape: Arc<RowShape>,
     env: Vec<u32>,
@@ -140,12 +141,12 @@ pub(crate) struct Rows {
     calls: Vec<Option<Box<str>>>,
     /// Bytes of all texts.
     text_bytes: usize,
-    /// Rows whose digest is not there yet, and those digests.
+    /// The rows whose digest is not there yet, and those digests.
     owed: Vec<usize>,
     edges: Edges,
 }
 
-/// Digests that are computed together: enough to fill the wide instructions, and few enough to stay in a cache.
+/// Digests that are computed together: enough for the wide instructions, and few enough to stay in a cache.
 const OWED_MAX: usize = 512;
 
 impl Rows {
@@ -181,7 +182,7 @@ impl Rows {
         self.env.is_empty()
     }
 
-    /// About how many bytes they take.
+    /// The approximate number of bytes of all rows.
     pub(crate) fn bytes(&self) -> usize {
         self.len() * self.shape.row_bytes() + self.text_bytes
     }
@@ -195,7 +196,7 @@ impl Rows {
         self.observation.extend_from_slice(row.view.observation);
         self.mask.extend_from_slice(row.view.mask);
         self.info.extend_from_slice(row.view.info);
-        // It was checked when it was accepted.
+        // The text was checked when it was accepted.
         self.extra.push(std::str::from_utf8(row.view.extra).ok().and_then(text));
         self.has_action.push(row.action.is_some());
         let stride = self.shape.action.stride;
@@ -211,7 +212,7 @@ impl Rows {
         self.text_bytes += row.view.extra.len() + row.options.map_or(0, str::len) + row.calls.map_or(0, str::len);
     }
 
-    /// The last row's digest is what `add` adds; it is there after [`Rows::finish_digests`].
+    /// Leaves the last row's digest for later: `add` adds what it is computed from, [`Rows::finish_digests`] computes it.
     pub(crate) fn owe_digest(&mut self, add: impl FnOnce(&mut Edges)) {
         self.owed.push(self.len() - 1);
         add(&mut self.edges);
@@ -220,7 +221,7 @@ impl Rows {
         }
     }
 
-    /// Puts every digest that is owed into its row.
+    /// Computes every outstanding digest and stores it in its row.
     pub(crate) fn finish_digests(&mut self) {
         for (index, digest) in self.owed.drain(..).zip(self.edges.walk()) {
             if let Some(outcome) = &mut self.outcome[index] {
@@ -232,7 +233,7 @@ impl Rows {
     /// Row `index`.
     ///
     /// # Panics
-    /// When there is none.
+    /// When there is no such row.
     pub(crate) fn row(&self, index: usize) -> Row<'_> {
         let piece = |column: &'_ [u8], stride: usize| -> std::ops::Range<usize> {
             debug_assert!(column.len() >= (index + 1) * stride);
@@ -259,7 +260,7 @@ impl Rows {
         }
     }
 
-    /// The rows from here on alone.
+    /// Keeps only the rows from here on.
     pub(crate) fn drop_before(&mut self, index: usize) {
         self.finish_digests();
         let mut rest = Rows::new(Arc::clone(&self.shape));
@@ -267,10 +268,10 @@ impl Rows {
         *self = rest;
     }
 
-    /// As a record batch of the shape's schema.
+    /// The rows as a record batch of the shape's schema.
     ///
     /// # Errors
-    /// Arrow's; only if the columns did not fit their schema.
+    /// Arrow's error, if the columns do not fit their schema.
     pub(crate) fn into_batch(mut self) -> Result<RecordBatch, arrow_schema::ArrowError> {
         self.finish_digests();
         let outcomes = |of: fn(&Outcome) -> bool| -> ArrayRef {
@@ -318,10 +319,10 @@ impl Rows {
         RecordBatch::try_new(Arc::clone(&self.shape.schema), columns)
     }
 
-    /// Rows from a record batch that anybody may have written.
+    /// Reads rows from an untrusted record batch.
     ///
     /// # Errors
-    /// What of it is not of the shape, as a fragment that names the column.
+    /// What in the batch does not fit the shape, as a fragment that names the column.
     pub(crate) fn from_batch(shape: &Arc<RowShape>, batch: &RecordBatch) -> Result<Rows, String> {
         let count = batch.num_rows();
         let column = |name: &str| {
@@ -395,7 +396,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Whether every value is one of its space.
+    /// Checks that every value is one of its space.
     fn check(&self) -> Result<(), String> {
         for index in 0..self.len() {
             let row = self.row(index);

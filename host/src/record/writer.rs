@@ -1,7 +1,7 @@
-//! A recording as it is written: a thread that makes rows of events and closes parts, and the folder around them.
+//! Writing a recording: a thread that makes rows of events and closes parts, and the folder around them.
 //!
-//! What stands under a final name is whole: a part is written under another name and renamed. A killed run leaves a
-//! manifest that says that it is not complete, and every part that was closed.
+//! A file under its final name is whole: a part is written under another name and renamed. A killed run leaves every
+//! part that was closed, and a manifest that says that the recording is not complete.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -34,45 +34,46 @@ use crate::digest::{Digest, env_digest, run_digest};
 use crate::error::{Error, UsageError, of_file};
 use crate::fault::FaultKind;
 
-/// Rows of a part. The last event may add a few more.
+/// Rows of a part. The last event may add a few more rows.
 pub(crate) const PART_ROWS: usize = 65_536;
 
-/// The columns whose least and greatest value a part says.
+/// The columns whose least and greatest value is stored in a part.
 pub(crate) const COUNTED: [&str; 4] = ["env", "instance", "episode", "step"];
 
-/// Bytes of values that a part holds at most, before they are compressed: what a recording takes of memory.
+/// Bytes of values that a part holds at most, before compression: this bounds the memory of a recording.
 const PART_BYTES: usize = 64 << 20;
 
-/// How long a row waits for its part to be closed: what a kill can lose.
+/// How long a row waits until its part is closed: a kill loses at most this much.
 const PART_TIME: Duration = Duration::from_secs(5);
 
-/// How often the thread looks for events that do not fill a page.
+/// How often the thread takes events that do not fill a page.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Pages that wait to be written. The host waits where it is quicker for long.
+/// Pages that wait to be written. A host that stays faster than the writer has to wait.
 const PAGES_WAITING: usize = 8;
 
-/// Events after which this thread offers its processor to whoever waits for it. In lockstep host and workers wait for one
-/// another, so that holding one of them up for a whole page would hold up all.
+/// Events after which this thread yields its processor. In lockstep, host and workers wait for one another, so that
+/// holding one of them up for a whole page would hold up all.
 const YIELD_EVENTS: usize = 32;
 
-/// A run that is recorded: where, and whether the plugin goes with it.
+/// Options of a recorded run: its folder, and whether the plugin is embedded.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// A folder that is not there, or empty.
+    /// A folder that does not exist, or is empty.
     pub folder: PathBuf,
-    /// Puts the plugin's file in, so that the folder is all that another person needs.
+    /// Whether to embed the plugin's file, so that another person needs nothing but the folder.
     pub embed_plugin: bool,
 }
 
-/// A recording under way. Dropped before it has begun, it gives its folder back.
+/// A recording under way. Dropped before it has begun, it releases its folder.
 pub(crate) struct Recording {
     folder: PathBuf,
-    /// The folder was made for this.
+    /// True if the folder was made for this recording.
     made: bool,
-    /// The manifest's file, by which the folder is this recording's. Held open, so that no other file gets its inode number.
+    /// The manifest's file, which claims the folder for this recording. It is held open, so that no other file gets its
+    /// inode number.
     claim: File,
-    /// Something is written that is worth keeping.
+    /// True once something worth keeping is written.
     begun: bool,
     journal: Journal,
     pages: Option<Receiver<Page>>,
@@ -82,11 +83,11 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Makes the folder, or takes an empty one: at once, and alone, by a manifest in which nothing stands yet. Events can be
-    /// entered from now on.
+    /// Makes the folder, or takes an empty one, and claims it at once by creating an empty manifest. From then on
+    /// events can be entered.
     ///
     /// # Errors
-    /// It is not empty, or cannot be made; the disk is full.
+    /// The folder is not empty, or cannot be made; the disk is full.
     pub(crate) fn open(folder: &Path) -> Result<Recording, Error> {
         let shown = folder.display();
         let refuse = |what: String| UsageError::new(format!("recording to `{shown}`: {what}"));
@@ -107,7 +108,7 @@ impl Recording {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(wrong(error)),
         };
-        // Whoever makes this file has the folder; of two runs only one does.
+        // The run that creates this file owns the folder; of two runs only one can.
         let claim = match create_new(&at.join(MANIFEST)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -147,7 +148,7 @@ impl Recording {
     /// Writes the first manifest and begins to take events.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub(crate) fn begin(&mut self, manifest: Manifest, shape: RowShape, plugin: Option<&[u8]>) -> Result<(), Error> {
         let folder = self.folder.clone();
         let wrong = || writing(&folder);
@@ -164,7 +165,7 @@ impl Recording {
         self.begin_thread(|pages, ended| writer.run(pages, ended))
     }
 
-    /// Starts the thread that takes pages, with its work.
+    /// Starts the thread that takes pages.
     fn begin_thread(
         &mut self,
         work: impl FnOnce(&Receiver<Page>, &Receiver<Vec<EnvEnd>>) -> Result<Digest, Error> + Send + 'static,
@@ -181,7 +182,7 @@ impl Recording {
                 Err(Error::system("writing a recording")(io::Error::other(why)))
             });
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-            // Only now does the journal's other end close: whoever finds it closed finds the reason.
+            // Only now does the journal's other end close, so that a caller who finds it closed also finds the reason.
             drop(pages);
         };
         let thread = std::thread::Builder::new().name("rollcage-record".to_owned()).spawn(work).map_err(wrong)?;
@@ -189,9 +190,9 @@ impl Recording {
         Ok(())
     }
 
-    /// The error that ended the recording before its time.
+    /// The error that ended the recording early.
     pub(crate) fn failure(&self) -> Option<Error> {
-        // Without waiting for a page to be full: what can be told of at once is.
+        // Looks without waiting for a full page, so that an error is reported at once.
         if !self.journal.has_ended() && !self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             return None;
         }
@@ -201,17 +202,17 @@ impl Recording {
         }
     }
 
-    /// Writes what is left, and closes the recording. The receipt.
+    /// Writes the rest, and closes the recording. Returns the receipt.
     ///
     /// # Errors
-    /// The system's, or that of the thread before. What was closed before stays readable.
+    /// The system's error, or the thread's earlier one. Parts that were closed before stay readable.
     pub(crate) fn finish(mut self, ends: Vec<EnvEnd>) -> Result<Digest, Error> {
         if !self.begun {
             return Err(Error::system("writing a recording")(io::Error::other("it was never begun")));
         }
         self.journal.flush();
         if let Some(end) = self.end.take() {
-            // A thread that has ended has said why.
+            // A thread that has ended has reported its reason.
             let _ = end.send(ends);
         }
         if let Some(thread) = self.thread.take() {
@@ -222,13 +223,14 @@ impl Recording {
             .unwrap_or_else(|| Err(Error::system("writing a recording")(io::Error::other("its thread left no word"))))
     }
 
-    /// Nothing was recorded: what was made for it is taken away, by its names, and nothing else.
+    /// Releases the folder if nothing was recorded: removes exactly the files that were made for it, by name.
     fn give_back(&self) {
         let manifest = self.folder.join(MANIFEST);
         let which = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let ours = self.claim.metadata().map(which);
         if !matches!((ours, fs::symlink_metadata(&manifest).map(which)), (Ok(ours), Ok(found)) if ours == found) {
-            // Somebody has taken it away, and whatever is there now is not this recording's.
+            // The manifest was removed by somebody else, so the files that are there now do not belong to this
+            // recording.
             return;
         }
         let captures = self.folder.join(CAPTURE);
@@ -239,10 +241,10 @@ impl Recording {
         }
         let _ = fs::remove_dir(captures);
         let _ = fs::remove_file(self.folder.join(PLUGIN));
-        // Last, since by it the folder is taken.
+        // Removed last, since this file claims the folder.
         let _ = fs::remove_file(manifest);
         if self.made {
-            // Not empty: then it is somebody's.
+            // A folder that is not empty holds somebody else's files, and stays.
             let _ = fs::remove_dir(&self.folder);
         }
     }
@@ -256,12 +258,12 @@ impl Drop for Recording {
     }
 }
 
-/// What the system says of the recording in a folder.
+/// Describes the system's error for the recording in a folder.
 fn writing(folder: &Path) -> impl FnOnce(io::Error) -> Error {
     move |answer| Error::system("writing a recording")(of_file(folder)(answer))
 }
 
-/// The thread's own.
+/// The state of the writer thread.
 struct Writer {
     journal: Journal,
     histories: Histories,
@@ -269,11 +271,11 @@ struct Writer {
     parts: Parts,
 }
 
-/// The parts of a recording: those that are closed, and the one under way.
+/// The parts of a recording: the closed ones, and the one under way.
 struct Parts {
     folder: PathBuf,
     closed: u32,
-    /// When the first row of the part under way came.
+    /// When the part under way got its first row.
     began: Option<Instant>,
 }
 
@@ -289,7 +291,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Writes these rows as the next part, and takes them away.
+    /// Writes these rows as the next part, and removes them from memory.
     fn close(&mut self, rows: &mut Rows) -> io::Result<()> {
         let next = Rows::new(Arc::clone(&rows.shape));
         let batch = std::mem::replace(rows, next).into_batch().map_err(io::Error::other)?;
@@ -311,7 +313,7 @@ impl Writer {
             select! {
                 recv(pages) -> page => page.iter().try_for_each(|page| self.take(page))?,
                 recv(ended) -> ends => {
-                    // What was sent before the end was sent is there already.
+                    // Pages that were sent before the end arrived before it.
                     pages.try_iter().try_for_each(|page| self.take(&page))?;
                     return self.finish(&ends.map_err(io::Error::other)?);
                 }
@@ -346,7 +348,8 @@ impl Writer {
             let Histories { envs, rows } = &mut self.histories;
             let Some(history) = envs.get_mut(index as usize) else { continue };
             let seen = history.finish(end.follows, rows);
-            // Two ways to the same number; where they part, one of them has a mistake, and nobody should trust the file.
+            // The two numbers are computed in two ways. If they differ, one of the ways has a bug, and nobody should
+            // trust the file.
             if let Some((instance, _)) = seen.iter().find(|one| !end.instances.contains(one)) {
                 return Err(io::Error::other(format!("the digests of env {index}'s instance {instance} differ")));
             }
@@ -375,7 +378,7 @@ impl Writer {
     }
 }
 
-/// Why what happened to an env may go otherwise on another machine.
+/// The reasons why events of an env may differ on another machine.
 pub(crate) fn not_portable(history: &History) -> Vec<String> {
     let faults = history.notes.iter().filter_map(|note| note.fault.as_ref());
     let told = |fault: &FaultMet| {
@@ -402,7 +405,7 @@ pub(crate) fn write_parquet(file: &mut File, batch: &RecordBatch) -> io::Result<
     Ok(())
 }
 
-/// How columns are written: numbers that count by their differences, texts that repeat by a dictionary, values as they are.
+/// How columns are written: counting numbers by their differences, repeating texts by a dictionary, values as they are.
 fn properties(schema: &arrow_schema::Schema) -> WriterProperties {
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     let metadata = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
@@ -425,7 +428,7 @@ fn properties(schema: &arrow_schema::Schema) -> WriterProperties {
     properties.build()
 }
 
-/// Who a part says has written it.
+/// The writer's name and version, as a part states them.
 pub(crate) fn written_by(version: &str) -> String {
     format!("rollcage {version}")
 }
@@ -454,7 +457,7 @@ mod tests {
                 .ends_with("the folder is not empty: a recording is in it, or another run has begun one")
         );
         assert!(folder.join(MANIFEST).exists());
-        // Given back, it is anybody's again, and made anew it is not taken away by who had it before.
+        // A released folder is free, and its former owner does not remove it when it was made anew.
         fs::create_dir(folder.join(CAPTURE)).unwrap();
         fs::write(folder.join("capture/0.bin"), "").unwrap();
         let second = {

@@ -1,69 +1,69 @@
-//! What a worker and the broker say to each other, over a socket pair of their own.
+//! Messages between a worker and the broker, over a socket pair of their own.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a worker asks of the broker, over a socket pair of their own. `id` is the worker's, and only echoed: who asks is
-/// known by the socket, and what may be had by the broker's own table.
+/// A worker's requests to the broker, over a socket pair of their own. The worker chooses `id`, and the broker only
+/// echoes it: the socket says which worker asks, and the broker's own table says what the worker may have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToBroker {
-    /// The addresses of a name.
+    /// Asks for the addresses of a name.
     Resolve {
         /// Echoed.
         id: u32,
-        /// As the guest wrote it.
+        /// The name as the guest wrote it.
         name: String,
     },
-    /// A TCP connection.
+    /// Asks for a TCP connection.
     Connect {
         /// Echoed.
         id: u32,
-        /// To whom.
+        /// The peer.
         to: SocketAddr,
-        /// What the guest set before.
+        /// The options that the guest set before.
         options: SocketOptions,
     },
-    /// A TCP socket that listens.
+    /// Asks for a listening TCP socket.
     Listen {
         /// Echoed.
         id: u32,
-        /// Where.
+        /// The address to listen on.
         at: SocketAddr,
         /// Connections that wait to be accepted.
         backlog: u32,
     },
-    /// UDP: a connected socket for each granted peer of the address's family, all of one local port.
+    /// Asks for UDP: a connected socket for each granted peer of the address's family, all with one local port.
     Udp {
         /// Echoed.
         id: u32,
-        /// The local address that the guest would have: port 0.
+        /// The local address that the guest wants, with port 0.
         at: SocketAddr,
     },
-    /// Something that the worker refused by itself, for the operator to read. Not answered.
+    /// Reports something that the worker refused by itself, for the operator to read. There is no answer.
     Refused {
-        /// What.
+        /// The refusal.
         what: OwnRefusal,
     },
-    /// A socket that had been handed over is closed. Not answered.
+    /// Reports that a socket from the broker is closed. There is no answer.
     Closed {
-        /// The broker's number for it.
+        /// The broker's number for the socket.
         handle: u32,
     },
 }
 
-/// What a worker refuses without asking the broker.
+/// A refusal that a worker decides without asking the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OwnRefusal {
-    /// A datagram to somebody who is no granted peer.
+    /// A datagram to an address that is not a granted peer.
     Udp(SocketAddr),
-    /// More sockets at once than there may be.
+    /// More open sockets than the limit.
     TooMany,
-    /// More bytes than there may be: this many.
+    /// More bytes than the limit, which is given here.
     Bytes(u64),
 }
 
-/// What a guest can set of a TCP socket before it is connected. Nothing said: the system's own.
+/// Options that a guest can set on a TCP socket before it is connected. Without a value, the system's default holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketOptions {
     /// `SO_KEEPALIVE`.
@@ -78,59 +78,59 @@ pub struct SocketOptions {
     pub hop_limit: Option<u8>,
 }
 
-/// What the broker answers.
+/// The broker's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromBroker {
-    /// Of a name, those of before too: they do not change while a run goes on.
+    /// The addresses of a name, the earlier ones too: they do not change while a run goes on.
     Addresses {
-        /// The request's.
+        /// The `id` of the request.
         id: u32,
-        /// In the resolver's order.
+        /// The addresses in the resolver's order.
         addresses: Vec<IpAddr>,
     },
-    /// A socket for each entry came with this: connected, or listening.
+    /// Sockets, connected or listening. Each entry's socket came with this message.
     Given {
-        /// The request's.
+        /// The `id` of the request.
         id: u32,
-        /// Where they are on this side.
+        /// The local address of all of them.
         local: SocketAddr,
-        /// The broker's number of each, and whom it is connected to; itself, if it listens.
+        /// The broker's number and the peer of each; a listening socket has its own address as peer.
         sockets: Vec<(u32, SocketAddr)>,
     },
-    /// Nothing.
+    /// A refusal: no socket and no address.
     Refused {
-        /// The request's.
+        /// The `id` of the request.
         id: u32,
-        /// Why.
+        /// The reason.
         why: SocketRefusal,
     },
 }
 
-/// Why there is no socket and no address: as `wasi:sockets` calls it.
+/// The reason of a refusal, in the terms of `wasi:sockets`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SocketRefusal {
     /// Not granted.
     Denied,
-    /// No address to connect to.
+    /// The address cannot be connected to.
     Invalid,
-    /// Nobody answered in time.
+    /// The peer did not answer in time.
     Timeout,
-    /// Too many are open.
+    /// Too many sockets are open.
     TooMany,
     /// The port is taken.
     InUse,
-    /// The address is not this machine's.
+    /// The address does not belong to this machine.
     NotBindable,
-    /// No way there.
+    /// No route leads there.
     Unreachable,
-    /// Nobody listens there.
+    /// No process listens there.
     ConnectionRefused,
-    /// It was connected, and was cut.
+    /// The connection was made, then cut.
     Reset,
     /// The name has no address.
     NameUnresolvable,
-    /// The resolver has no time.
+    /// The resolver is busy.
     ResolverBusy,
-    /// Whatever else the system says.
+    /// Any other error of the system.
     Unknown,
 }

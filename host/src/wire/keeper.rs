@@ -1,4 +1,4 @@
-//! What a host and a keeper say to each other: which ports to hold, which services to run, and what became of them.
+//! Messages between a host and a keeper: which ports to hold, which services to run, and the outcomes.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::lease::LeaseSpec;
 
-/// A command that runs beside envs, as a keeper is told of it: every placeholder replaced.
+/// A service: a command that runs beside envs, as a keeper is told of it, with every placeholder replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// What messages and the log call it.
+    /// The name in messages and in the log.
     pub name: String,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Its environment: these variables, and nothing else.
     pub env: Vec<(OsString, OsString)>,
-    /// Where it runs.
+    /// The working directory.
     pub workdir: Workdir,
-    /// When it is ready.
+    /// When the service is ready.
     pub ready: Ready,
-    /// How long it may take to be.
+    /// How long the service may take to be ready.
     pub ready_timeout: Duration,
-    /// How long it may take to end after SIGTERM, before SIGKILL.
+    /// How long the service may take to end after SIGTERM, before SIGKILL.
     pub stop_timeout: Duration,
-    /// Where it reads and writes.
+    /// Where the service reads and writes.
     pub stdio: ServiceStdio,
 }
 
@@ -35,12 +35,12 @@ pub struct Service {
 pub enum Workdir {
     /// An empty folder, made for this user alone and removed afterwards.
     Private {
-        /// Where it is made.
+        /// The folder in which it is made.
         folder: PathBuf,
     },
-    /// This folder.
+    /// An existing folder.
     Path(PathBuf),
-    /// Where the host stood when it started the keeper.
+    /// The host's working directory when it started the keeper.
     Inherit,
 }
 
@@ -49,15 +49,15 @@ pub enum Workdir {
 pub enum Ready {
     /// As soon as it runs.
     None,
-    /// Somebody listens there. Looked up in the kernel's table, never by connecting: a server may take one client, and a
-    /// look would be it.
+    /// A process listens there. This is looked up in the kernel's table, never by connecting: a server may take only
+    /// one client, which the connection would be.
     Tcp {
         /// The address, or any address.
         ip: IpAddr,
         /// The port.
         port: u16,
     },
-    /// It has printed a line that matches this regular expression.
+    /// The service has printed a line that matches this regular expression.
     Line(String),
     /// This time has passed.
     Delay(Duration),
@@ -66,52 +66,53 @@ pub enum Ready {
 /// Where a service reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceStdio {
-    /// Nothing to read; what it prints goes to the keeper's log, with its name before each line.
+    /// Nothing to read. The output goes to the keeper's log, with the service's name before each line.
     Log,
-    /// Three descriptors that come with the message. The service is in the host's process group, so that a terminal is
-    /// its own to read and Ctrl-C reaches it.
+    /// Three descriptors that come with the message. The service is in the host's process group, so that it can read
+    /// from the terminal and Ctrl-C reaches it.
     Passed,
 }
 
-/// What the host says to a keeper.
+/// The host's messages to a keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ToKeeper {
-    /// The first message: whose keeper it is.
+    /// The first message: the host that owns the keeper.
     Begin { host: u32 },
-    /// To take a block for each lease, all or none, and to try again until the time is over.
-    /// Answered by [`FromKeeper::Held`] or [`FromKeeper::Exhausted`].
+    /// Take a block for each lease, all or none, and try again until the time is over. The answer is
+    /// [`FromKeeper::Held`] or [`FromKeeper::Exhausted`].
     Hold { leases: Vec<LeaseSpec>, timeout: Duration },
-    /// To end what runs, then start these in order, each when the one before is ready. Descriptors: three for each that
-    /// is [`ServiceStdio::Passed`]. Answered by [`FromKeeper::Serving`] or [`FromKeeper::ServiceFailed`].
+    /// End the running services, then start these in order, each once the one before is ready. Descriptors: three for
+    /// each service that is [`ServiceStdio::Passed`]. The answer is [`FromKeeper::Serving`] or
+    /// [`FromKeeper::ServiceFailed`].
     Serve { services: Vec<Service> },
-    /// To end everything, let the ports go, and end.
+    /// End everything, release the ports, and end.
     End,
 }
 
-/// What a keeper says to the host.
+/// A keeper's messages to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
     /// The first port of each lease's block, in order.
     Held {
-        /// Ports.
+        /// The ports.
         ports: Vec<u16>,
     },
-    /// Nothing was taken: who holds what was asked for.
+    /// Nothing was taken; the text says who holds the ports.
     Exhausted(String),
     /// Every service is ready.
     Serving,
-    /// A service did not come up, and none runs any more.
+    /// A service did not come up, and no service runs any more.
     ServiceFailed {
-        /// Its name.
+        /// The service's name.
         name: String,
         /// What happened.
         why: String,
     },
-    /// A service has ended: unasked, or after the order to end everything. Said once for each.
+    /// A service has ended: by itself, or after the order to end everything. Sent once for each service.
     ServiceEnded {
-        /// Its name.
+        /// The service's name.
         name: String,
-        /// How.
+        /// How the service ended.
         exit: ServiceExit,
     },
 }
@@ -119,9 +120,9 @@ pub enum FromKeeper {
 /// How a service ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceExit {
-    /// By itself, with this status.
+    /// It exited with this status.
     Code(i32),
-    /// By this signal.
+    /// This signal killed it.
     Signal(i32),
 }
 

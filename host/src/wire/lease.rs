@@ -1,11 +1,12 @@
-//! Port leases: ports of this machine that nobody else who asks for a lease has.
+//! Port leases: ports of this machine that no other lease holder has.
 //!
-//! A leased port is a listening UNIX socket of the abstract namespace, `\0rollcage/lease/PORT`. The kernel gives a name
-//! away once and takes it back when its holder ends, however it ends, so there is no file that could go stale; and it
-//! tells who asks which process listens. Whoever takes one must be a process that ends when the lease does: a keeper,
-//! never a host, since a host that forks would leave the socket in children that outlive it.
+//! A leased port is a listening UNIX socket of the abstract namespace, `\0rollcage/lease/PORT`. The kernel gives each
+//! name to one process only, and frees the name when that process ends in any way. So there is no file that could
+//! become stale, and the kernel can tell other processes which process listens. The lease holder must be a process that
+//! ends when the lease does: a keeper, never a host. A host that forks would leave the socket in children that outlive
+//! it.
 //!
-//! Knows ports and who holds them; knows nothing of what they are for.
+//! Knows ports and their lease holders; knows nothing of what the ports are for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::UsageError;
 use crate::text::plain;
 
-/// Leases that one keeper holds. An env that talks to a server has one or two.
+/// Leases that one keeper holds. An env that talks to a server needs one or two.
 pub const LEASES_MAX: usize = 16;
 
-/// Ports of one lease's block. Bounds the sockets that a keeper has open for it.
+/// Ports of one lease's block. This bounds the sockets that a keeper has open for the lease.
 pub const COUNT_MAX: u16 = 256;
 
 /// Characters of a lease's name.
@@ -27,10 +28,10 @@ pub const NAME_CHARS_MAX: usize = 32;
 /// Characters of a lease that a message shows.
 const SHOWN_MAX: usize = 200;
 
-/// Placeholders that mean something else beside leases.
+/// Placeholders that are not names of leases.
 const RESERVED: [&str; 4] = ["env", "instance", "seed", "workdir"];
 
-/// What is asked for: a block of ports from a range. Written and read as `NAME:LO-HI[:count=K][:stride=S]`.
+/// A lease: a block of ports from a range. It is written and read as `NAME:LO-HI[:count=K][:stride=S]`.
 ///
 /// Block k begins at `lo + k * stride` and has `count` consecutive ports, all of them in the range.
 ///
@@ -52,8 +53,8 @@ pub struct LeaseSpec {
 }
 
 impl LeaseSpec {
-    /// Reads one; `count` and `stride` are for a text that does not say them. Without either the count is 1, and the
-    /// stride the count.
+    /// Parses a lease. `count` and `stride` apply if the text does not set them. Without either, the count is 1 and the
+    /// stride equals the count.
     ///
     /// # Errors
     /// What is wrong with the text, or a block that does not fit into the range.
@@ -120,14 +121,14 @@ impl LeaseSpec {
         if *count > hi - lo + 1 && *count > 1 {
             return Err(format!("{count} ports do not fit into the range"));
         }
-        // Blocks that overlap would take each other's ports: never two of them could be held.
+        // Blocks that overlap would share ports, so two of them could never be held.
         if stride < count {
             return Err(format!("a stride of {stride} is less than the count, {count}: blocks would overlap"));
         }
         Ok(())
     }
 
-    /// What it is called: the placeholder is `{NAME}`.
+    /// The lease's name: its placeholder is `{NAME}`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -147,17 +148,17 @@ impl LeaseSpec {
         self.count
     }
 
-    /// How far apart two blocks begin.
+    /// The distance between the beginnings of two blocks.
     pub fn stride(&self) -> u16 {
         self.stride
     }
 
-    /// The environment variable that tells the first port.
+    /// The environment variable for the first port.
     pub fn variable(&self) -> String {
         format!("ROLLCAGE_LEASE_{}", self.name.to_ascii_uppercase().replace('-', "_"))
     }
 
-    /// The first ports of all its blocks.
+    /// The first ports of all blocks.
     #[cfg(feature = "worker")]
     pub(crate) fn blocks(&self) -> impl Iterator<Item = u16> + use<> {
         let (lo, hi, count) = (u32::from(self.lo), u32::from(self.hi), u32::from(self.count));
@@ -174,7 +175,7 @@ impl FromStr for LeaseSpec {
     }
 }
 
-/// As short as it reads back the same.
+/// The shortest text that reads back as the same lease.
 impl fmt::Display for LeaseSpec {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}:{}-{}", self.name, self.lo, self.hi)?;
@@ -188,10 +189,10 @@ impl fmt::Display for LeaseSpec {
     }
 }
 
-/// Whether leases can be held together: not too many, no name twice.
+/// Checks whether leases can be held together: not too many, and no name twice.
 ///
 /// # Errors
-/// Which cannot.
+/// The lease that does not fit.
 pub fn check_together(leases: &[LeaseSpec]) -> Result<(), UsageError> {
     if leases.len() > LEASES_MAX {
         return Err(UsageError::new(format!("{} leases; at most {LEASES_MAX} are held together", leases.len())));
@@ -205,8 +206,8 @@ pub fn check_together(leases: &[LeaseSpec]) -> Result<(), UsageError> {
     Ok(())
 }
 
-/// What stands for a placeholder, the text between its braces: `NAME` is the block's first port, `NAME+k` the k-th after
-/// it. `held` are leases with the first port of each.
+/// The port for a placeholder, the text between braces: `NAME` is the block's first port, `NAME+k` the k-th after it.
+/// `held` has leases with the first port of each.
 pub fn port_for(placeholder: &str, held: &[(LeaseSpec, u16)]) -> Option<String> {
     let (name, offset) = match placeholder.split_once('+') {
         Some((name, offset)) if offset.bytes().all(|byte| byte.is_ascii_digit()) => (name, offset.parse().ok()?),
@@ -229,7 +230,7 @@ mod tests {
         }
         let spec: LeaseSpec = "d:1-9:stride=3:count=2".parse().unwrap();
         assert_eq!(spec.to_string(), "d:1-9:count=2:stride=3");
-        // What stands in the text wins over what is given beside it.
+        // The text's own values win over the arguments.
         let spec = LeaseSpec::parse("d:1-9:count=2", Some(3), Some(4)).unwrap();
         assert_eq!(spec.to_string(), "d:1-9:count=2:stride=4");
     }

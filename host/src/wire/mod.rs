@@ -1,4 +1,4 @@
-//! What host and worker say to one another, and the memory that they share.
+//! Messages between processes, and the memory that host and worker share.
 //!
 //! This floor knows bytes, messages and descriptors. It must never know an env, a plugin, or who waits for what.
 

@@ -1,6 +1,5 @@
-//! Messages as packets of a `SOCK_SEQPACKET` pair: one `postcard` message of at most [`MESSAGE_BYTES_MAX`] a packet, and
-//! descriptors beside it.
-//! Knows bytes and descriptors; knows no message.
+//! Messages as packets of a `SOCK_SEQPACKET` pair: each packet is one `postcard` message of at most
+//! [`MESSAGE_BYTES_MAX`], with descriptors beside it. Knows bytes and descriptors; knows no message.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -25,8 +24,8 @@ pub const DIRECTORIES_MAX: usize = 16;
 /// granted directories.
 pub const DESCRIPTORS_MAX: usize = 4 + DIRECTORIES_MAX;
 
-/// Sends one message with descriptors. Errors when the packet is too long, the other side is gone or, with
-/// `DONTWAIT`, does not read. The host always passes `DONTWAIT`: no worker can make it wait.
+/// Sends one message with descriptors. Fails when the packet is too long, when the other side is gone or, with
+/// `DONTWAIT`, when it does not read. The host always passes `DONTWAIT`: no worker can make it wait.
 pub fn send<T: Serialize>(
     socket: BorrowedFd<'_>,
     message: &T,
@@ -50,25 +49,25 @@ pub fn send<T: Serialize>(
     Ok(())
 }
 
-/// What one look at the socket brought.
+/// The result of one look at the socket.
 #[derive(Debug)]
 pub enum Received<T> {
     /// A message, and the descriptors that came with it.
     Message(T, Vec<OwnedFd>),
-    /// Bytes that are no message, with what is wrong with them.
+    /// Bytes that are not a message, with the error.
     Garbage(String),
     /// The other side is gone.
     Closed,
-    /// Nothing there (non-blocking sockets only).
+    /// No packet is there (non-blocking sockets only).
     Nothing,
 }
 
-/// Receives one message. Descriptors that came with something wrong are closed.
+/// Receives one message. Descriptors that came with a malformed message are closed.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<Received<T>> {
     receive_from(socket, flags).map(|(received, _)| received)
 }
 
-/// As [`receive`], with the sender as the kernel knows it, where the socket asks for that (`SO_PASSCRED`).
+/// As [`receive`], but also returns the sender as the kernel knows it, if the socket asks for that (`SO_PASSCRED`).
 pub(crate) fn receive_from<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
     flags: RecvFlags,
@@ -111,7 +110,8 @@ pub(crate) fn receive_from<T: DeserializeOwned>(
     Ok((received, sender))
 }
 
-/// A pair for one worker: the host's end (close-on-exec, non-blocking for the watcher's reads by flag) and the worker's.
+/// Makes a pair for one worker: the host's end (close-on-exec; the watcher reads it without blocking, by a flag) and
+/// the worker's end.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,

@@ -1,9 +1,9 @@
 //! On the path of a step: vec_env → slab → **wait** → worker/serve → worker/instance → slab.
 //! Knows two words and the clock; knows nothing of what they mean.
 //!
-//! Futexes between processes, so never `FUTEX_PRIVATE`. No sleep is longer than [`SLICE`] in one piece: whoever
-//! waits then looks again at deadline, death and the word itself, so that a lost or withheld wake costs 20 ms and
-//! never a hang.
+//! The futexes work between processes, so never with `FUTEX_PRIVATE`. No sleep is longer than [`SLICE`] in one piece.
+//! After each piece the waiter looks again at the deadline, at the worker's death and at the word, so that a lost or
+//! withheld wake-up costs 20 ms and never hangs.
 
 use std::hint;
 use std::sync::OnceLock;
@@ -21,30 +21,33 @@ pub const SLICE: Duration = Duration::from_millis(20);
 /// Words that one `futex_waitv` can watch; the kernel's own limit.
 const WAITV_MAX: usize = 128;
 
-/// How the other side is waited for before sleeping.
+/// How to wait for the other side before sleeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spin {
     /// Not at all.
     None,
-    /// On the processor: when the other side runs on another core and answers within microseconds.
+    /// Keep the processor: when the other side runs on another core and answers within microseconds.
     Busy(Duration),
-    /// Giving the processor away at each look: when workers outnumber the cores, so that waiting is working.
+    /// Yield the processor at each look: when workers outnumber the cores, so that the waiter's core is needed for
+    /// work.
     Yield(Duration),
 }
 
-/// The longest time between two looks at the clock of a thread that had its core to itself and its workers. A longer one means
-/// that somebody else ran on the core: the answers of fifty workers take less time, and a stranger's slice takes more.
+/// The longest time between two looks at the clock of a thread that shares its core with no process but its own
+/// workers. A longer gap means that another process ran on the core: the answers of fifty workers take less time, and a
+/// foreign time slice takes more.
 const STOOD_STILL: Duration = Duration::from_millis(1);
 
-/// How long a process neither spins nor yields after that. The next try costs one slice of a stranger at most, a few milliseconds.
+/// How long a process neither spins nor yields after such a gap. The next try costs at most one foreign time slice, a
+/// few milliseconds.
 const CROWDED: Duration = Duration::from_millis(200);
 
-/// Until when this process takes the cores for crowded, in microseconds since its first wait. It is the machine that is crowded: all
-/// waits of a process share what one has found.
+/// Until when this process takes the cores for crowded, in microseconds since its first wait. All waits of a process
+/// share the finding, since the whole machine is crowded.
 static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
 
-/// When this process waited first. std's clock is used here, in workers too, because it asks the C library, which knows the
-/// kernel's page from the start of the process: rustix would look for it behind the filter.
+/// When this process waited first. This uses std's clock, in workers too: std asks the C library, which has known the
+/// kernel's clock page since the process started, while rustix would look for that page behind the seccomp filter.
 static FIRST_WAIT: OnceLock<Instant> = OnceLock::new();
 
 /// Waits until `word` is no longer `last`, for at most the spin and then one sleep of `sleep_max` (for a host at most
@@ -61,11 +64,12 @@ pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_m
     changed()
 }
 
-/// Spins while `unchanged` holds, for the time of `spin` at most. Returns whether it ceased to hold.
+/// Spins while `unchanged` holds, for at most the time of `spin`. Returns whether it ceased to hold.
 ///
-/// Spinning and yielding pay only while nobody else wants the core. A thread that yields beside a process that computes without end
-/// gives that process a whole slice; a thread that spins spends the share of the processor that it needs itself. Both notice by the
-/// clock, and then sleep instead for as long as [`CROWDED`]: a thread that sleeps is woken at once.
+/// Spinning and yielding pay only while no other process wants the core. A yielding thread beside a process that
+/// computes without end gives that process a whole time slice; a spinning thread uses up its own share of the
+/// processor. Both cases show in the clock, and the thread then sleeps instead for as long as [`CROWDED`]: a sleeping
+/// thread is woken at once.
 fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
     let (Spin::Busy(time) | Spin::Yield(time)) = spin else { return false };
     let begun = Instant::now();
@@ -79,7 +83,7 @@ fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
         if spin == Spin::Yield(time) {
             std::thread::yield_now();
         } else {
-            // The clock costs as much as fifty looks.
+            // Reading the clock costs as much as fifty looks.
             for _ in 0..50 {
                 if !unchanged() {
                     return true;
@@ -102,29 +106,29 @@ fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
 /// Sleeps on `word` while it is `last`, at most `time`.
 fn sleep(word: &AtomicU32, last: u32, sleeps: &AtomicU32, time: Duration) {
     handshake::sleep(word, last, sleeps, || {
-        // Woken, changed, interrupted, timed out: all the same, the caller looks again.
+        // Woken, changed, interrupted, timed out: in each case the caller looks again.
         let _ = futex::wait(word, Flags::empty(), last, Some(&timespec(time)));
     });
 }
 
-/// Wakes whoever sleeps on `word`: after a store to it, when the other side's flag says so. Without the store it is
-/// a hint only (lost if nobody sleeps yet).
+/// Wakes the sleeper on `word`: after a store to the word, if the other side's flag asks for it. Without a store the
+/// wake-up is only a hint, which a waiter that does not sleep yet misses.
 pub fn wake(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::empty(), 1);
 }
 
-/// One of several words that a host waits for: while it is `last`.
+/// One of several words that a host waits for: it waits while the word is `last`.
 pub struct Watched<'a> {
     /// The word.
     pub word: &'a AtomicU32,
-    /// Its value while there is nothing to see.
+    /// The word's value while there is nothing to see.
     pub last: u32,
-    /// The host's sleep flag beside it.
+    /// The host's sleep flag for the word.
     pub sleeps: &'a AtomicU32,
 }
 
-/// Sleeps until one of `words` changes, at most `time` and one [`SLICE`]. Of more words than the kernel watches at
-/// once, or without `futex_waitv` (Linux 5.16), it sleeps a fraction of a millisecond instead.
+/// Sleeps until one of `words` changes, for at most `time` and at most one [`SLICE`]. If there are more words than the
+/// kernel watches at once, or no `futex_waitv` (Linux 5.16), it sleeps a fraction of a millisecond instead.
 pub fn wait_any(words: &[Watched<'_>], time: Duration) {
     let time = time.min(SLICE);
     for watched in words {

@@ -1,10 +1,11 @@
-//! WALL 3: the broker. It alone resolves, connects and listens for guests, and hands over what it opened. A worker can do
-//! none of these.
+//! WALL 3: the broker. Only the broker resolves, connects and listens for guests; it hands over the sockets that it
+//! opened. A worker can do none of these.
 //!
-//! One thread for all envs of the host, a few more that wait for the system's resolver. Each worker has a socket pair of
-//! its own to it: who asks is known by the socket, what may be had by the table that the host filled ([`Rights`]). What a
-//! worker writes is a claim: a message that is none, or too many of them, ends the conversation, and with it that env's
-//! sockets to come. Knows addresses and descriptors; knows nothing of wasm.
+//! The broker has one thread for all envs of the host, and a few more that wait for the system's resolver. Each worker
+//! has its own socket pair to the broker. The socket says which worker asks; the table that the host filled
+//! ([`Rights`]) says what the worker may have. What a worker writes is only a claim: a malformed message, or too many
+//! messages, ends the conversation, and that env gets no more sockets. Knows addresses and descriptors; knows nothing
+//! of wasm.
 
 mod reach;
 mod rights;
@@ -28,7 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::rights::Meaning;
 use self::thread::{ADDRESSES_MAX, Desk, NAMES_WAITING_MAX};
 
-/// A worker's place at the broker's. Dropped, the broker forgets it; what had been handed over is the worker's.
+/// A worker's registration with the broker. When it is dropped, the broker forgets the worker; sockets already handed
+/// over stay the worker's.
 pub(crate) struct Seat {
     number: u64,
     broker: Arc<Broker>,
@@ -40,17 +42,17 @@ impl Drop for Seat {
     }
 }
 
-/// Begins to answer a worker with these rights: the seat, and the worker's end of the pair.
+/// Registers a worker with these rights. Returns the registration and the worker's end of the socket pair.
 ///
 /// # Errors
-/// The system's: no descriptors, no thread.
+/// The system's errors: no descriptors left, no thread.
 pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, OwnedFd)> {
     static BROKER: LockByFork<Arc<Broker>> = LockByFork::new();
     let broker = {
         let mut slot = BROKER.lock();
         match &*slot {
             Some(broker) if broker.host == std::process::id() => Arc::clone(broker),
-            // The first one; or this process is a fork of the one whose threads those are.
+            // No broker runs yet, or this process is a fork and the threads belong to its parent.
             _ => Arc::clone(slot.insert(Arc::new(Broker::start()?))),
         }
     };
@@ -69,20 +71,20 @@ struct Broker {
     orders: Sender<Order>,
     wake: Arc<OwnedFd>,
     next: Mutex<u64>,
-    /// The process that it is a thread of.
+    /// The process that the thread belongs to.
     host: u32,
 }
 
 enum Order {
     Enter(u64, OwnedFd, Box<Rights>, Refusals),
     Leave(u64),
-    /// From a resolver's thread.
+    /// The answer of a resolver thread.
     Resolved(String, Result<Vec<Meaning>, ()>),
 }
 
 impl Broker {
     fn start() -> io::Result<Broker> {
-        // Not bounded by itself: an order is a start or an end of a worker, or an answer to one of the bounded lookups.
+        // The channel needs no bound: each order starts a worker, ends a worker, or answers one of the bounded lookups.
         let (orders, taken) = unbounded();
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (lookups, asked) = bounded::<String>(NAMES_WAITING_MAX);
@@ -97,13 +99,13 @@ impl Broker {
     }
 
     fn order(&self, order: Order) {
-        // A broker that is gone answers nobody: its guests are refused.
+        // A broker that is gone answers nobody, so its guests are refused.
         let _ = self.orders.send(order);
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }
 
-/// A resolver's thread: the system's own lookup, as every program's.
+/// The loop of a resolver thread: it calls the system's own lookup, which every program uses.
 fn resolve_names(asked: &Receiver<String>, orders: &Sender<Order>, wake: &OwnedFd) {
     while let Ok(name) = asked.recv() {
         let found = (name.as_str(), 0u16).to_socket_addrs();

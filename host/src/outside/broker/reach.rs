@@ -1,20 +1,21 @@
-//! Whose an IP address is. An operator who grants a *name* means a peer of some kind, and the DNS, which is somebody else's,
-//! can make the name mean any address: this machine, a machine of the operator's network, a cloud's metadata service.
+//! Which network an IP address belongs to. An operator who grants a *name* means a certain kind of peer. Other people
+//! control the DNS, and can make the name mean any address: this machine, a machine of the operator's network, a
+//! cloud's metadata service.
 //!
-//! Knows addresses, and asks the kernel which of them are this machine's. Decides nothing: that is the broker's.
+//! Knows addresses, and asks the kernel which of them belong to this machine. Decides nothing: the broker decides.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Whose an address is.
+/// The network that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Somebody's in the Internet.
+    /// A host on the Internet.
     Public,
-    /// This machine's own: loopback, or an address of one of its interfaces.
+    /// This machine: loopback, or an address of one of its interfaces.
     Machine,
-    /// Somebody's in a network that is not the Internet: a LAN, a container's, a VPN, a provider's.
+    /// A host in a network that is not the Internet: a LAN, a container network, a VPN, a provider's network.
     Private,
-    /// Nobody's that a name should mean, and what it is.
+    /// An address that no name should mean; the text says what the address is.
     Never(&'static str),
 }
 
@@ -23,11 +24,11 @@ const MANY: Reach = Reach::Never("an address of many machines");
 const LINK_LOCAL: Reach = Reach::Never("a link-local address, as those of most metadata services are");
 const METADATA: Reach = Reach::Never("the address of a cloud's metadata service");
 
-/// Metadata services that are not link-local: of Alibaba Cloud, Azure, Oracle Cloud Classic.
+/// IPv4 metadata services that are not link-local: those of Alibaba Cloud, Azure, Oracle Cloud Classic.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
 
-/// The same of IPv6: of Google Cloud, Oracle Cloud, Scaleway. Those of AWS are a network, see [`of_v6`].
+/// IPv6 metadata services: those of Google Cloud, Oracle Cloud, Scaleway. Those of AWS are a network, see [`of_v6`].
 const METADATA_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
@@ -35,7 +36,7 @@ const METADATA_V6: [Ipv6Addr; 3] = [
 ];
 
 impl Reach {
-    /// Whose this address is. The kernel is asked, so two calls may differ: keep the answer.
+    /// The network that this address belongs to. The kernel is asked, so two calls may differ: keep the answer.
     pub(crate) fn of(address: IpAddr) -> Reach {
         match Reach::by_number(address) {
             Reach::Public | Reach::Private if is_own(address) => Reach::Machine,
@@ -43,7 +44,7 @@ impl Reach {
         }
     }
 
-    /// What the address itself says, on every machine the same.
+    /// The network as the address alone says, the same on every machine.
     fn by_number(address: IpAddr) -> Reach {
         match address.to_canonical() {
             IpAddr::V4(v4) => of_v4(v4),
@@ -55,13 +56,13 @@ impl Reach {
 fn of_v4(address: Ipv4Addr) -> Reach {
     match address.octets() {
         _ if METADATA_V4.contains(&address) => METADATA,
-        // On some systems all of them are this machine.
+        // Some systems take all of these for this machine.
         [0, ..] => NOBODY,
         [169, 254, ..] => LINK_LOCAL,
         [127, ..] => Reach::Machine,
         [224..=239, ..] | [255, 255, 255, 255] => MANY,
-        // A LAN's; a provider's, which VPNs use too; what a protocol has for itself; a laboratory's, which proxies use
-        // for names of their own; reserved, which some networks use as a LAN's.
+        // A LAN's; a provider's, which VPNs use too; assigned to a protocol; for benchmarks, which proxies use for
+        // their own names; reserved, which some networks use like a LAN's.
         [10, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]
@@ -74,8 +75,8 @@ fn of_v4(address: Ipv4Addr) -> Reach {
 }
 
 fn of_v6(address: Ipv6Addr) -> Reach {
-    // Through a translator or a tunnel the packet goes to the IPv4 address that is inside; this machine's loopback is
-    // somebody else's there.
+    // A translator or a tunnel sends the packet to the IPv4 address inside. Over there this machine's loopback address
+    // means another machine.
     let inside = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
         let [c, d] = low.to_be_bytes();
@@ -86,20 +87,20 @@ fn of_v6(address: Ipv6Addr) -> Reach {
     };
     match address.segments() {
         _ if METADATA_V6.contains(&address) => METADATA,
-        // Of AWS: the metadata service, and others of an instance's own.
+        // AWS: the metadata service, and other services of an instance.
         [0xfd00, 0xec2, ..] => METADATA,
         [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Machine,
-        // Unspecified, and an old way to write IPv4 addresses.
+        // Unspecified, and an old notation for IPv4 addresses.
         [0, 0, 0, 0, 0, 0, ..] => NOBODY,
         [0xff00..=0xffff, ..] => MANY,
         [0xfe80..=0xfebf, ..] => LINK_LOCAL,
-        // Unique local; site-local, which came before.
+        // Unique local; site-local, its predecessor.
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Reach::Private,
         // NAT64, SIIT, 6to4, Teredo.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => inside(high, low),
         [0x2002, high, low, ..] => inside(high, low),
         [0x2001, 0, .., high, low] => inside(!high, !low),
-        // NAT64 of a network's own.
+        // A network's own NAT64.
         [0x64, 0xff9b, 1, .., high, low] => match inside(high, low) {
             Reach::Public => Reach::Private,
             reach => reach,
@@ -108,8 +109,8 @@ fn of_v6(address: Ipv6Addr) -> Reach {
     }
 }
 
-/// Whether an address is one of this machine's interfaces': from there a packet to it would have the address itself as its
-/// source. Nothing is sent.
+/// Whether an address belongs to one of this machine's interfaces. If so, a packet to the address would also have it as
+/// its source. Nothing is sent.
 fn is_own(address: IpAddr) -> bool {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = || {
@@ -120,12 +121,12 @@ fn is_own(address: IpAddr) -> bool {
     source().is_ok_and(|source: SocketAddr| source.ip() == address)
 }
 
-/// Whether a name is this machine's by definition: `localhost`, a name under it, or the name that the machine has.
+/// Whether a name means this machine by definition: `localhost`, a name under it, or this machine's own name.
 pub(crate) fn is_own_name(name: &str) -> bool {
     is_localhost(name) || name.eq_ignore_ascii_case(&rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// Whether a name is `localhost` or under it: such a name means nothing but this machine (RFC 6761).
+/// Whether a name is `localhost` or under it: such a name always means this machine (RFC 6761).
 pub(crate) fn is_localhost(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     last.eq_ignore_ascii_case("localhost")
@@ -149,7 +150,7 @@ mod tests {
             "fd00:c1::a9fe:a9fe",
             "fd00:42::42",
             "fe80::a9fe:a9fe",
-            // The same ones by another way.
+            // The same addresses, written another way.
             "::ffff:169.254.169.254",
             "::ffff:168.63.129.16",
             "64:ff9b::169.254.169.254",
@@ -238,10 +239,10 @@ mod tests {
         }
     }
 
-    /// Services that listen everywhere, behind a firewall, are there for the machine itself.
+    /// Services that listen on all interfaces behind a firewall are meant for this machine only.
     #[test]
     fn an_address_of_an_interface_is_the_machines_own() {
-        // The source of what this machine would send to the Internet, if it has a way there.
+        // The source address of a packet from this machine to the Internet, if it has a route there.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         if socket.connect("192.0.2.1:9").is_err() {
             return;

@@ -1,5 +1,5 @@
-//! Who may talk to whom: rights by peer, what names mean, and what was refused and handed over.
-//! Decides on addresses; opens nothing.
+//! Who may talk to whom: rights by peer, the addresses of names, refusals, and connections handed over. Decides on
+//! addresses; opens nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -11,16 +11,16 @@ use serde::Serialize;
 use crate::outside::broker::reach::{Reach, is_localhost, is_own_name};
 use crate::wire::broker::SocketOptions;
 
-/// Different refusals that are remembered of one env; of more, the number.
+/// Different refusals that are remembered of one env. Further ones are only counted.
 pub(super) const REFUSALS_MAX: usize = 32;
 
-/// Refusals of granted names that an error tells.
+/// Refusals of granted names that an error shows.
 pub(super) const NAMES_TOLD_MAX: usize = 4;
 
 /// Characters of a name that a refusal shows.
 pub(super) const NAME_SHOWN_MAX: usize = 100;
 
-/// Whom a guest may connect to.
+/// The host that a guest may connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An address.
@@ -32,24 +32,25 @@ pub enum Host {
 /// A peer that a guest may connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Who it is.
+    /// The peer's host.
     pub(crate) host: Host,
-    /// Its port.
+    /// The peer's port.
     pub(crate) port: u16,
-    /// Whether a name may mean this machine, or one of a private network.
+    /// Whether a name may mean this machine, or an address of a private network.
     pub(crate) private: bool,
-    /// The text of the grant that would let a name mean such an address, to be shown.
+    /// The text of the grant that would let the name mean such an address, to be shown.
     pub(crate) with_private: String,
 }
 
 impl Peer {
-    /// Whether it is granted by this name, in lower case.
+    /// Whether the grant of this peer has this name, in lower case.
     pub(super) fn is_named(&self, name: &str) -> bool {
         matches!(&self.host, Host::Name(granted) if granted == name)
     }
 
-    /// Why the name may not mean an address; none: it may. What answers to a name is somebody else's to change, so a name
-    /// alone means a machine of the Internet, or by its definition this one.
+    /// The reason why the name may not mean an address, or none if it may. Other people can change the addresses of a
+    /// name. So a name without `private` may mean an Internet host only, or this machine if the name means it by
+    /// definition.
     pub(super) fn objection(&self, meaning: Meaning) -> Option<String> {
         let Host::Name(name) = &self.host else { return None };
         let Meaning { address, reach } = meaning;
@@ -70,32 +71,32 @@ impl Peer {
     }
 }
 
-/// An address that a name was found to mean, and whose it was then.
+/// An address that a name resolved to, and the network that the address belonged to then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) address: IpAddr,
     pub(super) reach: Reach,
 }
 
-/// What one env may have of the network. The broker's own table: nothing in it comes from a worker.
+/// What one env may use of the network. The table is the broker's own: nothing in it comes from a worker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rights {
-    /// TCP, to these.
+    /// Peers that the env may connect to by TCP.
     pub(crate) connect: Vec<Peer>,
-    /// TCP, listening here.
+    /// Addresses where the env may listen by TCP.
     pub(crate) listen: Vec<SocketAddr>,
-    /// UDP, to and from these.
+    /// Peers of UDP, to and from.
     pub(crate) udp: Vec<SocketAddr>,
-    /// Sockets open at once.
+    /// Sockets that may be open at once.
     pub(crate) count_max: usize,
-    /// What names are, for all envs of a run.
+    /// The addresses of names, for all envs of a run.
     pub(crate) names: Names,
-    /// Open connections of the host's own, for the env's next connect to their peer.
+    /// Open connections of the host, for the env's next connect to their peer.
     pub(crate) handed: Handed,
 }
 
-/// Addresses of granted names: looked up once, and the same ever after, for every env of a run and all its instances. So a
-/// name cannot mean one thing when it is looked up and another when it is connected to.
+/// Addresses of granted names. Each name is looked up once; every env of a run and all its instances use that answer.
+/// So a name cannot mean one address at its lookup and another at the connect.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names(Arc<Mutex<HashMap<String, Vec<Meaning>>>>);
 
@@ -110,12 +111,12 @@ impl Names {
     }
 }
 
-/// Open connections that a host gives to one env, by the peer.
+/// Open connections that a host gives to one env, with their peers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handed(Arc<Mutex<VecDeque<(SocketAddr, OwnedFd)>>>);
 
 impl Handed {
-    /// Adds one.
+    /// Adds a connection.
     pub(crate) fn add(&self, peer: SocketAddr, connection: OwnedFd) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((peer, connection));
     }
@@ -127,23 +128,23 @@ impl Handed {
     }
 }
 
-/// Something that an env asked for and did not get, and how often.
+/// Something that an env asked for and was refused, and how often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// `tcp-connect 10.0.0.1:80`.
+    /// What was refused: `tcp-connect 10.0.0.1:80`.
     pub what: String,
-    /// How often.
+    /// How often it was refused.
     pub times: u64,
 }
 
-/// What one env was refused: the first [`REFUSALS_MAX`] different ones, and how many others.
+/// What one env was refused: the first [`REFUSALS_MAX`] different refusals, and the number of others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusals(Arc<Mutex<RefusalsOfEnv>>);
 
 #[derive(Debug, Default)]
 pub(super) struct RefusalsOfEnv {
     each: Vec<Refused>,
-    /// Of granted names, each once: what the operator can mend, not told yet.
+    /// Refusals of granted names that no error has shown yet, each once: the operator can fix these.
     of_names: Vec<String>,
 }
 
@@ -161,7 +162,7 @@ impl Refusals {
         }
     }
 
-    /// Adds what a granted name may not mean.
+    /// Adds a refusal of a granted name.
     pub(super) fn add_of_name(&self, what: String) {
         self.add(what.clone());
         let of_names = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).of_names;
@@ -170,12 +171,12 @@ impl Refusals {
         }
     }
 
-    /// All of them, the first first.
+    /// All refusals, oldest first.
     pub(crate) fn list(&self) -> Vec<Refused> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).each.clone()
     }
 
-    /// What granted names may not mean, since the last call: for the error that follows from it.
+    /// Refusals of granted names since the last call, for the error that follows from them.
     pub(crate) fn take_of_names(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).of_names)
     }
@@ -195,12 +196,12 @@ impl Request {
 }
 
 impl Rights {
-    /// Whether any socket was granted.
+    /// Whether any socket is granted.
     pub(crate) fn is_something(&self) -> bool {
         !(self.connect.is_empty() && self.listen.is_empty() && self.udp.is_empty())
     }
 
-    /// Granted names that must be known before a request can be judged.
+    /// Granted names that must be resolved before a request can be judged.
     pub(super) fn names_missing(&self, request: &Request) -> Vec<String> {
         let wanted: Vec<&String> = match request {
             Request::Resolve { name, .. } => {
@@ -233,7 +234,7 @@ impl Rights {
         missing
     }
 
-    /// Whether an address is one that was granted, or one that a granted name was found to mean and may mean.
+    /// Whether an address is granted itself, or a granted name resolved to the address and may mean it.
     pub(super) fn may_connect(&self, to: SocketAddr) -> bool {
         !to.ip().is_unspecified()
             && self.connect.iter().filter(|peer| peer.port == to.port()).any(|peer| match &peer.host {
@@ -242,13 +243,13 @@ impl Rights {
             })
     }
 
-    /// Why a granted name that means this address may not mean it.
+    /// The reason why a granted name that resolved to this address may not mean it.
     pub(super) fn objection_to(&self, to: SocketAddr) -> Option<String> {
         let peers = self.connect.iter().filter(|peer| peer.port == to.port());
         peers.filter_map(|peer| peer.objection(self.meaning(peer, to.ip())?)).next()
     }
 
-    /// What an address is to a peer's name, if the name was found to mean it.
+    /// The meaning of an address for a peer's name, if the name resolved to that address.
     fn meaning(&self, peer: &Peer, address: IpAddr) -> Option<Meaning> {
         let Host::Name(name) = &peer.host else { return None };
         self.names.get(name)?.into_iter().find(|meaning| meaning.address == address)

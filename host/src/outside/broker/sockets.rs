@@ -1,4 +1,4 @@
-//! The sockets themselves: made, connected, bound; and what their errors are called.
+//! The sockets themselves: how they are made, connected and bound, and the names of their errors.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -1,5 +1,5 @@
-//! The broker's thread: what workers ask, looked up and answered one after another.
-//! Knows requests and descriptors; rights are a table that it was handed.
+//! The broker's thread: it takes requests of workers, looks names up, and answers one request after another. Knows
+//! requests and descriptors; it is given the rights as a table.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,26 +26,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the system's resolver may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Threads that wait for the system's resolver, which cannot be told to give up.
+/// Threads that wait for the system's resolver. A lookup there cannot be cancelled.
 pub(super) const RESOLVERS: usize = 4;
 
-/// Names that wait for one of them, of all envs together.
+/// Names that wait for a resolver thread, of all envs together.
 pub(super) const NAMES_WAITING_MAX: usize = 64;
 
 /// Addresses that are kept of one name: a browser tries fewer.
 pub(super) const ADDRESSES_MAX: usize = 16;
 
-/// Requests of one env that are under way. A guest has at most one for each of its sockets, and lookups beside.
+/// Unanswered requests of one env. A guest has at most one for each of its sockets, and its lookups.
 const REQUESTS_MAX: usize = 64;
 
-/// Messages of one env that are taken before another env has its turn. A guest that is refused over and over, or a worker
-/// that was taken over, sends them as quickly as it can; it may keep the broker busy, and nobody waiting.
+/// Messages of one env that are taken before another env has its turn. A guest that is refused over and over, or a
+/// worker that was taken over, sends messages as quickly as it can. That may keep the broker busy, but must not keep
+/// other envs waiting.
 const MESSAGES_PER_LOOK: usize = 16;
 
 /// Connections that wait to be accepted on one socket.
 const BACKLOG_MAX: u32 = 128;
 
-/// How often deadlines are looked at.
+/// How often deadlines are checked.
 const TICK: Duration = Duration::from_millis(50);
 
 /// One env as the broker keeps it.
@@ -53,9 +54,9 @@ struct Guest {
     socket: LookedAt,
     rights: Rights,
     refusals: Refusals,
-    /// The numbers of the sockets that it has.
+    /// The numbers of its open sockets.
     open: Vec<u32>,
-    /// Requests under way.
+    /// Its unanswered requests.
     asking: usize,
 }
 
@@ -76,7 +77,7 @@ struct Waiting {
     deadline: Instant,
 }
 
-/// What an event is of: two bits below the number.
+/// The source of an event: two bits below the number.
 const GUEST: u64 = 0;
 const CONNECTION: u64 = 1;
 const WAKE: u64 = u64::MAX;
@@ -89,7 +90,7 @@ pub(super) struct Desk {
     lookups: Sender<String>,
     guests: HashMap<u64, Guest>,
     connecting: HashMap<u64, Connecting>,
-    /// Names that a resolver has, and since when.
+    /// Names that a resolver thread looks up, and since when.
     looking: HashMap<String, Instant>,
     waiting: Vec<Waiting>,
     /// The last number given to a connection or a handle.
@@ -151,14 +152,14 @@ impl Desk {
         }
     }
 
-    /// Closes a guest's socket: whatever it asks from now on fails.
+    /// Closes a guest's socket: its later requests fail.
     fn forget(&mut self, number: u64) {
         self.guests.remove(&number);
         self.connecting.retain(|_, connecting| connecting.guest != number);
         self.waiting.retain(|waiting| waiting.guest != number);
     }
 
-    /// Takes what a worker asks, at most [`MESSAGES_PER_LOOK`] messages: then it is the others' turn, and what is left is
+    /// Takes at most [`MESSAGES_PER_LOOK`] requests of a worker. Then the other workers have their turn; the rest is
     /// found at the next look.
     fn listen(&mut self, number: u64) {
         for _ in 0..MESSAGES_PER_LOOK {
@@ -204,12 +205,12 @@ impl Desk {
             ToBroker::Connect { id, to, options } => self.try_request(number, Request::Connect { id, to, options }),
             ToBroker::Listen { id, at, backlog } => self.listen_for(number, id, at, backlog),
             ToBroker::Udp { id, at } => self.open_udp(number, id, at),
-            // Taken before.
+            // Handled above.
             ToBroker::Closed { .. } | ToBroker::Refused { .. } => {}
         }
     }
 
-    /// Does what was asked, or has names looked up first.
+    /// Carries out a request, or first has its names looked up.
     fn try_request(&mut self, number: u64, request: Request) {
         let Some(guest) = self.guests.get(&number) else { return };
         let missing = guest.rights.names_missing(&request);
@@ -236,7 +237,7 @@ impl Desk {
         self.waiting.push(Waiting { guest: number, request, names: missing, deadline });
     }
 
-    /// A resolver's answer: whoever waited for it goes on.
+    /// Takes a resolver's answer: the requests that waited for it go on.
     fn resolved(&mut self, name: &str, found: Result<Vec<Meaning>, ()>) {
         self.looking.remove(name);
         let (now, still): (Vec<Waiting>, Vec<Waiting>) = std::mem::take(&mut self.waiting)
@@ -247,7 +248,7 @@ impl Desk {
             let Some(guest) = self.guests.get(&waiting.guest) else { continue };
             match &found {
                 Ok(meanings) if !meanings.is_empty() => guest.rights.names.pin(name, meanings),
-                // Not remembered: it may be there the next time.
+                // A failure is not remembered: the name may exist the next time.
                 _ => {
                     if let Request::Resolve { id, .. } = waiting.request {
                         self.refuse(waiting.guest, id, SocketRefusal::NameUnresolvable, None);
@@ -259,13 +260,13 @@ impl Desk {
             match (waiting.names.is_empty(), waiting.request) {
                 (false, request) => self.waiting.push(Waiting { request, ..waiting }),
                 (true, Request::Resolve { id, name }) => self.tell_addresses(waiting.guest, id, &name),
-                // With the names there are: one that has no address grants nothing.
+                // With the names that resolved: a name without an address grants nothing.
                 (true, Request::Connect { id, to, options }) => self.connect(waiting.guest, id, to, options),
             }
         }
     }
 
-    /// Tells what a granted name means, of that what the grants let it mean.
+    /// Tells a granted name's addresses, but only those that the grants let it mean.
     fn tell_addresses(&mut self, number: u64, id: u32, name: &str) {
         let Some(guest) = self.guests.get(&number) else { return };
         let lower = name.to_ascii_lowercase();
@@ -290,11 +291,11 @@ impl Desk {
         }
     }
 
-    /// Connects, if it is granted.
+    /// Connects, if the grants allow it.
     fn connect(&mut self, number: u64, id: u32, to: SocketAddr, options: SocketOptions) {
         let Some(guest) = self.guests.get(&number) else { return };
-        // Not what the guest's bytes say beside: a scope, a flow. And no IPv4 address in disguise, which the kernel would
-        // connect to as such.
+        // Address and port only: the scope and flow that the guest sent are dropped. An IPv4 address mapped into IPv6
+        // is refused, since the kernel would connect to it as IPv4.
         let to = SocketAddr::new(to.ip(), to.port());
         let disguised = to.ip().to_canonical() != to.ip();
         if !disguised && let Some(connection) = guest.rights.handed.take(to) {
@@ -323,7 +324,7 @@ impl Desk {
         self.connecting.insert(self.next, Connecting { guest: number, id, to, socket, deadline });
     }
 
-    /// A connection is made, or is not.
+    /// Handles a connection that was made or has failed.
     fn connected(&mut self, number: u64) {
         let Some(Connecting { guest, id, to, socket, .. }) = self.connecting.remove(&number) else { return };
         let socket = socket.release();
@@ -335,7 +336,7 @@ impl Desk {
 
     /// Gives a connected socket to a guest.
     fn hand_over(&mut self, number: u64, id: u32, to: SocketAddr, socket: impl AsFd) {
-        // A simulator's messages are small, and each is waited for.
+        // A simulator's messages are small, and the env waits for each.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         let local = local_address(socket.as_fd());
         self.give(number, id, local, vec![(to, socket)]);
@@ -366,8 +367,8 @@ impl Desk {
         }
     }
 
-    /// A connected socket for each granted peer of a family, all of one local port: the kernel gives a datagram to the
-    /// socket that is connected to its sender, and one from anybody else to nobody.
+    /// Opens a connected socket for each granted peer of a family, all with one local port. The kernel gives a datagram
+    /// to the socket that is connected to its sender, and drops datagrams from other senders.
     fn open_udp(&mut self, number: u64, id: u32, at: SocketAddr) {
         let Some(guest) = self.guests.get(&number) else { return };
         let peers: Vec<SocketAddr> =
@@ -387,14 +388,14 @@ impl Desk {
                 sockopt::set_socket_reuseport(&socket, true)?;
                 rustix::net::bind(&socket, &bound.unwrap_or(local))?;
                 rustix::net::connect(&socket, &peer)?;
-                // What came between the two from anybody.
+                // Drops datagrams that any sender sent between the bind and the connect.
                 while rustix::net::recv(&socket, &mut [0u8; 1], RecvFlags::DONTWAIT).is_ok() {}
                 Ok(socket)
             };
             match made() {
                 Ok(socket) => {
-                    // The port is the kernel's choice the first time; the address stays the one asked for, since each
-                    // peer may be reached from another.
+                    // The kernel chooses the port the first time. The address stays the one that was asked for, since
+                    // each peer may be reached from another local address.
                     bound = bound.or_else(|| Some(SocketAddr::new(local.ip(), local_address(socket.as_fd()).port())));
                     sockets.push((peer, socket));
                 }
@@ -427,7 +428,7 @@ impl Desk {
         self.say(number, &FromBroker::Given { id, local, sockets: told }, &descriptors);
     }
 
-    /// Refuses; with `what`, the operator is told.
+    /// Refuses a request; with `what`, the operator is told.
     fn refuse(&mut self, number: u64, id: u32, why: SocketRefusal, what: Option<String>) {
         if let (Some(guest), Some(what)) = (self.guests.get(&number), what) {
             guest.refusals.add(what);
@@ -435,7 +436,7 @@ impl Desk {
         self.say(number, &FromBroker::Refused { id, why }, &[]);
     }
 
-    /// Sends an answer. A worker that does not read its answers gets no more.
+    /// Sends an answer. A worker that does not read its answers gets no more of them.
     fn say(&mut self, number: u64, answer: &FromBroker, descriptors: &[BorrowedFd<'_>]) {
         let Some(guest) = self.guests.get_mut(&number) else { return };
         guest.asking = guest.asking.saturating_sub(1);
@@ -444,7 +445,7 @@ impl Desk {
         }
     }
 
-    /// Ends what has taken too long.
+    /// Ends requests that have taken too long.
     fn expire(&mut self) {
         let now = Instant::now();
         let late: Vec<u64> =
@@ -458,7 +459,7 @@ impl Desk {
             let waiting = self.waiting.swap_remove(index);
             self.refuse(waiting.guest, waiting.request.id(), SocketRefusal::ResolverBusy, None);
         }
-        // One that a resolver never comes back from may be asked for again.
+        // A name whose lookup never returns may be looked up again.
         self.looking.retain(|_, since| now.duration_since(*since) < 2 * RESOLVE_TIMEOUT);
     }
 }
@@ -495,7 +496,7 @@ mod tests {
             packet::send(self.socket.as_fd(), message, &[], SendFlags::empty()).unwrap();
         }
 
-        /// The next answer; none: the broker has hung up.
+        /// The next answer, or none if the broker has hung up.
         fn hear(&self) -> Option<(FromBroker, Vec<OwnedFd>)> {
             match packet::receive(self.socket.as_fd(), RecvFlags::empty()).unwrap() {
                 Received::Message(message, descriptors) => Some((message, descriptors)),
@@ -547,7 +548,7 @@ mod tests {
             sockets.extend(descriptors);
         }
         assert_eq!(refused(asker.connect(at)), SocketRefusal::TooMany);
-        // Numbers that are nobody's free nothing.
+        // Numbers without a socket free nothing.
         let wild = handles[0].wrapping_add(1000);
         asker.say(&ToBroker::Closed { handle: wild });
         assert_eq!(refused(asker.connect(at)), SocketRefusal::TooMany);
@@ -564,7 +565,7 @@ mod tests {
 
     #[test]
     fn who_lies_is_not_listened_to() {
-        // Two connections fill its queue, which nobody empties: the next ones stay under way.
+        // Two connections fill the socket's queue. Nobody accepts them, so the next connections stay pending.
         let full = new_socket("127.0.0.1:0".parse().unwrap(), SocketType::STREAM).unwrap();
         rustix::net::bind(&full, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         rustix::net::listen(&full, 0).unwrap();
@@ -588,7 +589,7 @@ mod tests {
         for (number, lie) in lies.into_iter().enumerate() {
             let asker = Asker::with(Rights { count_max: 1000, ..rights(vec![(Host::Address(to.ip()), to.port())]) });
             lie(&asker);
-            // Whatever it was told before: the end comes.
+            // Whatever answers came before, the end follows.
             while asker.hear().is_some() {}
             assert!(
                 asker.refusals.list().iter().any(|refused| refused.what.ends_with("its sockets end here")),
@@ -596,7 +597,7 @@ mod tests {
             );
         }
         drop(waiting);
-        // Others are answered as before.
+        // Other workers are answered as before.
         let asker = Asker::with(rights(Vec::new()));
         assert_eq!(refused(asker.connect("127.0.0.1:1".parse().unwrap())), SocketRefusal::Denied);
     }
@@ -611,7 +612,7 @@ mod tests {
         let (ours, worker) = packet::pair().unwrap();
         orders.send(Order::Enter(1, ours, Box::new(rights(Vec::new())), refusals.clone())).unwrap();
         desk.take_orders();
-        // A request that is answered with a refusal, and the news of one of the worker's own, which is not answered.
+        // A request that is answered with a refusal, and a worker's report of its own refusal, which has no answer.
         let to = "127.0.0.1:1".parse().unwrap();
         let asked = ToBroker::Connect { id: 7, to, options: SocketOptions::default() };
         let told = ToBroker::Refused { what: OwnRefusal::TooMany };
@@ -645,7 +646,7 @@ mod tests {
         assert_eq!(rights.names_missing(&request), ["sim.example"]);
         let (first, second): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         names.pin("sim.example", &[meaning("192.0.2.1")]);
-        // It resolves to something else the second time.
+        // A second lookup would give another address.
         names.pin("sim.example", &[meaning("192.0.2.2")]);
         assert!(rights.names_missing(&request).is_empty());
         assert!(rights.may_connect(SocketAddr::new(first, 80)));
@@ -666,14 +667,14 @@ mod tests {
             ("10.0.0.1", "sim.example", false, true),
             ("100.64.0.1", "sim.example", false, true),
             ("fd12::1", "sim.example", false, true),
-            // Who wants one of these grants the address.
+            // An operator who wants one of these grants its address.
             ("169.254.169.254", "sim.example", false, false),
             ("100.100.100.200", "sim.example", false, false),
             ("168.63.129.16", "sim.example", false, false),
             ("fd00:ec2::254", "sim.example", false, false),
             ("0.0.0.0", "sim.example", false, false),
             ("ff02::1", "sim.example", false, false),
-            // Names of this machine stay here.
+            // Names of this machine must mean this machine.
             ("127.0.0.1", "localhost", true, true),
             ("::1", "sim.localhost", true, true),
             ("10.0.0.1", "localhost", false, true),
@@ -686,7 +687,7 @@ mod tests {
                 let rights = Rights { connect: vec![named(name, private, 80)], names, ..rights(Vec::new()) };
                 let to = SocketAddr::new(address.parse().unwrap(), 80);
                 assert_eq!(rights.may_connect(to), may, "{name} {address} {private}");
-                // It cannot be looked up either, and the operator is told what would allow it.
+                // The name cannot be looked up either, and the operator is told which grant would allow it.
                 let asker = Asker::with(rights);
                 asker.say(&ToBroker::Resolve { id: 7, name: name.to_uppercase() });
                 match asker.hear() {
@@ -716,7 +717,7 @@ mod tests {
         let connect = vec![named("sim.example", false, 80), named("sim.example", true, 81)];
         let (ten, public): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
         let both = Rights { connect: connect.clone(), names: names.clone(), ..rights(Vec::new()) };
-        // Private is the port that was granted so, and no other.
+        // `private` holds for the port that was granted with it, and for no other.
         let may = |address, port| both.may_connect(SocketAddr::new(address, port));
         assert!(may(public, 80) && may(public, 81) && may(ten, 81) && !may(ten, 80));
         for (connect, expected) in [(connect[..1].to_vec(), vec![public]), (connect, vec![ten, public])] {

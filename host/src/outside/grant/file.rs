@@ -1,4 +1,4 @@
-//! Grants as a file has them: sections and keys.
+//! Grants as a file writes them: sections and keys.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) fn no_section(section: &str) -> String {
     }
 }
 
-/// The grants of one key of `[grant]`: `dir` has a list, the others one value.
+/// The grants of one key of `[grant]`: `dir` has a list, the other keys one value.
 pub(super) fn of_key(kind: &str, value: &Value, folder: &Path) -> Result<Vec<Grant>, UsageError> {
     let wrong = |expected: &str| {
         let got = plain(&value.to_string(), SHOWN_MAX);

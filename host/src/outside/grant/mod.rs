@@ -1,8 +1,9 @@
-//! Grants: what of the outside an operator gives to envs. Without one a guest has nothing of it.
+//! Grants: what an operator gives envs of the outside world. Without a grant a guest has nothing of it.
 //!
-//! What is typed (`dir=/srv/levels:/levels`, a file) → typed grants, checked each and together → `open`: what they lead
-//! to is looked at, opened, and refused with a reason where it would give away more than an env. A plugin's wants are
-//! compared with grants, and never become one. Reads no environment and no home folder: who calls knows them.
+//! Text (`dir=/srv/levels:/levels`, or a file) → typed grants, checked one by one and together → `open`: each target is
+//! checked and opened, or refused with a reason where it would give away more than an env may have. A plugin's wants
+//! are compared with grants, and never become grants. Reads no environment variable and no home folder: the caller
+//! passes them in.
 
 mod file;
 mod open;
@@ -36,25 +37,26 @@ pub use open::{Extent, Protected};
 pub use services::{Per, ReadySpec, ServiceSpec};
 pub(crate) use services::{Placeholders, Services, inject, over};
 
-/// Bytes of a grants file before it is parsed. A person's has some lines; [`DIRECTORIES_MAX`] directories with the
-/// longest paths that Linux has would be as long. Does not bound what the directories hold.
+/// Bytes of a grants file before it is parsed. A file written by hand has some lines; [`DIRECTORIES_MAX`] directories
+/// with the longest paths of Linux would be about as long. The content of the directories is not bounded here.
 pub const GRANTS_FILE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of a directory's path on the guest's side. All of [`DIRECTORIES_MAX`] travel in one control message beside a
-/// config of full length, so together they may take some 3 KiB. The host's path does not travel, and the kernel bounds it.
+/// Bytes of a directory's path on the guest's side. All [`DIRECTORIES_MAX`] paths travel in one control message beside
+/// a config of full length, so together they may take some 3 KiB. The host's path does not travel; the kernel bounds
+/// it.
 pub const GUEST_PATH_BYTES_MAX: usize = 128;
 
-/// Grants of sockets. A UDP socket of a guest's is a descriptor for each of its peers, and all of them come with one
-/// message.
+/// Grants of sockets. A guest's UDP socket takes one descriptor for each of its peers, and one message carries all of
+/// them.
 pub const SOCKET_GRANTS_MAX: usize = 16;
 
-/// Bytes of a host's name: the DNS has no longer ones.
+/// Bytes of a host's name: the DNS has no longer names.
 const NAME_BYTES_MAX: usize = 253;
 
-/// Wants that a refusal names; of more, the number is told. A plugin may have 64, and they are a stranger's text.
+/// Wants that a refusal names; further ones are only counted. A plugin may have 64, and their text is untrusted.
 const WANTS_NAMED_MAX: usize = 4;
 
-/// Characters of a grant, a value or a file's name that a message shows: a person's grant has some 40.
+/// Characters of a grant, a value or a file's name that a message shows. A typical grant has some 40.
 const SHOWN_MAX: usize = 200;
 
 /// Characters of a want's reason and example that are shown: one sentence, one path.
@@ -63,14 +65,14 @@ const WANT_SHOWN_MAX: usize = 160;
 /// What a guest may do in a granted directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
-    /// Read what is there: `ro`.
+    /// The guest may read: `ro`.
     #[default]
     ReadOnly,
-    /// Change it as well: `rw`.
+    /// The guest may also write: `rw`.
     ReadWrite,
 }
 
-/// One capability that the operator gives to every env of a run. Written and read as `KIND=SPEC`.
+/// One capability that the operator gives to every env of a run. It is written and read as `KIND=SPEC`.
 ///
 /// ```
 /// use rollcage::grant::{Access, Grant};
@@ -82,65 +84,66 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Grant {
-    /// `dir=HOST:GUEST[:ro|:rw]`: a directory of the host's, all that is in it included, by the guest's name for it.
+    /// `dir=HOST:GUEST[:ro|:rw]`: a directory of the host with all its content, under the guest's name for it.
     Dir {
-        /// Where it is on the host. A relative path begins at the working directory in which the builder was made.
+        /// Where the directory is on the host. A relative path begins at the working directory in which the builder was
+        /// made.
         host: PathBuf,
-        /// What the guest calls it: an absolute path without `.`, `..`, empty parts or colons.
+        /// The guest's name for the directory: an absolute path without `.`, `..`, empty parts or colons.
         guest: String,
-        /// Read-only if not said.
+        /// Read-only unless said otherwise.
         access: Access,
     },
-    /// `clock=real`: the guest's clocks are the machine's. What it does is not reproducible then.
+    /// `clock=real`: the guest's clocks are the machine's. The env is not reproducible then.
     RealClock,
-    /// `random=real`: the guest's randomness is the kernel's. What it does is not reproducible then.
+    /// `random=real`: the guest's randomness is the kernel's. The env is not reproducible then.
     RealRandom,
-    /// `tcp-connect=HOST:PORT[,private]`: connections to one port of one host. What the env does is not reproducible then.
+    /// `tcp-connect=HOST:PORT[,private]`: connections to one port of one host. The env is not reproducible then.
     TcpConnect {
         /// An address, or a name that is looked up once in a run.
         host: Host,
-        /// Its port, or one of a lease's.
+        /// The host's port, or a port of a lease.
         port: Port,
-        /// Whether the name may mean this machine, or an address of a private network. Names of this machine's own, like
-        /// `localhost`, may always mean it. False for an address, which says itself what it means.
+        /// Whether the name may mean this machine, or an address of a private network. Names of this machine, like
+        /// `localhost`, may always mean it. False for an address, which needs no such permission.
         private: bool,
     },
-    /// `tcp-listen=ADDR:PORT`: a socket that listens there, and what connects to it.
+    /// `tcp-listen=ADDR:PORT`: a socket that listens there, and the connections to it.
     TcpListen {
-        /// An address of this machine's.
+        /// An address of this machine.
         address: IpAddr,
-        /// The port, or one of a lease's.
+        /// The port, or a port of a lease.
         port: Port,
     },
     /// `udp=ADDR:PORT`: datagrams to and from one peer.
     Udp {
         /// The peer's address.
         address: IpAddr,
-        /// The peer's port, or one of a lease's.
+        /// The peer's port, or a port of a lease.
         port: Port,
     },
-    /// `lease=NAME:LO-HI[:count=K][:stride=S]`: ports that nobody else who asks for a lease has. `:per=run` at the end: one
-    /// block for all envs of a run.
+    /// `lease=NAME:LO-HI[:count=K][:stride=S]`: ports that no other lease holder has. With `:per=run` at the end, all
+    /// envs of a run share one block.
     Lease {
-        /// Which.
+        /// The lease.
         spec: LeaseSpec,
-        /// Whose.
+        /// Whether each env has its own block, or the run has one.
         per: Per,
     },
-    /// A process beside envs: in a file only.
+    /// A process that runs beside envs. It can be described in a file only.
     Service(Box<ServiceSpec>),
 }
 
 /// A port of a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Port {
-    /// This one, not 0.
+    /// A port by its number, not 0.
     Number(u16),
-    /// `{NAME}` or `{NAME+k}`: one of a lease's block.
+    /// `{NAME}` or `{NAME+k}`: a port of a lease's block.
     Leased {
         /// The lease's name.
         lease: String,
-        /// How far from the block's first port.
+        /// The offset from the block's first port.
         offset: u16,
     },
 }
@@ -215,7 +218,7 @@ impl FromStr for Grant {
 }
 
 impl Grant {
-    /// What can be said of it without a look at what it leads to.
+    /// Checks what can be judged without looking at the target.
     fn check(&self) -> Result<(), UsageError> {
         if let Grant::TcpConnect { host: host @ Host::Address(_), port, private: true } = self {
             let error = refuse(&self.to_string(), "an address says itself what it means: `private` is for names");
@@ -270,13 +273,13 @@ impl Grant {
         Ok(())
     }
 
-    /// Whether an env that has it can do something else the next time, with the same plugin, config, seed and actions.
-    /// A directory's content is an input as the config is: it is not looked at here.
+    /// Whether an env with this grant does the same again, given the same plugin, config, seed and actions. A
+    /// directory's content counts as input, like the config: it is not looked at here.
     pub fn is_reproducible(&self) -> bool {
         matches!(self, Grant::Dir { .. } | Grant::Lease { .. })
     }
 
-    /// Whether it is one of a socket.
+    /// Whether this is a grant of a socket.
     pub(crate) fn is_socket(&self) -> bool {
         matches!(self, Grant::TcpConnect { .. } | Grant::TcpListen { .. } | Grant::Udp { .. })
     }
@@ -304,7 +307,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// The canonical text: everything said, nothing left to defaults.
+/// The canonical text: every part is written, and no default is left out.
 impl fmt::Display for Grant {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -327,22 +330,22 @@ impl fmt::Display for Grant {
     }
 }
 
-/// As the canonical text.
+/// Writes the canonical text.
 impl Serialize for Grant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// All that is granted to the envs of a run: nothing, until something is added.
+/// All grants of the envs of a run. It is empty until a grant is added.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
     each: Vec<Grant>,
-    /// What a file says of the config: beneath the run's own.
+    /// The file's `[config]` section, which the run's own config overrides.
     config: Map<String, Value>,
 }
 
-/// As the list of their texts.
+/// Writes the list of their texts.
 impl Serialize for Grants {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(&self.each)
@@ -350,28 +353,28 @@ impl Serialize for Grants {
 }
 
 impl Grants {
-    /// Nothing.
+    /// No grants.
     pub fn new() -> Grants {
         Grants::default()
     }
 
-    /// Adds one. Whether all of them fit together is found out by [`Grants::check`], or when envs are made of them.
+    /// Adds a grant. Whether all grants fit together is checked by [`Grants::check`], or when envs are made of them.
     pub fn add(&mut self, grant: Grant) {
         self.each.push(grant);
     }
 
-    /// All of another, too.
+    /// Adds all grants of another value.
     pub fn append(&mut self, other: Grants) {
         self.each.extend(other.each);
         self.config.extend(other.config);
     }
 
-    /// What a file says of the config, beneath the run's own: its section `[config]`.
+    /// The `[config]` section of a grants file. The run's own config overrides it.
     pub fn config(&self) -> &Map<String, Value> {
         &self.config
     }
 
-    /// Each of them.
+    /// Iterates over the grants.
     pub fn iter(&self) -> std::slice::Iter<'_, Grant> {
         self.each.iter()
     }
@@ -381,10 +384,10 @@ impl Grants {
         self.each.is_empty() && self.config.is_empty()
     }
 
-    /// The grants file that ships for a plugin, by the plugin's name; else [`Grants::from_file`].
+    /// The grants file that ships for a plugin, by the plugin's name; otherwise [`Grants::from_file`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Grants::from_file`].
     #[cfg(feature = "shipped")]
     pub fn named(given: &Path) -> Result<Grants, UsageError> {
         match given.to_str().and_then(crate::plugin::shipped::grants) {
@@ -393,20 +396,21 @@ impl Grants {
         }
     }
 
-    /// [`Grants::from_toml`] of a file.
+    /// Reads a file as [`Grants::from_toml`] does.
     ///
     /// # Errors
-    /// As there; or the file cannot be read.
+    /// As for [`Grants::from_toml`]; or the file cannot be read.
     pub fn from_file(file: &Path) -> Result<Grants, UsageError> {
         let refuse = |error: std::io::Error| UsageError::new(format!("grants file `{}`: {error}", file.display()));
         let mut text = String::new();
-        // One byte more than is allowed: the parser then says what the limit is.
+        // One byte more than is allowed, so that the parser reports the limit.
         let mut bytes = File::open(file).map_err(refuse)?.take(GRANTS_FILE_BYTES_MAX as u64 + 1);
         bytes.read_to_string(&mut text).map_err(refuse)?;
         Grants::from_toml(&text, file)
     }
 
-    /// Reads the text of a grants file: TOML, with a section `[grant]`. A relative folder begins at the file's own.
+    /// Reads the text of a grants file: TOML, with a section `[grant]`. A relative path begins at the file's own
+    /// folder.
     ///
     /// ```
     /// use rollcage::grant::Grants;
@@ -418,8 +422,8 @@ impl Grants {
     /// ```
     ///
     /// # Errors
-    /// A text that is no TOML, or longer than [`GRANTS_FILE_BYTES_MAX`]; sections, kinds and values that are unknown or
-    /// not in this version; grants that are malformed, or do not fit together.
+    /// A text that is not TOML, or is longer than [`GRANTS_FILE_BYTES_MAX`]; sections, kinds and values that are
+    /// unknown or not in this version; grants that are malformed, or do not fit together.
     pub fn from_toml(text: &str, file: &Path) -> Result<Grants, UsageError> {
         let wrong = |why: String| {
             let name = plain(&file.to_string_lossy(), SHOWN_MAX);
@@ -441,7 +445,7 @@ impl Grants {
                 }
                 ("grant", _) => return Err(wrong("`grant`: expected a section, `[grant]`".to_owned())),
                 ("lease" | "service", members) => {
-                    // Services are started anew later, wherever this program is then.
+                    // Services are restarted later, when the working directory may be another.
                     let file = absolute(file.to_owned());
                     let folder = file.parent().unwrap_or(folder);
                     grants.each.extend(services::of_section(section, members, folder).map_err(within)?);
@@ -455,11 +459,11 @@ impl Grants {
         Ok(grants)
     }
 
-    /// Whether they fit together: no more than [`DIRECTORIES_MAX`] directories, none of them by the name of another or
-    /// inside one, and nothing else twice. Files are not looked at.
+    /// Checks whether the grants fit together: at most [`DIRECTORIES_MAX`] directories, none of them under another's
+    /// name or inside another, and no other grant twice. Files are not looked at.
     ///
     /// # Errors
-    /// The first that does not fit, and why.
+    /// The first grant that does not fit, and why.
     pub fn check(&self) -> Result<(), UsageError> {
         for (index, grant) in self.each.iter().enumerate() {
             grant.check()?;
@@ -494,11 +498,11 @@ impl Grants {
         self.beside().map(drop)
     }
 
-    /// Whether everything is granted that a plugin cannot do without. Any grant of a want's kind satisfies it: which
-    /// directory or peer the plugin means is text for people, and is not looked at.
+    /// Checks whether everything is granted that a plugin requires. Any grant of a want's kind satisfies the want: the
+    /// directory or peer that the plugin means is text for people, and is not looked at.
     ///
     /// # Errors
-    /// What is not granted, with the plugin's reason and the flag that would give it.
+    /// What is missing, with the plugin's reason and the flag that would grant it.
     pub fn check_wants(&self, plugin: &str, wants: &[Want]) -> Result<(), UsageError> {
         let given = |want: &Want| self.each.iter().any(|grant| grant.want() == want.kind);
         let missing: Vec<&Want> = wants.iter().filter(|want| want.required && !given(want)).collect();
@@ -563,25 +567,27 @@ impl<'g> IntoIterator for &'g Grants {
     }
 }
 
-/// A grant as it is typed in a shell.
+/// A grant as people type it in a shell.
 fn typed(grant: &str) -> String {
     format!("--grant {}", crate::text::argument(grant))
 }
 
 fn kind_of(want: &Want) -> &'static Kind {
-    // The table has a row for each kind, which a test walks.
+    // The table has a row for each kind; a test checks that.
     KINDS.iter().find(|kind| kind.want == want.kind).unwrap_or(&KINDS[0])
 }
 
 impl Want {
-    /// The flag that would grant it, to be shown: `--grant clock=real`. None of a service: a grants file describes it.
+    /// The flag that would grant this want, to be shown: `--grant clock=real`. A service has no flag: a grants file
+    /// describes it.
     ///
-    /// It is made of the plugin's own example, if that is a grant: one of a leased port is, if `among` (the plugin's wants)
-    /// has the lease, whose flag is then there too. An example is a stranger's text which people paste into a shell: it is
-    /// escaped, cut, and quoted unless no character of it means anything there.
+    /// The flag is made of the plugin's own example, if the example is a grant. An example with a leased port is a
+    /// grant if `among` (the plugin's wants) has the lease, whose flag is then added. An example is untrusted text
+    /// which people paste into a shell: it is escaped, cut, and quoted unless all its characters are harmless in a
+    /// shell.
     pub fn flag(&self, among: &[Want]) -> Option<String> {
         let kind = kind_of(self);
-        // What may follow is left out.
+        // The optional part is left out.
         let form = kind.form?.split('[').next()?;
         let own = self.example_grant(kind);
         let grant = own.as_ref().and_then(|text| text.parse::<Grant>().ok());
@@ -603,12 +609,12 @@ impl Want {
         match (own, grant, leased) {
             (Some(own), Some(_), None) => Some(typed(&own)),
             (Some(own), Some(_), Some(Some(lease))) => Some(format!("{} {}", typed(&lease), typed(&own))),
-            // No grant of that text could be made: the form says what is meant.
+            // The text cannot be a grant, so the form is shown instead.
             _ => Some(typed(form)),
         }
     }
 
-    /// The grant that the example is, or would be: escaped and cut. None: there is none.
+    /// The grant that the example is, or would be: escaped and cut. None if the example is not a grant.
     fn example_grant(&self, kind: &Kind) -> Option<String> {
         let example = self.example.trim();
         let prefix = format!("{}=", kind.name);
@@ -619,7 +625,7 @@ impl Want {
         }
     }
 
-    /// What it is, in a word or two: `a directory`.
+    /// The thing that is wanted, in a word or two: `a directory`.
     pub fn noun(&self) -> &'static str {
         kind_of(self).noun
     }
@@ -657,7 +663,7 @@ mod tests {
             ("dir=out:/out:rw", "dir=out:/out:rw"),
             ("dir=./a b/ü:/a b/ü", "dir=./a b/ü:/a b/ü:ro"),
             ("dir=..:/", "dir=..:/:ro"),
-            // The last colon before the access divides: HOST may have others.
+            // The last colon before the access divides: HOST may have colons.
             ("dir=/at/12:30:/data", "dir=/at/12:30:/data:ro"),
             ("dir=/a:/b:/c:rw", "dir=/a:/b:/c:rw"),
             ("dir=/a:ro:/ro", "dir=/a:ro:/ro:ro"),
@@ -778,7 +784,7 @@ mod tests {
         assert_eq!(many(17).check().unwrap_err().message, "grants: 17 directories; the limit is 16");
     }
 
-    /// A config and directories at all their limits are one message.
+    /// A config and directories at all their limits fit one message.
     #[test]
     fn the_longest_grants_fit_a_message() {
         let directory = GrantedDirectory { guest: "x".repeat(GUEST_PATH_BYTES_MAX), writable: true };
@@ -878,7 +884,7 @@ mod tests {
         ] {
             assert_eq!(kind_of(&want(kind, "", true)).want, kind);
         }
-        // And each form is one that parses.
+        // Each form also parses.
         for form in KINDS.iter().filter_map(|kind| kind.form) {
             let text = form
                 .split('[')
@@ -938,13 +944,13 @@ mod tests {
             assert_eq!(error.message, message, "{granted:?}");
             assert_eq!(error.hints, hints, "{granted:?}");
         }
-        // A directory of any name satisfies a want of one; nothing optional is missed.
+        // A directory of any name satisfies a want for one. Missing optional wants are not reported.
         assert!(all(&["dir=a:/other"]).check_wants("x", &[levels.clone(), some]).is_ok());
         let error = Grants::new().check_wants("x", &vec![levels; 64]).unwrap_err();
         assert!(error.message.ends_with("; and 60 more") && error.hints.len() == 4, "{error:?}");
     }
 
-    /// A flag is made to be pasted into a shell, and an example is a stranger's.
+    /// A flag is made to be pasted into a shell, and its example is untrusted.
     #[test]
     fn a_flag_does_nothing_else_in_a_shell() {
         for (example, flag) in [
@@ -955,7 +961,7 @@ mod tests {
             ("a b:/c", "--grant 'dir=a b:/c'"),
             ("$(rm -rf ~):/c", "--grant 'dir=$(rm -rf ~):/c'"),
             ("a';id;':/c", "--grant 'dir=a'\\'';id;'\\'':/c'"),
-            // No grant could be made of these.
+            // These examples cannot be grants.
             ("a\n\u{1b}[2Jid:/c", "--grant dir=HOST:GUEST"),
             ("levels", "--grant dir=HOST:GUEST"),
         ] {
@@ -988,7 +994,7 @@ mod tests {
         }
     }
 
-    /// As editors on Windows write it.
+    /// Editors on Windows write this mark.
     #[test]
     fn a_mark_before_a_file_is_not_a_part_of_it() {
         let marked = "\u{feff}[grant]\nclock = 'real'\n";

@@ -1,7 +1,7 @@
-//! From grants to descriptors: where a directory really is, whether it may be given at all, and the directory itself.
+//! From grants to descriptors: where a directory really is, whether it may be given at all, and the opened directory.
 //!
-//! What stands here is against slips and for the host's own safety: an operator who wants to give a directory of his
-//! own away can. Knows paths; what a guest does with a descriptor is the worker's affair.
+//! These checks are against mistakes, and for the host's own safety. An operator who wants to give away a directory of
+//! his own can. Knows paths; the worker handles what a guest does with a descriptor.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,36 +28,37 @@ use crate::wire::job::{Granted, GrantedDirectory};
 /// How far the protection of a path goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// The path, whatever contains it, and whatever lies in it.
+    /// The path, every folder that contains it, and everything in it.
     Whole,
-    /// The path and whatever contains it; a folder inside it may be granted.
+    /// The path and every folder that contains it. A folder inside it may be granted.
     Itself,
 }
 
 /// A path that no grant may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protected {
-    /// Where it is. It need not exist: who may write around it could make it.
+    /// Where the path is. It need not exist: a guest that can write to a parent folder could create it.
     pub path: PathBuf,
-    /// What it is, for the refusal: `the cache of compiled plugins`.
+    /// A description for the refusal: `the cache of compiled plugins`.
     pub what: String,
     /// How far the protection goes.
     pub extent: Extent,
-    /// From which access on: [`Access::ReadOnly`] refuses every grant, [`Access::ReadWrite`] those that can write.
+    /// The least access that is refused: [`Access::ReadOnly`] refuses every grant, [`Access::ReadWrite`] only those
+    /// that can write.
     pub from: Access,
 }
 
-/// Folders in the home folder that no grant may reach: keys, passwords, and what programs are set up by. The best known
-/// ones, against slips; not everything that somebody may keep in a home folder.
+/// Folders in the home folder that no grant may reach: keys, passwords, and settings that programs start from. The list
+/// has the best-known folders, against mistakes. It does not cover everything that people may keep in a home folder.
 const SECRETS: [&str; 9] =
     [".aws", ".azure", ".config", ".docker", ".gnupg", ".kube", ".local/share/keyrings", ".password-store", ".ssh"];
 
-/// Folders in the home folder that no grant may write to: programs that the user runs by name.
+/// Folders in the home folder that no grant may write to: they hold programs that the user runs by name.
 const PROGRAMS: [&str; 3] = [".cargo", ".local/bin", "bin"];
 
 impl Protected {
-    /// What of a home folder no grant may reach: itself as a whole, where keys and settings are kept in it, and, to be written
-    /// to, the programs in it.
+    /// What no grant may reach of a home folder: the home folder as a whole and the folders of keys and settings, and,
+    /// for writing, the folders of programs.
     pub fn of_home(home: &Path) -> Vec<Protected> {
         let protect = |path: PathBuf, what: &str, extent, from| Protected { path, what: what.to_owned(), extent, from };
         let all_of_it = "all that is yours, keys and settings included";
@@ -71,9 +72,9 @@ impl Protected {
     }
 }
 
-/// Folders of every Linux system that are nobody's data. A grant of one is a slip, or hands an env a way to act outside
-/// of its cage. Short on purpose: it names what is the system's by its very place, and does not try to know where on
-/// this machine a secret lies.
+/// Folders of every Linux system that hold no user data. A grant of one is a mistake, or lets an env act outside of its
+/// sandbox. The list is short on purpose: it has the folders that belong to the system by their place alone, and does
+/// not try to know where this machine keeps its secrets.
 const SYSTEM: [(&str, Access, &str); 12] = [
     ("/proc", Access::ReadOnly, "an interface of the kernel: every process's memory and descriptors"),
     ("/sys", Access::ReadOnly, "an interface of the kernel: its devices and settings"),
@@ -89,8 +90,8 @@ const SYSTEM: [(&str, Access, &str); 12] = [
     ("/lib64", Access::ReadWrite, "code of programs that others run"),
 ];
 
-/// File systems that are interfaces of the kernel, wherever they are mounted (a container's or chroot's `proc`, say),
-/// by the number that `statfs` gives. Does not see one that is mounted somewhere inside a granted directory.
+/// File systems that are interfaces of the kernel, wherever they are mounted (the `proc` of a container or chroot,
+/// say), by the number that `statfs` gives. A file system mounted somewhere inside a granted directory is not seen.
 const KERNEL_FILE_SYSTEMS: [(FsWord, &str); 12] = [
     (0x9fa0, "proc"),
     (0x6265_6572, "sysfs"),
@@ -106,16 +107,16 @@ const KERNEL_FILE_SYSTEMS: [(FsWord, &str); 12] = [
     (0x6e73_6673, "nsfs"),
 ];
 
-/// Grants that were looked at, and what they lead to.
+/// Checked grants, and their opened targets.
 pub(crate) struct Opened {
-    /// In their own order (directories by the guest's names, then the rest), whatever the order they were given in; with
-    /// every directory where it really is.
+    /// The grants in a fixed order (directories by the guest's names, then the rest), whatever order they were given
+    /// in. Every directory has its real path.
     pub(crate) grants: Grants,
-    /// What a worker is told of them.
+    /// The part that a worker is told.
     pub(crate) granted: Granted,
     /// The directories, in the order of [`Granted::directories`].
     pub(crate) directories: Vec<OwnedFd>,
-    /// What is made of them for each env: sockets, ports, processes.
+    /// The sockets, ports and processes, which are made for each env.
     pub(crate) beside: Services,
 }
 
@@ -123,7 +124,7 @@ impl Grants {
     /// Checks the grants and opens the directories; a relative path begins at `base`.
     ///
     /// # Errors
-    /// The first grant that is malformed, leads nowhere, or is refused; and why.
+    /// The first grant that is malformed, has no target, or is refused; and why.
     pub(crate) fn open(&self, base: &Path, protected: &[Protected]) -> Result<Opened, UsageError> {
         self.check()?;
         let protected = resolved(protected);
@@ -137,7 +138,7 @@ impl Grants {
                 }
                 Grant::RealClock => granted.real_clock = true,
                 Grant::RealRandom => granted.real_random = true,
-                // Sockets, ports and processes are made for each env: what they will be was checked.
+                // Sockets, ports and processes are made for each env; their descriptions were checked before.
                 _ => {}
             }
         }
@@ -173,7 +174,7 @@ fn shown(path: &Path) -> String {
     plain(&path.to_string_lossy(), SHOWN_MAX)
 }
 
-/// Finds out where a directory is, whether it may be granted, and opens it: the place, and the descriptor.
+/// Finds out where a directory is and whether it may be granted, and opens it. Returns the place and the descriptor.
 fn open_directory(
     grant: &Grant,
     base: &Path,
@@ -196,9 +197,9 @@ fn open_directory(
     }
     check_place(&place, access, protected, &text)?;
 
-    // The race: between the checks and the opening, whoever can write to a folder on the way may put a symbolic link in
-    // its place, and the path that was checked leads elsewhere. The place is canonical, so it has no link in it; if there
-    // is one now, in any part of it, the kernel refuses. What was opened is what has this path, and nothing else.
+    // Between the checks and the opening there is a race: whoever can write to a folder on the way may put a symbolic
+    // link in its place, so that the checked path leads elsewhere. The path is canonical, so it contains no link. If
+    // any part of it is a link now, the kernel refuses. So the opened directory has exactly this path.
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let open = || rustix::fs::openat2(CWD, &place, flags, Mode::empty(), no_links);
@@ -220,7 +221,7 @@ fn open_directory(
     if access == Access::ReadWrite {
         may |= rustix::fs::Access::WRITE_OK;
     }
-    // As the effective user: that is who opens files there.
+    // Checked as the effective user, who opens the files there.
     rustix::fs::accessat(&directory, ".", may, AtFlags::EACCESS).map_err(|error| {
         wrong(match error {
             Errno::ROFS => format!("`{shown}` is on a file system that nobody can write to"),
@@ -234,7 +235,7 @@ fn open_directory(
     Ok((place, directory))
 }
 
-/// What nobody may be given, and what the caller protects: each by its real path, those first that refuse every access.
+/// The built-in protected paths and the caller's, each by its real path. Those that refuse every access come first.
 fn resolved(protected: &[Protected]) -> Vec<Protected> {
     let system = SYSTEM.iter().map(|(path, from, what)| Protected {
         path: path.into(),
@@ -248,12 +249,12 @@ fn resolved(protected: &[Protected]) -> Vec<Protected> {
     all
 }
 
-/// Where a path is, or would be made: links are followed as far as it exists.
+/// The real path of a file, or of one to be created: links are followed as far as the path exists.
 fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let resolved = path.ancestors().find_map(|above| {
         let there = std::fs::canonicalize(above).ok()?;
-        // Part by part: joined with nothing, a path would end in a slash.
+        // Joined by components: joining an empty path would add a slash at the end.
         Some(there.components().chain(path.strip_prefix(above).ok()?.components()).collect())
     });
     resolved.unwrap_or(path)
@@ -283,7 +284,8 @@ fn check_place(place: &Path, access: Access, protected: &[Protected], text: &str
     Ok(())
 }
 
-/// A read-only directory inside a writable one, or the same by another name, would not be read-only.
+/// Refuses a read-only directory inside a writable one, or the same directory under another name: it would not be
+/// read-only.
 fn check_nesting<'g>(grants: impl Iterator<Item = &'g Grant> + Clone) -> Result<(), UsageError> {
     for grant in grants.clone() {
         let Grant::Dir { host: inner, access: Access::ReadOnly, .. } = grant else { continue };
@@ -307,7 +309,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of this test's own; it goes away with this value.
+    /// A folder of this test alone. It is removed when this value is dropped.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -380,7 +382,7 @@ mod tests {
         let protected = [
             protect("kept", Extent::Whole, Access::ReadOnly),
             protect("data/levels", Extent::Itself, Access::ReadWrite),
-            // Who could write around it could make it.
+            // A guest that can write to a parent folder could create it.
             protect("out/not/there", Extent::Whole, Access::ReadWrite),
         ];
         for (text, message) in [

@@ -1,6 +1,5 @@
-//! What stands beside envs: leases and services as a grants file writes them, and what they become for one env: ports in
-//! place of names, commands in place of texts with placeholders.
-//! Knows texts; the processes are a keeper's.
+//! Leases and services that run beside envs, as a grants file writes them, and their expansion for one env: names
+//! become ports, texts with placeholders become commands. Knows texts; the keeper has the processes.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -31,16 +30,16 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a service may take to end after SIGTERM, where its file does not say.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest of either: what is longer is a slip.
+/// The longest timeout of either kind: a longer one is a mistake.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// Bytes of a service's command and environment. A keeper is told of all its services in one message.
+/// Bytes of a service's command and environment. One message tells a keeper all its services.
 const COMMAND_BYTES_MAX: usize = 6 * 1024;
 
-/// Levels of a config in which leases are looked for: deeper ones are refused by the check of the config anyway.
+/// Levels of a config that are searched for leases: the check of the config refuses deeper ones anyway.
 const CONFIG_DEPTH_MAX: usize = 64;
 
-/// For whom a lease or a service is.
+/// Whether each env has its own lease or service, or all envs of a run share one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
@@ -51,13 +50,13 @@ pub enum Per {
     Run,
 }
 
-/// A process beside envs, as a grants file describes it: texts with placeholders.
+/// A service: a process that runs beside envs, as a grants file describes it, in texts with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServiceSpec {
-    /// What messages and the log call it.
+    /// The name in messages and in the log.
     pub name: String,
-    /// Whose it is.
+    /// Whether each env has its own service.
     #[serde(default)]
     pub per: Per,
     /// Program and arguments, the program by its path.
@@ -65,29 +64,30 @@ pub struct ServiceSpec {
     /// Its environment: these variables, and nothing else.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// `"private"`, an empty folder that is removed afterwards; or a folder, which a relative path names from the file's own.
+    /// The working directory: `"private"`, an empty folder that is removed afterwards; or a path, which is relative to
+    /// the file's folder.
     #[serde(default = "private")]
     pub workdir: String,
-    /// When it is ready; as soon as it runs if not said.
+    /// When the service is ready. Without it, the service is ready once it runs.
     #[serde(default)]
     pub ready: ReadySpec,
-    /// How long it may take to end after SIGTERM, before SIGKILL.
+    /// How long the service may take to end after SIGTERM, before SIGKILL.
     #[serde(default, deserialize_with = "time")]
     pub stop_timeout: Option<Duration>,
 }
 
-/// When a service is ready: one of the first three.
+/// When a service is ready: exactly one of the first three fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReadySpec {
-    /// Somebody listens there: `ADDR:PORT`.
+    /// A process listens there: `ADDR:PORT`.
     pub tcp: Option<String>,
-    /// It has printed a line that matches this regular expression.
+    /// The service has printed a line that matches this regular expression.
     pub line: Option<String>,
     /// This time has passed.
     #[serde(default, deserialize_with = "time")]
     pub delay: Option<Duration>,
-    /// How long it may take.
+    /// How long the service may take to be ready.
     #[serde(default, deserialize_with = "time")]
     pub timeout: Option<Duration>,
 }
@@ -96,7 +96,7 @@ fn private() -> String {
     "private".to_owned()
 }
 
-/// A time as people write it: `250ms`, `10s`.
+/// Reads a time as people write it: `250ms`, `10s`.
 fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     match humantime::parse_duration(&text) {
@@ -108,7 +108,7 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Dura
     }
 }
 
-/// `[[lease]]`.
+/// A `[[lease]]` section.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LeaseSection {
@@ -145,7 +145,7 @@ pub(super) fn of_section(section: &str, members: &Value, folder: &Path) -> Resul
         .collect()
 }
 
-/// All that stands beside the envs of a run.
+/// All leases, services and sockets that are made for the envs of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Services {
     /// Leases of each env.
@@ -155,16 +155,16 @@ pub(crate) struct Services {
     services: Vec<ServiceSpec>,
     run_services: Vec<ServiceSpec>,
     sockets: Vec<Grant>,
-    /// Where private folders are made.
+    /// The folder in which private folders are made.
     pub(crate) temporary: PathBuf,
 }
 
-/// For whom something is expanded: what its placeholders stand for.
+/// The values of placeholders, for one env or for the run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placeholders {
-    /// Ports, with their leases: the env's and the run's.
+    /// Ports, with their leases: those of the env and of the run.
     pub(crate) ports: Vec<(LeaseSpec, u16)>,
-    /// The env and its instance; none for what all share.
+    /// The env and its instance; none for a service that all envs share.
     pub(crate) env: Option<(u32, u32)>,
     /// The instance's first seed.
     pub(crate) seed: u64,
@@ -213,7 +213,7 @@ fn no_lease(placeholder: &str, ports: &[(LeaseSpec, u16)]) -> UsageError {
 }
 
 impl Grants {
-    /// What stands beside envs, checked: every placeholder means something, whatever ports there will be.
+    /// The leases, services and sockets, checked: every placeholder has a value, whatever ports are taken later.
     pub(super) fn beside(&self) -> Result<Services, UsageError> {
         let mut beside = Services { temporary: PathBuf::from("/tmp"), ..Services::default() };
         for grant in self {
@@ -289,7 +289,7 @@ impl Services {
         !(self.leases.is_empty() && self.services.is_empty())
     }
 
-    /// Whether the run has one.
+    /// Whether the run has a keeper.
     pub(crate) fn run_is_kept(&self) -> bool {
         !(self.run_leases.is_empty() && self.run_services.is_empty())
     }
@@ -300,7 +300,7 @@ impl Services {
         services.iter().map(|service| service.expand(scene, &self.temporary)).collect()
     }
 
-    /// What the broker is told of an env.
+    /// The rights of an env, for the broker.
     pub(crate) fn rights_for(&self, scene: &Placeholders) -> Result<Rights, UsageError> {
         let mut rights = Rights::default();
         for grant in &self.sockets {
@@ -324,7 +324,7 @@ impl Services {
         Ok(rights)
     }
 
-    /// A scene in which each lease has its range's first port: for checks before there are ports.
+    /// Placeholder values in which each lease has its range's first port: for checks before ports are taken.
     pub(crate) fn stand_in(&self) -> Vec<(LeaseSpec, u16)> {
         self.run_leases.iter().chain(&self.leases).map(|spec| (spec.clone(), spec.lo())).collect()
     }
@@ -383,16 +383,17 @@ impl ServiceSpec {
     }
 }
 
-/// A number that nobody has guessed or used: other hosts, and other envs of this one, have services of the same names. From
-/// the keys of std's hash maps, which are the kernel's randomness, and no two the same.
+/// A random number that nobody has guessed or used: other hosts, and other envs of this host, have services of the same
+/// names. It comes from the keys of std's hash maps, which are the kernel's randomness and all different.
 fn chance() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Puts ports in place of `{ lease = "NAME" }` and `{ lease = "NAME+k" }`, wherever a config has them. Whether it had any.
+/// Replaces `{ lease = "NAME" }` and `{ lease = "NAME+k" }` by ports, anywhere in a config. Returns whether the config
+/// had any.
 ///
 /// # Errors
-/// A lease that is not there.
+/// A lease that does not exist.
 pub(crate) fn inject(config: &mut Value, ports: &[(LeaseSpec, u16)]) -> Result<bool, UsageError> {
     fn within(value: &mut Value, ports: &[(LeaseSpec, u16)], path: &str, depth: usize) -> Result<bool, UsageError> {
         if depth > CONFIG_DEPTH_MAX {
@@ -425,7 +426,7 @@ pub(crate) fn inject(config: &mut Value, ports: &[(LeaseSpec, u16)]) -> Result<b
     within(config, ports, "", 0)
 }
 
-/// The lease that an object stands for.
+/// The lease that an object names.
 fn lease_in(members: &Map<String, Value>) -> Option<&str> {
     match (members.len(), members.get("lease")) {
         (1, Some(Value::String(name))) => Some(name),
@@ -433,7 +434,7 @@ fn lease_in(members: &Map<String, Value>) -> Option<&str> {
     }
 }
 
-/// A config over the one of a grants file: keys that both have are the config's own.
+/// Merges a config over the config of a grants file: for keys in both, the config wins.
 pub(crate) fn over(beneath: &Map<String, Value>, config: Value) -> Value {
     match config {
         Value::Object(own) if !beneath.is_empty() => {
@@ -496,7 +497,7 @@ port = { lease = 'gtp' }
         let command = ["/usr/games/gnugo", "--gtp-listen", "127.0.0.1:6207", "--seed", "5", "3-2", folder];
         assert_eq!(services[0].command, command);
         assert_eq!(services[0].env, [("LANG".into(), "C".into()), ("PORT".into(), "6207".into())]);
-        // The same service of another vector env in this process has another folder.
+        // The same service of another `VecEnv` in this process has another folder.
         assert_ne!(beside.services_for(&scene, Per::Env).unwrap()[0].workdir, services[0].workdir);
         assert_eq!(services[0].ready, Ready::Tcp { ip: "127.0.0.1".parse().unwrap(), port: 6207 });
         assert_eq!(services[0].stop_timeout, Duration::from_millis(250));

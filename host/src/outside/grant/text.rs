@@ -1,4 +1,4 @@
-//! Grants as they are typed: which kinds there are, how each is written, and what is said of a text that is none.
+//! Grants as text: which kinds there are, how each is written, and the error for a text that is not a grant.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::outside::broker::Host;
 use crate::spec::WantKind;
 use crate::text::{nearest, plain};
 
-/// A kind of grant: its word, what a plugin calls it in its wants, what it is, and how it is written if there is one.
+/// A kind of grant: its word, its name in a plugin's wants, a description, and its form if it can be written as text.
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) want: WantKind,
@@ -25,7 +25,7 @@ pub(super) struct Kind {
     pub(super) form: Option<&'static str>,
 }
 
-/// Every kind; one without a form is described in a file only.
+/// Every kind. A kind without a form is described in a file only.
 pub(super) const KINDS: [Kind; 8] = [
     Kind { name: "dir", want: WantKind::Directory, noun: "a directory", form: Some("dir=HOST:GUEST[:ro|:rw]") },
     Kind { name: "clock", want: WantKind::RealClock, noun: "the real clock", form: Some("clock=real") },
@@ -52,7 +52,7 @@ pub(super) fn refuse(text: &str, why: impl fmt::Display) -> UsageError {
     UsageError::new(format!("grant `{}`: {why}", plain(text, SHOWN_MAX)))
 }
 
-/// `` `a`, `b` and `c` `` of the kinds that this version has.
+/// The kinds that this version has, as `` `a`, `b` and `c` ``.
 pub(super) fn forms() -> String {
     let forms: Vec<String> = KINDS.iter().filter_map(|kind| kind.form).map(|form| format!("`{form}`")).collect();
     match forms.split_last() {
@@ -61,7 +61,7 @@ pub(super) fn forms() -> String {
     }
 }
 
-/// What to say of a kind that is none, or none here.
+/// The error text for a kind that does not exist, or not in this version.
 pub(super) fn no_kind(name: &str) -> String {
     let names = KINDS.map(|kind| kind.name);
     let shown = plain(name, SHOWN_MAX);
@@ -78,7 +78,8 @@ pub(super) fn hint_of_forms() -> String {
     format!("this rollcage grants {}", forms())
 }
 
-/// `HOST:GUEST[:ro|:rw]`. GUEST has no colon, so the last one before the access divides, and HOST may have some.
+/// Parses `HOST:GUEST[:ro|:rw]`. GUEST has no colon, so the last colon before the access divides them, and HOST may
+/// have colons.
 pub(super) fn parse_dir(text: &str, spec: &str) -> Result<Grant, UsageError> {
     let wrong = |why: String| refuse(text, why).hint("for example `dir=/srv/levels:/levels`, or `dir=out:/out:rw`");
     let (paths, access) = match (spec.strip_suffix(":ro"), spec.strip_suffix(":rw")) {
@@ -100,7 +101,7 @@ pub(super) fn parse_dir(text: &str, spec: &str) -> Result<Grant, UsageError> {
     Ok(Grant::Dir { host: host.into(), guest: guest.to_owned(), access })
 }
 
-/// `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets.
+/// Parses `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets.
 pub(super) fn parse_host(text: &str, spec: &str) -> Result<(Host, Port), UsageError> {
     let wrong =
         |why: String| refuse(text, why).hint("for example `tcp-connect=127.0.0.1:3100`, or `tcp-connect=[::1]:80`");
@@ -131,7 +132,7 @@ pub(super) fn parse_host(text: &str, spec: &str) -> Result<(Host, Port), UsageEr
     let is_name = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    // Digits at the end would be an address to some resolver: 127.1, 0x7f000001.
+    // Some resolvers take digits at the end for an address: 127.1, 0x7f000001.
     let by_digits = host.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()));
     if host.len() > NAME_BYTES_MAX || by_digits || !host.split('.').all(is_name) {
         let host = plain(host, SHOWN_MAX);
@@ -140,7 +141,7 @@ pub(super) fn parse_host(text: &str, spec: &str) -> Result<(Host, Port), UsageEr
     Ok((Host::Name(host.to_ascii_lowercase()), port))
 }
 
-/// `ADDR:PORT`, the same without names.
+/// Parses `ADDR:PORT`: as [`parse_host`], without names.
 pub(super) fn parse_address(text: &str, spec: &str) -> Result<(IpAddr, Port), UsageError> {
     match parse_host(text, spec)? {
         (Host::Address(address), port) => Ok((address, port)),
@@ -148,7 +149,7 @@ pub(super) fn parse_address(text: &str, spec: &str) -> Result<(IpAddr, Port), Us
     }
 }
 
-/// Whether an address can be a peer's; if not, why.
+/// Whether an address can be a peer's; the error says why not.
 pub(super) fn check_peer(address: IpAddr) -> Result<(), String> {
     if address.to_canonical() != address {
         return Err(format!("`{address}` is an IPv4 address in disguise; write `{}`", address.to_canonical()));

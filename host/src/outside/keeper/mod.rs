@@ -1,9 +1,8 @@
-//! The hidden mode of a keeper: it holds leased ports and runs services beside envs, and outlives its host for as long as
-//! it takes to clean up after it.
-//! Knows ports, processes and deadlines; knows nothing of envs, plugins or wasm.
+//! The hidden mode of a keeper: a process that holds leased ports and runs services beside envs. It outlives its host
+//! for as long as its cleanup takes. Knows ports, processes and deadlines; knows nothing of envs, plugins or wasm.
 //!
-//! One thread, one poll. It inherits nothing but its control socket. That the host is gone is told by a pidfd alone: a
-//! host that forks leaves its end of the socket open in its children.
+//! The keeper has one thread with one poll. It inherits only its control socket. Only a pidfd tells that the host is
+//! gone: a host that forks leaves its end of the socket open in its children.
 
 mod ready;
 mod take;
@@ -28,16 +27,17 @@ use crate::wire::lease::LeaseSpec;
 use crate::wire::packet::{self, Received};
 use crate::wire::talk::{self, BUILD, FromWorker};
 
-/// How long the first message may take: it is sent before the keeper runs.
+/// How long the first message may take. It is sent before the keeper runs.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often it looks around where nothing wakes it: at orphans of a service that have ended.
+/// How often the keeper looks for ended orphans of a service, which wake no poll.
 const IDLE: Duration = Duration::from_millis(250);
 
-/// How often it looks at what nothing tells of: ports that come free, servers that come up, trees that end.
+/// How often the keeper checks for changes without an event: ports that become free, servers that come up, process
+/// trees that end.
 const SOON: Duration = Duration::from_millis(10);
 
-/// Runs the keeper to its end. Never returns to `main`.
+/// Runs the keeper to its end, and never returns to `main`.
 pub(crate) fn run() -> ! {
     let status = match work() {
         Ok(()) => 0,
@@ -62,7 +62,7 @@ fn work() -> io::Result<()> {
     }
     keeper.asked = false;
     keeper.end_tree();
-    // Only now may somebody else have the ports: nothing of the services is left to hold them.
+    // Only now may another process have the ports: no process of the services is left to hold them.
     drop(keeper.taken);
     Ok(())
 }
@@ -73,9 +73,9 @@ struct Keeper {
     host: OwnedFd,
     host_pid: Pid,
     orders: VecDeque<(ToKeeper, Vec<OwnedFd>)>,
-    /// The host is gone, has nothing more to say, or said that this is the end.
+    /// Whether the keeper must end: the host is gone, has nothing more to say, or asked for the end.
     over: bool,
-    /// An end of a service is what the host asked for, and needs not be told.
+    /// Whether the host asked for the services to end, so that their ends are not reported.
     asked: bool,
     taken: Option<Taken>,
     running: Vec<Running>,
@@ -83,11 +83,12 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Says hello, and makes sure that its parent is the host that started it. Nothing: the host is gone already.
+    /// Says hello, and checks that its parent is the host that started it. None if the host is gone already.
     fn begin(control: BorrowedFd<'static>) -> io::Result<Option<Keeper>> {
         rustix::process::set_child_subreaper(Some(getpid()))?;
         let Some(host_pid) = getppid() else { return Ok(None) };
-        // The parent may have ended, and its id be another's, before this: then it is not the parent any more.
+        // The parent may have ended before this, and another process may have its id; then `getppid` gives another
+        // process.
         let Ok(host) = pidfd_open(host_pid, PidfdFlags::empty()) else { return Ok(None) };
         if getppid() != Some(host_pid) {
             return Ok(None);
@@ -111,7 +112,7 @@ impl Keeper {
         while keeper.orders.is_empty() && !keeper.over && Instant::now() < deadline {
             keeper.turn(SOON);
         }
-        // An orphan's parent is whoever adopts them: it is not who the message says.
+        // The parent of an orphan is the process that adopted it, and does not match the message.
         Ok(match keeper.orders.pop_front() {
             Some((ToKeeper::Begin { host }, _)) if i64::from(host) == i64::from(host_pid.as_raw_nonzero().get()) => {
                 Some(keeper)
@@ -120,7 +121,7 @@ impl Keeper {
         })
     }
 
-    /// Waits for an order; none when it is over.
+    /// Waits for an order; none when the keeper must end.
     fn next_order(&mut self) -> Option<(ToKeeper, Vec<OwnedFd>)> {
         while !self.over {
             if let Some(order) = self.orders.pop_front() {
@@ -132,7 +133,7 @@ impl Keeper {
         None
     }
 
-    /// Takes ports in place of those it has; tries until the time is over.
+    /// Takes new ports in place of the present ones; tries until the timeout is over.
     fn hold(&mut self, leases: &[LeaseSpec], timeout: Duration) {
         self.taken = None;
         let deadline = deadline(timeout);
@@ -150,7 +151,7 @@ impl Keeper {
         }
     }
 
-    /// Ends what runs, and starts these, each when the one before is ready.
+    /// Ends the running services, then starts these, each once the one before is ready.
     fn serve(&mut self, services: Vec<Service>, descriptors: Vec<OwnedFd>) {
         self.asked = true;
         self.end_tree();
@@ -194,7 +195,7 @@ impl Keeper {
             if ready {
                 return Ok(());
             }
-            // A delay is its own deadline.
+            // A delay sets its own deadline.
             if began.elapsed() >= service.ready_timeout && !matches!(service.ready, Ready::Delay(_)) {
                 return Err(format!("not ready within {:?}: {what}", service.ready_timeout));
             }
@@ -205,10 +206,10 @@ impl Keeper {
         }
     }
 
-    /// One look at everything: orders, the host, who asks for holders, what services print, what has ended.
+    /// One look at everything: orders, the host, queries for lease holders, output of services, ended processes.
     fn turn(&mut self, time: Duration) {
         let mut fds = Vec::new();
-        // A host that is gone is so for ever, and would wake every poll.
+        // The pidfd of a host that is gone stays readable, and would wake every poll.
         if !self.over {
             fds.extend([PollFd::new(&self.host, PollFlags::IN), PollFd::from_borrowed_fd(self.control, PollFlags::IN)]);
         }
@@ -237,17 +238,17 @@ impl Keeper {
             match packet::receive(self.control, RecvFlags::DONTWAIT) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Message(ToKeeper::End, _)) => self.over = true,
-                // A host that orders without waiting for answers fills its memory, not this one's.
+                // A host that sends orders without waiting for answers fills its own memory, not the keeper's.
                 Ok(Received::Message(order, descriptors)) if self.orders.len() < talk::UNREAD_MESSAGES_MAX => {
                     self.orders.push_back((order, descriptors));
                 }
-                // Nobody is left who could say anything, or it is not understood.
+                // The host has hung up, or its message is malformed.
                 _ => self.over = true,
             }
         }
     }
 
-    /// Tells the host. It never waits: a host that does not read has its deadlines.
+    /// Sends a message to the host. It never waits: a host that does not read has its deadlines.
     fn say(&mut self, message: FromKeeper) {
         let message = FromWorker::Keeper(message);
         if packet::send(self.control, &message, &[], SendFlags::DONTWAIT).is_err() {

@@ -1,12 +1,12 @@
-//! Whether somebody listens on a port, as the kernel's tables say. Never by connecting: a server that takes one client
-//! would take this look for it.
+//! Whether a process listens on a port, as the kernel's tables say. This never connects: a server that takes one client
+//! would take the connection for its client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The state LISTEN.
+/// The state LISTEN in the table.
 const LISTEN: &str = "0A";
 
-/// Whether somebody listens on the port, at this address or at all of them.
+/// Whether a process listens on the port, at this address or at all addresses.
 pub(super) fn listens(ip: IpAddr, port: u16) -> bool {
     ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().any(|path| {
         let table = std::fs::read_to_string(path).unwrap_or_default();
@@ -14,7 +14,7 @@ pub(super) fn listens(ip: IpAddr, port: u16) -> bool {
     })
 }
 
-/// The address of a line of the table, if it is a listener's.
+/// The address in a line of the table, if the line is a listener's.
 fn listener(line: &str) -> Option<(IpAddr, u16)> {
     let mut fields = line.split_ascii_whitespace();
     let (address, port) = fields.nth(1)?.split_once(':')?;
@@ -22,7 +22,7 @@ fn listener(line: &str) -> Option<(IpAddr, u16)> {
         return None;
     }
     let port = u16::from_str_radix(port, 16).ok()?;
-    // 32 bits at a time, each printed as this machine's number.
+    // The table prints 32 bits at a time, each as a number in this machine's byte order.
     let word = |index: usize| u32::from_str_radix(address.get(8 * index..8 * index + 8)?, 16).ok();
     let ip = if address.len() == 8 {
         IpAddr::V4(Ipv4Addr::from(word(0)?.to_ne_bytes()))

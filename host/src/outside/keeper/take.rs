@@ -1,4 +1,5 @@
-//! Taking ports, in the process that holds them: the name first, then a look whether the port can be bound at all.
+//! Taking ports, in the process that holds them: first the port's name, then a check whether the port can be bound at
+//! all.
 
 use std::io;
 use std::mem::size_of;
@@ -12,18 +13,18 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::wire::lease::LeaseSpec;
 
-/// Ports that a message names; of more, the number is told.
+/// Ports that a message names; further ones are only counted.
 const NAMED_MAX: usize = 8;
 
-/// Leased ports. Dropping it lets them go.
+/// Leased ports. Dropping the value releases them.
 pub(crate) struct Taken {
     names: Vec<UnixListener>,
     /// The first port of each lease's block.
     pub(crate) firsts: Vec<u16>,
 }
 
-/// Takes a block for each lease, or nothing at all. The outer error is the system's; the inner one says who holds what
-/// was asked for.
+/// Takes a block for each lease, or nothing at all. The outer error is the system's; the inner one says who holds the
+/// ports.
 pub(crate) fn take(leases: &[LeaseSpec]) -> io::Result<Result<Taken, String>> {
     let mut taken = Taken { names: Vec::new(), firsts: Vec::new() };
     for lease in leases {
@@ -48,24 +49,25 @@ pub(crate) fn take(leases: &[LeaseSpec]) -> io::Result<Result<Taken, String>> {
 }
 
 impl Taken {
-    /// Lets those go who asked who holds a port: a connection that nobody accepts stays in the queue, and a full queue
-    /// would hide the holder.
+    /// Closes connections of processes that asked who holds a port. A connection that nobody accepts stays in the
+    /// queue, and a full queue would hide the holder.
     pub(crate) fn answer_askers(&self) {
         for name in &self.names {
             while name.accept().is_ok() {}
         }
     }
 
-    /// What to listen on for askers.
+    /// The sockets on which other processes ask for the holder.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.names.iter().map(AsFd::as_fd)
     }
 }
 
-/// A port, and why it cannot be had.
+/// A port that cannot be had, and why.
 type Obstacle = (u16, String);
 
-/// All of a block, or the first port that cannot be had. What was taken before it goes with this function.
+/// Takes all ports of a block, or returns the first port that cannot be had. Ports taken before it are released on
+/// return.
 fn take_block(first: u16, count: u16) -> io::Result<Result<Vec<UnixListener>, Obstacle>> {
     let mut names = Vec::new();
     // The range's end was checked: no port of a block is past 65535.
@@ -89,7 +91,7 @@ fn name_of(port: u16) -> String {
     format!("rollcage/lease/{port}")
 }
 
-/// Why a port that has no lease cannot be bound.
+/// The reason why a port without a lease cannot be bound.
 fn stranger(error: Errno) -> String {
     match error {
         Errno::ADDRINUSE => "bound by somebody without a lease".to_owned(),
@@ -97,23 +99,23 @@ fn stranger(error: Errno) -> String {
     }
 }
 
-/// Whether the port can be bound. Not listened on: whoever connects in this moment must find nobody.
+/// Whether the port can be bound. The socket does not listen, so that a client that connects at this moment is refused.
 fn bindable(port: u16) -> rustix::io::Result<()> {
     for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // What servers do: connections of a server before it that are not forgotten yet are no obstacle.
+        // Servers set this too: connections of an earlier server in TIME_WAIT do not stop them.
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
         rustix::net::bind(&socket, &SocketAddrV4::new(address, port))?;
     }
     Ok(())
 }
 
-/// Who holds a port: the process that listens on its name.
+/// The lease holder of a port: the process that listens on the port's name.
 fn holder(port: u16) -> String {
     match holder_pid(port) {
         Ok(Some(pid)) => format!("by process {pid}"),
         Ok(None) => "by a process of another PID namespace".to_owned(),
-        // Gone since, or too many ask at once.
+        // The holder has ended since, or too many processes ask at once.
         Err(_) => "by a process that cannot be told".to_owned(),
     }
 }
@@ -124,8 +126,9 @@ fn holder_pid(port: u16) -> io::Result<Option<libc::pid_t>> {
     rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name_of(port).as_bytes())?)?;
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open, and the pointers are to values of the lengths that are told; the kernel writes no
-    // more. Not rustix's `socket_peercred`: its pid is never 0, and the kernel's is, for another PID namespace.
+    // SAFETY: the descriptor is open, and the pointers are to values of the lengths that are passed; the kernel writes
+    // no more. rustix's `socket_peercred` does not fit: its pid is never 0, but the kernel gives 0 for a process of
+    // another PID namespace.
     let got = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -1,7 +1,8 @@
-//! A service's processes: how it is started, what it prints, and how it and everything that it started is ended.
+//! A service's processes: how a service is started, what it prints, and how it ends together with everything that it
+//! started.
 //!
-//! The keeper adopts orphans (`PR_SET_CHILD_SUBREAPER`), so all that a service ever started descends from the keeper,
-//! whatever session or group it went to.
+//! The keeper adopts orphans (`PR_SET_CHILD_SUBREAPER`), so every process that a service ever started descends from the
+//! keeper, in any session or process group.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
@@ -24,22 +25,22 @@ use crate::cage::process;
 use crate::limits::deadline;
 use crate::wire::keeper::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
 
-/// Bytes of a line of output that stay together. A longer one is cut into lines.
+/// Bytes of a line of output that stay together. A longer line is cut.
 const LINE_BYTES_MAX: usize = 2048;
 
-/// Reads of 16 KiB that empty a pipe.
+/// Reads of 16 KiB that are enough to empty a pipe.
 const OUTPUT_READS: u32 = 4;
 
-/// Looks at the tree in one go: whatever forks while it is killed is met by the next.
+/// Looks at the process tree in one go. A process that forks while it is killed is found by the next look.
 const LOOKS_MAX: u32 = 32;
 
-/// A service that was started, until the next ones are.
+/// A service that was started. It stays listed until the next services start.
 pub(super) struct Running {
     pub(super) service: Service,
     pub(super) pidfd: OwnedFd,
-    /// How it ended, if it has.
+    /// How the service ended, if it has.
     pub(super) exit: Option<ServiceExit>,
-    /// A line that its readiness waits for was printed.
+    /// Whether the line was printed that readiness waits for.
     pub(super) line_seen: bool,
     line: Option<Regex>,
     pid: Pid,
@@ -55,7 +56,7 @@ pub(super) struct Output {
 }
 
 impl Keeper {
-    /// Starts a service; its place among those that run. An error is the user's to read.
+    /// Starts a service. Returns its index among the running services. An error is for the user to read.
     pub(super) fn start(
         &mut self,
         service: Service,
@@ -118,26 +119,26 @@ impl Keeper {
         Ok(index)
     }
 
-    /// Ends everything that descends from this process: SIGTERM, then SIGKILL when the time is over, again and again
-    /// until no child is left. Then removes what was made for it.
+    /// Ends everything that descends from this process: SIGTERM, then SIGKILL when the time is over, repeated until no
+    /// child is left. Then removes the private folders.
     pub(super) fn end_tree(&mut self) {
         let patience = self.running.iter().map(|running| running.service.stop_timeout).max().unwrap_or_default();
         let kill_at = deadline(patience);
         if self.reap() {
-            // Every member of its groups descends from here too: a signal to them as well would be a second one, which
-            // some programs take for impatience.
+            // Every member of the services' process groups descends from here too. A signal to the groups as well would
+            // arrive twice, and some programs take a second SIGTERM for impatience.
             strike(Signal::TERM, &mut HashSet::new());
         }
         let mut killed = HashSet::new();
         while self.reap() {
             if Instant::now() >= kill_at {
-                // Until a look finds nobody new: then those that were killed need a moment to go.
+                // Repeated until a look finds no new process; the killed ones then need a moment to end.
                 let mut looks = 0..LOOKS_MAX;
                 while looks.next().is_some() && strike(Signal::KILL, &mut killed) > 0 {}
             }
             self.turn(SOON);
         }
-        // Nobody writes any more: at most what a pipe holds.
+        // No writer is left, so the pipes hold at most their capacity.
         for _ in 0..OUTPUT_READS {
             self.read_outputs();
         }
@@ -148,7 +149,7 @@ impl Keeper {
         }
     }
 
-    /// Takes every child that has ended. Returns whether there are others.
+    /// Reaps every child that has ended. Returns whether other children are left.
     pub(super) fn reap(&mut self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
@@ -162,13 +163,13 @@ impl Keeper {
                 }
                 Err(Errno::INTR) => {}
                 Ok(None) => return true,
-                // ECHILD is all it can say.
+                // The only possible error is ECHILD.
                 Err(_) => return false,
             }
         }
     }
 
-    /// Tells the host of each service that has ended, once.
+    /// Reports each ended service to the host, once.
     pub(super) fn tell_ends(&mut self) {
         let mut messages = Vec::new();
         for running in &mut self.running {
@@ -182,7 +183,7 @@ impl Keeper {
         }
     }
 
-    /// Moves what services printed to the log, a line at a time, with the service's name before it.
+    /// Moves the services' output to the log, a line at a time, prefixed by the service's name.
     pub(super) fn read_outputs(&mut self) {
         let mut buffer = [0; 16 * 1024];
         let mut index = 0;
@@ -213,14 +214,15 @@ impl Keeper {
 }
 
 impl Running {
-    /// A line that it printed: to the log, unless that is full.
+    /// Writes a line to the log, unless the log is full.
     fn keep(&mut self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
         self.line_seen |= self.line.as_ref().is_some_and(|expected| expected.is_match(&text));
         let line = format!("{}: {text}\n", self.service.name);
         let stderr = io::stderr();
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // A pipe that can be written to has room for PIPE_BUF bytes: the write does not wait. Nobody else writes to it.
+        // A pipe that can be written to has room for PIPE_BUF bytes, so the write does not wait. Only this process
+        // writes to it.
         let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
         if poll(&mut fds, Some(&now)) == Ok(1) && fds[0].revents() == PollFlags::OUT {
             let _ = rustix::io::write(stderr.as_fd(), &line.as_bytes()[..line.len().min(4096)]);
@@ -228,7 +230,7 @@ impl Running {
     }
 }
 
-/// A new folder that nobody else may enter. What is there already is somebody's, and stays.
+/// Makes a new folder that no other user may enter. A folder that exists already belongs to somebody else, and stays.
 fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path)
 }
@@ -241,7 +243,7 @@ fn remove(folder: Option<&Path>) {
     }
 }
 
-/// Sends a signal to everything that descends from this process and was not met before. Returns how many there were.
+/// Sends a signal to every descendant that was not met before. Returns how many there were.
 fn strike(signal: Signal, met: &mut HashSet<(Pid, u64)>) -> usize {
     let mut struck = 0;
     for (pid, stat) in descendants() {
@@ -249,8 +251,9 @@ fn strike(signal: Signal, met: &mut HashSet<(Pid, u64)>) -> usize {
             continue;
         }
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        // Between the look and the pidfd its parent may have reaped it, and the number be another's now. Not so if its
-        // parent is another: that one was just struck.
+        // Between the look and the pidfd, the parent may have reaped this process, and another process may have its
+        // number now: so the start times are compared. The parents are not: a process whose parent was just killed has
+        // another.
         if stat_of(pid).is_some_and(|now| now.began == stat.began) && pidfd_send_signal(&pidfd, signal).is_ok() {
             struck += 1;
         }
@@ -258,7 +261,7 @@ fn strike(signal: Signal, met: &mut HashSet<(Pid, u64)>) -> usize {
     struck
 }
 
-/// What is known of a process: its parent, and when it began, which tells it from another of the same number.
+/// A process's parent and its start time, which tells it from another process with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     parent: i32,
@@ -271,17 +274,17 @@ fn stat_of(pid: Pid) -> Option<Stat> {
     parse_stat(&String::from_utf8_lossy(&text))
 }
 
-/// The name is in brackets, and may hold any character: the last bracket ends it.
+/// Parses a line of `/proc/PID/stat`. The name is in brackets and may hold any character, so the last bracket ends it.
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
     Some(Stat { parent: fields.get(1)?.parse().ok()?, began: fields.get(19)?.parse().ok()? })
 }
 
-/// Every process whose parent, or parent's parent, is this one.
+/// Every process that descends from this one.
 fn descendants() -> Vec<(Pid, Stat)> {
     let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
     let pids = names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?));
-    // Zombies too: of a process whose first thread has ended the others may run on.
+    // Zombies count too: a process whose first thread has ended may have other threads running.
     let all: HashMap<i32, Stat> = pids.filter_map(|pid| Some((pid.as_raw_nonzero().get(), stat_of(pid)?))).collect();
     let own = getpid().as_raw_nonzero().get();
     let mut found = Vec::new();

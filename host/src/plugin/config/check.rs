@@ -1,6 +1,6 @@
-//! Completes a config: fills defaults in, validates, and says what is wrong in the words of who typed it.
+//! Completes a config: fills in defaults, validates, and reports mistakes in the user's own words.
 //!
-//! The schema may be hostile, so work is bounded before it is done; the verdict is the validator's, the words are ours.
+//! The schema may be hostile, so work is bounded before it is done. The validator decides; the words are written here.
 
 use std::collections::HashSet;
 
@@ -17,18 +17,18 @@ use super::words;
 use crate::error::UsageError;
 use crate::text::{argument, nearest};
 
-/// Bytes of a config times rules of the schema. The worst that was found is a pattern in all its states at once, 7 ns
-/// for each: four seconds. An ordinary config with an ordinary schema has a hundred thousand.
+/// Bytes of a config times rules of the schema. The worst case found is a pattern in all its states at once, at 7 ns
+/// each: four seconds. An ordinary config with an ordinary schema has a hundred thousand.
 const CHECKS_MAX: usize = 1 << 29;
 
-/// Alternatives that are weighed to fill defaults in, times rules of the schema; a second at worst.
+/// Alternatives that are weighed to fill in defaults, times rules of the schema: a second at worst.
 const CHOICES_MAX: usize = 1 << 26;
 
-/// Values of a config times rules of the schema up to which every mistake is looked for. The validator lists them all
-/// at once, a few hundred bytes each.
+/// Values of a config times rules of the schema, up to which all mistakes are looked for. The validator lists them all
+/// at once, with a few hundred bytes each.
 const MISTAKES_MAX: usize = 1 << 20;
 
-/// Mistakes that are told; who made more will run the command again.
+/// Mistakes that are reported. A user who made more will run the command again.
 const TOLD_MAX: usize = 5;
 
 /// A config with every default filled in, valid against its plugin's schema.
@@ -36,20 +36,21 @@ const TOLD_MAX: usize = 5;
 pub struct CompleteConfig {
     /// The config, its keys in the schema's order.
     pub value: Value,
-    /// The same as RFC 8785 JSON, at most 60 KiB: what `create` is given and what digests are over.
+    /// The same config as RFC 8785 JSON, at most 60 KiB: `create` gets this text, and digests cover it.
     pub canonical: String,
 }
 
 impl ConfigSchema {
-    /// Fills the defaults in and validates; the canonical text does not depend on how or in which order keys were given.
+    /// Fills in the defaults and validates. The canonical text does not depend on how or in which order keys were
+    /// given.
     ///
-    /// A default applies to a key that is absent from an object that is present, or was itself filled in. A number
-    /// without a fraction is an integer, as canonical JSON writes it. `plugin` is the name that hints show.
+    /// A default applies to an absent key of an object that is present or was itself filled in. A number without a
+    /// fraction becomes an integer, as canonical JSON writes it. `plugin` is the name that hints show.
     ///
     /// # Errors
     ///
-    /// The first mistake in the order that the config was given in; further ones are hints, up to five in all. Each
-    /// names the path, what was given and what is allowed.
+    /// The first mistake, in the order in which the config was given. Further mistakes are hints, up to five in all.
+    /// Each names the path, the value and what is allowed.
     pub fn complete(&self, config: Value, plugin: &str) -> Result<CompleteConfig, UsageError> {
         let see = |error: UsageError| {
             error.hint(format!("`rollcage inspect {}` lists every key with its range", argument(plugin)))
@@ -69,7 +70,7 @@ impl ConfigSchema {
         let Mistakes { told, quoting } = self.mistakes(&given, &value);
         let mut told = told.into_iter();
         let mut error = UsageError::new(told.next().unwrap_or_else(|| {
-            // Too much to list, or the validator has changed its mind.
+            // There are too many mistakes to list, or the validator contradicts itself.
             "config: does not fit the plugin's schema".to_owned()
         }));
         for more in told {
@@ -81,7 +82,7 @@ impl ConfigSchema {
         Err(see(error))
     }
 
-    /// The config with defaults and plain integers, and its canonical text.
+    /// Fills in defaults and makes integers plain. Returns the config and its canonical text.
     fn fill(&self, mut config: Value) -> Result<(Value, String), String> {
         if !config.is_object() {
             return Err(format!("config: expected an object, got {}", words::shown(&config)));
@@ -100,7 +101,7 @@ impl ConfigSchema {
         Ok((config, canonical))
     }
 
-    /// What is wrong, told: one line for each path, in the order of `given`.
+    /// The mistakes in words: one line for each path, in the order of `given`.
     fn mistakes(&self, given: &Value, value: &Value) -> Mistakes {
         if count(value).saturating_mul(self.rules) > MISTAKES_MAX {
             return Mistakes::default();
@@ -122,7 +123,7 @@ impl ConfigSchema {
         Mistakes { told, quoting }
     }
 
-    /// How a text is written that was taken for something else (`team=1` is a number), if the text would do.
+    /// How to quote a text that was taken for another type (`team=1` is a number), if the text would be valid.
     fn quoting(&self, mistake: &Mistake, given: &Value, value: &Value) -> Option<String> {
         let What::Wrong { .. } = mistake.what else { return None };
         let got = mistake.at.iter().try_fold(given, |value, step| match step {
@@ -143,7 +144,7 @@ impl ConfigSchema {
         if !takes_texts {
             return None;
         }
-        // Another rule may refuse it nonetheless: a pattern, a length.
+        // Another rule may refuse the text nonetheless: a pattern, a length.
         let mut quoted = value.clone();
         let place = mistake.at.iter().try_fold(&mut quoted, |value, step| match step {
             Step::Key(key) => value.get_mut(key),
@@ -162,7 +163,8 @@ impl ConfigSchema {
         Some(format!("`\"{text}\"`, in quotes, is a text{typed}"))
     }
 
-    /// Takes an error of the validator apart: a key each, and of alternatives the one that was meant, if that is plain.
+    /// Splits an error of the validator: a mistake for each key and, among alternatives, those of the intended one if
+    /// that is clear.
     fn sort_out(&self, value: &Value, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
         let at = steps(value, error.instance_path().as_str());
         let schema = error.schema_path().as_str().rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
@@ -173,7 +175,7 @@ impl ConfigSchema {
                     mistakes.push(Mistake { at: at_key(key), schema: schema.clone(), what: What::Unknown });
                 }
             }
-            // Of an object that may have no keys at all the validator names one, without saying which.
+            // For an object that may have no keys at all, the validator names one key without saying which.
             ValidationErrorKind::FalseSchema if error.schema_path().as_str().ends_with("/additionalProperties") => {
                 let object = value.pointer(error.instance_path().as_str()).and_then(Value::as_object);
                 for key in object.into_iter().flat_map(Map::keys) {
@@ -221,7 +223,7 @@ impl ConfigSchema {
         }
     }
 
-    /// What to say where the schema's words leave the reason out.
+    /// The reason of an error, where the schema's words leave it out.
     fn particulars(&self, schema: &str, error: &ValidationError<'_>) -> What {
         let got = words::shown(error.instance());
         let besides = match error.kind() {
@@ -286,8 +288,8 @@ impl ConfigSchema {
     }
 }
 
-/// Says which of the schema's defaults the schema refuses. All values that are present when nothing is given are
-/// defaults; that some are missing is no fault of theirs.
+/// Reports the default that the schema itself refuses. When nothing is given, all values that are present are defaults.
+/// Missing values are not the defaults' mistake.
 pub(super) fn defaults(schema: &ConfigSchema) -> Result<(), String> {
     let (value, canonical) = schema.fill(Value::Object(Map::new()))?;
     if canonical.len().saturating_mul(schema.rules) > CHECKS_MAX {
@@ -311,16 +313,16 @@ pub(super) fn defaults(schema: &ConfigSchema) -> Result<(), String> {
     }
 }
 
-/// All that is wrong with a config, in words.
+/// All mistakes of a config, in words.
 #[derive(Default)]
 struct Mistakes {
-    /// A line for each.
+    /// A line for each mistake.
     told: Vec<String>,
-    /// How the first text that was taken for something else is written.
+    /// How to quote the first text that was taken for another type.
     quoting: Option<String>,
 }
 
-/// Something wrong, at a place of the config, by the schema at a JSON pointer.
+/// A mistake at a place of the config, found by the schema at a JSON pointer.
 struct Mistake {
     at: Vec<Step>,
     schema: String,
@@ -336,18 +338,18 @@ enum Step {
 enum What {
     /// The last key of the place is not in the schema.
     Unknown,
-    /// The last key of the place is not one that the schema lets be.
+    /// The schema does not allow the name of the place's last key.
     Misnamed { allowed: String },
-    /// Nothing may stand here.
+    /// No value may be here.
     Forbidden,
     /// The last key of the place is not in the config.
     Missing { allowed: Option<String> },
-    /// `allowed` says more than the schema's own words would.
+    /// The value is wrong; `allowed` says more than the schema's own words would.
     Wrong { allowed: Option<String>, got: String },
 }
 
 impl Mistake {
-    /// Where it stands in what was given: the place of each key in its object, the last for one that was not given.
+    /// The place in the order of `given`: the position of each key in its object; a key that was not given comes last.
     fn order(&self, given: &Value) -> Vec<usize> {
         let mut value = Some(given);
         let order = self.at.iter().map(|step| {
@@ -365,7 +367,7 @@ impl Mistake {
     }
 }
 
-/// A JSON pointer into `value` as steps; whether `3` is a key or an index, the value knows.
+/// A JSON pointer into `value` as steps. The value decides whether `3` is a key or an index.
 fn steps(value: &Value, pointer: &str) -> Vec<Step> {
     let mut value = Some(value);
     let steps = pointer.split('/').skip(1).map(|token| {
@@ -396,9 +398,9 @@ fn subject(steps: &[Step]) -> String {
     if steps.is_empty() { "config".to_owned() } else { format!("config `{}`", path(steps, &Path::Root)) }
 }
 
-/// Makes every number what canonical JSON will make of it, and refuses what it cannot hold.
+/// Turns every number into the form of canonical JSON, and refuses numbers that canonical JSON cannot hold.
 ///
-/// A float without a fraction becomes an integer, up to 2^53; an integer beyond has no canonical form of its own.
+/// A float without a fraction becomes an integer, up to 2^53. An integer beyond that has no exact canonical form.
 fn normalise(value: &mut Value, path: Path<'_>) -> Result<(), String> {
     if path.depth() >= NESTING_MAX && (value.is_object() || value.is_array()) {
         return Err(format!("{}: nested more than {NESTING_MAX} deep", path.subject()));
@@ -439,15 +441,15 @@ fn normalise(value: &mut Value, path: Path<'_>) -> Result<(), String> {
 #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is a double")]
 const INTEGER_MAX_FLOAT: f64 = INTEGER_MAX as f64;
 
-/// What filling in may still cost.
+/// The cost that filling in may still have.
 struct Room {
-    /// Bytes of defaults: a list of empty objects with a long default each is short in the schema only.
+    /// Bytes of defaults: a list of empty objects with a long default each is short only in the schema.
     bytes: usize,
-    /// Times that one of several alternatives is chosen, each of which may look at the whole schema.
+    /// How often one of several alternatives may still be chosen. Each choice may look at the whole schema.
     choices: usize,
 }
 
-/// Fills the defaults of absent keys in, and puts keys into the schema's order, unknown ones last.
+/// Fills in the defaults of absent keys, and puts keys into the schema's order, unknown keys last.
 fn fill(schema: &Value, value: &mut Value, room: &mut Room) -> Result<(), String> {
     let Value::Object(schema) = schema else { return Ok(()) };
     for all in members(schema, "allOf") {
@@ -505,8 +507,8 @@ fn members<'s>(schema: &'s Map<String, Value>, keyword: &str) -> impl Iterator<I
     schema.get(keyword).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Which of the alternatives was meant, if that is plain: the only one of the value's type and with its constants, or
-/// of these the only one whose required keys are all there.
+/// The alternative that was meant, if that is clear: the only one with the value's type and constants, or the only one
+/// of these whose required keys are all present.
 fn meant(branches: &[Value], value: &Value) -> Option<usize> {
     let mut fitting: Vec<usize> = vec![];
     for (index, branch) in branches.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Finds the not-a-number in a Rust value on its way to JSON: `serde_json` writes it as null, in silence.
+//! Finds not-a-number and infinities in a Rust value on its way to JSON: `serde_json` silently writes them as null.
 //!
-//! Nothing else is looked at, and nothing is kept: this is a `Serializer` that only walks.
+//! Nothing else is checked, and nothing is kept: this is a `Serializer` that only walks.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use serde::ser::{self, Serialize, Serializer};
 
 use super::Path;
 
-/// Says where a value holds a float that JSON does not have.
+/// Checks that a value holds no float that JSON does not have.
 ///
 /// # Errors
 ///
-/// The first such float, or what the value's own `Serialize` says.
+/// The first such float, or the error of the value's own `Serialize`.
 pub(super) fn check(value: &(impl Serialize + ?Sized)) -> Result<(), NotFinite> {
     value.serialize(Walk { path: &Path::Root })
 }
@@ -52,7 +52,7 @@ impl<'p> Walk<'p> {
         Ok(Within { path: self.path, index: 0, key: String::new() })
     }
 
-    /// A variant with something inside becomes an object with one key.
+    /// A variant with content becomes an object with one key.
     fn variant(self, name: &str) -> Result<Within<'p>, NotFinite> {
         self.within().map(|within| Within { key: name.to_owned(), ..within })
     }
@@ -78,7 +78,7 @@ impl Within<'_> {
     }
 }
 
-/// Methods that take something in which there is no float.
+/// Methods for values that contain no float.
 macro_rules! nothing_in {
     ($($method:ident($($argument:ty),*)),* $(,)?) => {
         $(fn $method(self, $(_: $argument),*) -> Result<(), NotFinite> { Ok(()) })*
@@ -238,7 +238,7 @@ impl ser::SerializeMap for Within<'_> {
     type Error = NotFinite;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotFinite> {
-        // A key that is no string is refused when the value becomes JSON; here it has no name.
+        // A key that is not a string is refused when the value becomes JSON; here it has no name.
         let name = serde_json::to_value(key).ok().and_then(|key| key.as_str().map(str::to_owned));
         self.key = name.unwrap_or_else(|| "?".to_owned());
         Ok(())

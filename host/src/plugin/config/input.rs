@@ -1,7 +1,7 @@
-//! What people type: `key=value`, files, and Rust values, as JSON values.
+//! What people type (`key=value`, files, Rust values) as JSON values.
 //!
-//! All readers go through [`Reading`], which refuses what JSON would lose in silence: not-a-number, infinities,
-//! integers beyond 64 bits, a key given twice.
+//! All readers go through [`Reading`], which refuses what JSON would lose silently: not-a-number, infinities, integers
+//! beyond 64 bits, a key given twice.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,21 +19,21 @@ use super::words::{is_bare, key, shown};
 use crate::error::UsageError;
 use crate::text::plain;
 
-/// What `toml` calls the only key of a date where it has no other way to say it.
+/// The key that `toml` gives a date, which it can express in no other way.
 const TOML_DATE: &str = "$__toml_private_datetime";
 
-/// Characters of a parser's complaint.
+/// Characters of a parser's message.
 const COMPLAINT_MAX: usize = 300;
 
 /// Reads `map.size=8`: a dotted path and a value.
 ///
-/// The path is TOML's: keys with other characters than letters, digits, `_` and `-` are quoted. The value is TOML too;
-/// what does not parse is a string as it stands, and so are dates. `null`, which TOML lacks, is null; `"null"` is the
-/// string, and `key=` the empty one.
+/// The path is TOML's: keys with characters other than letters, digits, `_` and `-` are quoted. The value is TOML too;
+/// a value that does not parse, or is a date, is taken as a string. `null`, which TOML lacks, is null; `"null"` is a
+/// string, and `key=` sets the empty string.
 ///
 /// # Errors
 ///
-/// No `=`, a path that is none, and numbers that are not finite or not within 64 bits.
+/// No `=`, a malformed path, and numbers that are not finite or not within 64 bits.
 pub fn parse_assignment(text: &str) -> Result<(Vec<String>, Value), UsageError> {
     let wrong = |why: &str| {
         UsageError::new(format!("config: expected KEY=VALUE, got {}; {why}", shown(&Value::from(text))))
@@ -47,7 +47,7 @@ pub fn parse_assignment(text: &str) -> Result<(Vec<String>, Value), UsageError> 
     Ok((path, value))
 }
 
-/// The keys before the first `=` outside quotes, and the rest.
+/// Splits the keys before the first `=` outside quotes from the rest.
 fn parse_path(text: &str) -> Result<(Vec<String>, &str), &'static str> {
     let mut path = vec![];
     let mut rest = text.trim_start();
@@ -85,7 +85,7 @@ fn parse_path(text: &str) -> Result<(Vec<String>, &str), &'static str> {
     }
 }
 
-/// Where the string ends that `text` begins with, its quote included.
+/// Where the string at the beginning of `text` ends, its quote included.
 fn quoted_end(text: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     for (index, char) in text.char_indices().skip(1) {
@@ -114,11 +114,11 @@ fn parse_value(text: &str) -> Result<Value, String> {
     }
 }
 
-/// Sets one value; of two for the same path the later wins. Objects on the way are made where they are missing.
+/// Sets one value; of two values for one path, the later wins. Missing objects on the way are made.
 ///
 /// # Errors
 ///
-/// Something on the way that is not an object; the message names it and the path.
+/// A value on the way is not an object; the message names it and the path.
 pub fn assign(config: &mut Value, path: &[String], value: Value) -> Result<(), UsageError> {
     let names = |path: &[String]| path.iter().map(|name| key(name)).collect::<Vec<_>>().join(".");
     if path.len() > NESTING_MAX {
@@ -142,7 +142,7 @@ pub fn assign(config: &mut Value, path: &[String], value: Value) -> Result<(), U
     Ok(())
 }
 
-/// Lays one config over another: objects are merged key by key, of everything else the later wins.
+/// Lays one config over another: objects are merged key by key, of all other values the later wins.
 pub fn merge(base: Value, over: Value) -> Value {
     match (base, over) {
         (Value::Object(mut base), Value::Object(over)) => {
@@ -159,11 +159,11 @@ pub fn merge(base: Value, over: Value) -> Value {
     }
 }
 
-/// Makes a config of a Rust value.
+/// Makes a config from a Rust value.
 ///
 /// # Errors
 ///
-/// The value is not an object, or holds what JSON cannot: not-a-number, an infinity, a map with keys that are no
+/// The value is not an object, or holds what JSON cannot: not-a-number, an infinity, a map with keys that are not
 /// strings, a `Serialize` that fails.
 pub fn from_serialize(config: &(impl Serialize + ?Sized)) -> Result<Value, UsageError> {
     let wrong = |why: String| UsageError::new(plain(&why, COMPLAINT_MAX));
@@ -175,12 +175,12 @@ pub fn from_serialize(config: &(impl Serialize + ?Sized)) -> Result<Value, Usage
     Ok(value)
 }
 
-/// Reads a config file; its name says what it is written in: `.toml`, `.json`, `.yaml` or `.yml`.
+/// Reads a config file. The ending of its name says the format: `.toml`, `.json`, `.yaml` or `.yml`.
 ///
 /// # Errors
 ///
-/// Another name, more than 1 MiB, a text that does not parse (with line and column), something else than an object at
-/// the top, a key given twice, and numbers that JSON does not have.
+/// Another ending, more than 1 MiB, a text that does not parse (with line and column), a top value that is not an
+/// object, a key given twice, and numbers that JSON does not have.
 pub fn parse_file(name: &str, text: &str) -> Result<Value, UsageError> {
     let shown_name = plain(name, 200);
     let wrong = |why: String| UsageError::new(format!("config file `{shown_name}`: {why}"));
@@ -202,7 +202,7 @@ pub fn parse_file(name: &str, text: &str) -> Result<Value, UsageError> {
     Ok(value)
 }
 
-/// Reads TOML; also files that are no config. What is wrong is said with its line and column.
+/// Reads TOML, also of files other than configs. Errors have their line and column.
 pub(crate) fn toml(text: &str) -> Result<Value, String> {
     let value = toml::de::Deserializer::parse(text).and_then(|toml| read(|reading| reading.deserialize(toml)));
     value.map_err(|error| {
@@ -215,7 +215,7 @@ pub(crate) fn toml(text: &str) -> Result<Value, String> {
     })
 }
 
-/// Reads JSON; also the text of a schema.
+/// Reads JSON, also the text of a schema.
 pub(super) fn json(text: &str) -> Result<Value, String> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = read(|reading| reading.deserialize(&mut json)).and_then(|value| json.end().map(|()| value));
@@ -250,7 +250,7 @@ fn placed<N: fmt::Display>(place: Option<(N, N)>, why: &str) -> String {
     }
 }
 
-/// Runs a reading from the root, with room for what a file may hold.
+/// Runs a reading from the root, with as much room as a file may use.
 fn read<T>(value: impl FnOnce(Reading<'_>) -> T) -> T {
     value(Reading { path: &Path::Root, room: &Cell::new(CONFIG_FILE_BYTES_MAX) })
 }
@@ -259,7 +259,7 @@ fn read<T>(value: impl FnOnce(Reading<'_>) -> T) -> T {
 #[derive(Clone, Copy)]
 struct Reading<'r> {
     path: &'r Path<'r>,
-    /// Bytes that may still be read. Aliases of YAML repeat what was read before: a short file can be a long value.
+    /// Bytes that may still be read. YAML aliases repeat text that was read before: a short file can be a long value.
     room: &'r Cell<usize>,
 }
 
@@ -282,7 +282,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Refuses what is nested so deep that walking it could end the stack.
+    /// Refuses values nested so deep that walking them could overflow the stack.
     fn nest<E: Error>(&self) -> Result<(), E> {
         self.take(1)?;
         if self.path.depth() >= NESTING_MAX {

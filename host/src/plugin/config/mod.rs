@@ -1,9 +1,9 @@
 //! Config: one JSON object per env, from what people type and a plugin's JSON Schema.
 //!
-//! `input` reads what people type → `schema` accepts a stranger's schema, or says why not → `check` fills defaults
-//! in, validates, and finds what is wrong → `words` says what a schema allows, for messages and for the table.
-//! Reads no file, terminal or environment: text comes in, values and messages go out, and neither ever carries a
-//! control character of the plugin's or the user's to a terminal.
+//! `input` reads what people type → `schema` accepts an untrusted schema, or says why not → `check` fills in defaults,
+//! validates, and finds mistakes → `words` says what a schema allows, for messages and for the table. Reads no file,
+//! terminal or environment: text comes in, values and messages go out. Neither carries a control character of the
+//! plugin or the user to a terminal.
 
 mod check;
 mod finite;
@@ -21,24 +21,24 @@ pub use words::KeyRow;
 
 use std::fmt;
 
-/// Bytes of a complete config as canonical JSON. It travels in one message of the control socket, which has this room;
-/// a file may be longer ([`CONFIG_FILE_BYTES_MAX`]), since comments and white space go away.
+/// Bytes of a complete config as canonical JSON: it must fit one message of the control socket. A file may be longer
+/// ([`CONFIG_FILE_BYTES_MAX`]), since comments and white space go away.
 pub const CONFIG_BYTES_MAX: usize = 60 * 1024;
 
 /// Bytes of a config file before it is parsed.
 pub const CONFIG_FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Properties of all objects together, references followed: the rows of the table that `inspect` prints.
+/// Properties of all objects together, with references followed: the rows of the table that `inspect` prints.
 const SCHEMA_PROPERTIES_MAX: usize = 256;
 
-/// Objects and lists inside each other, in a config and in the text of a schema. Everything that walks them recurses,
-/// and a stack is finite; a person's config has less than 10.
+/// Nesting of objects and lists, in a config and in the text of a schema. All code that walks them recurses, and a
+/// stack is finite; a config written by hand has less than 10 levels.
 pub const NESTING_MAX: usize = 64;
 
-/// The largest integer that RFC 8785 writes as itself: there a number is a double, and 2^53 + 1 would become 2^53.
+/// The largest integer that RFC 8785 writes exactly: its numbers are doubles, and 2^53 + 1 would become 2^53.
 const INTEGER_MAX: i64 = (1 << 53) - 1;
 
-/// Where a value stands in a config; `Display` writes it as people type it: `map.size`, `desc[1]`, `"a.b".c`.
+/// The place of a value in a config. `Display` writes it as people type it: `map.size`, `desc[1]`, `"a.b".c`.
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root,

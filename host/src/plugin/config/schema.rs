@@ -1,8 +1,8 @@
-//! Accepts a plugin's schema: a stranger's text, so an allow-list of keywords, a bound for everything, no references
-//! left when it is done.
+//! Accepts a plugin's schema. The schema is untrusted text: there is an allow-list of keywords, a bound for everything,
+//! and no references remain in the result.
 //!
-//! References are replaced by what they refer to. The validator then has nothing to resolve, and `check` and `words`
-//! see one plain tree.
+//! References are replaced by their targets. The validator then has nothing to resolve, and `check` and `words` see one
+//! plain tree.
 
 use std::collections::HashSet;
 
@@ -19,30 +19,30 @@ use super::words;
 use super::words::key;
 use crate::text::plain;
 
-/// Bytes of a schema's text; what `describe` may return.
+/// Bytes of a schema's text, as `describe` may return it.
 pub(super) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 
-/// Schemas inside each other, references followed. An object in an object in an object is 3 or, nullable, 6.
+/// Nesting of schemas, with references followed. An object in an object in an object counts 3 or, nullable, 6.
 pub(super) const SCHEMA_DEPTH_MAX: usize = 16;
 
-/// Bytes of the schema once every reference is replaced by its target. Definitions that use each other twice double
-/// at each step: 20 such lines would make a million copies.
+/// Bytes of the schema once every reference is replaced by its target. Definitions that use each other twice double the
+/// size at each step: 20 such lines would make a million copies.
 const EXPANDED_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes of a compiled pattern. The engine is linear in the text, with the pattern's size as the factor: one of this
-/// size takes 13 µs a byte at worst; `\p{L}` needs most of it.
+/// Bytes of a compiled pattern. The engine's time is linear in the text, with the pattern's size as the factor: a
+/// pattern of this size takes at most 13 µs a byte; `\p{L}` needs most of the bound.
 const PATTERN_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of the tables that the engine builds while it matches a pattern.
 const PATTERN_CACHE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a pattern counts for in [`ConfigSchema::rules`]: the states it may be in at each byte of a text.
+/// The weight of a pattern in [`ConfigSchema::rules`]: the states it may be in at each byte of a text.
 const PATTERN_RULES: usize = 2048;
 
-/// The one dialect that is read; what the SDK's generator writes.
+/// The only dialect that is accepted; the SDK's generator writes it.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
-/// Why a plugin's config schema is refused. `at` is a JSON pointer into the schema, through `$ref`s as they lead.
+/// The reason why a plugin's config schema is refused. `at` is a JSON pointer into the schema, which follows `$ref`s.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaError {
@@ -55,7 +55,7 @@ pub enum SchemaError {
     /// The text is not JSON, or an object in it has a key twice.
     #[error("config schema is not JSON: {why}")]
     NotJson {
-        /// What the parser said, with line and column.
+        /// The parser's message, with line and column.
         why: String,
     },
     /// Objects and lists, or schemas and references, are nested too deep.
@@ -69,25 +69,25 @@ pub enum SchemaError {
     /// All objects together have too many properties.
     #[error("config schema at `{at}`: more than {SCHEMA_PROPERTIES_MAX} properties in all")]
     TooManyProperties {
-        /// The object whose properties were too many.
+        /// The object that exceeded the limit.
         at: String,
     },
-    /// With its references replaced by their targets the schema is too long.
+    /// The schema is too long once its references are replaced by their targets.
     #[error("config schema at `{at}`: more than {EXPANDED_BYTES_MAX} bytes with its references followed")]
     TooLarge {
         /// Where the limit was reached.
         at: String,
     },
-    /// The root does not describe an object without further keys.
+    /// The root does not describe an object that forbids other keys.
     #[error("config schema must have `\"type\": \"object\"` and `\"additionalProperties\": false` at its root")]
     NotClosed,
-    /// It names a dialect other than 2020-12.
+    /// The schema names a dialect other than 2020-12.
     #[error("config schema is written for {dialect}; only JSON Schema 2020-12 is read")]
     Dialect {
         /// The value of `$schema`.
         dialect: String,
     },
-    /// A keyword that is not on the list, or not in this place.
+    /// A keyword is not on the list, or not allowed in this place.
     #[error("config schema at `{at}`: keyword `{keyword}` is not allowed here")]
     Keyword {
         /// The schema with the keyword.
@@ -95,31 +95,31 @@ pub enum SchemaError {
         /// The keyword.
         keyword: String,
     },
-    /// A `$ref` to anything but `#/$defs/NAME`.
+    /// A `$ref` leads to something other than `#/$defs/NAME`.
     #[error("config schema at `{at}`: reference to {target}; only `#/$defs/NAME` is allowed")]
     Reference {
         /// The schema with the reference.
         at: String,
-        /// What it refers to.
+        /// The target of the reference.
         target: String,
     },
-    /// A `$ref` to a definition that is not there.
+    /// A `$ref` leads to a definition that does not exist.
     #[error("config schema at `{at}`: reference to {target}, which is not defined")]
     Undefined {
         /// The schema with the reference.
         at: String,
-        /// What it refers to.
+        /// The target of the reference.
         target: String,
     },
-    /// A `$ref` that leads back to itself.
+    /// A `$ref` leads back to itself.
     #[error("config schema at `{at}`: reference to {target} is recursive")]
     Recursive {
         /// The schema with the reference that closes the circle.
         at: String,
-        /// What it refers to.
+        /// The target of the reference.
         target: String,
     },
-    /// A pattern that needs backtracking, is too large, or is no pattern.
+    /// A pattern needs backtracking, is too large, or is malformed.
     #[error("config schema at `{at}`: pattern {pattern} is not one that matches in linear time and bounded memory")]
     Pattern {
         /// The schema with the pattern.
@@ -127,15 +127,15 @@ pub enum SchemaError {
         /// The pattern.
         pattern: String,
     },
-    /// A keyword's value is not what JSON Schema says.
+    /// A keyword's value breaks the rules of JSON Schema.
     #[error("config schema at `{at}`: {why}")]
     Invalid {
-        /// The keyword.
+        /// The place of the keyword.
         at: String,
         /// What is wrong with it.
         why: String,
     },
-    /// A default that the schema itself refuses.
+    /// The schema itself refuses a default of its own.
     #[error("config schema has a default that it refuses: {why}")]
     Default {
         /// The key, what it is, and what is allowed.
@@ -143,7 +143,7 @@ pub enum SchemaError {
     },
 }
 
-/// What stands behind a keyword, and so what becomes of it.
+/// The kind of value behind a keyword, which decides how the keyword is treated.
 #[derive(Clone, Copy, PartialEq)]
 enum Holds {
     /// One schema.
@@ -164,9 +164,9 @@ enum Holds {
     Nothing,
 }
 
-/// Every keyword that is read, in the order of the JSON Schema vocabularies. What is not here (`$id`, `$anchor`,
-/// `$dynamicRef`, `unevaluatedProperties`, a misspelt `minumum`) is refused, but for names that begin with `x-`.
-/// `$schema`, `$defs` and `$ref` are read apart.
+/// Every keyword that is read, in the order of the JSON Schema vocabularies. A keyword that is missing here (`$id`,
+/// `$anchor`, `$dynamicRef`, `unevaluatedProperties`, a misspelt `minumum`) is refused, except for names that begin
+/// with `x-`. `$schema`, `$defs` and `$ref` are read separately.
 const KEYWORDS: &[(&str, Holds)] = &[
     ("allOf", Holds::List),
     ("anyOf", Holds::List),
@@ -216,19 +216,19 @@ const KEYWORDS: &[(&str, Holds)] = &[
     ("$comment", Holds::Nothing),
 ];
 
-/// A plugin's schema, accepted: bounded, without references, ready to complete configs.
+/// An accepted plugin schema: bounded, without references, ready to complete configs.
 #[derive(Debug)]
 pub struct ConfigSchema {
     /// The schema with every reference replaced by its target.
     pub(super) root: Value,
     pub(super) validator: jsonschema::Validator,
-    /// How much there is to check for each byte of a config, at most: the values of the schema that can refuse one,
-    /// patterns counted [`PATTERN_RULES`] times.
+    /// The most that there is to check for each byte of a config: the values in the schema that can refuse one, with
+    /// each pattern counted [`PATTERN_RULES`] times.
     pub(super) rules: usize,
 }
 
 impl ConfigSchema {
-    /// Accepts the schema of a plugin, or says why not; the time and memory it takes are bounded for any text.
+    /// Accepts a plugin's schema, or says why not. The time and memory for this are bounded for any text.
     ///
     /// A schema has at most 64 KiB, 16 schemas inside each other and 256 properties in all, references to `#/$defs/`
     /// that do not lead back to themselves, and patterns that match in linear time. Its root is an object with
@@ -236,7 +236,7 @@ impl ConfigSchema {
     ///
     /// # Errors
     ///
-    /// The first rule that the text breaks. It is the plugin's fault, not the user's.
+    /// The first rule that the text breaks. The plugin is at fault, not the user.
     pub fn parse(text: &str) -> Result<ConfigSchema, SchemaError> {
         if text.len() > SCHEMA_BYTES_MAX {
             return Err(SchemaError::TooLong { bytes: text.len() });
@@ -264,13 +264,13 @@ impl ConfigSchema {
         Ok(schema)
     }
 
-    /// Lists every key with what it takes, in the schema's order: at most 256 rows of bounded, printable text.
+    /// Lists every key and its allowed values, in the schema's order: at most 256 rows of bounded, printable text.
     pub fn table(&self) -> Vec<KeyRow> {
         words::table(&self.root)
     }
 }
 
-/// How deep objects and lists nest in JSON text; what is not JSON gets some number.
+/// How deep objects and lists nest in a JSON text. For other text the number means nothing.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text.bytes() {
@@ -287,7 +287,8 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-/// The root with every reference replaced by its target, and its number of rules. Definitions that nothing refers to obey the same rules.
+/// The root with every reference replaced by its target, and its number of rules. Unused definitions obey the same
+/// rules.
 fn expand(text: &Value) -> Result<(Value, usize), SchemaError> {
     let Value::Object(members) = text else { return Err(SchemaError::NotClosed) };
     let mut members = members.clone();
@@ -408,7 +409,7 @@ impl<'t> Expansion<'t> {
         Ok(Value::Object(expanded))
     }
 
-    /// What a `$ref` refers to, expanded. A reference does not add to the depth: what it refers to does.
+    /// The target of a `$ref`, expanded. The reference itself adds no depth: its target does.
     fn target(&mut self, reference: &Value, at: &str, depth: usize) -> Result<Value, SchemaError> {
         let shown = || plain(&reference.to_string(), 80);
         let name = match reference.as_str() {
@@ -425,7 +426,7 @@ impl<'t> Expansion<'t> {
         if self.within.contains(&name.as_str()) {
             return Err(SchemaError::Recursive { at: plain(at, 200), target: shown() });
         }
-        // Definitions that only refer to the next one add no depth, but each takes a frame of the stack.
+        // Definitions that only refer to the next definition add no depth, but each takes a frame of the stack.
         if self.within.len() >= SCHEMA_DEPTH_MAX {
             return Err(SchemaError::TooDeep { at: plain(at, 200), max: SCHEMA_DEPTH_MAX });
         }
@@ -445,7 +446,7 @@ impl<'t> Expansion<'t> {
     }
 }
 
-/// One schema that asks for both. Where `own` has nothing but notes, they go over those of `other`.
+/// Merges two schemas into one that requires both. If `own` has only notes, they replace those of `other`.
 fn and_also(mut own: Map<String, Value>, other: Value) -> Map<String, Value> {
     let notes_only =
         own.keys().all(|keyword| KEYWORDS.iter().any(|&(name, holds)| name == keyword && holds == Holds::Note));
@@ -463,8 +464,8 @@ fn and_also(mut own: Map<String, Value>, other: Value) -> Map<String, Value> {
     }
 }
 
-/// Writes the bounds of an integer's format, and of canonical JSON, as `minimum` and `maximum`, so that one who breaks
-/// them hears it from here rather than from the guest.
+/// Writes the bounds of an integer's format, and of canonical JSON, as `minimum` and `maximum`, so that the error for
+/// an integer beyond them comes from here rather than from the guest.
 fn bound_integers(members: &mut Map<String, Value>, format: Option<&Value>) {
     let named = |kind: &str| match members.get("type") {
         Some(Value::String(name)) => name == kind,
@@ -499,7 +500,7 @@ fn bound_integers(members: &mut Map<String, Value>, format: Option<&Value>) {
     }
 }
 
-/// How many values a value is made of.
+/// The number of values that a value is made of.
 pub(super) fn count(value: &Value) -> usize {
     match value {
         Value::Array(items) => items.iter().map(count).fold(1, usize::saturating_add),
@@ -508,7 +509,7 @@ pub(super) fn count(value: &Value) -> usize {
     }
 }
 
-/// The name behind `#/$defs/`: percent-encoding first (RFC 3986), then the pointer's own (RFC 6901).
+/// Decodes the name behind `#/$defs/`: percent-encoding first (RFC 3986), then the pointer's own (RFC 6901).
 fn decode_name(encoded: &str) -> Option<String> {
     let mut bytes = vec![];
     let mut rest = encoded.bytes();
@@ -534,7 +535,7 @@ fn invalid(at: &str, why: &str) -> SchemaError {
     SchemaError::Invalid { at: plain(at, 200), why: why.to_owned() }
 }
 
-/// What the validator's constructor said, by who must read it.
+/// Turns an error of the validator's constructor into the error for its reader.
 fn refused(error: &jsonschema::ValidationError<'_>) -> SchemaError {
     let at = plain(&format!("#{}", error.instance_path()), 200);
     match error.kind() {

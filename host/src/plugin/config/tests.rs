@@ -13,9 +13,9 @@ use super::{
 };
 use crate::error::UsageError;
 
-/// As schemars writes it, from a struct with one key of every kind that authors use.
+/// A schema as schemars writes it, from a struct with one key of every kind that authors use.
 const SOCCER: &str = include_str!("tests/soccer.json");
-/// Written by hand, with what schemars does not write.
+/// A schema written by hand, with keywords that schemars does not write.
 const ODD: &str = include_str!("tests/odd.json");
 const WRONG: &str = include_str!("tests/wrong.toml");
 
@@ -93,7 +93,7 @@ fn wrong_configs_are_told_word_for_word() {
     }
 }
 
-/// The table as TOML, under the comment that it begins with.
+/// The table as TOML, after the comment that it begins with.
 fn written(table: &[Wrong]) -> String {
     let mut text = String::new();
     for line in WRONG.lines().take_while(|line| line.starts_with('#')) {
@@ -115,7 +115,7 @@ fn written(table: &[Wrong]) -> String {
     text
 }
 
-/// A schema, and what its refusal says.
+/// A schema, and the message of its refusal.
 type Hostile = (&'static str, fn() -> Value, &'static str);
 
 const HOSTILE: &[Hostile] = &[
@@ -406,7 +406,7 @@ fn the_limits_themselves_are_allowed() {
     schema(&with_root_of(honest, "$defs", json!({ "a/b c": { "type": "null" } })).to_string());
 }
 
-/// What a hostile schema may still cost: each of these is accepted, and takes as long as a schema can make it take.
+/// The cost of hostile schemas that are accepted: each takes as long as a schema can.
 #[test]
 fn no_schema_makes_a_config_hang() {
     let letters: String =
@@ -617,7 +617,7 @@ fn files_say_the_same_in_every_format() {
     assert_eq!(parse_file("a.toml", ""), Ok(json!({})));
 }
 
-/// A file and what is said of it.
+/// A file, and the message for it.
 const FILES: &[(&str, &str, &str)] = &[
     ("a.ini", "", "config file `a.ini`: expected a name that ends in .toml, .json, .yaml or .yml"),
     ("json", "{}", "config file `json`: expected a name that ends in .toml, .json, .yaml or .yml"),
@@ -771,7 +771,7 @@ fn the_table_is_printable_and_bounded() {
     }
 }
 
-/// Whatever a generator of half-valid schemas and configs comes up with, there is an answer, and it is printable.
+/// For every output of a generator of half-valid schemas and configs there is an answer, and it is printable.
 #[test]
 fn no_schema_or_config_panics() {
     let mut state = 7_u64;

@@ -1,6 +1,6 @@
 //! What a schema allows, in words: for messages (`a number from 0 to 100`) and for the table of keys.
 //!
-//! Everything here is text of a plugin or a user on its way to a terminal: escaped, and cut.
+//! All text here is a plugin's or a user's, on its way to a terminal: it is escaped, and cut.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -13,19 +13,19 @@ use crate::text::plain;
 /// Characters of a value that is shown in a message.
 const SHOWN_MAX: usize = 80;
 
-/// Characters of a key: an honest one has 20.
+/// Characters of a key: a typical key has 20.
 const KEY_MAX: usize = 60;
 
-/// Characters that say what is allowed.
+/// Characters of the text that says what is allowed.
 const ALLOWED_MAX: usize = 400;
 
 /// Characters of a key's description in the table.
 const DOC_MAX: usize = 400;
 
-/// Values, keys or alternatives that are listed; of more, the number is told.
+/// Values, keys or alternatives that are listed; further ones are only counted.
 const LISTED_MAX: usize = 20;
 
-/// Required keys up to which they are named where an object is expected.
+/// Required keys that are named where an object is expected; more than this many are not named.
 const REQUIRED_MAX: usize = 4;
 
 /// One key of a plugin's config, as the table of `rollcage inspect` shows it. Every text is printable and short.
@@ -33,11 +33,11 @@ const REQUIRED_MAX: usize = 4;
 pub struct KeyRow {
     /// The dotted path; `obstacles[].x` for a key of the objects in a list.
     pub key: String,
-    /// What kinds of value it takes: `number`, `list of strings`, `string or null`.
+    /// The kinds of value that the key takes: `number`, `list of strings`, `string or null`.
     pub type_text: String,
-    /// The default as JSON, `required` where there must be a value, or nothing.
+    /// The default as JSON, `required` if a value must be given, or nothing.
     pub default: String,
-    /// The limits within that kind: `from 0 to 100`, ``one of `4x4`, `8x8` ``, or nothing.
+    /// The limits of the value: `from 0 to 100`, ``one of `4x4`, `8x8` ``, or nothing.
     pub range: String,
     /// The author's description, on one line.
     pub doc: String,
@@ -59,7 +59,7 @@ pub(super) fn is_bare(char: char) -> bool {
     char.is_alphanumeric() || char == '_' || char == '-'
 }
 
-/// Items with commas between them; of many, the first and how many more.
+/// Items separated by commas; of many items, the first ones and the number of the rest.
 pub(super) fn list(items: impl ExactSizeIterator<Item = String>) -> String {
     let more = items.len().saturating_sub(LISTED_MAX);
     let mut listed: Vec<_> = items.take(LISTED_MAX).collect();
@@ -74,14 +74,14 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What a schema allows, with its article: `a number from 0 to 100`, ``one of `4x4`, `8x8` or null``.
+/// The values that a schema allows, with an article: `a number from 0 to 100`, ``one of `4x4`, `8x8` or null``.
 pub(super) fn allowed(schema: &Value) -> String {
     plain(&Words::of(schema).phrase(), ALLOWED_MAX)
 }
 
-/// ``one of `4x4`, `8x8` ``, or the only one.
+/// ``one of `4x4`, `8x8` ``, or the only value.
 pub(super) fn one_of(values: &[&Value]) -> String {
-    // Words are shown without quotes, unless something beside them would look alike.
+    // Words are shown without quotes, unless another listed value would look alike.
     let bare = values.iter().all(|value| value.is_string());
     let quoted = values.iter().map(|value| match value {
         Value::String(text) if bare => format!("`{}`", plain(text, SHOWN_MAX)),
@@ -98,16 +98,16 @@ struct Words<'s> {
     null: bool,
 }
 
-/// One kind of value.
+/// One kind of value, in words.
 #[derive(PartialEq)]
 struct Kind {
-    /// With article and limits: `a string of 1 to 8 characters`.
+    /// The kind with article and limits: `a string of 1 to 8 characters`.
     phrase: String,
-    /// Alone: `string`.
+    /// The kind alone: `string`.
     pub(super) name: String,
     /// The limits alone: `1 to 8 characters`.
     limits: String,
-    /// More than one, where there are no limits: `strings`.
+    /// The plural, if there are no limits: `strings`.
     plural: Option<&'static str>,
 }
 
@@ -148,7 +148,7 @@ impl<'s> Words<'s> {
                 words.constants.extend(branch.constants);
                 words.null |= branch.null;
                 for kind in branch.kinds {
-                    // Alternatives of one kind, as objects with different keys, are told once.
+                    // Alternatives of one kind, such as objects with different keys, are named once.
                     if words.kinds.len() <= LISTED_MAX && !words.kinds.contains(&kind) {
                         words.kinds.push(kind);
                     }
@@ -233,7 +233,7 @@ impl<'s> Words<'s> {
         limits.join("; ")
     }
 
-    /// `strings`, if that says all.
+    /// The plural (`strings`), if it says everything.
     fn plural(&self) -> Option<&'static str> {
         match (&self.constants[..], &self.kinds[..], self.null) {
             ([], [only], false) => only.plural,
@@ -255,7 +255,7 @@ fn alternatives(mut parts: Vec<String>) -> String {
     }
 }
 
-/// The kind of value that a keyword without `type` speaks of.
+/// The kind of value that a keyword implies without `type`.
 fn implied(schema: &Map<String, Value>) -> Option<&'static str> {
     const IMPLIED: [(&str, &str); 12] = [
         ("minimum", "number"),
@@ -275,7 +275,7 @@ fn implied(schema: &Map<String, Value>) -> Option<&'static str> {
 }
 
 /// `from 0 to 100`, `above 0 and at most 1`, `from 0, a multiple of 8`. The bounds of 64 bits and of canonical JSON,
-/// which every integer has, are not told.
+/// which hold for every integer, are not shown.
 fn number_limits(schema: &Map<String, Value>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is a double")]
     let told = |keyword: &str| {
@@ -304,7 +304,7 @@ fn number_limits(schema: &Map<String, Value>) -> String {
     }
 }
 
-/// Schemas are often written with `100.0`; people write `100`.
+/// A number as people write it: schemas often have `100.0` for `100`.
 fn number(value: &Value) -> String {
     let text = shown(value);
     text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned)
@@ -353,7 +353,7 @@ fn array(schema: &Map<String, Value>) -> Kind {
         Some(plural) => (plural, String::new()),
         None => ("items", format!("each {}", items.phrase())),
     };
-    // "item" stands for the noun, whose plural is known only.
+    // "item" stands for the noun here, since only the plural of the noun is known.
     let size = size(schema, "minItems", "maxItems", "item");
     let of = match size.trim_end_matches('s').strip_suffix(" item") {
         Some(sized) if size.ends_with('s') => format!("{sized} {noun}"),
@@ -384,12 +384,12 @@ fn object(schema: &Map<String, Value>) -> Kind {
     }
 }
 
-/// A schema's alternatives, if it has any.
+/// A schema's alternatives, if there are any.
 pub(super) fn branches(schema: &Value) -> &[Value] {
     schema.get("anyOf").or(schema.get("oneOf")).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The properties of an object that must have one value: by such a one the variants of an enum are told apart.
+/// The tags of an object: properties that must have one fixed value, by which the variants of an enum are told apart.
 pub(super) fn tags(schema: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.into_iter().flatten().filter_map(|(key, property)| {
@@ -431,7 +431,7 @@ fn add_rows(schema: &Value, prefix: &str, defaults: Option<&Value>, rows: &mut V
         let default = property.get("default").or(defaults.and_then(|defaults| defaults.get(name)));
         let objects = objects(property);
         let words = Words::of(property);
-        // An object that is always there is told by its keys.
+        // An object that is always present is described by its keys.
         let told_by_keys = objects.is_some_and(|(_, in_list)| !in_list) && words.kinds.len() == 1 && !words.null;
         if !told_by_keys {
             let doc = property.get("description").or(property.get("title")).and_then(Value::as_str).unwrap_or_default();
@@ -459,7 +459,7 @@ fn add_rows(schema: &Value, prefix: &str, defaults: Option<&Value>, rows: &mut V
     }
 }
 
-/// The one schema with properties among a key's alternatives, itself or of a list's items.
+/// The only schema with properties among a key's alternatives or its list items.
 fn objects(schema: &Value) -> Option<(&Value, bool)> {
     if schema.get("properties").is_some() {
         return Some((schema, false));

@@ -1,4 +1,4 @@
-//! The host's side of a slab: actions and turns out, answers in, each copied once and then checked.
+//! The host's side of a slab: it writes actions and turns, and reads answers, each copied once and then checked.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +33,7 @@ impl HostSlab {
         Ok((HostSlab { map, turn: AtomicU32::new(0) }, fd))
     }
 
-    /// Writes action number `index` of the coming request.
+    /// Writes action number `index` of the next request.
     pub fn write_action(&self, layout: &ViewLayout, index: usize, action: &[u8]) {
         assert!(action.len() == layout.action && (index + 1) * layout.action <= ACTIONS_BYTES_MAX);
         self.map.copy_in(ACTIONS_AT + index * layout.action, action);
@@ -53,12 +53,12 @@ impl HostSlab {
         handshake::publish(&words.turn, turn, &self.map.answer().worker_sleeps)
     }
 
-    /// The word a worker waits on.
+    /// The word that a worker waits on.
     pub fn turn_word(&self) -> &AtomicU32 {
         &self.map.request().turn
     }
 
-    /// The word the host waits on.
+    /// The word that the host waits on.
     pub fn done_word(&self) -> &AtomicU32 {
         &self.map.answer().done
     }
@@ -73,7 +73,7 @@ impl HostSlab {
         self.turn.load(Relaxed).wrapping_sub(1)
     }
 
-    /// Whether the last turn is answered; any value but "working" and "answered" is a lie.
+    /// Whether the last turn is answered. Any value except "working" and "answered" is a lie.
     pub fn answered(&self) -> Result<bool, Lie> {
         let done = self.map.answer().done.load(Acquire);
         let turn = self.turn.load(Relaxed);
@@ -86,18 +86,18 @@ impl HostSlab {
         }
     }
 
-    /// Whether the step's half of command 3 had been answered (its view is the final view) when the worker ended.
+    /// Whether the worker had answered the step's half of command 3 (its view is the final view) before it ended.
     pub fn half_answered(&self) -> bool {
         self.map.answer().half.load(Acquire) == self.turn.load(Relaxed)
     }
 
-    /// Steps of a batch that the worker says it has taken so far, if that is another number than `before`.
+    /// The number of steps of a batch that the worker says it has taken so far, if the number differs from `before`.
     pub fn heartbeat(&self, before: u32) -> Option<u32> {
         let taken = self.map.answer().taken.load(Relaxed);
         (taken != before).then_some(taken)
     }
 
-    /// One reading of the answer's words.
+    /// Reads the answer's words once.
     pub fn claim(&self) -> Claimed<AnswerClaim> {
         let words = self.map.answer();
         Claimed(AnswerClaim {
@@ -172,7 +172,7 @@ impl HostSlab {
     }
 }
 
-/// The columns of an answered batch, copied out; still claims.
+/// The columns of an answered batch, copied out. They are still claims.
 #[derive(Clone, Debug, Default)]
 pub struct BatchColumns {
     /// Observations back to back.
@@ -187,11 +187,11 @@ pub struct BatchColumns {
     pub extras: Vec<Vec<u8>>,
 }
 
-/// One reading of something a worker wrote. The only way to a value that the host acts on is `check`.
+/// One reading of something that a worker wrote. Only `check` gives a value that the host acts on.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed<T>(T);
 
-/// The answer's words as they were read.
+/// The answer's words as they were read, unchecked.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerClaim {
     status: u32,

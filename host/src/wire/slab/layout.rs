@@ -1,4 +1,4 @@
-//! The byte layout of what stands in a slab: of one answer, and of many in columns.
+//! The byte layout of a slab's content: of one answer, and of many answers in columns.
 
 use super::ACTIONS_BYTES_MAX;
 
@@ -25,12 +25,12 @@ impl Strides {
     }
 }
 
-/// Where the parts of one view stand, and how long they are: a pure function of the spec, computed by both sides.
+/// The offsets and lengths of the parts of one view: a pure function of the spec, computed by both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ViewLayout {
     /// Bytes of one observation.
     pub observation: usize,
-    /// Bytes of one action mask (0: not masked).
+    /// Bytes of one action mask (0: no mask).
     pub mask: usize,
     /// Bytes of one declared info (0: no declared fields).
     pub info: usize,
@@ -43,7 +43,7 @@ pub(super) const fn align(n: usize) -> usize {
 }
 
 impl ViewLayout {
-    /// The layout of a spec, or which limit it breaks.
+    /// The layout of a spec, or the limit that the spec breaks.
     pub fn of(spec: &Spec) -> Result<ViewLayout, String> {
         let layout = ViewLayout {
             observation: spec.observation_space.stride(),
@@ -86,19 +86,19 @@ impl ViewLayout {
         self.observation + self.mask + self.info + 8 + 8
     }
 
-    /// Steps that fit into one request of command 4, by the room for actions and for answers.
+    /// Steps that fit into one request of command 4, given the room for actions and for answers.
     pub fn steps_max(&self) -> usize {
         let by_actions = ACTIONS_BYTES_MAX / self.action.max(1);
-        // Half of the bulk area is left to the texts of info-extra.
+        // Half of the bulk area is left for the texts of info-extra.
         let by_columns = BULK_BYTES_MAX / 2 / self.column_bytes();
         by_actions.min(by_columns).clamp(1, 1 << 20)
     }
 }
 
-/// Which of the two views of a slab.
+/// One of the two views of a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The view a turn leaves the env in.
+    /// The view after the turn.
     View,
     /// Same-step autoreset only: the view of the step that ended the episode.
     Final,

@@ -1,4 +1,4 @@
-//! The memory itself: mapped once, read and written by atomic loads and stores alone.
+//! The memory itself: mapped once, read and written only by atomic loads and stores.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use super::REQUEST_AT;
 
 use super::SLAB_BYTES;
 
-/// The words the host writes. On cache lines of its own.
+/// The words that the host writes, on their own cache lines.
 #[repr(C, align(64))]
 pub(super) struct RequestWords {
     pub(super) turn: AtomicU32,
@@ -27,7 +27,7 @@ pub(super) struct RequestWords {
     pub(super) host_sleeps: AtomicU32,
 }
 
-/// The words the worker writes. On cache lines of its own.
+/// The words that the worker writes, on their own cache lines.
 #[repr(C, align(64))]
 pub(super) struct AnswerWords {
     pub(super) done: AtomicU32,
@@ -79,20 +79,21 @@ impl Mapping {
         }
     }
 
-    /// Leaves the mapping out of processes that this one forks: a slab is gone with its env, whoever forked meanwhile.
+    /// Leaves the mapping out of processes that this one forks. So a slab is gone with its env, even if the host has
+    /// forked.
     pub(super) fn keep_from_forks(&self) -> io::Result<()> {
-        // SAFETY: the mapping is whole and this value's own; the advice changes nothing in this process. In a forked one nobody
-        // reads it: `VecEnv` refuses there.
+        // SAFETY: the mapping is whole and this value's own; the advice changes nothing in this process. A forked
+        // process never reads the mapping: `VecEnv` refuses there.
         unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), SLAB_BYTES, rustix::mm::Advice::LinuxDontFork)? };
         Ok(())
     }
 
-    /// Maps another slab in this one's place.
+    /// Maps another slab in place of this one.
     #[cfg(feature = "worker")]
     pub(super) fn replace(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let (at, protection) = (self.base.as_ptr().cast(), ProtFlags::READ | ProtFlags::WRITE);
-        // SAFETY: over the mapping that this value owns, and exactly it; nothing borrows from it (`&mut self`). What it
-        // led to is another process's. The memfd is as `new` wants it.
+        // SAFETY: the call replaces exactly the mapping that this value owns; nothing borrows from it (`&mut self`).
+        // The old memory belongs to another process. The memfd is as `new` requires.
         unsafe { rustix::mm::mmap(at, SLAB_BYTES, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0)? };
         Ok(())
     }
@@ -109,8 +110,8 @@ impl Mapping {
 
     pub(super) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
         assert!(at.is_multiple_of(8) && at + count * 8 <= SLAB_BYTES, "the slab's own offsets stay inside it");
-        // SAFETY: inside the mapping (asserted; offsets and lengths are the reader's own, never the other side's
-        // word), aligned to 8, and atomics may be written by anybody.
+        // SAFETY: inside the mapping (asserted; offsets and lengths are the reader's own, never taken from the other
+        // side), aligned to 8, and either side may write to atomics.
         unsafe { std::slice::from_raw_parts(self.base.add(at).cast().as_ptr(), count) }
     }
 
@@ -133,7 +134,7 @@ impl Mapping {
         }
     }
 
-    /// Copies into the slab, as `copy_out` copies out of it.
+    /// Copies into the slab, in the same way as `copy_out`.
     pub(super) fn copy_in(&self, at: usize, from: &[u8]) {
         let (chunks, rest) = from.as_chunks::<8>();
         for (from, to) in chunks.iter().zip(self.words(at, chunks.len())) {

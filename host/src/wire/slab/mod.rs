@@ -2,8 +2,8 @@
 //! Knows the bytes; knows nothing of processes, wasm or time.
 //!
 //! One sealed memfd of [`SLAB_BYTES`] per instance number of an env, mapped by the host and by the one worker.
-//! The host writes `request` and `actions`, the worker everything else, and what a worker writes is a claim:
-//! it is copied once into host memory and checked there. No `&[u8]` into the slab exists anywhere, on either side.
+//! The host writes `request` and `actions`, the worker writes everything else. What a worker writes is only a claim:
+//! the host copies it once into its own memory and checks the copy. No `&[u8]` into the slab exists, on either side.
 //!
 //! ```text
 //! 0        request   turn, command, count, flags, seed, spin_us, host_sleeps          host
@@ -27,22 +27,23 @@ const ACTIONS_AT: usize = 4 << 10;
 const VIEW_AT: usize = 1 << 20;
 const BULK_AT: usize = SLAB_BYTES - BULK_BYTES_MAX;
 
-/// Bytes for the actions of one request. One value of an action space must fit, or `create` has failed.
+/// Bytes for the actions of one request. `create` fails if one value of an action space does not fit.
 pub const ACTIONS_BYTES_MAX: usize = VIEW_AT - ACTIONS_AT;
 /// Bytes for the view and the final view together.
 pub const VIEWS_BYTES_MAX: usize = BULK_AT - VIEW_AT;
-/// Bytes of one `info-extra`: JSON for what is rare. A view's and its final view's stand side by side in the bulk area.
+/// Bytes of one `info-extra`: JSON for rare information. The texts of a view and its final view lie side by side in the
+/// bulk area.
 pub const INFO_EXTRA_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of the JSON of a call's result or an attribute. A frame may fill the bulk area, but JSON becomes values of many
-/// times its size in whoever reads it.
+/// Bytes of the JSON of a call's result or an attribute. A frame may fill the bulk area, but JSON becomes values of
+/// many times its size in its reader's memory.
 pub const JSON_BYTES_MAX: usize = 1 << 20;
 
-/// Where in the bulk area the final view's `info-extra` stands: after the longest that the view's own can be, so that
-/// writing one never moves the other.
+/// The offset of the final view's `info-extra` in the bulk area: after the longest that the view's own can be, so that
+/// writing one text never moves the other.
 const FINAL_EXTRA_AT: usize = INFO_EXTRA_BYTES_MAX;
 
-/// What the host asks of a worker in one turn.
+/// A command: what the host asks of a worker in one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Begin an episode.
@@ -83,9 +84,9 @@ impl Command {
 
 /// Flags of a request.
 pub mod request_flags {
-    /// The `seed` field counts.
+    /// The `seed` field is valid.
     pub const SEED: u32 = 1;
-    /// This step (of a batch: the last one) reaches the host's time limit.
+    /// This step (in a batch: the last one) reaches the host's time limit.
     pub const LAST_STEP: u32 = 2;
     /// A control message was sent before this turn: read it first.
     pub const MESSAGE: u32 = 4;
@@ -93,9 +94,9 @@ pub mod request_flags {
 
 /// Flags of an answer.
 pub mod answer_flags {
-    /// The task's own end.
+    /// The task itself ended the episode.
     pub const TERMINATED: u32 = 1;
-    /// The env's own truncation, not the host's time limit.
+    /// The env truncated the episode itself; the host's time limit did not.
     pub const TRUNCATED: u32 = 2;
     /// A reset followed in the same turn: the step's own view is the final view.
     pub const RESET: u32 = 4;
@@ -103,14 +104,15 @@ pub mod answer_flags {
     pub const ALL: u32 = TERMINATED | TRUNCATED | RESET;
 }
 
-/// How a turn was answered.
+/// The status of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// As asked.
+    /// The request was carried out.
     Ok,
-    /// The guest refused (an [`EnvError`](super::talk::EnvError)); the env runs on. The reason is a control message.
+    /// The guest refused (an [`EnvError`](super::talk::EnvError)) and the env runs on. A control message has the
+    /// reason.
     Refused,
-    /// The instance has ended. Kind and reason are a control message.
+    /// The instance has ended. A control message has the kind and the reason.
     Fault,
 }
 
@@ -134,41 +136,41 @@ impl Status {
     }
 }
 
-/// A broken promise of the worker, with the evidence. It becomes a `protocol` fault.
+/// A lie: a worker that broke the protocol, with the evidence. It becomes a `protocol` fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lie(pub String);
 
-/// What the host asks in one turn, but for the actions.
+/// A request: what the host asks in one turn, without the actions.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// What to do.
+    /// The command.
     pub command: Command,
-    /// Steps of a batch; else 1.
+    /// The number of steps of a batch, otherwise 1.
     pub count: u32,
     /// See [`request_flags`].
     pub flags: u32,
-    /// With [`request_flags::SEED`].
+    /// The seed, with [`request_flags::SEED`].
     pub seed: u64,
-    /// Microseconds for which the worker spins after its answer before it sleeps.
+    /// Microseconds for which the worker spins after its answer, before it sleeps.
     pub spin_us: u32,
 }
 
-/// An answer whose words are possible.
+/// An answer whose words passed the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
     /// How the turn was answered.
     pub status: Status,
     /// Steps taken.
     pub taken: u32,
-    /// The task's own end.
+    /// Whether the task itself ended the episode.
     pub terminated: bool,
-    /// The env's own truncation.
+    /// Whether the env truncated the episode itself.
     pub truncated: bool,
-    /// A reset followed in the same turn.
+    /// Whether a reset followed in the same turn.
     pub reset: bool,
     /// The last step's reward.
     pub reward: f64,
-    /// Bytes of the view's `info-extra`; for command 5, of the answer in the bulk area.
+    /// Bytes of the view's `info-extra`; for command 5, bytes of the answer in the bulk area.
     pub extra_len: usize,
     /// Bytes of the final view's `info-extra`.
     pub final_extra_len: usize,

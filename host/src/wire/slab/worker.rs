@@ -1,4 +1,4 @@
-//! The worker's side of a slab: requests in, answers out.
+//! The worker's side of a slab: it reads requests and writes answers.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -38,14 +38,14 @@ impl WorkerSlab {
         Ok(WorkerSlab { map: Mapping::new(fd, Some(WORKER_ADDRESS))?, turn: 0 })
     }
 
-    /// Another slab in this one's place, for the copy of a worker: its turns begin anew.
+    /// Maps another slab in place of this one, for the copy of a worker: its turns begin anew.
     pub(crate) fn replace(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.map.replace(fd)?;
         self.turn = 0;
         Ok(())
     }
 
-    /// The word the host publishes turns on.
+    /// The word on which the host publishes turns.
     pub fn turn_word(&self) -> &AtomicU32 {
         &self.map.request().turn
     }
@@ -55,7 +55,7 @@ impl WorkerSlab {
         &self.map.answer().worker_sleeps
     }
 
-    /// The last turn answered: the value of `turn` while there is nothing to do.
+    /// The last turn answered, which is the value of `turn` while there is nothing to do.
     pub fn idle(&self) -> u32 {
         self.turn
     }
@@ -91,8 +91,8 @@ impl WorkerSlab {
         self.map.copy_out(ACTIONS_AT + index * layout.action, action);
     }
 
-    /// Writes a view. The lengths are the spec's: whoever calls has checked them (a wrong one is a bug here, and a
-    /// fault over there).
+    /// Writes a view. The caller has checked the lengths against the spec: a wrong length is a bug here, and a fault on
+    /// the host's side.
     pub fn write_view(&self, layout: &ViewLayout, which: Which, view: ViewBytes<'_>) {
         assert_eq!(
             (view.observation.len(), view.mask.len(), view.info.len()),
@@ -114,13 +114,13 @@ impl WorkerSlab {
         self.map.copy_in(BULK_AT + at, extra);
     }
 
-    /// Says that the step's own answer of command 3 stands in the final view; what follows is the reset.
+    /// Marks the step's own answer of command 3 as complete in the final view; the reset follows.
     pub fn publish_half(&self, answer: &Answer) {
         self.write_words(answer);
         self.map.answer().half.store(self.turn, std::sync::atomic::Ordering::Release);
     }
 
-    /// Writes into the bulk area from its beginning. False: it does not fit.
+    /// Writes into the bulk area from its beginning. Returns false if the bytes do not fit.
     pub fn write_bulk(&self, at: usize, bytes: &[u8]) -> bool {
         let fits = at + bytes.len() <= BULK_BYTES_MAX;
         if fits {
@@ -129,13 +129,13 @@ impl WorkerSlab {
         fits
     }
 
-    /// Whether the longest `info-extra` still fits behind `texts` bytes of others, in a batch of `count`.
+    /// Whether the longest `info-extra` still fits behind `texts` bytes of other texts, in a batch of `count`.
     pub fn has_room_for_text(&self, layout: &ViewLayout, count: usize, texts: usize) -> bool {
         Columns::of(layout, count).extras + texts + INFO_EXTRA_BYTES_MAX <= SLAB_BYTES
     }
 
-    /// Writes step number `index` of a batch of `count` into its columns; `texts` is the room its predecessors' texts
-    /// take, and is moved on.
+    /// Writes step number `index` of a batch of `count` into its columns. `texts` is the room that the earlier steps'
+    /// texts take, and is advanced.
     pub fn write_column(
         &self,
         layout: &ViewLayout,
@@ -157,7 +157,7 @@ impl WorkerSlab {
         self.map.copy_in(columns.extra_lens + index * 8, &(step.extra.len() as u64).to_ne_bytes());
     }
 
-    /// Says how many steps of a batch are taken, so that the host judges the next one by a time of its own.
+    /// Publishes how many steps of a batch are taken, so that the host gives the next step its own deadline.
     pub fn write_heartbeat(&self, taken: u32) {
         self.map.answer().taken.store(taken, Relaxed);
     }
@@ -184,7 +184,7 @@ impl WorkerSlab {
         handshake::publish(&self.map.answer().done, self.turn, &self.map.request().host_sleeps)
     }
 
-    /// The word the host waits on.
+    /// The word that the host waits on.
     pub fn done_word(&self) -> &AtomicU32 {
         &self.map.answer().done
     }
@@ -193,10 +193,10 @@ impl WorkerSlab {
 /// One step of a batch as the worker writes it.
 #[derive(Clone, Copy, Debug)]
 pub struct ColumnBytes<'a> {
-    /// Observation, mask, declared info.
+    /// The step's observation, mask and declared info.
     pub view: ViewBytes<'a>,
     /// The step's reward.
     pub reward: f64,
-    /// Its `info-extra`.
+    /// The step's `info-extra`.
     pub extra: &'a [u8],
 }

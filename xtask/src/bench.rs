@@ -49,10 +49,14 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             let chart = root().join("docs/pictures/peers.png");
             return in_python("peers.py", &["--chart".as_ref(), chart.as_os_str()]);
         }
+        [what, only @ ..] if what == "page" => return page(only),
+        [what, only @ ..] if what == "page" => return page(only),
         [what, more @ ..] if what == "load" => {
             return in_python("load.py", &more.iter().map(AsRef::as_ref).collect::<Vec<_>>());
         }
-        _ => bail!("usage: cargo xtask bench [--no-peers | walls | record | start | peers | load [ARG…]]"),
+        _ => {
+            bail!("usage: cargo xtask bench [--no-peers | walls | record | start | peers | load [ARG…] | page [NAME…]]")
+        }
     };
     let program = ready()?;
     let python = if peers { Some(python::venv()?.join("bin/python")) } else { None };
@@ -86,6 +90,59 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The tables of docs/performance.md: between which marks each stands, and by which `bench` it is measured.
+const TABLES: [(&str, &[&str]); 7] = [
+    ("peers", &["peers"]),
+    ("run", &[]),
+    ("start", &["start"]),
+    ("load", &["load", "--no-learn"]),
+    ("learn", &["load", "--no-steps"]),
+    ("walls", &["walls"]),
+    ("record", &["record"]),
+];
+
+/// Of the table of peers, the rows that README.md has.
+const IN_README: [&str; 4] = ["rollcage (SB3)", "SB3 SubprocVecEnv", "SB3 DummyVecEnv", "EnvPool (C++, threads)"];
+
+/// Measures the tables of docs/performance.md, all or the named ones, and puts each in its place as soon as it is measured.
+fn page(only: &[String]) -> Result<()> {
+    if let Some(unknown) = only.iter().find(|name| !TABLES.iter().any(|(known, _)| known == name)) {
+        bail!("no table `{unknown}`: the tables are {}", TABLES.map(|(name, _)| name).join(", "));
+    }
+    for (name, arguments) in TABLES.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|one| one == name)) {
+        eprintln!("bench: the table `{name}`");
+        let mut command = Command::new(std::env::current_exe().context("where this program lies")?);
+        let output = command.arg("bench").args(*arguments).stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            bail!("bench {}: {}", arguments.join(" "), output.status);
+        }
+        let output = String::from_utf8(output.stdout).context("what a benchmark prints")?;
+        let lines = output.lines().filter(|line| line.is_empty() || line.starts_with('|'));
+        let tables = lines.collect::<Vec<_>>().join("\n");
+        put("docs/performance.md", name, tables.trim())?;
+        if *name == "peers" {
+            let first = tables.trim().split("\n\n").next().unwrap_or_default();
+            let is_shown = |line: &&str| {
+                let name = line.trim_matches('|').split('|').next().unwrap_or_default().trim();
+                IN_README.contains(&name) || name == "steps/s" || name.starts_with("---")
+            };
+            let short = first.lines().filter(is_shown).collect::<Vec<_>>().join("\n").replace("**", "");
+            put("README.md", "peers-short", &short)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a table between its marks in a page.
+fn put(page: &str, name: &str, table: &str) -> Result<()> {
+    let file = root().join(page);
+    let text = std::fs::read_to_string(&file).with_context(|| page.to_owned())?;
+    let (begin, end) = (format!("<!-- bench:{name} -->\n"), "<!-- /bench -->");
+    let (before, rest) = text.split_once(&begin).with_context(|| format!("{page} has no mark `bench:{name}`"))?;
+    let (_, after) = rest.split_once(end).with_context(|| format!("{page}: the mark `bench:{name}` has no end"))?;
+    std::fs::write(&file, format!("{before}{begin}{table}\n{end}{after}")).with_context(|| page.to_owned())
 }
 
 /// The program, built; and its cache filled, so that no figure holds a compilation.

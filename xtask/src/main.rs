@@ -28,6 +28,8 @@ cargo xtask VERB
   bench start      how quickly envs start, by fork, by spawn and the peers', and what they take of memory
   bench peers      the Python package beside its peers, into the chart of the README
   bench load       the same while other processes want the cores, and PPO's whole `learn` (some 15 minutes; --help)
+  bench page [TABLE…]
+                   all of these, or the named tables of docs/performance.md, which it writes (an hour)
 ";
 
 fn main() -> ExitCode {

@@ -91,7 +91,7 @@ impl Introduction {
     /// Takes a message; gives it back if it is none of the introduction's.
     ///
     /// # Errors
-    /// A program of another build, or a wall that does not stand and was required.
+    /// A program of another build, or a required layer of the sandbox that is not active.
     pub(crate) fn hear(
         &mut self,
         message: FromWorker,
@@ -125,10 +125,10 @@ impl Introduction {
     }
 }
 
-/// A required wall does not stand.
+/// The error for a required layer of the sandbox that is not active.
 fn wall_missing(wall: Wall, why: &str) -> UsageError {
-    UsageError::new(format!("the sandbox is not whole: the wall `{wall}` does not stand: {why}"))
-        .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other walls are enough")
+    UsageError::new(format!("the sandbox is incomplete: its layer `{wall}` is not active: {why}"))
+        .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other layers are enough")
 }
 
 /// Waits for a worker's one answer after its introduction.

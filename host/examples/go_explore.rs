@@ -1,6 +1,6 @@
-//! Go-Explore's first phase on MountainCar: an archive of snapshots, one for each region of the state space; return to the one
-//! that was tried least, explore from there, keep what is new. A random policy does not reach the flag in 200 steps; this
-//! does. (Ecoffet et al., "First return, then explore", Nature 2021.)
+//! Go-Explore's first phase on MountainCar: an archive of snapshots, one for each region of the state space. It returns to
+//! the region that was tried least, explores from there, and keeps new regions. A random policy does not reach the flag in
+//! 200 steps; this search does. (Ecoffet et al., "First return, then explore", Nature 2021.)
 //!
 //!     cargo run --release --example go_explore
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
@@ -11,10 +11,10 @@ use rollcage::{Error, Plugin, Snapshot, UsageError, VecEnv};
 
 /// Steps of one exploration.
 const EXPLORE: usize = 25;
-/// Of these, how often the last action is simply repeated, in percent: a car needs momentum.
+/// The part of these steps that simply repeats the last action, in percent: a car needs momentum.
 const STICKY: u64 = 90;
 
-/// A region of the state space that was reached: how, in how many steps, and how often it was returned to.
+/// A region of the state space that was reached: how, in how many steps, and how often the search returned to it.
 struct Region {
     snapshot: Snapshot,
     steps: u32,
@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
     };
 
     for round in 1.. {
-        // Return: a worker is told what led there again, in batches, and the digest proves that it is there.
+        // Return: a worker repeats the requests that led there, in batches, and the digest proves that it is there.
         let Some(least) = archive.values_mut().min_by_key(|region| (region.tries, region.steps)) else { break };
         least.tries += 1;
         let mut steps = least.steps;
@@ -68,7 +68,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Position and velocity, in 24 parts each of what there is.
+/// The region of an observation: position and velocity, each in 24 parts of its range.
 #[expect(clippy::cast_possible_truncation, reason = "0 to 24")]
 fn region(observation: &[u8]) -> (u8, u8) {
     let number = |at: usize| {

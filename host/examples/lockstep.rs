@@ -1,4 +1,4 @@
-//! Eight CartPoles in lockstep, under the simplest policy there is: push towards the side the pole leans to.
+//! Eight CartPoles in lockstep, under the simplest policy: push towards the side to which the pole leans.
 //!
 //!     cargo run --release --example lockstep
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]

@@ -1,5 +1,5 @@
-//! Monte Carlo tree search over live environments: every node *is* an env, a copy of another one an action later. Crosses
-//! FrozenLake's 8x8 lake, which a random policy practically never does.
+//! Monte Carlo tree search over live environments: every node *is* an env, copied from another env and one action later. The
+//! search crosses FrozenLake's 8x8 lake, which a random policy practically never does.
 //!
 //!     cargo run --release --example tree_search
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
@@ -11,15 +11,15 @@ use serde_json::json;
 
 /// Simulations before each step of the env.
 const SIMULATIONS: usize = 1000;
-/// Steps that a simulation takes within what is known at most, and beyond it by random actions.
+/// Steps of a simulation: at most this many inside the known tree, and at most this many random actions beyond it.
 const HORIZON: usize = 50;
-/// What a reward is worth a step later.
+/// The value of a reward one step later.
 const DISCOUNT: f64 = 0.97;
-/// How much a little-tried action is preferred: UCB1's constant.
+/// The preference for little-tried actions: UCB1's constant.
 const CURIOSITY: f64 = 0.3;
 const ACTIONS: usize = 4;
 
-/// A state of the env, alive in a process of its own, and what is known of its actions.
+/// A state of the env, alive in a process of its own, and the statistics of its actions.
 struct Node {
     env: VecEnv,
     actions: [Edge; ACTIONS],
@@ -29,7 +29,7 @@ struct Node {
 struct Edge {
     visits: f64,
     value: f64,
-    /// Where it leads: the state, its reward, whether the episode is over.
+    /// The result of the action: the state, its reward, whether the episode is over.
     leads: Option<(i64, f64, bool)>,
 }
 
@@ -51,10 +51,10 @@ fn best(values: impl Iterator<Item = f64>) -> usize {
     values.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other)).map_or(0, |(index, _)| index)
 }
 
-/// The states that were met. Ways that lead to the same one share what is known of it.
+/// The states that were met. Paths that lead to the same state share its statistics.
 type Tree = HashMap<i64, Node>;
 
-/// One simulation: along what is known, one action more, a random future; then every action on the way learns of it.
+/// One simulation: along the known tree, one new action, a random future. Then every action on the path is updated.
 fn simulate(tree: &mut Tree, from: i64, random: &mut Random) -> Result<(), Error> {
     let (mut state, mut way, mut worth) = (from, Vec::new(), 0.0);
     while way.len() < HORIZON
@@ -97,7 +97,7 @@ fn state_of(env: &VecEnv) -> i64 {
     env.last().observation(0).try_into().map_or(0, i64::from_le_bytes)
 }
 
-/// What a random policy gets from here: in a copy, in one turn of its worker.
+/// The return of a random policy from here: in a copy, in one turn of its worker.
 fn look_ahead(env: &mut VecEnv, random: &mut Random) -> Result<f64, Error> {
     let rewards = env.branch(0, 1)?.step_many(0, &random.actions(HORIZON))?.rewards;
     Ok(rewards.iter().rev().fold(0.0, |worth, reward| reward + DISCOUNT * worth))

@@ -1,11 +1,11 @@
-//! **rollcage** runs reinforcement-learning environments that nobody vouches for: each a WebAssembly component, with an
-//! instance of its own, in an operating-system process of its own.
+//! **rollcage** runs untrusted reinforcement-learning environments: each is a WebAssembly component, with an instance of its
+//! own, sandboxed in an operating-system process of its own.
 //!
-//! Begin at [`VecEnv`]; a program that has no `rollcage` beside it calls [`worker_main`] first thing in its `main`.
+//! Begin at [`VecEnv`]. A program without the `rollcage` program beside it calls [`worker_main`] first in its `main`.
 //!
 //! # Layout
 //!
-//! The house has floors: a file may use its own floor and those below it.
+//! The crate has floors: a file may use its own floor and those below it.
 //!
 //! * `cli`, in the program: the command line.
 //! * [`replay`]: recordings run again, compared, exported; snapshots.
@@ -13,18 +13,18 @@
 //! * `worker`: the other process, with every wasmtime crate; behind the feature `worker`.
 //! * [`outside`]: grants, the broker of sockets, ports and services.
 //! * [`plugin`]: a plugin's bytes, its code in the cache, its config.
-//! * [`process`]: the one thread that starts processes, and one of them as its owner sees it.
+//! * [`process`]: the one thread that starts processes, and a process as its owner sees it.
 //! * [`record`]: the way into a recording.
 //! * [`wire`]: messages and the shared memory.
-//! * [`cage`]: the walls.
+//! * [`cage`]: the layers of the sandbox.
 //! * The ground: [`space`], [`spec`], [`episode`], [`fault`], [`error`], [`limits`], [`digest`], [`text`].
 //!
 //! # Words
 //!
-//! A *plugin* is a component; an *env* is one running environment (plugin, config, grants, seed): one wasm instance; a
-//! *grant* is one capability of the outside that the operator gave; a *worker* is
-//! the process it lives in; the *host* starts, steps and watches workers; a *slab* is the memory a worker shares with
-//! the host. Everything else has Gymnasium's, the component model's or Linux's name.
+//! A *plugin* is a component. An *env* is one running environment (plugin, config, grants, seed): one wasm instance. A
+//! *grant* is one capability of the outside that the operator gave. A *worker* is the process in which an env lives. The
+//! *host* starts, steps and watches workers. A *slab* is the memory that a worker shares with the host. All other things have
+//! Gymnasium's, the component model's or Linux's name.
 
 pub mod cage;
 pub mod digest;
@@ -71,7 +71,7 @@ pub use replay::snapshot::Snapshot;
 pub use space::{Dtype, InfoField, OutOfBounds, Space};
 pub use spec::{Description, RenderMode, Spec, Want, WantKind};
 
-/// The atomics of this program; the model of `handshake` has loom's in their place.
+/// The atomics of this program; the model of `handshake` uses loom's instead.
 mod sync {
     pub(crate) use std::sync::atomic::{AtomicU32, Ordering, fence};
 }
@@ -82,18 +82,18 @@ pub const WORKER_ARGUMENT: &str = "__rollcage-worker";
 /// The first argument of a keeper process: the other hidden mode.
 pub const KEEPER_ARGUMENT: &str = "__rollcage-keeper";
 
-/// Makes this program its own worker program: to be called first thing in `main`.
+/// Makes this program its own worker program: call it first in `main`.
 ///
-/// It raises this process's soft limit of the stack to 8 MiB, where that is lower.
+/// If this process's soft limit of the stack is below 8 MiB, it is raised to 8 MiB.
 ///
-/// In a process that the host started as a worker or keeper it does that one's job and never returns. Else it returns at once,
-/// and from then on [`VecEnv`] starts workers from this very program.
+/// In a process that the host started as a worker or keeper, this does the job of that process and never returns. Otherwise
+/// it returns at once, and from then on [`VecEnv`] starts workers from this very program.
 #[cfg(feature = "worker")]
 pub fn worker_main() {
     worker_main_behind(cage::seccomp::TABLE);
 }
 
-/// [`worker_main`] behind another table of system calls: for the tests that leave a row out.
+/// [`worker_main`] with another table of system calls: for the tests that leave a row out.
 #[cfg(feature = "worker")]
 #[doc(hidden)]
 pub fn worker_main_behind(table: &'static [cage::seccomp::Allow]) {

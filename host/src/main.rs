@@ -1,4 +1,4 @@
-//! The `rollcage` program: a worker, if it was started as one, else the command line. Nothing else.
+//! The `rollcage` program: a worker if it was started as a worker, else the command line.
 
 mod cli;
 

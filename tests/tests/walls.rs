@@ -681,7 +681,7 @@ fn a_missing_wall_is_told_and_refused_where_the_sandbox_is_required() {
     for (number, wall) in [(libc::SYS_landlock_create_ruleset, "landlock"), (libc::SYS_seccomp, "seccomp")] {
         let ran = without(number, &play);
         assert_eq!(ran.status, Some(0), "{ran:?}");
-        assert!(ran.stderr.contains(&format!("warning: the wall `{wall}` does not stand")), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("warning: the sandbox layer `{wall}` is not active")), "{ran:?}");
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         let walls: Vec<&str> = report["walls"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert!(!walls.contains(&wall) && walls.contains(&"no-new-privs"), "{walls:?}");
@@ -690,7 +690,7 @@ fn a_missing_wall_is_told_and_refused_where_the_sandbox_is_required() {
         required.push("--require-sandbox");
         let ran = without(number, &required);
         assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
-        assert!(ran.stderr.contains(&format!("the wall `{wall}` does not stand")), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("its layer `{wall}` is not active")), "{ran:?}");
         // Compiling too: nothing of the plugin is read.
         required.push("--no-cache");
         assert_eq!(without(number, &required).status, Some(2));
@@ -704,7 +704,7 @@ fn a_missing_wall_is_told_and_refused_where_the_sandbox_is_required() {
     required.push("--require-sandbox");
     let ran = without(libc::SYS_unshare, &required);
     assert_eq!(ran.status, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("warning: the wall `namespaces` does not stand"), "{ran:?}");
+    assert!(ran.stderr.contains("warning: the sandbox layer `namespaces` is not active"), "{ran:?}");
 }
 
 #[test]

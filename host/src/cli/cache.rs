@@ -1,4 +1,4 @@
-//! `rollcage cache`: how large the cache is, and what is removed from it.
+//! `rollcage cache`: shows the size of the cache, and removes files from it.
 
 use anyhow::Context;
 use indicatif::HumanCount;
@@ -14,7 +14,7 @@ use super::source::{bounded, cache_folder, shown_folder};
 /// Show or clear the cache of compiled plugins
 ///
 /// The cache is in the folder that ROLLCAGE_CACHE names, else in `rollcage` in the user's own cache folder. Where a new entry
-/// takes it past ROLLCAGE_CACHE_MAX bytes (2GB if not said), the entries that were not used for longest are removed.
+/// takes it past ROLLCAGE_CACHE_MAX bytes (2GB by default), the least recently used entries are removed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ pub(super) struct CacheCommand {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Show how many files and bytes there are
+    /// Show the number of files and bytes
     Size {
         /// Print one JSON object
         #[arg(long)]
@@ -59,7 +59,7 @@ impl CacheCommand {
         let folder = cache_folder().ok_or_else(|| {
             UsageError::new("cache folder: the home folder is not known").hint("name one with `ROLLCAGE_CACHE`")
         })?;
-        // Looking at a cache makes none.
+        // Looking at a cache does not create it.
         let cache = if folder.exists() { Some(bounded(Cache::open(&folder)?)?) } else { None };
         let shown = shown_folder(&folder);
         let object = |usage: &Usage, more: Value| {

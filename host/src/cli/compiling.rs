@@ -1,5 +1,5 @@
-//! What is seen on stderr while a plugin compiles: nothing for half a second, then which plugin it is, and where the result is
-//! kept. Knows what the library tells of a compilation; knows nothing of what is compiled.
+//! The lines on stderr while a plugin compiles: none for half a second, then the plugin's name and the place of the result.
+//! This file knows the library's reports of a compilation, and nothing of the compiled code.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -14,10 +14,10 @@ use rollcage::{Cache, CompileObserver, Compiling};
 use super::progress::{BARS, REDRAW};
 use super::source::shown_folder;
 
-/// A compilation shorter than this is not mentioned: nobody wonders about it.
+/// A shorter compilation is not reported, because users hardly notice it.
 const UNTOLD: Duration = Duration::from_millis(500);
 
-/// Tells of compilations whose results are kept in this cache.
+/// An observer that reports compilations whose results are kept in this cache.
 pub(super) fn told(cache: Option<&Cache>) -> CompileObserver {
     let kept = cache.map(|cache| format!(" (once, kept in {})", shown_folder(cache.folder()))).unwrap_or_default();
     let telling: Mutex<Option<Telling>> = Mutex::new(None);
@@ -26,19 +26,19 @@ pub(super) fn told(cache: Option<&Cache>) -> CompileObserver {
             Compiling::Begun => Telling::begin(format!("compiling {}{kept} …", one_line(plugin.name()))),
             Compiling::Ended => None,
         };
-        // The one before is dropped, and takes its line away.
+        // The earlier report is dropped, and removes its line.
         *telling.lock().unwrap_or_else(PoisonError::into_inner) = begun;
     })
 }
 
-/// A thread that waits, then tells, until this is dropped.
+/// A thread that waits and then reports, until this value is dropped.
 struct Telling {
     goes_on: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Telling {
-    /// None: this machine has no thread for it, and nothing is told.
+    /// Begins a report. None: this machine has no thread for it, and the compilation is not reported.
     fn begin(line: String) -> Option<Telling> {
         let (goes_on, waits) = mpsc::channel::<()>();
         let goes_on_after = move |time| waits.recv_timeout(time) == Err(RecvTimeoutError::Timeout);

@@ -1,4 +1,4 @@
-//! `rollcage doctor`: what this machine has of what rollcage needs, and what to do where it lacks.
+//! `rollcage doctor`: checks whether this machine has all that rollcage needs, and says how to supply what is missing.
 
 use std::fs;
 use std::path::Path;
@@ -17,21 +17,21 @@ use super::one_line;
 use super::say;
 use super::source::{cache_folder, with_cache};
 
-/// Steps of the env that is started to see whether one runs.
+/// Steps of the env that is started as a check.
 const STEPS: u32 = 100;
 
 /// Check this machine: the kernel, the cache, a worker, what builds plugins
 ///
-/// A line each, `ok` or `--` with what to do. The exit status is 0 where everything is there that a run needs.
+/// Prints a line for each check: `ok`, or `--` with advice. The exit status is 0 if everything that a run needs is present.
 #[derive(clap::Args)]
 pub(super) struct Doctor {}
 
-/// What a look at one thing showed.
+/// The result of one check.
 struct Finding {
     what: &'static str,
-    /// Runs are impossible without it.
+    /// Whether runs are impossible without it.
     needed: bool,
-    /// What there is, or what is missing and what to do.
+    /// The state of the thing, or what is missing and what to do.
     found: Result<String, String>,
 }
 
@@ -75,12 +75,12 @@ fn as_text(findings: &[Finding]) -> String {
     text
 }
 
-/// Whether the kernel can be asked by files.
+/// Whether files can tell the kernel's state.
 fn has_proc() -> bool {
     Path::new("/proc/self/fd").is_dir()
 }
 
-/// What is known of a setting that only a file tells.
+/// The finding for a setting that only a file tells.
 const UNKNOWN: &str = "not known: /proc is not mounted";
 
 fn proc() -> Result<String, String> {
@@ -122,7 +122,7 @@ fn seqpacket() -> Result<String, String> {
 }
 
 fn futex_waitv() -> Result<String, String> {
-    // Of no words at all: what there is says EINVAL, what there is not says ENOSYS.
+    // A wait for no words: a kernel with the call answers EINVAL, a kernel without it ENOSYS.
     match futex::waitv(&[], futex::WaitvFlags::empty(), None, rustix::thread::ClockId::Monotonic) {
         Err(error @ (Errno::NOSYS | Errno::PERM)) => {
             Err(format!("{error}; Linux 5.16 or newer has it; without it `recv` looks around every 0.2 ms"))
@@ -131,20 +131,21 @@ fn futex_waitv() -> Result<String, String> {
     }
 }
 
-/// Really puts them up in a process: a line that lists them, and whether they are what `--require-sandbox` asks for.
+/// Activates the layers of the sandbox in a process. Returns a line that lists the active layers, and whether they satisfy
+/// `--require-sandbox`.
 fn walls() -> (String, Result<String, String>) {
     let standing = match rollcage::check_walls(None) {
         Ok(standing) => standing,
-        Err(error) => return (String::new(), Err(format!("the walls cannot be tried: {error}"))),
+        Err(error) => return (String::new(), Err(format!("the sandbox cannot be tried: {error}"))),
     };
     let mut text = format!("walls around an env: {}\n", standing.walls);
     for (wall, why) in &standing.missing {
         text.push_str(&format!("missing: {wall}: {}\n", one_line(why)));
     }
     let whole = match standing.lacks(Walls::SANDBOX) {
-        None => Ok("whole: `--require-sandbox` is met".to_owned()),
+        None => Ok("complete: `--require-sandbox` is met".to_owned()),
         Some((wall, why)) => {
-            Err(format!("the wall `{wall}` does not stand: {why}; run no plugin here that nobody vouches for"))
+            Err(format!("the sandbox layer `{wall}` is not active: {why}; run no untrusted plugin here"))
         }
     };
     (text, whole)
@@ -208,7 +209,7 @@ fn cache() -> Result<String, String> {
     }
 }
 
-/// Really starts one, and steps it.
+/// Starts a real worker, and steps it.
 fn worker() -> Result<String, String> {
     let plugin = Plugin::shipped("cartpole").ok_or("cartpole does not ship with this build")?;
     let play = |builder: rollcage::Builder| -> Result<(Duration, Duration), rollcage::Error> {

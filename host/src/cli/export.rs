@@ -16,7 +16,7 @@ use super::source::cache;
 
 /// Write a recording in a format that other programs read
 ///
-/// Nothing is run. The Parquet parts of a recording are read by pandas, polars and Hugging Face `datasets` as they are.
+/// The env is not run. pandas, polars and Hugging Face `datasets` read the Parquet parts of a recording as they are.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Export {
@@ -27,7 +27,7 @@ pub(super) struct Export {
     #[arg(long)]
     format: Format,
 
-    /// Where to: for `minari` the folder of datasets, for `jsonl` a file
+    /// Output: for `minari` the folder of datasets, for `jsonl` a file
     ///
     /// [default: for `minari` its own, MINARI_DATASETS_PATH or ~/.minari/datasets; for `jsonl` standard output]
     #[arg(long, short, value_name = "PATH", verbatim_doc_comment)]
@@ -68,7 +68,7 @@ impl Export {
         }
         match &self.output {
             None => match jsonl(rollout, &mut BufWriter::new(io::stdout().lock())) {
-                // A reader that has gone away has what it wanted.
+                // A reader that has gone away has read all it wanted.
                 Err(ExportError::Host(rollcage::Error::System { answer, .. }))
                     if answer.kind() == io::ErrorKind::BrokenPipe => {}
                 other => other.map_err(into_anyhow)?,
@@ -101,7 +101,7 @@ impl Export {
         }
         say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))?;
         if self.output.is_some() {
-            // Minari looks for it there alone.
+            // Minari looks for datasets only there.
             complain(
                 "hint",
                 &format!("`export MINARI_DATASETS_PATH={}` lets Minari find it", argument(&root.display().to_string())),
@@ -122,7 +122,7 @@ fn into_anyhow(error: ExportError) -> anyhow::Error {
     }
 }
 
-/// The same, with where it was written if the system refused it there.
+/// The same, naming the output path if the system refused the write there.
 fn into_anyhow_at(error: ExportError, at: &Path) -> anyhow::Error {
     let refused = matches!(error, ExportError::Host(rollcage::Error::System { .. }));
     let error = into_anyhow(error);
@@ -139,7 +139,7 @@ fn datasets() -> Result<PathBuf, UsageError> {
     }
 }
 
-/// `NAMESPACE/NAME-vN`, each part of letters, digits, `-` and `_`: it becomes a path.
+/// Checks the form `NAMESPACE/NAME-vN`, each part of letters, digits, `-` and `_`, because the id becomes a path.
 fn check_id(id: &str) -> Result<(), UsageError> {
     let is_part =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));

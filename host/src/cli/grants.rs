@@ -1,5 +1,5 @@
-//! What envs are given of the outside: `--grant`, `--grants`; and what of the user's own no grant may reach.
-//! Reads what the library does not: arguments, the file, the home folder.
+//! The grants of the command line: `--grant` and `--grants`; and the user's own paths that no grant may reach. This file
+//! reads the inputs that the library does not read: arguments, the file, the home folder.
 
 use std::path::PathBuf;
 
@@ -14,28 +14,27 @@ pub(super) struct Granting {
     ///
     /// Without a grant an env has nothing: no files, no network, a clock and randomness that are the same in every run.
     /// `dir=./levels:/levels` lets it read the folder `levels`, under the name `/levels`; `:rw` lets it write as well.
-    /// `tcp-connect=127.0.0.1:3100` lets it connect there, and nowhere else; a name that may mean this machine or a
-    /// private address is written `tcp-connect=simulator:3100,private`. The others: `tcp-listen=ADDR:PORT`,
-    /// `udp=ADDR:PORT`, `clock=real`, `random=real`.
-    /// What a plugin would use is shown by `rollcage inspect`, and not given by itself.
+    /// `tcp-connect=127.0.0.1:3100` lets it connect there, and nowhere else; a name that may mean this machine or a private
+    /// address is written `tcp-connect=simulator:3100,private`. The others: `tcp-listen=ADDR:PORT`, `udp=ADDR:PORT`,
+    /// `clock=real`, `random=real`. `rollcage inspect` shows the grants that a plugin would use; none is given automatically.
     #[arg(long, value_name = "KIND=SPEC")]
     grant: Vec<String>,
 
-    /// A TOML file with grants, or `go` or `short-kick` for what ships for them; those of `--grant` are added
+    /// A TOML file with grants, or `go` or `short-kick` for the grants that ship with them; grants of `--grant` are added
     ///
-    /// A section `[grant]` with `dir = ["levels:/levels"]`, `tcp-connect = ["127.0.0.1:3100"]`, `clock = "real"`. A relative folder begins
-    /// at the file's own.
+    /// A section `[grant]` with `dir = ["levels:/levels"]`, `tcp-connect = ["127.0.0.1:3100"]`, `clock = "real"`. A relative
+    /// folder begins at the file's own.
     #[arg(long, value_name = "FILE")]
     grants: Option<PathBuf>,
 }
 
 impl Granting {
-    /// Adds the grants to a builder. What they lead to is looked at when it makes envs.
+    /// Adds the grants to a builder. Their targets are checked when the builder makes envs.
     pub(super) fn give(&self, builder: Builder) -> Result<Builder, UsageError> {
         Ok(builder.grants(self.grants()?).protect(self.protected()))
     }
 
-    /// What is granted.
+    /// The grants from the arguments and the file.
     pub(super) fn grants(&self) -> Result<Grants, UsageError> {
         let mut grants = match &self.grants {
             Some(file) => Grants::named(file)?,
@@ -48,14 +47,14 @@ impl Granting {
         Ok(grants)
     }
 
-    /// What no grant may reach.
+    /// The paths that no grant may reach.
     pub(super) fn protected(&self) -> Vec<Protected> {
         let mut all = etcetera::home_dir().map(|home| Protected::of_home(&home)).unwrap_or_default();
         let mut protect = |path: PathBuf, what: &str, extent, from| {
             all.push(Protected { path, what: what.to_owned(), extent, from });
         };
         if let Some(cache) = cache_folder() {
-            // Also where this run does not use it: the next one will.
+            // Also protected where this run does not use it, because the next run will.
             let what = "the cache of compiled plugins: code that workers run";
             protect(cache, what, Extent::Whole, Access::ReadOnly);
         }

@@ -1,4 +1,4 @@
-//! `rollcage inspect`: what a plugin says of itself, and what a config makes of it.
+//! `rollcage inspect`: a plugin's own description, and its spaces under a config.
 
 use std::io::IsTerminal;
 
@@ -16,7 +16,7 @@ use super::say;
 use super::say_json;
 use super::source::{Source, with_cache};
 
-/// Columns where stdout is no terminal.
+/// Columns if stdout is not a terminal.
 const WIDTH: usize = 100;
 
 /// A description narrower than this gets a line of its own.
@@ -24,7 +24,7 @@ const DOC_WIDTH_MIN: usize = 24;
 
 /// Show a plugin's spaces, and every key of its config
 ///
-/// The spaces are those of the config that is given, or of the defaults: one env is started to tell.
+/// The spaces are those of the given config, or of the defaults: one env is started to find out.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ impl Inspect {
         let lacking = Grants::new().check_wants(prepared.plugin().name(), &prepared.description().wants).err();
         let spec = match builder.build() {
             Ok(envs) => Ok(envs.spec().clone()),
-            // This command is how one learns what a plugin needs; nothing is granted here.
+            // Users run this command to learn what a plugin needs, so an unmet want is not an error here.
             Err(Error::Usage(error)) if lacking.as_ref() == Some(&error) => {
                 Err(Unknown { without: "a grant", why: error.message })
             }
@@ -65,7 +65,7 @@ impl Inspect {
     }
 }
 
-/// Why spaces are not known: what `create` would need, and what it said.
+/// The reason why spaces are not known: the missing grants, and the error of `create`.
 struct Unknown {
     without: &'static str,
     why: String,
@@ -182,7 +182,7 @@ fn wants(plugin: &str, wants: &[Want]) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// The keys in columns; descriptions wrapped beside them where there is room, below them where there is none.
+/// The keys in columns. Descriptions are wrapped beside them if there is room, else below them.
 fn as_table(keys: &[KeyRow], width: usize) -> String {
     let head = ["key", "type", "default", "range"].map(str::to_owned);
     let cells: Vec<[String; 4]> = keys
@@ -216,7 +216,7 @@ fn as_table(keys: &[KeyRow], width: usize) -> String {
     text
 }
 
-/// Words in lines of at most `width` characters; a longer word has a line of its own.
+/// Wraps words into lines of at most `width` characters; a longer word has a line of its own.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -231,7 +231,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Columns of the terminal that reads.
+/// Columns of the terminal that shows the output.
 fn width() -> usize {
     let stdout = std::io::stdout();
     let columns = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();

@@ -1,4 +1,4 @@
-//! `rollcage lease`: runs any command with ports that nobody else who asks for a lease has.
+//! `rollcage lease`: runs any command with ports that no other lease has.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,37 +18,37 @@ use signal_hook::flag;
 
 use super::Status;
 
-/// How long the command may take to end after SIGTERM.
+/// The time for the command to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest `--timeout`: longer ones are slips, and the clock must be able to add them.
+/// The longest `--timeout`: longer values are typing errors, and the clock must be able to add them.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long one look at the keeper lasts; an interrupt is seen after at most this.
+/// The length of one look at the keeper: an interrupt is seen after at most this time.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Run a command with ports that no other lease on this machine has
 ///
-/// Each LEASE is NAME:LO-HI[:count=K][:stride=S]: the first block of K free ports from LO to HI, where block k begins at
-/// LO + k * S. {NAME} in the command's arguments is the block's first port, {NAME+1} the next one; {{ and }} are braces.
-/// The environment variable ROLLCAGE_LEASE_NAME has the first port. The ports are held until the command and everything
-/// it started has ended, and are free again however that came about.
+/// Each LEASE is NAME:LO-HI[:count=K][:stride=S]: the first block of K free ports from LO to HI, where block k begins at LO +
+/// k * S. {NAME} in the command's arguments is the block's first port, {NAME+1} the next port; {{ and }} are braces. The
+/// environment variable ROLLCAGE_LEASE_NAME has the first port. The ports are held until the command and everything it
+/// started has ended, for whatever reason, and are then free again.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Lease {
-    /// Which ports: NAME:LO-HI[:count=K][:stride=S]
+    /// The ports: NAME:LO-HI[:count=K][:stride=S]
     #[arg(required = true, value_name = "LEASE")]
     leases: Vec<String>,
 
-    /// Consecutive ports of each lease that does not say `count=K` [default: 1]
+    /// Consecutive ports of each lease without `count=K` [default: 1]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     count: Option<u16>,
 
-    /// How far apart two blocks begin, of each lease that does not say `stride=S` [default: the count]
+    /// Distance between the starts of two blocks, of each lease without `stride=S` [default: the count]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u16).range(1..))]
     stride: Option<u16>,
 
-    /// How long to wait for ports that are held: 0s, 250ms, 10s
+    /// Time to wait for ports that are held: 0s, 250ms, 10s
     #[arg(long, value_name = "DUR", default_value = "1s", value_parser = duration)]
     timeout: Duration,
 
@@ -73,7 +73,7 @@ impl Lease {
         let parse = |text: &String| LeaseSpec::parse(text, self.count, self.stride);
         let leases: Vec<LeaseSpec> = self.leases.iter().map(parse).collect::<Result<_, _>>()?;
         check_together(&leases)?;
-        // A wrong placeholder is found before anything is taken.
+        // A wrong placeholder is found before any port is taken.
         let example: Vec<(LeaseSpec, u16)> = leases.iter().map(|lease| (lease.clone(), lease.lo())).collect();
         self.command_with(&example)?;
 
@@ -119,10 +119,10 @@ impl Lease {
     }
 }
 
-/// Waits until the command has ended, and everything that it started with it.
+/// Waits until the command, and everything that it started, has ended.
 fn wait(keeper: &Keeper, interrupted: &AtomicBool) -> anyhow::Result<Status> {
     let mut ended = None;
-    // Once the end was asked for.
+    // Set once the end was requested.
     let mut deadline = None;
     loop {
         match keeper.listen(LOOK) {
@@ -140,7 +140,7 @@ fn wait(keeper: &Keeper, interrupted: &AtomicBool) -> anyhow::Result<Status> {
                 keeper.ask_end();
                 deadline = Some(Instant::now() + keeper.end_timeout());
             }
-            // What is left of it cannot be killed: the kernel is busy with it.
+            // The remaining processes cannot be killed: the kernel is busy with them.
             Some(deadline) if Instant::now() >= deadline => {
                 return Ok(Status::Command(ended.map_or(128 + 9, code_of)));
             }
@@ -149,7 +149,7 @@ fn wait(keeper: &Keeper, interrupted: &AtomicBool) -> anyhow::Result<Status> {
     }
 }
 
-/// As a shell tells it.
+/// The exit code of a command, as a shell reports it.
 fn code_of(exit: ServiceExit) -> u8 {
     let code = match exit {
         ServiceExit::Code(code) => code,

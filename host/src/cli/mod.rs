@@ -1,5 +1,5 @@
-//! The command line: what was typed → a command; what went wrong → an exit code and a line or two on stderr.
-//! Knows nothing of envs: a file a command does (`run`, `inspect`, `list`, `doctor`, `lease`, `cache`).
+//! The command line: turns arguments into a command, and errors into an exit code and a line or two on stderr. This file
+//! knows nothing of envs: each command has a file (`run`, `inspect`, `list`, `doctor`, `lease`, `cache`).
 
 mod cache;
 mod compiling;
@@ -30,7 +30,7 @@ use rollcage::replay::damage::Damage;
 use rollcage::text::{argument, escape_line, one_line};
 use rollcage::{Error, UsageError};
 
-/// Run reinforcement-learning environments that nobody vouches for
+/// Run untrusted reinforcement-learning environments, each sandboxed in its own process
 ///
 /// Each env is a WebAssembly component (a plugin) in a process of its own. The same plugin, config, seed and actions
 /// give the same rollout on any machine.
@@ -63,18 +63,18 @@ enum Command {
     Lease(lease::Lease),
 }
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
-    /// Everything was done that was asked for.
+    /// The command did everything that it was asked for.
     Complete,
-    /// It was begun and not finished; or rollcage or the system failed.
+    /// The command began and did not finish; or rollcage or the system failed.
     Incomplete,
     /// The command, the config or the plugin is wrong.
     Usage,
-    /// By SIGINT or SIGTERM; shells know 128 + 2.
+    /// SIGINT or SIGTERM ended the command; shells know 128 + 2.
     Interrupted,
-    /// As the command that was run ended.
+    /// The status of the program that the command ran.
     Command(u8),
 }
 
@@ -90,12 +90,12 @@ impl Status {
     }
 }
 
-/// Runs the command line. `started` is when the program began.
+/// Runs the command line. `started` is the time at which the program began.
 pub(crate) fn main(started: Instant) -> ExitCode {
-    // A panic is a bug of ours: one line says so, and no backtrace, whatever the environment asks for.
+    // A panic is a bug of ours. It prints one line and no backtrace, whatever the environment asks for.
     panic::set_hook(Box::new(|panic| {
         if rollcage::replay::is_reading() {
-            // Somebody's file, and told as such.
+            // An untrusted file caused this panic, and the reader reports it as an error of the file.
             return;
         }
         let what = panic.payload_as_str().unwrap_or("something that is no text");
@@ -114,7 +114,7 @@ pub(crate) fn main(started: Instant) -> ExitCode {
     ExitCode::from(status.unwrap_or(Status::Incomplete).code())
 }
 
-/// All commands, with one rule more: a number below zero after an option is its value, which may then be refused as such.
+/// All commands, with one more rule: a negative number after an option is its value, so that it can be refused as a value.
 fn commands() -> clap::Command {
     let numbers = |option: clap::Arg| match option.get_long().is_some() && option.get_action().takes_values() {
         true => option.allow_negative_numbers(true),
@@ -148,7 +148,7 @@ fn obey(command: Command, started: Instant) -> Status {
     })
 }
 
-/// Kinds of errors → exit codes.
+/// The exit code for each kind of error.
 fn status_of(error: &anyhow::Error) -> Status {
     if let Some(Damage::Unusable(_)) = error.downcast_ref::<Damage>() {
         return Status::Usage;
@@ -173,11 +173,11 @@ fn hints_of(error: &anyhow::Error) -> &[String] {
     }
 }
 
-/// What clap has to say: help and version as they are, an error in our two lines.
+/// Prints clap's output: help and version as they are, an error in our two lines.
 fn refuse(error: &clap::Error, typed: &[OsString]) -> Status {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Whoever asked has closed the pipe.
+            // The reader has closed the pipe.
             let _ = error.print();
             Status::Complete
         }
@@ -199,11 +199,12 @@ fn plain(rendered: &str, typed: &[OsString]) -> (String, String) {
     let first: Vec<&str> = rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let message = first.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    // The standard library's words for numbers.
+    // Replace the standard library's messages about numbers.
     let message = message
         .replace("invalid digit found in string", "expected a whole number")
         .replace("number too large to fit in target type", "the number is too large");
-    // Clap's tip on a value that begins with a hyphen, `-- -1`, is for positional arguments: here it is another error.
+    // Clap's tip on a value that begins with a hyphen, `-- -1`, is for positional arguments. Here it would lead to another
+    // error.
     let tip = rendered.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     let tip = tip.filter(|tip| !tip.starts_with("to pass "));
     let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
@@ -225,8 +226,8 @@ fn plain(rendered: &str, typed: &[OsString]) -> (String, String) {
     (message.replace('\'', "`"), hint)
 }
 
-/// If an argument was not expected because it begins with a hyphen, and was meant as the value of the option before it:
-/// how the two are written.
+/// The correct spelling of an option and its value, if an argument was not expected because it begins with a hyphen and was
+/// meant as that value.
 fn hyphened(message: &str, typed: &[OsString]) -> Option<String> {
     let unexpected = message.strip_prefix("unexpected argument '")?.strip_suffix("' found")?;
     let words: Vec<&str> = typed.iter().map(|word| word.to_str().unwrap_or_default()).collect();
@@ -237,17 +238,17 @@ fn hyphened(message: &str, typed: &[OsString]) -> Option<String> {
             command.get_arguments().any(|arg| arg.get_long() == Some(long) && arg.get_action().takes_values())
         })
     };
-    // Of a cluster of short options clap names the first.
+    // Clap names only the first of a cluster of short options.
     let pair = words.windows(2).find(|pair| takes_value(pair[0]) && pair[1].starts_with(unexpected))?;
     Some(argument(&format!("{}={}", pair[0], pair[1])))
 }
 
-/// A line on stderr: `error: …`, `hint: …`, `warning: …`. A closed stderr is nobody's error.
+/// Prints a line on stderr: `error: …`, `hint: …`, `warning: …`. A closed stderr is not an error.
 fn complain(what: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{what}: {}", one_line(message));
 }
 
-/// Writes a command's output to stdout. A reader that has gone away (`rollcage … | head`) has what it wanted.
+/// Writes a command's output to stdout. A reader that has gone away (`rollcage … | head`) has read all it wanted.
 fn say(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -258,8 +259,8 @@ fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// One JSON value on a line of stdout. What could act on a terminal is escaped as JSON escapes it, so a reader gets
-/// back exactly what was said.
+/// Prints one JSON value on a line of stdout. Characters that could act on a terminal are escaped in JSON's way, so a reader
+/// gets back exactly the original text.
 fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut line = ascii_controls(&serde_json::to_string(value)?);
     line.push('\n');
@@ -296,7 +297,7 @@ mod tests {
         plain(&parse(&typed).err().unwrap().render().to_string(), &typed)
     }
 
-    /// What a hint says is typed, and does not lead to the same error again.
+    /// A command line that follows a hint does not lead to the same error again.
     #[test]
     fn hints_on_hyphens_work_when_typed() {
         for (arguments, message, hint) in [
@@ -333,7 +334,7 @@ mod tests {
         ] {
             assert_eq!(refused(arguments), (message.to_owned(), hint.to_owned()));
         }
-        // Two words of it are one.
+        // Two words are joined into one.
         let typed = ["rollcage", "run", "cartpole", "--step-timeout=-1s"].map(OsString::from);
         assert!(plain(&parse(&typed).err().unwrap().render().to_string(), &typed).0.contains("expected a time like"));
         let typed = ["rollcage", "run", "cartpole", "--config=-a=b c"].map(OsString::from);

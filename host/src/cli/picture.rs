@@ -1,8 +1,8 @@
-//! `--render`: env 0 as it stands at the end, or its first episode as a GIF.
+//! `--render`: the final state of env 0, or its first episode as a GIF.
 //!
-//! A GIF is written while the run goes on: two pictures are kept, however many there are. Pictures are a stranger's: the
-//! host has checked their size against their bytes, and here they may still be of any size, and of another with every
-//! frame.
+//! A GIF is written while the run goes on: two pictures are kept in memory, however many there are. Pictures are untrusted:
+//! the host has checked their size against their bytes, but here they may still be of any size, and the size may change with
+//! every frame.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,16 +16,16 @@ use serde::Serialize;
 
 /// Frames of a GIF: longer episodes are cut off there.
 const FRAMES_MAX: usize = 1000;
-/// Frames a second where the plugin names none.
+/// Frames a second if the plugin sets none.
 const FPS_DEFAULT: u32 = 10;
-/// Frames a second that viewers show: a delay of less than 2 hundredths becomes 10 in most of them.
+/// Frames a second that viewers show: most viewers turn a delay of less than 2 hundredths into 10.
 const FPS_MAX: u32 = 50;
 /// Hundredths of a second for which the last frame stays.
 const LAST_DELAY: u16 = 100;
-/// From 1, best, to 30, fastest: only for frames of more than 256 colours.
+/// The quantiser's speed, from 1, best, to 30, fastest: only for frames of more than 256 colours.
 const QUANTISER_SPEED: i32 = 10;
 
-/// Where `--render` draws to, and how.
+/// The target of `--render`, and its format.
 pub(super) struct Picture<'a> {
     path: &'a Path,
     kind: Kind,
@@ -57,7 +57,7 @@ impl Picture<'_> {
         Ok(Picture { path, kind })
     }
 
-    /// Whether it is an episode and not a state.
+    /// Whether the picture is of an episode and not of a state.
     pub(super) fn is_gif(&self) -> bool {
         self.kind == Kind::Gif
     }
@@ -69,7 +69,7 @@ impl Picture<'_> {
         }
     }
 
-    /// Whether the plugin draws such pictures; found out before it runs.
+    /// Checks that the plugin draws such pictures, before it runs.
     pub(super) fn check(&self, description: &Description) -> Result<(), UsageError> {
         let modes = &description.render_modes;
         if modes.contains(&self.mode()) {
@@ -87,12 +87,12 @@ impl Picture<'_> {
         })
     }
 
-    /// What has to be told of the run while it goes on; nothing, where one picture is drawn at its end.
+    /// The recorder that must follow the run while it goes on; none if one picture is drawn at its end.
     pub(super) fn recorder(&self, description: &Description, autoreset: Autoreset) -> Option<Recorder> {
         (self.kind == Kind::Gif).then(|| Recorder::new(self.path, description.render_fps, autoreset))
     }
 
-    /// Draws env 0 as it stands.
+    /// Draws env 0 in its present state.
     pub(super) fn draw(&self, envs: &mut VecEnv) -> anyhow::Result<Drawn> {
         let shown = self.path.display();
         let frame = envs.render(0, self.mode()).with_context(|| format!("picture `{shown}`"))?;
@@ -109,15 +109,15 @@ impl Picture<'_> {
     }
 }
 
-/// What was drawn, for the report.
+/// The picture or GIF that was drawn, for the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Drawn {
     pub(super) file: String,
-    /// Pixels; none for text.
+    /// The width in pixels; none for text.
     pub(super) width: Option<u32>,
     pub(super) height: Option<u32>,
     pub(super) frames: usize,
-    /// At which rate they play; none for a single picture.
+    /// The rate at which the frames play; none for a single picture.
     pub(super) frames_per_second: Option<f64>,
 }
 
@@ -126,7 +126,7 @@ impl Drawn {
         Drawn { file: path.display().to_string(), width: None, height: None, frames: 1, frames_per_second: None }
     }
 
-    /// For people.
+    /// The line about the picture, for people.
     pub(super) fn line(&self) -> String {
         let mut line = self.file.clone();
         if let (Some(width), Some(height)) = (self.width, self.height) {
@@ -142,13 +142,13 @@ impl Drawn {
 
 /// Records env 0's first episode: the state after its first reset and after every step of it.
 ///
-/// In same-step mode the env is in its next episode when the step that ended the first one has answered, so that the
-/// last state is not in the GIF.
+/// In same-step mode the env is in its next episode when the step that ended the first episode has answered. So the last
+/// state is not in the GIF.
 pub(super) struct Recorder {
     path: PathBuf,
     autoreset: Autoreset,
     clock: FrameClock,
-    /// Pictures that the episode had so far, those that were left out among them.
+    /// Pictures of the episode so far, including those that were left out.
     seen: u32,
     gif: Option<Gif>,
     done: bool,
@@ -161,18 +161,18 @@ impl Recorder {
         Recorder { path: path.to_owned(), autoreset, clock, seen: 0, gif: None, done: false, failed: None }
     }
 
-    /// After the first reset of every env.
+    /// Called after the first reset of every env.
     pub(super) fn after_reset(&mut self, envs: &mut VecEnv) {
-        // A reset that met faults and was tried again is one like any other.
+        // A reset that was tried again after faults counts like any other reset.
         self.done |= envs.last().masked[0];
         self.take(envs);
     }
 
-    /// After a step of which env 0 was part, with an action that counts.
+    /// Called after a step of env 0 with an action that counts.
     pub(super) fn after_step(&mut self, envs: &mut VecEnv) {
         let batch = envs.last();
         let ended = batch.episodes[0].is_some();
-        // A fault ends the recording, but for one that the reset after the episode's last step met.
+        // A fault ends the recording, unless the reset after the episode's last step met it.
         if (batch.faults[0].is_some() && !ended) || (ended && self.autoreset == Autoreset::SameStep) {
             self.done = true;
         }
@@ -180,7 +180,7 @@ impl Recorder {
         self.done |= ended;
     }
 
-    /// The next picture, if it is one that is shown.
+    /// Takes the next picture, if it is to be shown.
     fn take(&mut self, envs: &mut VecEnv) {
         if self.done {
             return;
@@ -208,7 +208,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes what is left.
+    /// Writes the remaining frame.
     pub(super) fn finish(self) -> anyhow::Result<Drawn> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -223,11 +223,11 @@ impl Recorder {
     }
 }
 
-/// Which pictures are shown, and for how long, so that an episode plays in real time.
+/// The choice of pictures to show, and their times, so that an episode plays in real time.
 #[derive(Clone, Copy, Debug)]
 struct FrameClock {
     fps: u32,
-    /// Every so many pictures one is shown.
+    /// One picture in so many is shown.
     stride: u32,
 }
 
@@ -241,7 +241,8 @@ impl FrameClock {
         picture.is_multiple_of(self.stride)
     }
 
-    /// Hundredths of a second for which the frame of this number stays: the rounding of one is made good by the next.
+    /// Hundredths of a second for which the frame of this number stays. A later frame makes up for the rounding of an earlier
+    /// frame.
     fn delay(self, frame: usize) -> u16 {
         let begins =
             |frame: u64| (frame * 100 * u64::from(self.stride) + u64::from(self.fps) / 2) / u64::from(self.fps);
@@ -255,13 +256,13 @@ impl FrameClock {
     }
 }
 
-/// A GIF on its way. A frame is held back until the next one is there, since the last stays longer.
+/// A GIF that is being written. A frame is held back until the next frame is there, since the last frame stays longer.
 struct Gif {
     encoder: Encoder<BufWriter<File>>,
     width: u16,
     height: u16,
     written: usize,
-    /// What the last frame but the held one left on the screen.
+    /// The screen as the last frame before the held frame left it.
     screen: Vec<u8>,
     held: Option<Vec<u8>>,
 }
@@ -297,13 +298,13 @@ impl Gif {
         Ok(())
     }
 
-    /// Writes the part of a frame that differs from what is on the screen.
+    /// Writes the part of a frame that differs from the screen.
     fn write(&mut self, pixels: Vec<u8>, delay: u16) -> anyhow::Result<()> {
         let row = usize::from(self.width) * 3;
         let Changed { left, top, right, bottom } = changed(&self.screen, &pixels, row);
         let part: Vec<u8> =
             (top..bottom).flat_map(|y| &pixels[y * row + left * 3..y * row + right * 3]).copied().collect();
-        // Within sides of 16 bits.
+        // A GIF's sides have 16 bits.
         let [x, y, width, height] =
             [left, top, right - left, bottom - top].map(|side| u16::try_from(side).unwrap_or(0));
         // Up to 256 colours the palette is exact.
@@ -324,7 +325,7 @@ impl Gif {
     }
 }
 
-/// A part of a picture, in pixels; right and bottom are the first outside.
+/// A part of a picture, in pixels; right and bottom are the first pixels outside it.
 #[derive(Debug, PartialEq, Eq)]
 struct Changed {
     left: usize,
@@ -333,7 +334,7 @@ struct Changed {
     bottom: usize,
 }
 
-/// The smallest part that holds every difference: a pixel at least, and all of a first frame.
+/// The smallest part that holds every difference: at least a pixel, and the whole of a first frame.
 fn changed(before: &[u8], after: &[u8], row: usize) -> Changed {
     if before.len() != after.len() {
         return Changed { left: 0, top: 0, right: row / 3, bottom: after.len() / row };
@@ -363,8 +364,8 @@ fn write_png(file: File, width: u32, height: u32, pixels: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// Escapes a picture of text but for colours (`ESC [ numbers m`), which are what such pictures are made of and do
-/// nothing else to a terminal.
+/// Escapes a picture of text except for colours (`ESC [ numbers m`): such pictures are made of colours, which have no other
+/// effect on a terminal.
 fn keep_colours(text: &str) -> String {
     let mut out = String::new();
     let mut pieces = text.split("\u{1b}[");
@@ -462,7 +463,7 @@ mod tests {
         assert_eq!(changed(&[], &before, 15), Changed { left: 0, top: 0, right: 5, bottom: 4 });
     }
 
-    /// A picture of as many colours as asked for, another with every number.
+    /// A picture of as many colours as asked for, different for every number.
     fn picture(number: usize, colours: usize) -> Vec<u8> {
         (0..64 * 64)
             .flat_map(|at| {

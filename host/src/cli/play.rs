@@ -1,18 +1,18 @@
-//! The loop of `rollcage run`: who plays, with which actions, for how long, and what is counted.
+//! The loop of `rollcage run`: which envs play, with which actions, for how long, and the counts.
 //!
-//! Each env has a share of its own and is not stepped once that is done, so no result depends on timing or on the
-//! other envs. Knows a `VecEnv` and a policy; knows nothing of arguments or output.
+//! Each env has a share of its own and is not stepped after it has played its share, so no result depends on timing or on the
+//! other envs. This file knows a `VecEnv` and a policy, and nothing of arguments or output.
 
 use rollcage::env::policy::Policy;
 use rollcage::spread::Spread;
 use rollcage::{Autoreset, EpisodeEnd, Error, ResetSome, VecEnv};
 
-/// How much is to be played, all envs together.
+/// The amount to play, for all envs together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// Episodes that end by themselves or by their time limit; one that a fault ends is none.
+    /// Episodes that end by themselves or by their time limit; episodes ended by a fault do not count.
     Episodes(u64),
-    /// Steps that answer. A reset is none.
+    /// Steps that were answered; resets do not count.
     Steps(u64),
 }
 
@@ -23,14 +23,14 @@ impl Goal {
         }
     }
 
-    /// What falls to one env: an even part, and to the first ones one more of what is left over.
+    /// The share of one env: an even part, and for the first envs one more of the remainder.
     fn share(self, env: usize, envs: usize) -> u64 {
         let (env, envs) = (env as u64, envs.max(1) as u64);
         self.total() / envs + u64::from(env < self.total() % envs)
     }
 }
 
-/// What was counted so far.
+/// The counts so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     pub(super) steps: u64,
@@ -46,7 +46,7 @@ impl Tally {
         self.lengths.add(f64::from(episode.length));
     }
 
-    /// How much of a goal is done.
+    /// The part of a goal that is done.
     pub(super) fn done(&self, goal: Goal) -> u64 {
         match goal {
             Goal::Episodes(_) => self.episodes,
@@ -55,22 +55,22 @@ impl Tally {
     }
 }
 
-/// A run on its way.
+/// A run under way.
 pub(super) struct Play<'e> {
     envs: &'e mut VecEnv,
     policy: Policy,
     goal: Goal,
     resets_by_hand: bool,
-    /// What each env has still to play.
+    /// The remaining share of each env.
     left: Vec<u64>,
-    /// Who goes on, ascending.
+    /// The envs that go on, ascending.
     playing: Vec<usize>,
-    /// Whose action counts in this step.
+    /// The envs whose action counts in this step.
     acting: Vec<bool>,
     /// An action for each of `playing`.
     actions: Vec<u8>,
     stride: usize,
-    /// Who was masked before its share was done.
+    /// The envs that were masked before their share was done.
     pub(super) masked: Vec<usize>,
     pub(super) tally: Tally,
 }
@@ -108,14 +108,15 @@ impl<'e> Play<'e> {
         self.acting[env]
     }
 
-    /// The first reset of every env, also of those that are to take no step.
+    /// Makes the first reset of every env, also of envs that will take no step.
     pub(super) fn reset(&mut self) -> Result<(), Error> {
         self.envs.reset(None)?;
         self.leave_masked();
         Ok(())
     }
 
-    /// One step of all that still play. False: it is over, because every share is done or the actions have ended.
+    /// Takes one step of all envs that still play. False: the run is over, because every share is done or the actions have
+    /// ended.
     pub(super) fn turn(&mut self) -> Result<bool, Error> {
         if self.resets_by_hand {
             self.reset_ended()?;
@@ -129,12 +130,13 @@ impl<'e> Play<'e> {
         } else {
             self.envs.step_some(&self.actions[..self.playing.len() * self.stride], &self.playing).map(drop)
         };
-        // After one env's fault the answers of the others are in, and count.
+        // After one env's fault the answers of the other envs are present, and count.
         self.count();
         stepped.map(|()| true)
     }
 
-    /// Autoreset disabled: the caller resets, and that is us. It takes no action, and no line of a file.
+    /// Resets ended envs. With autoreset disabled the caller resets, and here we are the caller. A reset takes no action, and
+    /// no line of a file.
     fn reset_ended(&mut self) -> Result<(), Error> {
         if self.playing.iter().all(|&env| self.envs.takes_action(env)) {
             return Ok(());
@@ -148,7 +150,7 @@ impl<'e> Play<'e> {
         Ok(())
     }
 
-    /// Asks the policy for those envs alone whose action counts: one that only resets draws nothing.
+    /// Asks the policy only for the envs whose action counts: an env that only resets draws nothing.
     fn choose(&mut self) -> Result<(), Error> {
         self.acting.fill(false);
         for (position, &env) in self.playing.iter().enumerate() {
@@ -166,11 +168,11 @@ impl<'e> Play<'e> {
         let mut leaves = false;
         for &env in &self.playing {
             if self.envs.is_busy(env) {
-                // Interrupted: its answer is not in.
+                // The call was interrupted before this env answered.
                 continue;
             }
             let ended = batch.episodes[env];
-            // In same-step mode a step that ended an episode has answered, even where its reset then met a fault.
+            // In same-step mode a step that ended an episode was answered, even if its reset then met a fault.
             let answered = self.acting[env] && (batch.faults[env].is_none() || ended.is_some());
             self.tally.steps += u64::from(answered);
             if let Some(episode) = ended {
@@ -189,7 +191,7 @@ impl<'e> Play<'e> {
         }
     }
 
-    /// A masked env plays no more, and its share stays unfinished.
+    /// Removes masked envs from the run; their shares stay unfinished.
     fn leave_masked(&mut self) {
         let batch = self.envs.last();
         self.masked.extend(self.playing.extract_if(.., |env| batch.masked[*env]));

@@ -1,4 +1,4 @@
-//! What is seen on stderr while a run goes on: a bar on a terminal, else a line now and then; and the first faults as they happen.
+//! The output on stderr during a run: a bar on a terminal, else a line now and then; and the first faults as they happen.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
@@ -12,41 +12,42 @@ use rollcage::{Fault, FaultKind, FaultLog};
 use super::one_line;
 use super::play::{Goal, Tally};
 
-/// Different faults that are told as they happen. An env that fails in ever new ways would fill the screen; the rest is counted.
+/// Different faults that are printed as they happen. An env that fails in ever new ways would fill the screen; the rest is
+/// counted.
 const FAULTS_TOLD_MAX: usize = 5;
 
-/// Frames of a backtrace that are told with a fault: the innermost ones name the culprit.
+/// Frames of a backtrace that are printed with a fault: the innermost frames name the culprit.
 const FRAMES_TOLD_MAX: usize = 4;
 
-/// The last lines of an env's log that are told with a fault.
+/// The last lines of an env's log that are printed with a fault.
 const LOG_LINES_TOLD_MAX: usize = 3;
 
-/// How often the bar is brought up to date: as fast as one reads.
+/// The time between two updates of the bar: as fast as people read.
 pub(super) const REDRAW: Duration = Duration::from_millis(100);
 
-/// A remaining time longer than this is a guess that helps nobody.
+/// A longer remaining time is a useless guess.
 const LEFT_TOLD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// All bars of this program: two at once are drawn one below the other.
+/// All bars of this program: several bars at once are drawn one below the other.
 pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// The bar, or none, and what was told already.
+/// The bar, if there is one, and the faults that were printed already.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     goal: Goal,
-    /// How long from one look at the run to the next: of the bar, or of the lines in its place.
+    /// The time from one look at the run to the next: for the bar, or for the lines in its place.
     pause: Duration,
-    /// Whether all of the goal is played for certain: a file of actions may end before.
+    /// Whether the whole goal is certain to be played: a file of actions may end earlier.
     is_certain: bool,
     drawn: Instant,
     playing_since: Option<Instant>,
     seen: u64,
-    /// The faults that were told, and those that were like them.
+    /// The faults that were printed, and the faults like them.
     told: Vec<(Fault, Alike)>,
     silent: bool,
 }
 
-/// Faults that are equal to one that was told: how many, and of which envs.
+/// Faults that are equal to a printed fault: how many, and of which envs.
 #[derive(Default)]
 struct Alike {
     count: u64,
@@ -54,7 +55,7 @@ struct Alike {
 }
 
 impl Progress {
-    /// A bar for this goal, if stderr is a terminal; else a line after every `pause`.
+    /// A bar for this goal, if stderr is a terminal; else a printer of a line after every `pause`.
     pub(super) fn new(goal: Goal, pause: Duration, is_certain: bool) -> Progress {
         let bar = io::stderr().is_terminal().then(|| {
             let unit = match goal {
@@ -78,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// Says what is being done before the first step.
+    /// Names the work before the first step.
     pub(super) fn begin(&self, what: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(escape_line(what));
@@ -86,7 +87,7 @@ impl Progress {
         }
     }
 
-    /// After each step: almost always nothing but a look at the clock.
+    /// Called after each step; usually it only looks at the clock.
     pub(super) fn step(&mut self, tally: &Tally, faults: &FaultLog) {
         if faults.total() != self.seen {
             self.tell(faults);
@@ -120,7 +121,7 @@ impl Progress {
         bar.set_message(message);
     }
 
-    /// Tells the faults that are new; one that is like another is counted. A restart that the env asked for is none to be told.
+    /// Prints new faults. A fault that is like an earlier one is counted. A restart that the env asked for is not printed.
     pub(super) fn tell(&mut self, faults: &FaultLog) {
         let new = usize::try_from(self.seen).unwrap_or(usize::MAX);
         self.seen = faults.total();
@@ -148,7 +149,7 @@ impl Progress {
         }
     }
 
-    /// Says how many faults were like those that were told, and takes the bar away: what follows is the report.
+    /// Prints how many faults were like the printed faults, and removes the bar, because the report follows.
     pub(super) fn end(&self) {
         for (fault, alike) in self.told.iter().filter(|(_, alike)| alike.count > 0) {
             self.print(&more(fault, alike));
@@ -159,7 +160,7 @@ impl Progress {
     }
 }
 
-/// Steps in a second, for people.
+/// The number of steps in a second, for people.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -177,14 +178,14 @@ fn brief(time: Duration) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// How long it takes yet, if it goes on as before; none where nothing tells.
+/// The remaining time, if the run goes on as before; none if it cannot be estimated.
 #[expect(clippy::cast_precision_loss, reason = "a guess for people")]
 fn left(done: u64, total: u64, elapsed: Duration) -> Option<Duration> {
     let left = elapsed.as_secs_f64() * total.saturating_sub(done) as f64 / done as f64;
     Duration::try_from_secs_f64(left).ok().filter(|left| *left <= LEFT_TOLD_MAX)
 }
 
-/// How far a run is, on a line of its own.
+/// The progress of a run, on a line of its own.
 fn line(tally: &Tally, goal: Goal, faults: u64, elapsed: Duration, left: Option<Duration>) -> String {
     let (steps, episodes) = (HumanCount(tally.steps), HumanCount(tally.episodes));
     let done = match goal {
@@ -203,12 +204,12 @@ fn line(tally: &Tally, goal: Goal, faults: u64, elapsed: Duration, left: Option<
     line
 }
 
-/// Whether two faults are one for who reads of them: the same was met in the same place.
+/// Whether two faults are the same for a reader: the same kind in the same place.
 fn is_like(one: &Fault, other: &Fault) -> bool {
     (one.kind, &one.message, &one.backtrace) == (other.kind, &other.message, &other.backtrace)
 }
 
-/// One line for all that were like a fault that was told.
+/// One line for all faults that were like a printed fault.
 fn more(fault: &Fault, alike: &Alike) -> String {
     let Fault { kind, message, .. } = fault;
     let envs = match (alike.envs.len(), alike.envs.first()) {
@@ -218,14 +219,14 @@ fn more(fault: &Fault, alike: &Alike) -> String {
     format!("fault: {} more like it, of {envs}: {kind}: {}\n", HumanCount(alike.count), one_line(message))
 }
 
-/// A fault in a few lines: what, where in the guest, and what it printed last.
+/// A fault in a few lines: its kind, its place in the guest, and the guest's last output.
 fn told(fault: &Fault) -> String {
     let Fault { env, instance, episode, step, kind, message, .. } = fault;
     let mut lines = format!(
         "fault: env {env} (instance {instance}), episode {episode}, step {step}: {kind}: {}\n",
         one_line(message)
     );
-    // The innermost frames of a panic are the language's own way to the trap; the author's begin after them.
+    // The innermost frames of a panic belong to the language's own way to the trap; the author's frames follow.
     let own = fault.backtrace.iter().position(|frame| !is_of_the_language(frame)).unwrap_or(0);
     for frame in fault.backtrace.iter().skip(own).take(FRAMES_TOLD_MAX) {
         lines.push_str(&format!("  at {}\n", escape_line(frame)));
@@ -262,7 +263,7 @@ mod tests {
             line(&tally, Goal::Episodes(6_000), 1_234, elapsed, None),
             "progress: 120,000 steps, 5,210 of 6,000 episodes, 3,994 steps/s, 30s elapsed, 1,234 faults\n"
         );
-        // Nothing is done yet; or it takes longer than anybody waits.
+        // No step is done yet; or the remaining time is too long to be useful.
         assert_eq!((left(0, 6_000, elapsed), left(0, 0, elapsed), left(1, u64::MAX, elapsed)), (None, None, None));
         assert_eq!(left(6_000, 6_000, elapsed), Some(Duration::ZERO));
         assert_eq!([0, 59, 3_600, 72_676].map(|s| brief(Duration::from_secs(s))), ["0s", "59s", "1h", "20h 11m"]);

@@ -27,15 +27,15 @@ use super::source::{cache, check_hash, not_here};
 
 /// Run a recording again and compare every step of it
 ///
-/// Each env is started as it was and given the recorded actions; whatever it answers otherwise than before is found. It needs
-/// no network: what came in from outside is in the recording, and served from there.
+/// Each env is started as before and given the recorded actions; every difference in its answers is found. A replay needs no
+/// network: input from outside is in the recording, and served from there.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Replay {
     #[command(flatten)]
     recorded: Recorded,
 
-    /// The first episode of each env that is compared; those before it are run [default: 0]
+    /// The first episode of each env to compare; earlier episodes are run but not compared [default: 0]
     #[arg(long, value_name = "EPISODE", default_value = "0", hide_default_value = true)]
     from: u64,
 
@@ -43,15 +43,15 @@ pub(super) struct Replay {
     #[arg(long, value_name = "FILE.gif")]
     render: Option<PathBuf>,
 
-    /// Write a snapshot of an env into this file, in place of a whole replay: `rollcage run --from` begins there
+    /// Write a snapshot of an env into this file, in place of a whole replay: `rollcage run --from` begins from it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["render", "from", "json"])]
     snapshot: Option<PathBuf>,
 
-    /// After how many steps of the env the snapshot is taken, over all its episodes [default: all that are recorded]
+    /// Number of steps of the env before the snapshot, over all its episodes [default: all that are recorded]
     #[arg(long, value_name = "STEP", requires = "snapshot")]
     until: Option<u64>,
 
-    /// Which env the snapshot is of [default: 0]
+    /// The env to take the snapshot of [default: 0]
     #[arg(long, value_name = "ENV", requires = "snapshot", default_value = "0", hide_default_value = true)]
     env: u32,
 
@@ -73,13 +73,13 @@ Exit status:
   1    something did not, or a file of the recording is damaged: the line says which
   2    the recording cannot be used: none, of another format, or its plugin is not here";
 
-/// A recording, and what it takes to run it again.
+/// A recording, and the settings to run it again.
 #[derive(clap::Args)]
 pub(super) struct Recorded {
     /// The folder that `rollcage run --record` wrote
     pub(super) dir: PathBuf,
 
-    /// The plugin's file [default: the one in the recording, that ships, or in the cache, by its hash]
+    /// The plugin's file [default: the plugin in the recording, or shipped, or in the cache, found by its hash]
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
 
@@ -91,7 +91,7 @@ pub(super) struct Recorded {
     #[command(flatten)]
     granting: Granting,
 
-    /// Refuse to run where a wall of the sandbox does not stand (the namespaces apart); `rollcage doctor` tells
+    /// Refuse to run unless every layer of the sandbox except the namespaces is active; see `rollcage doctor`
     #[arg(long)]
     require_sandbox: bool,
 
@@ -100,7 +100,7 @@ pub(super) struct Recorded {
     no_cache: bool,
 }
 
-/// A recording that was opened, with its plugin.
+/// An opened recording, with its plugin.
 pub(super) struct Opened {
     pub(super) rollout: Rollout,
     pub(super) plugin: Plugin,
@@ -108,14 +108,14 @@ pub(super) struct Opened {
 }
 
 impl Recorded {
-    /// Verifies the recording, finds its plugin.
+    /// Verifies the recording, and finds its plugin.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
         let rollout = Rollout::open(&self.dir)?;
         let cache = if self.no_cache { None } else { cache() };
         let wanted = &rollout.manifest().plugin;
         let embedded = rollout.embedded_plugin()?;
         let plugin = match &self.plugin {
-            // Who names a file means that one: if it is not the plugin, that is said.
+            // A named file is always used: if it is not the recorded plugin, that is reported.
             Some(file) => Plugin::from_file(file)?,
             None => embedded
                 .or_else(|| Plugin::of_hash(&wanted.sha256, cache.as_ref()))
@@ -132,7 +132,7 @@ impl Recorded {
             ..Replaying::default()
         };
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first ends the replay, the second the program.
+            // In this order: the first signal ends the replay, the second signal ends the program.
             let code = Status::Interrupted.code().into();
             signal_hook::flag::register_conditional_shutdown(signal, code, how.interrupt.clone())?;
             signal_hook::flag::register(signal, how.interrupt.clone())?;
@@ -142,7 +142,7 @@ impl Recorded {
 }
 
 impl Opened {
-    /// Runs it again, with a bar.
+    /// Runs the recording again, with a bar.
     pub(super) fn replay(&self) -> anyhow::Result<Replayed> {
         let total = self.rollout.manifest().totals.as_ref().and_then(|totals| totals["steps"].as_u64());
         let bar = match total {
@@ -157,13 +157,13 @@ impl Opened {
         bar.finish_and_clear();
         let replayed = replayed.map_err(into_anyhow)?;
         for (wall, why) in &replayed.missing_walls {
-            complain("warning", &format!("the wall `{wall}` did not stand: {why}"));
+            complain("warning", &format!("the sandbox layer `{wall}` was not active: {why}"));
         }
         Ok(replayed)
     }
 }
 
-/// An error of a replay, as the exit codes know it.
+/// Converts an error of a replay for the exit codes.
 fn into_anyhow(error: ReplayError) -> anyhow::Error {
     match error {
         ReplayError::Damage(damage) => damage.into(),
@@ -214,7 +214,7 @@ impl Replay {
 }
 
 impl Replay {
-    /// Plays up to a step, and writes what it takes to come there again.
+    /// Plays up to a step, and writes a snapshot of the state there.
     fn take_snapshot(&self, opened: &Opened, file: &Path) -> anyhow::Result<Status> {
         let Opened { rollout, plugin, how } = opened;
         match snapshot_at(rollout, plugin, how, self.env, self.until).map_err(into_anyhow)? {
@@ -240,7 +240,7 @@ fn word(replayed: &Replayed) -> &'static str {
     }
 }
 
-/// What came of a replay, on a line.
+/// The result of a replay, on a line.
 fn line(replayed: &Replayed) -> String {
     let Replayed { steps, digest, .. } = replayed;
     match &replayed.difference {
@@ -252,7 +252,7 @@ fn line(replayed: &Replayed) -> String {
     }
 }
 
-/// Where a replay parts from its recording, on a line.
+/// The place where a replay differs from its recording, on a line.
 pub(super) fn difference_line(difference: &Difference) -> String {
     let Difference { env, episode, step, field, recorded, got } = difference;
     let (recorded, got) = (shown(recorded), shown(got));
@@ -260,7 +260,7 @@ pub(super) fn difference_line(difference: &Difference) -> String {
     format!("different: env {env}, episode {episode}, step {step}: {field}: recorded {recorded}, got {got}\n")
 }
 
-/// Bytes of a value that are shown; `--json` has it whole.
+/// Bytes of a value that are shown; `--json` has the whole value.
 const VALUE_SHOWN_BYTES: usize = 200;
 
 fn shown(value: &Value) -> String {

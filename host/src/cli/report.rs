@@ -1,4 +1,4 @@
-//! What a run leaves: one JSON object, or a summary for people.
+//! The report of a run: one JSON object, or a summary for people.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,12 +18,12 @@ use super::one_line;
 use super::picture::Drawn;
 use super::play::Tally;
 
-/// When a run was where.
+/// The times of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
-    /// From the program's start to the first reset's answer of every env; if it came to that.
+    /// From the program's start to the first reset's answer of every env; none if the run did not get that far.
     pub(super) start: Option<Duration>,
-    /// From then to the last step's answer.
+    /// From the first reset's answers to the last step's answer.
     pub(super) playing: Duration,
 }
 
@@ -68,18 +68,18 @@ struct Figures {
     max: f64,
 }
 
-/// A number whatever it is: what JSON does not have is a word.
+/// Writes any float: a value that JSON lacks is written as a word.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "so serde wants it")]
 fn float<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     float_json(*number).serialize(serializer)
 }
 
-/// Where a run that begins from a snapshot begins.
+/// The starting point of a run that begins from a snapshot.
 #[derive(Serialize)]
 pub(super) struct Begun {
     /// Steps that the snapshot's env had taken.
     steps: u64,
-    /// Those of the episode that goes on: its return and length count them.
+    /// The steps of the episode that goes on: its return and length count them.
     episode_steps: u32,
 }
 
@@ -99,7 +99,7 @@ impl Begun {
     }
 }
 
-/// Something that an env asked of the network and was not given.
+/// A network request of an env that was refused.
 #[derive(Serialize)]
 struct RefusedLine {
     env: usize,
@@ -132,7 +132,7 @@ impl From<&Fault> for FaultLine {
 }
 
 impl Report {
-    /// Everything that is known at the end of a run, or of an attempt.
+    /// Collects the facts at the end of a run, or of an attempt.
     #[expect(clippy::cast_precision_loss, reason = "nobody takes 2^53 steps")]
     pub(super) fn new(
         envs: &VecEnv,
@@ -164,7 +164,7 @@ impl Report {
             faults_total: envs.faults().total(),
             digest: envs.digest().to_string(),
             digests: envs.digests().iter().map(ToString::to_string).collect(),
-            // Nothing is known of walls where no env was ready.
+            // If no env was ready, its sandbox layers are unknown.
             walls: Some(envs.walls().names()).filter(|walls| !walls.is_empty()),
             grants: envs.grants().clone(),
             refused: (0..envs.len())
@@ -226,7 +226,7 @@ impl Report {
         text
     }
 
-    /// A grant a line, with what it means for the next run.
+    /// One line per grant, with its meaning for the next run.
     fn granted(&self) -> String {
         let line = |grant: &Grant| {
             let remark = match grant {
@@ -241,7 +241,7 @@ impl Report {
         self.grants.iter().map(line).collect::<Vec<_>>().join(&format!("\n{:14}", ""))
     }
 
-    /// What envs asked of the network and did not get; alike for several envs, it is told once.
+    /// The refused network requests of envs. Equal requests of several envs are printed once.
     fn refusals(&self) -> String {
         let mut whats: Vec<(&str, u64, usize)> = Vec::new();
         for RefusedLine { what, times, .. } in &self.refused {
@@ -262,7 +262,7 @@ impl Report {
         lines.join(&format!("\n{:14}", ""))
     }
 
-    /// How many faults of which kind, and the first one's message of each.
+    /// The number of faults of each kind, and the first message of each kind.
     fn faults_by_kind(&self) -> String {
         if self.faults_total == 0 {
             return "none".to_owned();
@@ -287,10 +287,10 @@ impl Report {
     }
 }
 
-/// Refusals that the summary lists; `--json` has all that were kept.
+/// Refusals that the summary lists; `--json` has all refusals that were kept.
 const REFUSED_SHOWN_MAX: usize = 8;
 
-/// Characters of a fault's message in the summary; `--json` has it whole.
+/// Characters of a fault's message in the summary; `--json` has the whole message.
 const MESSAGE_SHOWN_MAX: usize = 160;
 
 fn figures(figures: Option<Figures>) -> String {
@@ -300,7 +300,7 @@ fn figures(figures: Option<Figures>) -> String {
     }
 }
 
-/// A number with at most two decimals, none where they are zeros.
+/// A number with at most two decimals, or none if they are zeros.
 fn number(value: f64) -> String {
     if let Value::String(word) = float_json(value) {
         return word;

@@ -39,7 +39,7 @@ use super::source::{Source, cache, check_hash, not_here, with_cache, without_cac
 /// Episodes where neither `--episodes` nor `--steps` is given.
 const EPISODES_DEFAULT: u64 = 10;
 
-/// The longest `--step-timeout`: longer ones are slips, and the clock must be able to add them.
+/// The longest `--step-timeout`: longer values are typing errors, and the clock must be able to add them.
 const STEP_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The least `--memory`: a page of wasm memory.
@@ -59,15 +59,15 @@ pub(super) struct Run {
     #[command(flatten)]
     granting: Granting,
 
-    /// How many envs
+    /// Number of envs
     #[arg(long, value_name = "N", default_value = "1", value_parser = RangedU64ValueParser::<usize>::new().range(1..=ENVS_MAX as u64))]
     envs: usize,
 
-    /// Episodes to play, all envs together; an episode that a fault ends is none [default: 10, without --steps]
+    /// Episodes to play, all envs together; episodes ended by a fault do not count [default: 10, without --steps]
     #[arg(long, value_name = "E", conflicts_with = "steps")]
     episodes: Option<u64>,
 
-    /// Steps to take, all envs together, in place of --episodes; a reset is none
+    /// Steps to take, all envs together, in place of --episodes; resets do not count
     #[arg(long, value_name = "S")]
     steps: Option<u64>,
 
@@ -75,16 +75,16 @@ pub(super) struct Run {
     #[arg(long, value_name = "K")]
     seed: Option<u64>,
 
-    /// Who acts: random, zeros, or a file with a JSON array per step that holds an action for every env
+    /// Policy: random, zeros, or a file with a JSON array per step that holds an action for every env
     ///
-    /// `random` samples the action space, from a generator of each env's own. A FILE.jsonl has a line per step; the
-    /// entry of an env that this step only resets is ignored. What ends first, the file or --episodes or --steps,
-    /// ends the run. An action is a number (Discrete), a nested array (Box, MultiDiscrete, MultiBinary, Tuple), a
+    /// `random` samples the action space, with a separate generator for each env. A FILE.jsonl has a line per step; the entry
+    /// of an env that this step only resets is ignored. The run ends at the end of the file or at --episodes/--steps,
+    /// whichever comes first. An action is a number (Discrete), a nested array (Box, MultiDiscrete, MultiBinary, Tuple), a
     /// string (Text) or an object (Dict).
     #[arg(long, value_name = "random|zeros|FILE.jsonl", default_value = "random")]
     policy: String,
 
-    /// What follows an episode's end, as in Gymnasium; with `disabled` the run itself resets
+    /// Behaviour at an episode's end, as in Gymnasium; with `disabled` the run itself resets
     #[arg(long, value_name = "MODE", default_value = "next-step",
         value_parser = PossibleValuesParser::new(["next-step", "same-step", "disabled"]).map(|name| autoreset(&name)))]
     autoreset: Autoreset,
@@ -102,7 +102,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     memory: u64,
 
-    /// How long a step, a reset or a picture may take: 250ms, 10s
+    /// Time limit for a step, a reset or a picture: 250ms, 10s
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     step_timeout: Duration,
 
@@ -114,10 +114,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     recycle_after: Option<u64>,
 
-    /// Draw env 0: its first episode as FILE.gif, or as it stands at the end as FILE.png, or FILE.txt for text
+    /// Draw env 0: its first episode as FILE.gif, or its final state as FILE.png, or FILE.txt for text
     ///
-    /// A GIF plays at the env's own rate and has at most 1,000 frames. With `--autoreset same-step` the state in which
-    /// the episode ends is not in it: the env has begun its next one by then.
+    /// A GIF plays at the env's own rate and has at most 1,000 frames. With `--autoreset same-step` it lacks the state in
+    /// which the episode ends: the env has begun its next episode by then.
     #[arg(long, value_name = "FILE.gif|.png|.txt")]
     render: Option<PathBuf>,
 
@@ -125,19 +125,20 @@ pub(super) struct Run {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
-    /// Put the plugin into the recording, so that it is all that another person needs
+    /// Put the plugin into the recording, so that another person needs nothing else
     #[arg(long, requires = "record")]
     embed_plugin: bool,
 
-    /// Begin where a snapshot stands, with its plugin, config, seed and limits; `rollcage replay --snapshot` takes one
+    /// Begin from a snapshot, with its plugin, config, seed and limits; `rollcage replay --snapshot` takes one
     ///
-    /// Every env begins there; the random policy draws other actions for each. The return and length of its first episode count
-    /// the steps that it took before. PLUGIN is needed where the snapshot's is neither shipped nor in the cache.
+    /// Every env begins in the snapshot's state; the random policy draws different actions for each env. The return and
+    /// length of the first episode count the steps before the snapshot. PLUGIN is needed where the snapshot's plugin is
+    /// neither shipped nor in the cache.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "config_file", "memory", "fuel", "max_episode_steps", "record"])]
     from: Option<PathBuf>,
 
-    /// How envs start: as copies of a locked worker that has instantiated nothing; as copies of one env that was created,
-    /// for envs of one config; or by an exec each [default: fork, where every wall stands]
+    /// How envs start: as copies of a locked worker that has instantiated nothing; as copies of one env that was created, for
+    /// envs of one config; or by an exec each [default: fork, where every layer of the sandbox is active]
     #[arg(long, value_name = "METHOD",
         value_parser = PossibleValuesParser::new(["fork", "fork-after-create", "spawn"]).try_map(|name| name.parse::<Start>()))]
     start: Option<Start>,
@@ -147,24 +148,24 @@ pub(super) struct Run {
         value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
     backend: Backend,
 
-    /// Refuse to run where a wall of the sandbox does not stand (the namespaces apart); `rollcage doctor` tells
+    /// Refuse to run unless every layer of the sandbox except the namespaces is active; see `rollcage doctor`
     #[arg(long)]
     require_sandbox: bool,
 
-    /// `none` runs the plugin with the rights of whoever runs rollcage: for debugging code that is trusted
+    /// `none` runs the plugin with the rights of the user who runs rollcage: for debugging trusted code
     #[arg(long, value_name = "all|none", default_value = "all",
         value_parser = PossibleValuesParser::new(["all", "none"]).map(|name| walls(&name)))]
     walls: Walls,
 
-    /// For debugging, with `--walls none`: no timeouts, and what the envs print goes to stderr at once
+    /// For debugging, with `--walls none`: no timeouts, and the envs' output goes to stderr at once
     #[arg(long, conflicts_with_all = ["logs", "step_timeout"])]
     debug: bool,
 
-    /// How often a line of progress is printed, where stderr is not a terminal
+    /// Time between two lines of progress, where stderr is not a terminal
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
     progress: Duration,
 
-    /// At the end, print to stderr what the envs printed
+    /// At the end, print the envs' output to stderr
     #[arg(long)]
     logs: bool,
 
@@ -188,7 +189,7 @@ Examples:
 
 Exit status:
   0    every env played its share, whatever faults were met on the way
-  1    not so: a restart budget is spent, or --on-fault raise or mask; the report says why
+  1    the run stopped early: a restart budget is spent, or --on-fault raise or mask; see the report
   2    the command, config, a grant, actions or plugin is wrong; nothing is printed to stdout
   130  interrupted; the report says how far it came";
 
@@ -252,7 +253,7 @@ impl Run {
         progress.end();
         let (mut status, mut incomplete) = verdict(ended)?;
 
-        // What is under way after an interrupt is not waited for.
+        // After an interrupt, operations under way are not waited for.
         let stands = status != Status::Interrupted;
         let mut drawn = None;
         match draw(picture.as_ref(), recorder, stands.then_some(&mut envs)) {
@@ -306,7 +307,7 @@ impl Run {
 
     fn builder(&self, seed: u64, snapshot: Option<&Snapshot>) -> Result<Builder, UsageError> {
         let (memory_bytes, fuel_per_step) = snapshot.map_or((self.memory, self.fuel), Snapshot::limits);
-        // Nobody takes a snapshot here.
+        // No snapshot is taken here.
         let limits = Limits { memory_bytes, fuel_per_step, snapshot_bytes: 0, ..Limits::default() };
         let mut builder = self
             .opened(snapshot)?
@@ -316,7 +317,7 @@ impl Run {
             .autoreset(self.autoreset)
             .on_fault(self.on_fault)
             .backend(self.backend);
-        // Nor is an env copied here: its worker has no system call for it.
+        // No env is copied here, so its worker lacks the system calls for copies.
         builder = builder.walls(self.walls).branching(false).start(self.start.unwrap_or_default());
         if self.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
@@ -338,7 +339,7 @@ impl Run {
     }
 }
 
-/// The picture that was asked for: the rest of a recording, or env 0 as it stands, if it still does.
+/// Draws the requested picture: the rest of a recording, or env 0 in its present state if it still has one.
 fn draw(
     picture: Option<&Picture<'_>>,
     recorder: Option<Recorder>,
@@ -351,26 +352,26 @@ fn draw(
     }
 }
 
-/// What `--walls none` means, before anything is started.
+/// The warning about `--walls none`, printed before any process is started.
 const NO_SANDBOX: &str =
     "warning: NO SANDBOX: a plugin that breaks out of wasm may read and change whatever you may (--walls none)\n";
 
-/// Which walls stand (with `--json` the object says that), and loudly which do not.
+/// The active sandbox layers (with `--json` they are in the object), and warnings about the layers that are not active.
 fn about_walls(envs: &VecEnv, json: bool) -> String {
     let standing = envs.walls();
     let mut text = if json { String::new() } else { format!("walls: {standing}\n") };
     for (wall, why) in envs.missing_walls() {
-        let all = if *wall == Wall::Namespaces { "; the other walls do not need it" } else { "" };
-        text.push_str(&format!("warning: the wall `{wall}` does not stand: {}{all}\n", one_line(why)));
+        let all = if *wall == Wall::Namespaces { "; the other layers do not need it" } else { "" };
+        text.push_str(&format!("warning: the sandbox layer `{wall}` is not active: {}{all}\n", one_line(why)));
     }
     text
 }
 
-/// A snapshot, from its file.
+/// Reads a snapshot from its file.
 fn read_snapshot(path: &Path) -> Result<Snapshot, UsageError> {
     let refuse = |what: String| UsageError::new(format!("snapshot `{}`: {what}", path.display()));
     let mut bytes = Vec::new();
-    // One byte more than is allowed: whoever reads it then says what the limit is.
+    // One byte more than is allowed: the snapshot's reader then reports the limit.
     let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
     file.take(SNAPSHOT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
     Snapshot::from_bytes(&bytes).map_err(|error| refuse(error.message))
@@ -397,7 +398,7 @@ fn play_on(
         recorder.after_reset(play.envs_mut());
     }
     let ended = loop {
-        // A call that needs not wait does not look at it.
+        // A call that need not wait does not look at the flag.
         if interrupt.load(Relaxed) {
             break Err(Error::Interrupted);
         }
@@ -416,8 +417,8 @@ fn play_on(
     ended
 }
 
-/// How the run ended → exit code, and why it is not complete. A usage error found on the way (an action of the file
-/// that is not in the space, or that the env refuses) is one like those found before: there is no report.
+/// The exit code for the end of a run, and the reason why the run is not complete. A usage error during the run (an action of
+/// the file that is not in the space, or that the env refuses) is handled like an earlier usage error: there is no report.
 fn verdict(ended: Result<Option<String>, Error>) -> anyhow::Result<(Status, Option<String>)> {
     match ended {
         Ok(None) => Ok((Status::Complete, None)),
@@ -428,7 +429,7 @@ fn verdict(ended: Result<Option<String>, Error>) -> anyhow::Result<(Status, Opti
     }
 }
 
-/// Which envs were masked before they had played their share, and after what.
+/// The reason for masked envs: the envs that were masked before they had played their share, and their faults.
 fn why_masked(envs: &VecEnv, masked: &[usize]) -> Option<String> {
     let faults = envs.faults().first();
     let why = masked.iter().map(|&env| {
@@ -439,13 +440,13 @@ fn why_masked(envs: &VecEnv, masked: &[usize]) -> Option<String> {
     (!masked.is_empty()).then(|| why.collect::<Vec<_>>().join("; "))
 }
 
-/// A seed for who gave none, from the keys that the system gives std's hasher; below 2^53, so that readers of JSON that
-/// keep numbers as doubles read it whole.
+/// A seed for a user who gave none, from the keys that the system gives std's hasher. It is below 2^53, so that readers of
+/// JSON that keep numbers as doubles read it exactly.
 fn drawn_seed() -> u64 {
     RandomState::new().hash_one(0) >> 11
 }
 
-/// What envs printed, on stderr.
+/// Prints the envs' output on stderr.
 fn print_logs(envs: &VecEnv) {
     let mut text = String::new();
     for env in 0..envs.len() {
@@ -466,8 +467,8 @@ fn print_logs(envs: &VecEnv) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// SIGINT and SIGTERM. Before there is a run they end the program; then the first raises the run's flag, so that there
-/// is a report, and the second ends the program. Workers die with it in any case.
+/// SIGINT and SIGTERM. Before the run they end the program. After that, the first signal raises the run's flag, so that there
+/// is a report, and the second ends the program. In either case its workers end too.
 struct Signals {
     ends: Arc<AtomicBool>,
 }
@@ -482,8 +483,8 @@ impl Signals {
         Ok(Signals { ends })
     }
 
-    /// From now on the run's flag is raised first. Handlers run in the order of their registration: the one that ends
-    /// the program sees `ends` as the signal before left it.
+    /// Makes signals raise the run's flag first, from now on. Handlers run in the order of their registration: the handler
+    /// that ends the program sees `ends` as the signal before left it.
     fn hand_over(self, interrupt: Arc<AtomicBool>) -> anyhow::Result<Arc<AtomicBool>> {
         self.ends.store(false, Relaxed);
         for signal in [SIGINT, SIGTERM] {
@@ -495,7 +496,7 @@ impl Signals {
     }
 }
 
-/// `250ms`, `10s`.
+/// Reads a time: `250ms`, `10s`.
 fn duration(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|_| "expected a time like `250ms` or `10s`".to_owned())?;
     if time.is_zero() || time > STEP_TIMEOUT_MAX {
@@ -504,7 +505,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// `64MiB`, or a number.
+/// Reads a number of bytes: `64MiB`, or a number.
 fn bytes(text: &str) -> Result<u64, String> {
     let bytes: bytesize::ByteSize =
         text.parse().map_err(|_| "expected a size like `64MiB`, or a number of bytes".to_owned())?;

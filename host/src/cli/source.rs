@@ -1,5 +1,5 @@
-//! Which env is meant: PLUGIN, `--config`, `--config-file`; and where compiled plugins are kept.
-//! Reads what the library does not: arguments, files, the environment.
+//! The env of a command: PLUGIN, `--config`, `--config-file`; and the cache of compiled plugins. This file reads the inputs
+//! that the library does not read: arguments, files, the environment.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(super) struct Source {
 
     /// A value of the config; may be repeated
     ///
-    /// K is a dotted path (`map.size`), V a TOML value; what is no TOML is taken as a string. Comes after
+    /// K is a dotted path (`map.size`), V a TOML value; a value that is not TOML is taken as a string. Comes after
     /// `--config-file`.
     #[arg(long, value_name = "K=V")]
     config: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens the plugin and reads the config. Nothing is compiled yet.
+    /// Opens the plugin and reads the config. It compiles nothing.
     pub(super) fn open(&self) -> Result<Builder, UsageError> {
         let plugin = self.plugin()?.ok_or_else(|| UsageError::new("no plugin was named"))?;
         VecEnv::builder(plugin).config(&self.config()?)
@@ -66,7 +66,7 @@ impl Source {
     }
 }
 
-/// The plugin that somebody's file names is nowhere here.
+/// The error for a plugin that a file names and that is not on this machine.
 pub(super) fn not_here(what: &str, wanted: &PluginName, hint: &str) -> UsageError {
     let (name, sha256) = (escape_line(&wanted.name), escape_line(&wanted.sha256));
     UsageError::new(format!(
@@ -76,7 +76,7 @@ which drops plugins that were not used for 30 days"
     .hint(hint)
 }
 
-/// Refuses a plugin that is not the one that somebody's file (`of`: `the recording`) names.
+/// Refuses a plugin that differs from the plugin that a file (`of`: `the recording`) names.
 pub(super) fn check_hash(plugin: &Plugin, wanted: &PluginName, of: &str) -> Result<(), UsageError> {
     if plugin.sha256_hex() == wanted.sha256 {
         return Ok(());
@@ -90,7 +90,7 @@ fn read_config(path: &Path) -> Result<Value, UsageError> {
     let name = path.to_string_lossy();
     let refuse = |error: std::io::Error| UsageError::new(format!("config file `{name}`: {error}"));
     let mut text = String::new();
-    // One byte more than is allowed: the parser then says what the limit is.
+    // One byte more than is allowed: the parser then reports the limit.
     let mut file = File::open(path).map_err(refuse)?.take(CONFIG_FILE_BYTES_MAX as u64 + 1);
     file.read_to_string(&mut text).map_err(refuse)?;
     config::parse_file(&name, &text)
@@ -104,7 +104,7 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     }
 }
 
-/// Adds the cache, if there is one; compilations are told.
+/// Adds the cache, if there is one. Compilations are reported.
 pub(super) fn with_cache(builder: Builder) -> Builder {
     match cache() {
         Some(cache) => builder.when_compiling(compiling::told(Some(&cache))).cache(cache),
@@ -112,12 +112,12 @@ pub(super) fn with_cache(builder: Builder) -> Builder {
     }
 }
 
-/// Each compilation is told, and its result not kept.
+/// Compiles without a cache. Compilations are reported, and their results are not kept.
 pub(super) fn without_cache(builder: Builder) -> Builder {
     builder.when_compiling(compiling::told(None))
 }
 
-/// The cache with the bound that `ROLLCAGE_CACHE_MAX` says.
+/// The cache, with the bound from `ROLLCAGE_CACHE_MAX`.
 pub(super) fn bounded(cache: Cache) -> Result<Cache, UsageError> {
     let Some(said) = std::env::var_os("ROLLCAGE_CACHE_MAX").filter(|said| !said.is_empty()) else { return Ok(cache) };
     let said = said.to_string_lossy();
@@ -127,7 +127,7 @@ pub(super) fn bounded(cache: Cache) -> Result<Cache, UsageError> {
     })
 }
 
-/// A folder as people know it: in the user's own, from `~` on.
+/// A folder as people write it: inside the user's own folder it starts with `~`.
 pub(super) fn shown_folder(folder: &Path) -> String {
     let home = etcetera::home_dir().ok().filter(|home| home.components().count() > 1);
     let shown = match home.as_deref().and_then(|home| folder.strip_prefix(home).ok()) {
@@ -137,7 +137,7 @@ pub(super) fn shown_folder(folder: &Path) -> String {
     escape_line(&shown)
 }
 
-/// The cache. One that cannot be used costs a compile each time, and nothing else: that is said, and no error.
+/// The cache. An unusable cache only costs a compile each time, so it is a warning and not an error.
 pub(super) fn cache() -> Option<Cache> {
     let cache = match cache_folder() {
         Some(folder) => Cache::open(&folder),

@@ -1,4 +1,4 @@
-//! `rollcage verify`: a replay, and the receipt of what was replayed.
+//! `rollcage verify`: runs a replay, and prints the receipt of the recording.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,17 +13,17 @@ use super::complain;
 use super::replay::{Recorded, difference_line};
 use super::say;
 
-/// Run a recording again and print its receipt: one line that says what ran and what came of it
+/// Run a recording again and print its receipt: one line that names the run and its results
 ///
-/// The receipt is a hash of everything that decides a rollout and of what came out (docs/receipts.md says what it proves).
-/// Whoever has one, in a paper or on a leaderboard, compares it with --against.
+/// The receipt is a hash of everything that decides a rollout and of its results (docs/receipts.md says what it proves). A
+/// reader who has a receipt, from a paper or a leaderboard, compares it with --against.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Verify {
     #[command(flatten)]
     recorded: Recorded,
 
-    /// The receipt that it must have: 64 hex digits, or a file that holds them
+    /// The receipt to expect: 64 hex digits, or a file that holds them
     #[arg(long, value_name = "RECEIPT")]
     against: Option<String>,
 }
@@ -36,7 +36,7 @@ Examples:
 
 Exit status:
   0    everything came out as it was recorded, and the receipt is the one of --against
-  1    not so: the line says what differs
+  1    a difference: the line says what differs
   2    the recording or the receipt cannot be used";
 
 impl Verify {
@@ -75,7 +75,7 @@ impl Verify {
         match against {
             Some(against) if against != receipt => {
                 complain("error", &format!("the receipt is not {against}"));
-                complain("hint", "something of it is another: plugin, config, seed, limits, engine, or what came out");
+                complain("hint", "at least one of these differs: plugin, config, seed, limits, engine, or the results");
                 Ok(Status::Incomplete)
             }
             _ => Ok(Status::Complete),
@@ -83,10 +83,10 @@ impl Verify {
     }
 }
 
-/// Bytes of a file with a receipt that are looked at: the line that `rollcage verify` prints, with a large config in it.
+/// Bytes that are read of a file with a receipt: the line that `rollcage verify` prints, with a large config in it.
 const RECEIPT_BYTES_MAX: u64 = 1 << 20;
 
-/// A receipt as it is typed, or from a file.
+/// Reads a receipt from the argument, or from a file.
 fn receipt(given: &str) -> Result<Digest, UsageError> {
     if let Some(digest) = Digest::from_hex(given) {
         return Ok(digest);
@@ -102,6 +102,6 @@ fn receipt(given: &str) -> Result<Digest, UsageError> {
     let file = File::open(given).map_err(|error| refuse(&error.to_string()))?;
     file.take(RECEIPT_BYTES_MAX).read_to_string(&mut text).map_err(|error| refuse(&error.to_string()))?;
     let text = text.trim_start_matches('\u{feff}');
-    // What `rollcage verify` printed will do too: the receipt is its last word.
+    // The output of `rollcage verify` works too: the receipt is its last word.
     text.split_whitespace().filter_map(Digest::from_hex).next_back().ok_or_else(|| refuse("holds no 64 hex digits"))
 }

@@ -130,8 +130,8 @@ impl Introduction {
 
 /// The error for a required sandbox layer that is not active.
 fn wall_missing(wall: Wall, why: &str) -> UsageError {
-    UsageError::new(format!("the sandbox is not whole: the wall `{wall}` does not stand: {why}"))
-        .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other walls are enough")
+    UsageError::new(format!("the sandbox is incomplete: its layer `{wall}` is not active: {why}"))
+        .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other layers are enough")
 }
 
 /// Waits for the one answer that a worker gives after its introduction.

@@ -1,7 +1,7 @@
-//! Builds the plugins that ship with rollcage from source, and gives this build a name.
+//! Builds the plugins that ship with rollcage from source, and computes the build hash.
 //!
-//! The guests are a workspace of their own, for another target, in a target folder of their own (cargo would wait for
-//! itself in ours), with the outer build's flags and wrappers cleared (clippy's driver cannot build a guest).
+//! The guests are a workspace of their own, for another target. They have a target folder of their own (in ours, cargo
+//! would wait for itself), and the outer build's flags and wrappers are cleared (clippy's driver cannot build a guest).
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// What `rollcage` knows by name.
+/// The plugins that `rollcage` knows by name.
 const SHIPPED: &[&str] = &[
     "acrobot",
     "blackjack",
@@ -48,7 +48,7 @@ fn fail(what: &str) -> ! {
     exit(1)
 }
 
-/// Host and worker must be of one build: a hash over everything that makes one.
+/// Sets the build hash, over everything that a build is made of: host and worker must be of one build.
 fn name_this_build(here: &Path, root: &Path) {
     let mut files = vec![here.join("Cargo.toml"), root.join("Cargo.lock")];
     for folder in [here.join("src"), root.join("wit")] {
@@ -118,7 +118,7 @@ fn build_guests(root: &Path) {
     }
 }
 
-/// What the outer cargo set for this build must not reach the inner one.
+/// Clears the settings of the outer cargo, which must not reach the inner one.
 fn clear_outer_build(cargo: &mut Command) {
     const KEPT: &[&str] = &["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_TERM_COLOR"];
     for (name, _) in std::env::vars_os() {
@@ -130,11 +130,11 @@ fn clear_outer_build(cargo: &mut Command) {
             cargo.env_remove(&name);
         }
     }
-    // An empty wrapper also overrules one from a configuration file.
+    // An empty wrapper also overrides a wrapper from a configuration file.
     cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
 }
 
-/// Adds the guests' target where it is missing and rustup is there; says so, because it changes the toolchain.
+/// Adds the guests' target if it is missing and rustup is present. Says so, because this changes the toolchain.
 fn add_target() {
     let lib = Command::new(env("RUSTC")).args(["--print", "target-libdir", "--target", TARGET]).output();
     let there = lib.is_ok_and(|output| {

@@ -1,9 +1,9 @@
-//! What happened, as one number: the events of an instance, of an env, of a run.
-//! Knows bytes in an order; knows nothing of where they came from.
+//! Digests: the events of an instance, of an env, of a run, as one number. Knows bytes in an order; knows nothing of
+//! where they came from.
 //!
-//! The events are those of the *instance*, so autoreset mode, number of envs, batching, timing and engine do not
-//! enter. A reset enters together with the event that follows it: one that nothing follows (only same-step autoreset
-//! makes such, after a run's last step) enters in no mode.
+//! The events are those of the *instance*, so autoreset mode, number of envs, batching, timing and engine do not change
+//! a digest. A reset enters together with the event that follows it. A reset without a following event enters in no
+//! mode; only same-step autoreset makes such a reset, after a run's last step.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_ro
 
 use crate::fault::FaultKind;
 
-/// Records are gathered to this many bytes before they are hashed: BLAKE3's wide instructions want more than 1 KiB.
+/// Bytes of records that are gathered before they are hashed: BLAKE3's wide instructions need more than 1 KiB.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// A BLAKE3 digest; prints as 64 lower-case hex digits.
+/// A BLAKE3 digest, which prints as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest that 64 hex digits are.
+    /// Parses a digest from 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Digest> {
         let mut digest = [0; 32];
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -44,7 +44,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The parts of a view that enter, in order.
+/// The parts of a view that enter a digest, in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ViewParts<'a> {
     pub(crate) observation: &'a [u8],
@@ -58,7 +58,7 @@ pub(crate) struct ViewParts<'a> {
 pub(crate) struct StepFlags {
     pub(crate) terminated: bool,
     pub(crate) truncated: bool,
-    /// The host's time limit was reached by this step.
+    /// Whether this step reached the host's time limit.
     pub(crate) time_limit: bool,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum CallKind {
     Reseed = 3,
 }
 
-/// What the bytes of events go into: BLAKE3 as the crate has it, or as an [`Edge`] that is looked at after every event.
+/// A hasher for the bytes of events: the crate's BLAKE3, or an [`Edge`], whose digest is read after every event.
 pub(crate) trait Absorb: Clone + Default {
     fn absorb(&mut self, bytes: &[u8]);
     fn root(&self) -> Digest;
@@ -86,12 +86,12 @@ impl Absorb for blake3::Hasher {
     }
 }
 
-/// The digest of one instance, as it grows.
+/// The digest of one instance, which grows with every event.
 #[derive(Clone)]
 pub(crate) struct InstanceDigest<H: Absorb = blake3::Hasher> {
     hasher: H,
     block: Vec<u8>,
-    /// Where the last reset's record begins in `block`, while nothing followed it.
+    /// Where the last reset's record begins in `block`, while no event has followed it.
     open_reset: Option<usize>,
 }
 
@@ -102,7 +102,7 @@ impl<H: Absorb> InstanceDigest<H> {
         InstanceDigest { hasher, block: Vec::new(), open_reset: None }
     }
 
-    /// A reset that answered.
+    /// Enters an answered reset.
     pub(crate) fn reset(&mut self, seed: Option<u64>, options: &str, view: ViewParts<'_>) {
         self.begin();
         self.open_reset = Some(self.block.len());
@@ -112,7 +112,7 @@ impl<H: Absorb> InstanceDigest<H> {
         self.view(view);
     }
 
-    /// A step that answered.
+    /// Enters an answered step.
     pub(crate) fn step(&mut self, action: &[u8], reward: f64, flags: StepFlags, view: ViewParts<'_>) {
         self.begin();
         self.block.push(b'S');
@@ -122,7 +122,7 @@ impl<H: Absorb> InstanceDigest<H> {
         self.view(view);
     }
 
-    /// A call, attribute or reseed that answered.
+    /// Enters an answered call, attribute or reseed.
     pub(crate) fn call(&mut self, kind: CallKind, name: &str, arguments: &[u8], result: &[u8]) {
         self.begin();
         self.block.extend([b'C', kind as u8]);
@@ -131,26 +131,26 @@ impl<H: Absorb> InstanceDigest<H> {
         }
     }
 
-    /// A fault: the last event of an instance.
+    /// Enters a fault, the last event of an instance.
     pub(crate) fn fault(&mut self, kind: FaultKind) {
         self.begin();
         self.block.extend([b'F', kind.number()]);
     }
 
-    /// The host ended the instance, as it was told to after so many episodes: its last event.
+    /// Enters the instance's end by the host, which was told to end it after so many episodes. It is the last event.
     pub(crate) fn recycled(&mut self) {
         self.begin();
         self.block.push(b'E');
     }
 
-    /// The digest so far; a reset that nothing followed is not in it.
+    /// The digest so far, without a reset that no event has followed.
     pub(crate) fn digest(&self) -> Digest {
         let mut hasher = self.hasher.clone();
         hasher.absorb(&self.block[..self.open_reset.unwrap_or(self.block.len())]);
         hasher.root()
     }
 
-    /// Room for an event: what came before it is complete.
+    /// Makes room for an event: everything before it is complete.
     fn begin(&mut self) {
         self.open_reset = None;
         if self.block.len() >= BLOCK_BYTES {
@@ -174,7 +174,8 @@ impl<H: Absorb> InstanceDigest<H> {
 }
 
 impl InstanceDigest<Edge> {
-    /// Adds the digest so far to those that `edges` owes. To be asked after an event that is complete: not after a reset.
+    /// Adds the digest so far to those that `edges` computes later. Only to be called after a complete event, which a
+    /// reset is not.
     pub(crate) fn owe(&mut self, edges: &mut Edges) {
         self.hasher.absorb(&self.block);
         self.block.clear();
@@ -185,16 +186,16 @@ impl InstanceDigest<Edge> {
 /// Bytes of a leaf of BLAKE3's tree.
 const CHUNK_BYTES: usize = 1024;
 
-/// BLAKE3's tree as it grows to the right: the chunk under way, and the subtrees to its left that are whole. What a digest
-/// after every event costs is the walk from that chunk up to the root, one block at a level and each waiting for the one
-/// before; [`Edges`] walks many of them side by side.
+/// BLAKE3's tree as it grows to the right: the chunk under way, and the whole subtrees to its left. A digest after
+/// every event costs the walk from that chunk up to the root: one block per level, each waiting for the block before.
+/// [`Edges`] walks many of them side by side.
 #[derive(Clone)]
 pub(crate) struct Edge {
     chunk: blake3::Hasher,
     in_chunk: usize,
-    /// Chunks before it.
+    /// The number of chunks before the chunk under way.
     chunks: u64,
-    /// Whole subtrees, the largest first.
+    /// Whole subtrees, largest first.
     left: Vec<[u8; 32]>,
 }
 
@@ -228,11 +229,11 @@ impl Absorb for Edge {
 }
 
 impl Edge {
-    /// A chunk is full, and more follows: it becomes a subtree, and so do those of the same size.
+    /// Closes a full chunk when more bytes follow: the chunk becomes a subtree, and merges with subtrees of its size.
     fn close_chunk(&mut self) {
         let mut tree = self.chunk.finalize_non_root();
         self.chunks += 1;
-        // As many merges as a counter of chunks has carries.
+        // There are as many merges as a counter of chunks has carries.
         for _ in 0..self.chunks.trailing_zeros() {
             if let Some(left) = self.left.pop() {
                 tree = merge_subtrees_non_root(&left, &tree, Mode::Hash);
@@ -245,12 +246,13 @@ impl Edge {
     }
 }
 
-/// Digests that are owed: right edges of trees, walked up together in the processor's wide instructions.
+/// Digests that are still to be computed: right edges of trees, walked up together in the processor's wide
+/// instructions.
 #[derive(Default)]
 pub(crate) struct Edges {
-    /// Where each is now: the digest itself, once it has no level above.
+    /// The present node of each edge; in the end it is the digest itself.
     at: Vec<[u8; 32]>,
-    /// How many subtrees stand left of it, and where they begin in `left`.
+    /// The number of subtrees left of each edge, and where they begin in `left`.
     above: Vec<(usize, usize)>,
     left: Vec<[u8; 32]>,
 }
@@ -258,7 +260,7 @@ pub(crate) struct Edges {
 /// BLAKE3's initial value, which is SHA-256's.
 const IV: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-/// Domain flags of BLAKE3's paper, 2.1.
+/// Domain flags from BLAKE3's paper, section 2.1.
 const PARENT: u8 = 1 << 2;
 const ROOT: u8 = 1 << 3;
 
@@ -269,7 +271,7 @@ impl Edges {
         self.at.push(if edge.left.is_empty() { edge.chunk.root().0 } else { edge.chunk.finalize_non_root() });
     }
 
-    /// What is owed, in the order in which it was added; afterwards nothing is.
+    /// Computes all outstanding digests, in the order in which they were added. Afterwards none is outstanding.
     pub(crate) fn walk(&mut self) -> Vec<Digest> {
         let platform = blake3::platform::Platform::detect();
         let mut which = Vec::with_capacity(self.at.len());
@@ -360,7 +362,7 @@ mod tests {
         let mut plain = b"rollcage-instance\x01".to_vec();
         let mut expected = Vec::new();
         for index in 0..4_000u32 {
-            // Events of many lengths, so that chunks end within them, at their ends and several in one.
+            // Events of many lengths, so that chunks end inside events, at their ends, and several in one event.
             let action = vec![7; (index % 131) as usize + if index % 500 == 0 { 5_000 } else { 0 }];
             digest.step(&action, 0.0, StepFlags::default(), VIEW);
             plain.push(b'S');

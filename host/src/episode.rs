@@ -1,4 +1,5 @@
-//! How an episode ends and the next one begins, as a caller asks for it: autoreset modes, by Gymnasium's names, and time limits.
+//! How an episode ends and the next one begins, as a caller asks for it: autoreset modes, with Gymnasium's names, and
+//! time limits.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,18 +13,18 @@ pub enum Autoreset {
     NextStep,
     /// The step that ends an episode resets too; its own observation and info are the final ones.
     SameStep,
-    /// Never: the caller resets, by a mask.
+    /// There is no autoreset: the caller resets, by a mask.
     Disabled,
 }
 
-/// A time limit of episodes, as a caller asks for it. As JSON: null, a number of steps, or `"none"`.
+/// A time limit of episodes, as a caller asks for it. In JSON: null, a number of steps, or `"none"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum TimeLimit {
     /// The limit of the env's own spec, if it has one.
     #[default]
     Own,
-    /// So many steps, whatever the env's own limit is.
+    /// This many steps, whatever the env's own limit is.
     Steps(u32),
     /// No limit, whatever the env's own limit is.
     Off,

@@ -1,37 +1,37 @@
-//! The two errors of the library, by who must act: the operator or author who wrote something
-//! ([`UsageError`]), or nobody here, because an env did it ([`Fault`](crate::fault::Fault)).
+//! The library's two errors, by who must act. A [`UsageError`] is for the operator or author who wrote something wrong.
+//! A [`Fault`](crate::fault::Fault) needs nobody here, because an env caused it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fault::Fault;
 
-/// Somebody typed something that cannot be done: what, and what to do instead.
+/// An error in what somebody typed: what cannot be done, and what to do instead.
 ///
-/// The message is a lower-case fragment that fits after `error: `; hints are printed on lines of their own.
+/// The message is a lower-case fragment that fits after `error: `; each hint is printed on a line of its own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct UsageError {
-    /// What is wrong: the path, what was given, what is allowed.
+    /// What is wrong: the path, the given value, the allowed values.
     pub message: String,
-    /// What to do about it, a line each.
+    /// What to do about it, one line each.
     pub hints: Vec<String>,
-    /// What callers want to tell apart.
+    /// The kind, for callers that tell some errors apart.
     pub kind: UsageKind,
 }
 
-/// What callers of the library want to tell apart among usage errors.
+/// The usage errors that callers of the library tell apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UsageKind {
-    /// Nothing of what follows.
+    /// None of the following.
     #[default]
     Plain,
     /// An env has no such method, attribute or render mode.
     Unsupported,
-    /// The second half of a step was asked for, and none was begun.
+    /// The second half of a step was asked for, but no step was begun.
     NoAsyncCall,
-    /// Something is under way whose answer somebody is still to receive, and the call would lose it.
+    /// A call is under way and its answer not yet received; this call would lose the answer.
     AlreadyPending,
 }
 
@@ -41,20 +41,20 @@ impl UsageError {
         UsageError { message: message.into(), hints: Vec::new(), kind: UsageKind::Plain }
     }
 
-    /// Says which of the errors it is that callers tell apart.
+    /// Sets the kind, by which callers tell errors apart.
     #[must_use]
     pub(crate) fn of_kind(mut self, kind: UsageKind) -> UsageError {
         self.kind = kind;
         self
     }
 
-    /// Says before the message what it is of.
+    /// Puts the subject of the error before its message.
     #[must_use]
     pub(crate) fn of(self, what: &str) -> UsageError {
         UsageError { message: format!("{what}{}", self.message), ..self }
     }
 
-    /// Adds a line that says what to do.
+    /// Adds a hint: a line that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> UsageError {
         self.hints.push(hint.into());
@@ -62,21 +62,21 @@ impl UsageError {
     }
 }
 
-/// What a call of the library can fail with.
+/// The errors of the library's calls.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller's, the config's or the plugin file's fault; nothing was changed.
+    /// The caller, the config or the plugin file is wrong; nothing was changed.
     #[error(transparent)]
     Usage(#[from] UsageError),
-    /// An env's fault that the policy does not absorb.
+    /// An env had a fault that the policy does not absorb.
     #[error("{0}")]
     Fault(Box<Fault>),
-    /// The caller's own interrupt flag was raised while the call waited. Nothing is lost: the next call first
-    /// finishes what was under way.
+    /// The caller's own interrupt flag was raised while the call waited. Nothing is lost: the next call first finishes
+    /// the work under way.
     #[error("interrupted")]
     Interrupted,
-    /// The operating system refused something the host itself needed.
+    /// The operating system refused something that the host itself needed.
     #[error("{what}: {answer}")]
     System {
         /// What the host tried to do.
@@ -87,13 +87,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an operating-system error with what was being done.
+    /// Wraps an operating-system error with what the host was doing.
     pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
         move |answer| Error::System { what, answer: std::sync::Arc::new(answer) }
     }
 
-    /// The system's number for its answer (`ENOSPC` is 28), if it gave one, and the file that the answer is about, if it is
-    /// about one: for callers that have a place for them.
+    /// The number of the system's error (`ENOSPC` is 28) and the file that it is about, each if there is one: for
+    /// callers that report them separately.
     pub fn errno_and_file(&self) -> (Option<i32>, Option<&Path>) {
         let Error::System { answer, .. } = self else { return (None, None) };
         let file = below(answer).find_map(|error| error.downcast_ref::<OfFile>()).map(|of_file| of_file.path.as_path());
@@ -101,13 +101,13 @@ impl Error {
     }
 }
 
-/// The system's number for its answer, through the words of the libraries that it passed through.
+/// The number of the system's error, found beneath the wrappers of the libraries that it passed through.
 fn errno(answer: &io::Error) -> Option<i32> {
     let own = |error: &(dyn std::error::Error + 'static)| error.downcast_ref::<io::Error>()?.raw_os_error();
     answer.raw_os_error().or_else(|| below(answer).find_map(own))
 }
 
-/// What an error holds, and what that holds. (An `io::Error` does not count what it holds among its sources.)
+/// The errors that an error wraps, layer by layer. (An `io::Error` does not list its inner error among its sources.)
 fn below(error: &io::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     fn held(error: &io::Error) -> Option<&(dyn std::error::Error + 'static)> {
         error.get_ref().map(|held| held as _)
@@ -118,7 +118,7 @@ fn below(error: &io::Error) -> impl Iterator<Item = &(dyn std::error::Error + 's
     })
 }
 
-/// The system's answer about a file.
+/// The system's error about a file.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}`: {answer}", crate::text::escape_line(&path.to_string_lossy()))]
 struct OfFile {
@@ -127,7 +127,7 @@ struct OfFile {
     answer: io::Error,
 }
 
-/// Wraps an operating-system error with the file that it is about. The kind is the system's own.
+/// Wraps an operating-system error with the file that it is about. Keeps the system's kind of error.
 pub(crate) fn of_file(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |answer| {
         let answer = errno(&answer).map_or(answer, io::Error::from_raw_os_error);
@@ -150,7 +150,7 @@ mod tests {
         let full = || io::Error::from_raw_os_error(28);
         let file = Path::new("/srv/a/part.parquet");
         let wrapped = || of_file(file)(full());
-        // As a library hands it on.
+        // The error as a library passes it on.
         let through = || io::Error::other(wrapped());
         for (answer, expected) in [
             (full(), (Some(28), None)),

@@ -1,7 +1,7 @@
-//! What can go wrong with an env, as data: kinds with stable names and numbers, who did it and when, and what
-//! the policies make of it.
+//! Faults: what can go wrong with an env, as data. They have kinds with stable names and numbers, the env and the time,
+//! and the policies for them.
 //!
-//! Knows nothing of processes or wasm: `child` and `worker/` find faults, this file names them.
+//! Knows nothing of processes or wasm: `worker/` and `env/slot/` find faults, this file names them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a fault's message. A guest's error text is cut here; the log tail has a bound of its own.
+/// Bytes of a fault's message. A guest's error text is cut to this; the log tail has its own bound.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
-/// Frames of a wasm backtrace kept with a fault, innermost first. Deep recursion repeats itself; 64 show the pattern.
+/// Frames of a wasm backtrace that are kept with a fault, innermost first. Deep recursion repeats itself; 64 show the
+/// pattern.
 pub const BACKTRACE_FRAMES_MAX: usize = 64;
 
-/// What kind of fault it was. The names are stable (`--json`, Parquet, Python), the numbers enter the digest;
-/// new kinds are added at the end only.
+/// The kind of a fault. The names are stable (`--json`, Parquet, Python), and the numbers enter the digest; new kinds
+/// are added only at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -25,8 +26,8 @@ pub enum FaultKind {
     Trap = 1,
     /// The step's fuel budget is used up.
     Fuel = 2,
-    /// A trap in a call in which a growth beyond the limit had been refused; a cap on handles, tables or
-    /// host-call memory; a refusal by the operating system.
+    /// A trap in a call in which a growth beyond the limit was refused; a cap on handles, tables or host-call memory; a
+    /// refusal by the operating system.
     Memory = 3,
     /// The native stack overflowed. Not portable: its depth differs between machines.
     StackOverflow = 4,
@@ -38,9 +39,9 @@ pub enum FaultKind {
     StepTimeout = 7,
     /// The guest called exit, or the worker ended.
     Exited = 8,
-    /// The worker died by a signal that the host did not send; SIGSYS is a wall.
+    /// The worker died by a signal that the host did not send. SIGSYS comes from the seccomp filter.
     Signalled = 9,
-    /// What the worker wrote breaks the slab's or the control socket's protocol.
+    /// What the worker wrote breaks the protocol of the slab or the control socket.
     Protocol = 10,
     /// The guest's own error `failed`.
     GuestFailed = 11,
@@ -50,11 +51,11 @@ pub enum FaultKind {
     CreateFailed = 13,
     /// The file or its description is unusable. Never in a digest.
     Compile = 14,
-    /// The guest's answer is not of its own spec; found by the worker before it wrote.
+    /// The guest's answer does not fit its own spec; the worker found this before it wrote.
     BadAnswer = 15,
     /// A render, call, attribute, reseed or branch did not answer in time.
     CallTimeout = 16,
-    /// The keeper of the env's ports and services ended: the ports may be another's by now.
+    /// The keeper of the env's ports and services ended: another process may have the ports by now.
     KeeperLost = 17,
 }
 
@@ -108,8 +109,8 @@ impl FaultKind {
         FaultKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether the same events lead to it again on any machine. The others hang on time, on the machine's stack, or on
-    /// somebody who killed a process.
+    /// Whether the same events lead to this fault again on any machine. The other kinds depend on time, on the
+    /// machine's stack, or on a process that somebody killed.
     pub fn is_reproducible(self) -> bool {
         matches!(
             self,
@@ -140,20 +141,20 @@ impl fmt::Display for FaultKind {
 pub struct Fault {
     /// The env's index.
     pub env: u32,
-    /// Which start of the env it was: 0, then one more with every restart.
+    /// The env's instance number: 0, then one more with every restart.
     pub instance: u32,
-    /// The episode of the env, from 0.
+    /// The env's episode, from 0.
     pub episode: u64,
-    /// The step of the episode that did not answer, from 0; in a reset or a start 0.
+    /// The step of the episode that failed, from 0; in a reset or a start 0.
     pub step: u32,
-    /// What kind.
+    /// The kind of the fault.
     pub kind: FaultKind,
-    /// What happened, in one or a few lines; at most [`MESSAGE_BYTES_MAX`]. The guest's words are in it: escape it
-    /// before it meets a terminal.
+    /// What happened, in one or a few lines; at most [`MESSAGE_BYTES_MAX`]. It contains text of the guest: escape it
+    /// before it reaches a terminal.
     pub message: String,
-    /// The newest of what the guest printed; at most [`LOG_BYTES_MAX`](crate::process::child::LOG_BYTES_MAX).
+    /// The newest output of the guest; at most [`LOG_BYTES_MAX`](crate::process::child::LOG_BYTES_MAX).
     pub log: String,
-    /// Bytes of log that were dropped before it.
+    /// Bytes of older log that were dropped.
     pub log_dropped_bytes: u64,
     /// Wasm frames, innermost first; at most [`BACKTRACE_FRAMES_MAX`]. Only for a trap.
     pub backtrace: Vec<String>,
@@ -168,20 +169,20 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// What a fault leads to.
+/// The policy for faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFault {
     /// The episode is truncated, and a new instance is started within the budgets.
     #[default]
     Restart,
-    /// The call fails, after every other env's answer of it is in.
+    /// The call fails, once the answers of all other envs are in.
     Raise,
-    /// The episode is truncated, and the env is not stepped any more until it is reset.
+    /// The episode is truncated, and the env is not stepped until it is reset.
     Mask,
 }
 
-/// How often an env may be restarted: so many in a window, so many in all.
+/// How often an env may be restarted: within a window, and in total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Restarts within [`Budget::window`].
@@ -198,8 +199,8 @@ impl Default for Budget {
     }
 }
 
-/// Instances of one env in a row that come to nothing, after which its budget is spent. Each may take a whole timeout, so that a
-/// number in a window would never be reached; and a third one that meets the same shows that a tenth would.
+/// Fruitless instances of one env in a row after which its budget is spent. Each may take a whole timeout, so that the
+/// number in a window would never be reached. If the third instance fails like the first two, the tenth would too.
 pub const FRUITLESS_MAX: u32 = 3;
 
 /// The restarts of one env, counted against a budget.
@@ -207,12 +208,12 @@ pub const FRUITLESS_MAX: u32 = 3;
 pub(crate) struct Restarts {
     recent: VecDeque<Instant>,
     total: u32,
-    /// Instances in a row that came to nothing, and when the last of them ended.
+    /// The number of fruitless instances in a row, and when the last of them ended.
     fruitless: Option<(u32, Instant)>,
 }
 
 impl Restarts {
-    /// An instance has ended by a fault: `fruitless`, it came to nothing.
+    /// Notes that an instance has ended by a fault; `fruitless` if it achieved nothing before.
     pub(crate) fn note(&mut self, fruitless: bool, now: Instant) {
         let before = self.fruitless.map_or(0, |(count, _)| count);
         self.fruitless = fruitless.then_some((before.saturating_add(1), now));
@@ -221,7 +222,7 @@ impl Restarts {
     /// Spends one restart.
     ///
     /// # Errors
-    /// The budget is used up, and by what.
+    /// The limit of the budget that is used up.
     pub(crate) fn spend(&mut self, budget: &Budget, now: Instant) -> Result<(), String> {
         let Budget { in_window, window, in_all } = *budget;
         while self.recent.front().is_some_and(|then| now.duration_since(*then) >= window) {
@@ -241,14 +242,14 @@ impl Restarts {
     }
 }
 
-/// Faults of a whole run, in the order they were found: the first ones in full, the others counted.
+/// Faults of a whole run, in the order in which they were found: the first ones in full, the others counted.
 #[derive(Clone, Debug, Default)]
 pub struct FaultLog {
     first: Vec<Fault>,
     total: u64,
 }
 
-/// Faults of a run that are kept in full. A run of an env that never works would fill memory otherwise; the count
+/// Faults of a run that are kept in full. Otherwise the faults of an env that never works would fill memory. The count
 /// goes on.
 pub const FAULTS_KEPT_MAX: usize = 1_000;
 
@@ -257,7 +258,7 @@ impl FaultLog {
         self.total += 1;
         if self.first.len() < FAULTS_KEPT_MAX {
             if self.first.len() >= 16 {
-                // Sixteen logs of 64 KiB explain more than anybody reads.
+                // Nobody reads more than sixteen logs of 64 KiB.
                 fault.log = String::new();
             }
             self.first.push(fault);
@@ -269,7 +270,7 @@ impl FaultLog {
         &self.first
     }
 
-    /// How many there were.
+    /// The number of all faults.
     pub fn total(&self) -> u64 {
         self.total
     }
@@ -327,13 +328,13 @@ mod tests {
             restarts.note(fruitless, now);
             restarts.spend(&budget, now).is_ok()
         };
-        // An hour each. One that comes to something breaks the row.
+        // An hour each. An instance that is not fruitless ends the series.
         let ends = [true, true, false, true, true, true].into_iter().zip((0..).step_by(3600));
         assert_eq!(
             ends.map(|(fruitless, at)| end(fruitless, at)).collect::<Vec<_>>(),
             [true, true, true, true, true, false]
         );
-        // Later one more may be tried, and one only.
+        // Later one more restart may be tried, and only one.
         let spent = |at: u64, restarts: &mut Restarts| restarts.spend(&budget, start + Duration::from_secs(at));
         assert_eq!(spent(5 * 3600 + 59, &mut restarts), Err("3 instances in a row came to nothing".to_owned()));
         assert_eq!(spent(5 * 3600 + 60, &mut restarts), Ok(()));

@@ -1,5 +1,5 @@
-//! Files at their edges. What anybody may have put there is read as a regular file of bounded size; what is written for others
-//! is in its place whole, or not at all.
+//! Reading and writing files safely. An untrusted path is read only if it is a regular file of bounded size. A file
+//! written for others appears in its place whole, or not at all.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -9,28 +9,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
 
-/// Bytes from which on a file is looked at for holes.
+/// Bytes of a file from which on it is checked for holes.
 const SPARSE_FROM_BYTES: u64 = 64 << 20;
 
-/// How many times as long as what is on the disk such a file may be. A file system that compresses comes nowhere near.
+/// How many times its size on the disk such a file may be long. File systems that compress come nowhere near.
 const SPARSE_TIMES_MAX: u64 = 256;
 
 /// Bytes of a block, as `stat` counts them.
 const BLOCK_BYTES: u64 = 512;
 
-/// The path from the root: what is kept of a path must mean the same when the working directory is another. One that cannot be
-/// made absolute (an empty one) stays as it is, and whoever uses it says so.
+/// The path from the root: a kept path must mean the same after the working directory has changed. A path that cannot
+/// be made absolute (an empty one) stays as it is, and its use reports it.
 pub(crate) fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Opens a file for reading that anybody may have put there: a regular one of at most `limit` bytes, and no link. Waits for
-/// nobody.
+/// Opens an untrusted file for reading: a regular file of at most `limit` bytes, and no link. Never blocks.
 ///
 /// # Errors
-/// The system's; or what it is instead, as a fragment.
+/// The system's error; or what the file is instead, as a fragment.
 pub(crate) fn open_regular(path: &Path, limit: u64) -> io::Result<File> {
-    // Looked at before it is opened, since opening a device does something; and afterwards, since it may be another one then.
+    // Checked before opening, since opening a device has effects; and afterwards, since it may be another file then.
     check(&fs::symlink_metadata(path)?, limit)?;
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -38,13 +37,13 @@ pub(crate) fn open_regular(path: &Path, limit: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads such a file whole.
+/// Reads a whole untrusted file.
 ///
 /// # Errors
-/// As of [`open_regular`].
+/// As for [`open_regular`].
 pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more, by which a file is known that has grown.
+    // One more byte shows that the file has grown.
     open_regular(path, limit)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(too_long(bytes.len() as u64, limit));
@@ -79,8 +78,8 @@ fn too_long(bytes: u64, limit: u64) -> io::Error {
     io::Error::other(format!("it has {bytes} bytes; the limit is {limit}"))
 }
 
-/// A file or folder that is written beside its place, and put there when it is whole. Dropped before, it is taken away: one that
-/// was broken off stands in nobody's way.
+/// A file or folder that is written beside its place, and moved there when it is whole. If it is dropped before, it is
+/// removed, so that an unfinished file is in nobody's way.
 pub(crate) struct Beside {
     place: PathBuf,
     temporary: PathBuf,
@@ -88,10 +87,10 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    /// Makes a file beside `place`, where nothing may be yet.
+    /// Makes a file beside `place`, where nothing may exist yet.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`]: something is there. Else the system's.
+    /// [`io::ErrorKind::AlreadyExists`]: something is there. Otherwise the system's error.
     pub(crate) fn file(place: &Path) -> io::Result<(Beside, File)> {
         let beside = Beside::of(place)?;
         let flags = libc::O_NOFOLLOW;
@@ -99,7 +98,7 @@ impl Beside {
         Ok((beside, file))
     }
 
-    /// As [`Beside::file`], for a folder: where it is to be written.
+    /// As [`Beside::file`], for a folder. Returns the folder to write into.
     ///
     /// # Errors
     /// As [`Beside::file`].
@@ -118,18 +117,18 @@ impl Beside {
         }
         let name = place.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy().into_owned();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Hidden, so that nobody takes it for what it is to be.
+        // Hidden, so that nobody takes the unfinished file for the finished one.
         let temporary = place.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
         Ok(Beside { place, temporary, is_put: false })
     }
 
-    /// Puts it in its place. What somebody else has put there meanwhile stays.
+    /// Moves the file or folder to its place. If something is there by now, it stays, and this fails.
     ///
     /// # Errors
     /// As [`Beside::file`].
     pub(crate) fn put(mut self) -> io::Result<()> {
         match rustix::fs::renameat_with(CWD, &self.temporary, CWD, &self.place, RenameFlags::NOREPLACE) {
-            // Not every file system knows it.
+            // Not every file system supports the flag.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if fs::symlink_metadata(&self.place).is_err() => {
                 fs::rename(&self.temporary, &self.place)?;
             }
@@ -143,7 +142,7 @@ impl Beside {
 impl Drop for Beside {
     fn drop(&mut self) {
         if !self.is_put {
-            // Its name is this process's own: nobody else's is met.
+            // The name contains this process's id, so no other process uses it.
             let _ = fs::remove_file(&self.temporary).or_else(|_| fs::remove_dir_all(&self.temporary));
         }
     }

@@ -1,5 +1,6 @@
-//! What makes a waiting call return: a flag that anybody may raise, and a question behind which the caller's own signals are.
-//! Every wait of the library for a process looks at one. Knows nothing of who waits, or for what.
+//! An interrupt makes a waiting call return. It has a flag that anybody may raise, and a question that checks for
+//! signals of the caller's. Every wait of the library for a process looks at an interrupt. Knows nothing of who waits,
+//! or for what.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 
-/// A question that is asked every 20 ms while a call waits.
+/// The question, asked every 20 ms while a call waits.
 type Ask = Box<dyn FnMut() -> bool + Send>;
 
-/// An interrupt; a clone is the same one.
+/// An interrupt. Clones share their flag and question.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     flag: Arc<AtomicBool>,
@@ -23,12 +24,12 @@ impl Interrupt {
         Arc::clone(&self.flag)
     }
 
-    /// Asks this too, from now on.
+    /// Sets the question that is asked from now on.
     pub(crate) fn ask_by(&self, ask: impl FnMut() -> bool + Send + 'static) {
         *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(ask));
     }
 
-    /// This one, and the flag of another.
+    /// An interrupt that is raised if this one is, or if the flag of the other is.
     pub(crate) fn or_flag_of(&self, other: &Interrupt) -> Interrupt {
         let (own, flag) = (self.clone(), other.flag());
         let both = Interrupt::default();
@@ -36,13 +37,14 @@ impl Interrupt {
         both
     }
 
-    /// Whether the call that waits is to return. Whoever hears it returns [`Error::Interrupted`]: a signal is told once.
+    /// Whether the waiting call must return. A caller that gets true returns [`Error::Interrupted`]: a signal is
+    /// reported once.
     pub(crate) fn is_raised(&self) -> bool {
-        // Locked: this is a handler of signals that the question itself runs, or a fork's copy of it.
+        // If it is locked, this is a signal handler that the question itself runs, or a fork's copy of it.
         self.flag.load(Relaxed) || self.ask.try_lock().is_ok_and(|mut ask| ask.as_mut().is_some_and(|ask| ask()))
     }
 
-    /// The error of a call that is to return.
+    /// The error of a call that must return.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.is_raised() { Err(Error::Interrupted) } else { Ok(()) }
     }

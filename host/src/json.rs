@@ -1,14 +1,14 @@
-//! JSON that a guest wrote, checked before anybody reads it: by the worker, whose guest it is, and by the host again, since
-//! what a worker writes is a claim. What passes is JSON to every reader, of whatever language.
+//! JSON of a guest, checked before it is read: by the guest's own worker, and again by the host, since what a worker
+//! writes is a claim. Text that passes is JSON for every reader, in every language.
 
 use serde_json::Value;
 
-/// Levels of a guest's JSON. Whoever reads it builds a tree: serde_json stops at 128, Python's at some thousand, by
-/// an exception.
+/// Levels of a guest's JSON. Every reader builds a tree: serde_json stops at 128 levels, Python at some thousand, by an
+/// exception.
 pub(crate) const JSON_DEPTH_MAX: usize = 64;
 
-/// Whether a text is JSON, no deeper than [`JSON_DEPTH_MAX`]. `what` it is begins the answer if not. Whoever calls has looked
-/// at how long it is; the check itself does not recurse without bound.
+/// Checks that a text is JSON, no deeper than [`JSON_DEPTH_MAX`]. The error begins with `what` the text is. The caller
+/// has checked the length; the check itself recurses only to a bound.
 pub(crate) fn check(what: &str, text: &str) -> Result<(), String> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
@@ -24,11 +24,11 @@ pub(crate) fn check(what: &str, text: &str) -> Result<(), String> {
             return Err(format!("{what} is nested more than {JSON_DEPTH_MAX} deep"));
         }
     }
-    // Into values, as its readers will: skipping would let numbers and escapes pass that no value can hold.
+    // Parsed into values, as the readers will do: skipping would pass numbers and escapes that no value can hold.
     serde_json::from_str::<Value>(text).map(drop).map_err(|error| format!("{what} is not JSON: {error}"))
 }
 
-/// As [`check`], of a text that must be an object.
+/// As [`check`], for a text that must be an object.
 pub(crate) fn check_object(what: &str, text: &str) -> Result<(), String> {
     // A valid JSON text that begins with a brace is an object.
     if !text.trim_ascii_start().starts_with('{') {

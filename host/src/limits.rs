@@ -1,52 +1,54 @@
-//! Every limit that an operator can set, and what it bounds.
+//! Every limit that an operator can set, and what the limit bounds.
 
 use std::time::{Duration, Instant};
 
 use crate::fault::Budget;
 
-/// Limits of an env and of the host's patience with it.
+/// Limits of an env, and of how long the host waits for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// From starting a worker to its `Ready`: exec, loading the code, instantiating, `create`. Generous, because a
-    /// simulator may have to come up in `create`; a worker without one takes milliseconds.
+    /// The time from starting a worker to its `Ready`: exec, loading the code, instantiating, `create`. It is generous,
+    /// because a simulator may have to start in `create`; a worker without a simulator takes milliseconds.
     pub start_timeout: Duration,
-    /// One `reset`.
+    /// The time of one `reset`.
     pub reset_timeout: Duration,
-    /// One `step`, or the steps of one batch each.
+    /// The time of one `step`, or of each step of a batch.
     pub step_timeout: Duration,
-    /// One `render`, `call`, attribute or `reseed`.
+    /// The time of one `render`, `call`, attribute or `reseed`.
     pub call_timeout: Duration,
-    /// The guest's `close` at an orderly end; then the worker is killed, which is no fault.
+    /// The time of the guest's `close` at an orderly end. After it the worker is killed, which does not count as a
+    /// fault.
     pub close_timeout: Duration,
-    /// Bytes of linear memory of one env. A growth beyond it is the guest's own `-1`, on every machine alike. Does not
-    /// cover what the engine itself allocates for the instance (tables, handles: bounded by caps of their own).
+    /// Bytes of linear memory of one env. A growth beyond it gives the guest its own `-1`, on every machine alike.
+    /// Memory that the engine itself allocates for the instance is not included (tables, handles: they have their own
+    /// caps).
     pub memory_bytes: u64,
-    /// Fuel of one step; none: not counted, which is a little faster. Resets and calls are bounded by time alone.
+    /// Fuel of one step. If none, fuel is not counted, which is a little faster. Only time bounds resets and calls.
     pub fuel_per_step: Option<u64>,
-    /// How far apart two steps begin on the guest's virtual clock.
+    /// The time between two steps on the guest's virtual clock.
     pub clock_step: Duration,
-    /// Compiling one plugin, wall time. A megabyte of wasm takes about a second.
+    /// The wall time for compiling one plugin. A megabyte of wasm takes about a second.
     pub compile_timeout: Duration,
-    /// Bytes of memory a compile process may have: Cranelift takes some hundred times the size of a function.
+    /// Bytes of memory that a compile process may have: Cranelift takes some hundred times the size of a function.
     pub compile_bytes: u64,
-    /// Bytes of compiled code: what a stranger's plugin can fill of the cache.
+    /// Bytes of compiled code: this bounds how much of the cache an untrusted plugin can fill.
     pub code_bytes: u64,
     /// Bytes of a plugin's file.
     pub plugin_bytes: u64,
-    /// Sockets that one env has open at once, of those that it was granted.
+    /// Granted sockets that one env may have open at once.
     pub sockets: u32,
-    /// Bytes that one instance sends and receives over them, together. Counted by the worker: generous, against a guest
-    /// that fills a disk or a link somewhere else.
+    /// Bytes that one instance sends and receives over all its sockets. The worker counts them. The limit is generous:
+    /// it is against a guest that fills a disk or a link somewhere else.
     pub socket_bytes: u64,
     /// Restarts of one env after faults.
     pub restarts: Budget,
-    /// Bytes of what one instance was told (actions, options, calls) that are kept for snapshots, from its beginning on. Where
-    /// there is more, it has no snapshot. 131,000 of CartPole's steps; 0: none are kept.
+    /// Bytes of an instance's inputs (actions, options, calls) that are kept for snapshots, from its beginning on. An
+    /// instance with more has no snapshot. The default holds 131,000 of CartPole's steps; 0 keeps none.
     pub snapshot_bytes: usize,
 }
 
-/// Bytes of memory that a stranger's file (a recording, a snapshot) may ask for on behalf of an env: what wasm of 32 bits can
-/// address.
+/// Bytes of memory that an untrusted file (a recording, a snapshot) may ask for on behalf of an env: what 32-bit wasm
+/// can address.
 pub(crate) const STRANGERS_MEMORY_BYTES_MAX: u64 = 4 << 30;
 
 impl Default for Limits {
@@ -72,20 +74,20 @@ impl Default for Limits {
     }
 }
 
-/// So long from now, or as far as the clock goes on: a timeout may be any.
+/// The time after this timeout, or the latest that the clock can hold: a timeout may have any length.
 pub(crate) fn deadline(timeout: Duration) -> Instant {
     /// Thirty years, which a clock can add.
     const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     Instant::now() + timeout.min(LONGEST)
 }
 
-/// All of them together.
+/// The sum of the times.
 pub(crate) fn together(times: impl Iterator<Item = Duration>) -> Duration {
     times.fold(Duration::ZERO, Duration::saturating_add)
 }
 
 impl Limits {
-    /// Sets every timeout to one that no debugging session meets.
+    /// Sets every timeout to a time that no debugging session reaches.
     pub fn patient(mut self) -> Limits {
         /// Thirty days.
         const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);

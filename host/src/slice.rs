@@ -1,10 +1,10 @@
-//! A short slice of the processor for the threads that hand a step to one another.
-//! Knows the scheduler; knows nothing of envs.
+//! A short time slice of the processor for the threads that hand a step to one another. Knows the scheduler; knows
+//! nothing of envs.
 //!
-//! A thread that is woken beside processes that compute without end waits until somebody's slice is over, some milliseconds,
-//! unless its own slice is shorter than theirs. Since Linux 6.12 a thread may ask for a short one without any right
-//! (`sched_setattr` with `sched_runtime` under `SCHED_OTHER`): its share of the processor stays the same, in smaller and
-//! earlier pieces. Older kernels ignore the wish.
+//! A thread that is woken beside processes that compute without end waits some milliseconds until another slice is
+//! over, unless its own slice is shorter than theirs. Since Linux 6.12 a thread may ask for a short slice without any
+//! right (`sched_setattr` with `sched_runtime` under `SCHED_OTHER`): its share of the processor stays the same, in
+//! smaller and earlier pieces. Older kernels ignore the request.
 
 use std::cell::{Cell, RefCell};
 use std::mem::size_of;
@@ -12,31 +12,32 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
-/// Nanoseconds: the shortest slice that the kernel gives, and time enough for a worker's answer or the waking of many workers.
+/// Nanoseconds of the shortest slice that the kernel gives. That is enough for a worker's answer or for waking many
+/// workers.
 const SHORT: u64 = 100_000;
 
-/// Shortens the calling thread's slice for good: for a worker, whose one thread does nothing but answer. Processes that are
-/// copied from the worker inherit its slice.
+/// Shortens the calling thread's slice for good: for a worker, whose one thread only answers. Processes that are copied
+/// from the worker inherit its slice.
 #[cfg(feature = "worker")]
 pub(crate) fn shorten() {
     let _ = exchange(SHORT);
 }
 
-/// A thread's slice is short until the last holder of this lets go of it, in that thread.
+/// Keeps a thread's slice short until the last holder of this value drops it in that thread.
 pub(crate) struct Short {
-    /// A number of the thread.
+    /// The number of the thread.
     thread: u64,
-    /// The slice before, in nanoseconds; none if the kernel did not change it.
+    /// The previous slice, in nanoseconds; none if the kernel did not change it.
     before: Option<u64>,
 }
 
 thread_local! {
-    /// This thread's number; 0: none yet.
+    /// This thread's number; 0 if it has none yet.
     static THREAD: Cell<u64> = const { Cell::new(0) };
     static HELD: RefCell<Weak<Short>> = const { RefCell::new(Weak::new()) };
 }
 
-/// Makes `held` hold the calling thread's slice short. Costs nothing where it does so already.
+/// Makes `held` keep the calling thread's slice short. Costs nothing if it already does.
 pub(crate) fn hold(held: &mut Option<Arc<Short>>) {
     let here = this_thread();
     if held.as_ref().is_some_and(|short| short.thread == here) {
@@ -53,14 +54,14 @@ pub(crate) fn hold(held: &mut Option<Arc<Short>>) {
 
 impl Drop for Short {
     fn drop(&mut self) {
-        // The last holder may be dropped in another thread: the first one keeps its short slice then.
+        // The last holder may be dropped in another thread: then the first thread keeps its short slice.
         if let Some(before) = self.before.filter(|_| THREAD.get() == self.thread) {
             let _ = exchange(before);
         }
     }
 }
 
-/// std's thread ids cost a reference count at each look.
+/// std's thread ids would cost a reference count at each look.
 fn this_thread() -> u64 {
     static THREADS: AtomicU64 = AtomicU64::new(0);
     if THREAD.get() == 0 {
@@ -72,23 +73,24 @@ fn this_thread() -> u64 {
 /// Sets the calling thread's slice, if it runs under `SCHED_OTHER`, and returns the slice before.
 fn exchange(slice: u64) -> Option<u64> {
     let mut attributes: libc::sched_attr = get()?;
-    // A thread under another policy was put there by somebody who knows why.
+    // A thread under another policy was put there on purpose.
     if attributes.sched_policy != libc::SCHED_OTHER.unsigned_abs() {
         return None;
     }
     let before = std::mem::replace(&mut attributes.sched_runtime, slice);
-    // SAFETY: the kernel reads `size` bytes of a structure that lives over the call, and changes the calling thread alone.
+    // SAFETY: the kernel reads `size` bytes of a structure that outlives the call, and changes only the calling thread.
     // Neither rustix nor std has this call.
     let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    // Kernels before 6.12 say yes, and change nothing.
+    // Kernels before 6.12 report success, but change nothing.
     (set == 0 && get()?.sched_runtime == slice).then_some(before)
 }
 
 fn get() -> Option<libc::sched_attr> {
-    // SAFETY: integers only, for which zeros are values.
+    // SAFETY: the structure has only integers, for which zeros are valid.
     let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
     let size = u32::try_from(size_of::<libc::sched_attr>()).ok()?;
-    // SAFETY: the kernel writes at most `size` bytes, and the structure has as many. Neither rustix nor std has this call.
+    // SAFETY: the kernel writes at most `size` bytes, and the structure has that many. Neither rustix nor std has this
+    // call.
     let got = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
     (got == 0).then_some(attributes)
 }
@@ -97,7 +99,8 @@ fn get() -> Option<libc::sched_attr> {
 mod tests {
     use super::*;
 
-    /// On a thread of its own, which nobody else has touched. Where the kernel has no short slices there is nothing to see.
+    /// Runs on a thread of its own, which no other test touches. On a kernel without short slices there is nothing to
+    /// see.
     #[test]
     fn a_slice_is_short_until_the_last_holder_is_gone() {
         let both = std::thread::spawn(|| {

@@ -1,13 +1,13 @@
-//! What a plugin says of itself (`describe`) and what a config makes of it (`create`), in the host's own types.
+//! A plugin's description of itself (`describe`) and the spec for a config (`create`), in the host's own types.
 //!
-//! The wire form between worker and host is these types in `postcard`; spaces travel as flat nodes, so that no
-//! decoder recurses at a stranger's command. Knows nothing of wasm: `bindings/` converts.
+//! Worker and host exchange these types in `postcard`; spaces travel as flat nodes, so that untrusted bytes cannot make
+//! a decoder recurse. Knows nothing of wasm: `worker/bindings/` converts.
 
 use serde::{Deserialize, Serialize};
 
 use crate::space::{InfoField, NODES_MAX, Node, OutOfBounds, Space};
 
-/// Pictures an env can make of itself.
+/// The form of a picture that an env can make of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RenderMode {
@@ -17,7 +17,7 @@ pub enum RenderMode {
     Ansi,
 }
 
-/// What kind of thing outside a plugin would use.
+/// The kind of thing outside that a plugin wants to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WantKind {
@@ -39,41 +39,41 @@ pub enum WantKind {
     Service,
 }
 
-/// Something outside that the plugin would use. Never granted by being asked for.
+/// A want: something outside that the plugin wants to use. A want never grants anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
-    /// What kind of thing.
+    /// The kind of thing.
     pub kind: WantKind,
-    /// What to write after `--grant KIND=`; shown, never interpreted.
+    /// The text to write after `--grant KIND=`. It is shown, never interpreted.
     pub example: String,
     /// One sentence for the operator.
     pub reason: String,
-    /// False: the plugin runs without it, with less.
+    /// False if the plugin also runs without it, with less.
     pub required: bool,
 }
 
-/// What a plugin says of itself: constant for a given file.
+/// A plugin's description of itself: constant for a given file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// Lower-case letters, digits and hyphens, at most 64.
+    /// The name: lower-case letters, digits and hyphens, at most 64.
     pub name: String,
     /// The plugin's own semver.
     pub version: String,
-    /// One line, at most 200 characters.
+    /// A summary in one line, at most 200 characters.
     pub summary: String,
-    /// JSON Schema (2020-12) of the config, as text. A stranger's: see `config`.
+    /// JSON Schema (2020-12) of the config, as untrusted text: see `plugin/config/`.
     pub config_schema: String,
     /// Render modes the plugin offers.
     pub render_modes: Vec<RenderMode>,
-    /// Frames a second at which an episode plays in real time; 0 where there is no such thing.
+    /// Frames per second at which an episode plays in real time; 0 if there is no such rate.
     pub render_fps: u32,
-    /// What it would use of the outside.
+    /// What the plugin wants to use of the outside.
     pub wants: Vec<Want>,
     /// The interface version the plugin exports (`0.1.0`), read from the export's name.
     pub interface: String,
 }
 
-/// What one config makes of the plugin. Returned once, by `create`, and true until the instance ends.
+/// The spec of an env: what `create` makes of one config. It is returned once, and holds until the instance ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The space of observations.
@@ -82,7 +82,7 @@ pub struct Spec {
     pub action_space: Space,
     /// Whether every view carries an action mask.
     pub action_masked: bool,
-    /// What becomes of actions outside the bounds of their `Box`.
+    /// How to treat actions outside the bounds of their `Box`.
     pub actions_out_of_bounds: OutOfBounds,
     /// Declared info fields.
     pub info_fields: Vec<InfoField>,
@@ -92,10 +92,10 @@ pub struct Spec {
     pub reward_threshold: Option<f64>,
 }
 
-/// Bytes of an encoded spec. Bounds of a large `Box`, element by element, are the only big thing in it.
+/// Bytes of an encoded spec. Only the bounds of a large `Box`, element by element, need much.
 pub const SPEC_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes of an encoded description: the schema is at most 64 KiB, the rest is lines.
+/// Bytes of an encoded description: the schema has at most 64 KiB, the rest is short lines.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
 
 /// A spec as it travels from worker to host: spaces as flat nodes.
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for Nodes {
 }
 
 impl Spec {
-    /// The wire form.
+    /// Encodes the spec for the wire.
     pub fn encode(&self) -> Result<Vec<u8>, String> {
         let nodes = |space: &Space| Nodes(space.to_nodes());
         let wire = WireSpec {
@@ -159,7 +159,7 @@ impl Spec {
         Ok(bytes)
     }
 
-    /// Reads the wire form: a claim, so every space in it is built and checked from its nodes.
+    /// Decodes a spec from the wire. The bytes are a claim, so every space is built from its nodes and checked.
     pub fn decode(bytes: &[u8]) -> Result<Spec, String> {
         let wire: WireSpec = crate::message::decode(bytes)?;
         let space = |nodes: &Nodes| Space::from_nodes(&nodes.0).map_err(|error| error.to_string());
@@ -176,7 +176,7 @@ impl Spec {
         })
     }
 
-    /// Where two specs first differ, in words; none if they are equal.
+    /// The first difference of two specs, in words; none if they are equal.
     pub fn first_difference(&self, other: &Spec) -> Option<String> {
         let space = |what: &str, one: &Space, two: &Space| {
             one.first_difference(two).map(|difference| format!("{what}: {difference}"))
@@ -202,7 +202,7 @@ impl Spec {
 }
 
 impl Description {
-    /// The wire form.
+    /// Encodes the description for the wire.
     pub fn encode(&self) -> Result<Vec<u8>, String> {
         let bytes = postcard::to_stdvec(self).map_err(|error| error.to_string())?;
         if bytes.len() > DESCRIPTION_BYTES_MAX {
@@ -211,14 +211,14 @@ impl Description {
         Ok(bytes)
     }
 
-    /// Reads the wire form and checks what the interface promises of it.
+    /// Decodes a description from the wire, and checks the promises of the interface.
     pub fn decode(bytes: &[u8]) -> Result<Description, String> {
         let description: Description = crate::message::decode(bytes)?;
         description.check()?;
         Ok(description)
     }
 
-    /// Whether names and lengths are those that the interface allows.
+    /// Checks that names and lengths are allowed by the interface.
     pub fn check(&self) -> Result<(), String> {
         let name_fits = (1..=64).contains(&self.name.len())
             && self.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');

@@ -1,6 +1,6 @@
 //! Mean, least and greatest of numbers that come one after another.
 
-/// What a run says of its episodes' returns and lengths.
+/// Mean, least and greatest of a run's returns or episode lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
     count: u64,
@@ -10,7 +10,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Counts one more.
+    /// Adds a number.
     pub fn add(&mut self, value: f64) {
         (self.min, self.max) =
             if self.count == 0 { (value, value) } else { (self.min.min(value), self.max.max(value)) };
@@ -18,13 +18,13 @@ impl Spread {
         self.sum += value;
     }
 
-    /// Mean, least and greatest; none where there was nothing.
+    /// Mean, least and greatest; none if there were no numbers.
     #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 episodes")]
     pub fn figures(&self) -> Option<(f64, f64, f64)> {
         (self.count > 0).then(|| (self.sum / self.count as f64, self.min, self.max))
     }
 
-    /// The figures of both together.
+    /// The sum of both.
     pub(crate) fn with(self, other: Spread) -> Spread {
         match (self.count, other.count) {
             (_, 0) => self,

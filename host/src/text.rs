@@ -1,13 +1,13 @@
-//! Guest text on its way to a terminal, a report or a message of Python's.
+//! Text of guests on its way to a terminal, a report or a Python exception.
 
-/// Escapes what could act on a terminal or mislead a reader, but for the line feed and the tab: control characters,
-/// bidirectional marks and overrides, characters that are not seen. `ESC` becomes `\u{1b}`.
+/// Escapes characters that could control a terminal or mislead a reader, except line feeds and tabs: control
+/// characters, bidirectional marks and overrides, invisible characters. `ESC` becomes `\u{1b}`.
 pub fn escape(text: &str) -> String {
     let seen = |character| matches!(character, '\n' | '\t') || !is_hidden(character);
     text.chars().fold(String::with_capacity(text.len()), |out, character| push(out, character, seen))
 }
 
-/// As [`escape`], for text that must stay on one line: line feeds and tabs are escaped too.
+/// As [`escape`], for a text that must stay on one line: line feeds and tabs are escaped too.
 pub fn escape_line(text: &str) -> String {
     let seen = |character| !is_hidden(character);
     text.chars().fold(String::with_capacity(text.len()), |out, character| push(out, character, seen))
@@ -22,8 +22,8 @@ fn push(mut out: String, character: char, seen: impl Fn(char) -> bool) -> String
     out
 }
 
-/// The beginning of a text as it is shown in a message: escaped as by [`escape_line`]; of more than `chars_max` characters the
-/// rest becomes `…`.
+/// The beginning of a text as a message shows it: escaped as by [`escape_line`]. After `chars_max` characters the rest
+/// becomes `…`.
 pub fn plain(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => escape_line(&text[..end]) + "…",
@@ -31,15 +31,15 @@ pub fn plain(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// A text of somebody else's as a message: on one line, its own lines parted by `; `, escaped as by [`escape_line`]. No line of
-/// it can pass for one of ours.
+/// An untrusted text as a message: on one line, with `; ` between its own lines, escaped as by [`escape_line`]. No line
+/// of it can pass for a line of ours.
 pub fn one_line(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(escape_line).collect();
     lines.join("; ")
 }
 
-/// Whether a character could act on a terminal, or is not seen: controls (C0, DEL, C1), bidirectional marks and overrides,
-/// invisible and zero-width characters, variation selectors, tags.
+/// Whether a character could control a terminal, or is invisible: controls (C0, DEL, C1), bidirectional marks and
+/// overrides, invisible and zero-width characters, variation selectors, tags.
 pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -48,29 +48,30 @@ pub(crate) fn is_hidden(character: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A text as it is typed in a shell, as one word: escaped, and quoted unless no character of it means anything there.
+/// A text as one word in a shell: escaped, and quoted unless all its characters are harmless there.
 pub fn argument(text: &str) -> String {
     let text = escape_line(text);
     let bare = |character: char| character.is_ascii_alphanumeric() || "=/._:+-,@%".contains(character);
     if !text.is_empty() && text.chars().all(bare) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// A user's text without the mark that some editors put before it (U+FEFF, of UTF-8 three bytes).
+/// A user's text without the byte order mark (U+FEFF, three bytes in UTF-8) that some editors put before it.
 pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Cuts a text to at most `bytes`, at a character's border.
+/// Cuts a text to at most `bytes`, at a character boundary.
 pub fn cut(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         text.truncate(text.floor_char_boundary(bytes));
     }
 }
 
-/// Bytes of a word that a slip is looked for in: the work is the product of both lengths.
+/// Bytes of a word that is searched for typing mistakes: the work is the product of both lengths.
 const WORD_BYTES_MAX: usize = 60;
 
-/// The known word that was probably meant: a letter in three may be wrong, and neither case nor `-` for `_` counts.
+/// The known word that was probably meant. One letter in three may be wrong; case does not count, and `-` counts as
+/// `_`.
 pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let folded = |word: &str| word.to_lowercase().replace('-', "_");
     let short = |word: &str| word.len() <= WORD_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! What Python says of envs, and the builder it becomes.
+//! Python's arguments for envs, and the builder made from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use rollcage::record::writer::Record;
 use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, TimeLimit, UsageError, VecEnv, Walls};
 use serde_json::Value;
 
-/// All that `rollcage.make_vec` was told: a dict with these keys, checked and completed by `rollcage._arguments`.
+/// The arguments of `rollcage.make_vec`: a dict with these keys, checked and completed by `rollcage._arguments`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Arguments {
     /// A shipped plugin's name, or a path.
     plugin: PathBuf,
     num_envs: usize,
-    /// JSON objects: one for all, or one for each.
+    /// JSON objects: one for all envs, or one for each.
     configs: Vec<String>,
     seed: u64,
-    /// As `--grant` has them.
+    /// Grants, as `--grant` writes them.
     grants: Vec<String>,
     grants_file: Option<PathBuf>,
-    /// The user's own folder, most of which no grant may reach.
+    /// The user's home folder, most of which no grant may reach.
     home: Option<PathBuf>,
     limits: Given,
     autoreset_mode: String,
-    /// -1: none.
+    /// The time limit; -1 for none.
     max_episode_steps: Option<i64>,
     on_fault: String,
     backend: String,
     /// The `rollcage` program.
     worker: PathBuf,
     cache: Option<PathBuf>,
-    /// Its bound, as `ROLLCAGE_CACHE_MAX` has it.
+    /// The cache's bound, as `ROLLCAGE_CACHE_MAX` writes it.
     cache_max: Option<String>,
     require_sandbox: bool,
     debug: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     branching: bool,
 }
 
-/// `rollcage.Limits`: what is not said is the host's own.
+/// `rollcage.Limits`. For a limit that is not given, the host's default holds.
 #[derive(FromPyObject)]
 struct Given {
     start_timeout: Option<f64>,
@@ -64,7 +64,7 @@ struct Given {
 }
 
 impl Arguments {
-    /// The builder, and what the caller should know and nothing fails by; nothing is compiled or started yet.
+    /// Makes the builder, and warnings that stop nothing. Nothing is compiled or started yet.
     pub(crate) fn builder(self) -> Result<(Builder, Vec<String>), Error> {
         let plugin = Plugin::open(self.plugin.as_os_str())?;
         let configs = self.configs.iter().map(|text| parse(text)).collect::<Result<Vec<Value>, _>>()?;
@@ -100,12 +100,12 @@ impl Arguments {
                 }
                 builder = builder.cache(bounded.and_then(Result::ok).unwrap_or(cache));
             }
-            // It costs a compile each time, and nothing else.
+            // This costs a compilation each time, but nothing else.
             Some(Err(error)) => warnings.push(format!("{}; the plugin is compiled each time", error.message)),
             None => {}
         }
         if let Some(steps) = self.max_episode_steps {
-            // `_arguments` has checked its bounds.
+            // `_arguments` has checked the bounds of the steps.
             builder = builder.time_limit(u32::try_from(steps).map_or(TimeLimit::Off, TimeLimit::Steps));
         }
         if let Some(episodes) = self.recycle_after {
@@ -151,7 +151,7 @@ impl Given {
     }
 }
 
-/// Seconds that a clock can add.
+/// Reads seconds as a time that a clock can add.
 fn patience(name: &str, seconds: f64) -> Result<Duration, UsageError> {
     /// A year.
     const MOST: f64 = 365.0 * 24.0 * 3600.0;
@@ -161,12 +161,12 @@ fn patience(name: &str, seconds: f64) -> Result<Duration, UsageError> {
     Err(UsageError::new(format!("limits `{name}`: {seconds} seconds; more than 0 and at most a year is possible")))
 }
 
-/// One of the words that a type of the host is written by.
+/// Parses one of the words by which a type of the host is written.
 fn choice<T: serde::de::DeserializeOwned>(what: &str, given: &str) -> Result<T, UsageError> {
     serde_json::from_value(Value::from(given)).map_err(|error| UsageError::new(format!("{what}: {error}")))
 }
 
-/// A JSON text of the package's own making.
+/// Parses a JSON text that the package itself made.
 pub(crate) fn parse(text: &str) -> Result<Value, UsageError> {
     serde_json::from_str(text).map_err(|error| UsageError::new(format!("not JSON: {error}")))
 }

@@ -1,5 +1,5 @@
-//! On the path of a step, between Python and `rollcage::VecEnv`: the GIL is let go while it waits, and signals of Python's are
-//! looked at every 20 ms. Knows batches; knows nothing of Gymnasium.
+//! On the path of a step, between Python and `rollcage::VecEnv`. The GIL is released while a step waits, and Python's
+//! signals are checked every 20 ms. Knows batches; knows nothing of Gymnasium.
 
 use std::ffi::CString;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,8 @@ use crate::arguments::{Arguments, parse};
 use crate::errors::{exception, fault_object, usage_error};
 use crate::{spaces, views};
 
-/// What is in a batch beside its plain columns, as bits: a step in which nothing of it happened asks no more.
+/// Bits for the rarer content of a batch, besides its plain columns: after a step without any of it, Python asks no
+/// more.
 pub(crate) mod events {
     /// A row has a final observation.
     pub(crate) const FINAL: u32 = 1;
@@ -34,10 +35,10 @@ pub(crate) mod events {
     pub(crate) const RESET: u32 = 32;
 }
 
-/// How often a wait for another thread's call looks at signals.
+/// How often a thread checks signals while it waits for another thread's call.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What one call gives: observations (none where the caller has a view), rewards, terminated, truncated, events.
+/// The row that one call returns: observations (none if the caller has a view), rewards, terminated, truncated, events.
 type Row<'py> = (
     Option<Bound<'py, PyArray1<u8>>>,
     Bound<'py, PyArray1<f64>>,
@@ -46,38 +47,38 @@ type Row<'py> = (
     u32,
 );
 
-/// Which rows have a final view; final observations, infos and action masks.
+/// The final views: which rows have one; final observations, infos and action masks.
 type Finals<'py> =
     (Bound<'py, PyArray1<bool>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u8>>);
 
-/// What a batch of steps gives: how many, observations, rewards, terminated, truncated.
+/// The result of a batch of steps: how many, observations, rewards, terminated, truncated.
 type Many<'py> = (u32, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>, bool, bool);
 
-/// The envs of one `VectorEnv`. One thread at a time.
+/// The envs of one `VectorEnv`, for one thread at a time.
 #[pyclass(frozen, module = "rollcage._rollcage")]
 pub(crate) struct Envs {
     state: Arc<Mutex<State>>,
-    /// The process that made them: in a fork's child they are the parent's.
+    /// The process that made the envs: in a fork's child they belong to the parent.
     host: u32,
-    /// Whose call is under way: a signal's handler may run inside one.
+    /// The thread whose call is under way: a signal handler may run inside that call.
     user: Mutex<Option<ThreadId>>,
-    /// To be closed by whoever is at it.
+    /// True if the thread that uses the envs must close them.
     closing: AtomicBool,
     closed: AtomicBool,
     /// Makes a waiting call return.
     interrupt: Arc<AtomicBool>,
-    /// What a signal's handler raised while a call waited.
+    /// The exception of a signal handler that ran while a call waited.
     raised: Arc<Mutex<Option<PyErr>>>,
 }
 
 struct State {
     envs: VecEnv,
-    /// What was to be known when they were made.
+    /// Warnings from the making of the envs.
     warnings: Vec<String>,
     actions: Vec<u8>,
-    /// What `recv` returned last; the columns are asked of it until the next call.
+    /// The batch that `recv` returned last; its columns are read until the next call.
     received: Option<Batch>,
-    /// Whether each call gives a copy of the observations.
+    /// Whether each call returns a copy of the observations.
     copies: bool,
 }
 
@@ -89,7 +90,7 @@ impl State {
 
 #[pymethods]
 impl Envs {
-    /// Compiles, checks and starts. `copies`: each call gives a copy of the observations.
+    /// Compiles, checks and starts. With `copies`, each call returns a copy of the observations.
     #[new]
     fn new(py: Python<'_>, arguments: Arguments, copies: bool) -> PyResult<Envs> {
         let raised: Arc<Mutex<Option<PyErr>>> = Arc::default();
@@ -104,7 +105,7 @@ impl Envs {
 
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Resets the envs of `mask` (all without one), each from its seed if it has one.
+    /// Resets the envs of `mask` (all envs without a mask), each from its seed if it has one.
     #[pyo3(signature = (mask, seeds, options))]
     fn reset<'py>(
         &self,
@@ -132,7 +133,7 @@ impl Envs {
         self.with_actions(py, actions, VecEnv::step_async)
     }
 
-    /// Waits for the step that was begun.
+    /// Waits for the step that `step_async` began.
     fn step_wait<'py>(&self, py: Python<'py>) -> PyResult<Row<'py>> {
         self.work(py, |state| state.envs.step_wait().map(|_| ()))?;
         self.row(py)
@@ -143,9 +144,9 @@ impl Envs {
         self.with_actions(py, actions, |envs, actions| envs.send(actions, &env_ids))
     }
 
-    /// The envs that have answered, once there are `min_ready` or the seconds are over.
+    /// Returns the envs that have answered, once there are `min_ready` or the timeout is over.
     fn recv<'py>(&self, py: Python<'py>, min_ready: usize, timeout: Option<f64>) -> PyResult<(Vec<usize>, Row<'py>)> {
-        /// Longer than anybody waits, and within what a clock can add.
+        /// Longer than anybody waits, and short enough for a clock to add.
         const LONGEST: f64 = 1e9;
         let timeout = timeout.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)));
         let ids = self.work(py, |state| {
@@ -156,40 +157,40 @@ impl Envs {
         Ok((ids, self.row(py)?))
     }
 
-    // ── What the last call gave, beside its row ─────────────────────────────────────────────────────────────────
+    // ── More of the last call, besides its row ──────────────────────────────────────────────────────────────────
 
-    /// The row of the last call again: after an error of one env, the answers of the others.
+    /// Returns the row of the last call again: after an error of one env, it has the answers of the others.
     fn last<'py>(&self, py: Python<'py>) -> PyResult<Row<'py>> {
         self.row(py)
     }
 
-    /// Observations of the last reset or step, over the host's own memory: overwritten by the next.
+    /// Observations of the last reset or step, over the host's own memory: the next call overwrites them.
     fn observations<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         let state = slf.get().state(slf.py())?;
         Ok(views::observations(slf.as_any(), &state.envs.last().observations))
     }
 
-    /// Action masks of the last call: bytes, a row each.
+    /// Action masks of the last call as bytes, one row per answer.
     fn action_masks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         Ok(PyArray1::from_slice(py, &self.state(py)?.batch().action_masks))
     }
 
-    /// The mask that each env gave last, whatever the last call was about: bytes, a row for each env.
+    /// The latest mask of each env, from any call, as bytes: one row per env.
     fn masks_now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         Ok(PyArray1::from_slice(py, &self.state(py)?.envs.last().action_masks))
     }
 
-    /// Declared infos: bytes of their layout, a row each.
+    /// Declared infos as bytes of their layout, one row per answer.
     fn infos<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         Ok(PyArray1::from_slice(py, &self.state(py)?.batch().infos))
     }
 
-    /// What was not declared, as JSON; empty where there is nothing.
+    /// Undeclared infos as JSON; an empty text if there are none.
     fn extras(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         Ok(self.state(py)?.batch().infos_extra.clone())
     }
 
-    /// Which rows ended an episode and are reset already, and what they ended with.
+    /// Which rows ended an episode and are reset already, and their final views.
     fn finals<'py>(&self, py: Python<'py>) -> PyResult<Finals<'py>> {
         let state = self.state(py)?;
         let batch = state.batch();
@@ -201,7 +202,7 @@ impl Envs {
         ))
     }
 
-    /// As `extras`, of the final infos.
+    /// As `extras`, for the final infos.
     fn final_extras(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         Ok(self.state(py)?.batch().final_infos_extra.clone())
     }
@@ -213,7 +214,7 @@ impl Envs {
         Ok(ended.filter_map(|(row, end)| end.map(|end| (row, end.episode_return, end.length))).collect())
     }
 
-    /// Row and `rollcage.Fault` of each fault that is reported.
+    /// Row and `rollcage.Fault` of each reported fault.
     fn faults<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let state = self.state(py)?;
         let faults = PyList::empty(py);
@@ -235,9 +236,9 @@ impl Envs {
         Ok(PyArray1::from_slice(py, &self.state(py)?.batch().masked))
     }
 
-    // ── What else an env can do ─────────────────────────────────────────────────────────────────────────────────
+    // ── More that an env can do ─────────────────────────────────────────────────────────────────────────────────
 
-    /// A picture of an env: height, width and the bytes R G B of each pixel; or a text.
+    /// Renders an env: height, width and the bytes R G B of each pixel; or a text.
     fn render<'py>(&self, py: Python<'py>, env: usize, mode: &str) -> PyResult<Bound<'py, PyAny>> {
         let mode = spaces::mode_of(mode).ok_or_else(|| {
             usage_error(
@@ -254,35 +255,36 @@ impl Envs {
         }
     }
 
-    /// Calls the author's own method; JSON both ways.
+    /// Calls the author's own method, with JSON in both directions.
     fn call(&self, py: Python<'_>, env: usize, method: &str, arguments: &str) -> PyResult<String> {
         let arguments = parse(arguments).map_err(|error| exception(py, &error.into()))?;
         self.work(py, |state| state.envs.call(env, method, &arguments).map(|value| value.to_string()))
     }
 
-    /// An attribute, as JSON.
+    /// Reads an attribute, as JSON.
     fn get_attribute(&self, py: Python<'_>, env: usize, name: &str) -> PyResult<String> {
         self.work(py, |state| state.envs.get_attribute(env, name).map(|value| value.to_string()))
     }
 
-    /// Sets an attribute; JSON.
+    /// Sets an attribute, as JSON.
     fn set_attribute(&self, py: Python<'_>, env: usize, name: &str, value: &str) -> PyResult<()> {
         let value = parse(value).map_err(|error| exception(py, &error.into()))?;
         self.work(py, |state| state.envs.set_attribute(env, name, &value))
     }
 
-    /// New random streams for what is still to come.
+    /// Starts new random streams for everything that follows.
     fn reseed(&self, py: Python<'_>, env: usize, seed: u64) -> PyResult<()> {
         self.work(py, |state| state.envs.reseed(env, seed))
     }
 
-    /// Options for an env's next reset, an automatic one too.
+    /// Sets options for an env's next reset, even if that is automatic.
     fn set_reset_options(&self, py: Python<'_>, env: usize, options: Option<&str>) -> PyResult<()> {
         let options = options.map(parse).transpose().map_err(|error| exception(py, &error.into()))?;
         self.work(py, |state| state.envs.set_reset_options(env, options.as_ref()))
     }
 
-    /// Takes steps of one env in one turn of its worker: how many, observations and rewards of each, terminated, truncated.
+    /// Takes several steps of one env in one turn of its worker. Returns how many, observations and rewards of each,
+    /// terminated, truncated.
     fn step_many<'py>(&self, py: Python<'py>, env: usize, actions: PyReadonlyArray1<'py, u8>) -> PyResult<Many<'py>> {
         let bytes = actions.as_slice()?.to_vec();
         let steps = self.work(py, |state| state.envs.step_many(env, &bytes))?;
@@ -293,7 +295,8 @@ impl Envs {
 
     // ── Copies ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Live copies of an env, as envs of their own; with seeds, one for each, which begins its random streams anew.
+    /// Makes live copies of an env, as envs of their own. With seeds, one for each copy, their random streams begin
+    /// anew.
     fn branch(&self, py: Python<'_>, env: usize, count: usize, seeds: Option<Vec<u64>>) -> PyResult<Envs> {
         let copies = self.state(py)?.copies;
         let mut envs = self.work(py, |state| match &seeds {
@@ -306,7 +309,7 @@ impl Envs {
         Ok(Envs::of(envs, Vec::new(), copies, raised))
     }
 
-    /// Envs become copies of another: of these, or of `source`.
+    /// Turns envs into copies of another env: of these envs, or of `source`.
     fn write_back<'py>(
         &self,
         py: Python<'py>,
@@ -325,13 +328,13 @@ impl Envs {
         self.row(py)
     }
 
-    /// An env as data.
+    /// A snapshot of an env, as data.
     fn snapshot<'py>(&self, py: Python<'py>, env: usize) -> PyResult<Bound<'py, PyBytes>> {
         let snapshot = self.work(py, |state| state.envs.snapshot(env))?;
         Ok(PyBytes::new(py, &snapshot.to_bytes()))
     }
 
-    /// An env becomes what a snapshot is of.
+    /// Restores an env from a snapshot.
     fn restore<'py>(&self, py: Python<'py>, env: usize, snapshot: &[u8]) -> PyResult<Row<'py>> {
         let snapshot = Snapshot::from_bytes(snapshot).map_err(|error| exception(py, &error.into()))?;
         self.work(py, |state| state.envs.restore(env, &snapshot).map(|_| ()))?;
@@ -343,14 +346,14 @@ impl Envs {
         Ok(self.state(py)?.envs.started_by(0).map(|start| start.to_string()))
     }
 
-    /// Closes the recording, if there is one: its receipt.
+    /// Closes the recording, if there is one, and returns its receipt.
     fn finish_recording(&self, py: Python<'_>) -> PyResult<Option<String>> {
         self.work(py, |state| Ok(state.envs.finish_recording()?.map(|receipt| receipt.to_string())))
     }
 
-    /// Ends every env. Idempotent; from another thread or a signal's handler it ends the call that is under way. What a signal's
-    /// handler raises meanwhile ends the wait: for the guests' goodbyes, or for that call, which then ends the envs itself.
-    /// Warns where the recording could not be finished: nobody else would hear of it.
+    /// Ends every env. Idempotent. From another thread or a signal handler, it ends the call that is under way. If a
+    /// signal handler raises meanwhile, the wait ends: the wait for the guests' goodbyes, or for that call, which then
+    /// ends the envs itself. Warns if the recording could not be finished: nobody else would report it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.load(Acquire) || self.closing.swap(true, AcqRel) {
             return Ok(());
@@ -361,13 +364,13 @@ impl Envs {
             return self.raised().map_or(warned, Err);
         }
         if self.is_forked() {
-            // Whoever is at them is a thread of the parent's, and they are the parent's to end.
+            // A thread of the parent uses the envs, and the parent must end them.
             self.closed.store(true, Release);
             return Ok(());
         }
         self.interrupt.store(true, Release);
         if *self.user() == Some(std::thread::current().id()) {
-            // A handler inside that call, which ends the envs when it has returned.
+            // This is a signal handler inside the call, which ends the envs when it returns.
             return Ok(());
         }
         let ended = py.detach(|| {
@@ -375,7 +378,7 @@ impl Envs {
                 if let Some(mut state) = self.try_state() {
                     return Ok(self.end(&mut state));
                 }
-                // By its own store: that call's is looked at by that call.
+                // A store of its own: the other call reads its own store itself.
                 let raised = Mutex::default();
                 if signalled(&raised) {
                     return Err(raised.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -389,9 +392,9 @@ impl Envs {
         }
     }
 
-    // ── What is known ───────────────────────────────────────────────────────────────────────────────────────────
+    // ── Facts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Spaces, info fields, limits, the plugin's own words.
+    /// Spaces, info fields, limits, and the plugin's description.
     fn known<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let state = self.state(py)?;
         let known = spaces::known(py, &state.envs)?;
@@ -407,26 +410,26 @@ impl Envs {
         self.closed.load(Acquire)
     }
 
-    /// Process ids of the workers that run, by env.
+    /// Process ids of the running workers, by env.
     fn pids(&self, py: Python<'_>) -> PyResult<Vec<Option<u32>>> {
         let state = self.state(py)?;
         Ok((0..state.envs.len()).map(|env| state.envs.pid(env)).collect())
     }
 
-    /// How often each env was started anew.
+    /// How often each env was restarted.
     fn instances(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         let state = self.state(py)?;
         Ok((0..state.envs.len()).map(|env| state.envs.instance(env).unwrap_or(0)).collect())
     }
 
-    /// The config of each env, defaults filled in, as canonical JSON.
+    /// The config of each env, with defaults filled in, as canonical JSON.
     fn configs(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let state = self.state(py)?;
         let config = |env| state.envs.config_of(env).map(|config| config.canonical.clone()).unwrap_or_default();
         Ok((0..state.envs.len()).map(config).collect())
     }
 
-    /// What an env printed, the newest of it.
+    /// The newest output of an env.
     fn log(&self, py: Python<'_>, env: usize) -> PyResult<String> {
         Ok(self.state(py)?.envs.log(env).map(|log| log.text()).unwrap_or_default())
     }
@@ -437,7 +440,7 @@ impl Envs {
         Ok((state.envs.digest().to_string(), state.envs.digests().iter().map(ToString::to_string).collect()))
     }
 
-    /// How many faults there were, and the first of them.
+    /// The number of faults, and the first of them.
     fn fault_log<'py>(&self, py: Python<'py>) -> PyResult<(u64, Bound<'py, PyList>)> {
         let state = self.state(py)?;
         let first = PyList::empty(py);
@@ -463,7 +466,7 @@ impl Envs {
         }
     }
 
-    /// Runs a call of the host's without the GIL. What a signal's handler raised meanwhile is what it raises.
+    /// Runs a call of the host without the GIL. If a signal handler raised meanwhile, this raises the same exception.
     fn work<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut State) -> Result<T, Error> + Send) -> PyResult<T> {
         let mut state = self.state(py)?;
         if self.closed.load(Acquire) {
@@ -508,7 +511,7 @@ impl Envs {
         ))
     }
 
-    /// The state, for a short look or a call.
+    /// Locks the state, for a short look or a call.
     fn state(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
         self.try_state().ok_or_else(|| {
             if self.is_forked() {
@@ -535,12 +538,12 @@ impl Envs {
         }
     }
 
-    /// Whether this is a fork's copy, in a process that has none of the threads that use the envs.
+    /// Whether this is a fork's copy, in a process without the threads that use the envs.
     fn is_forked(&self) -> bool {
         self.host != std::process::id()
     }
 
-    /// What a signal's handler raised while a call waited.
+    /// The exception of a signal handler that ran while a call waited.
     fn raised(&self) -> Option<PyErr> {
         self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -549,7 +552,7 @@ impl Envs {
         self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the envs. Why their recording could not be finished, if that is so.
+    /// Ends the envs. Returns why their recording could not be finished, if it could not.
     fn end(&self, state: &mut State) -> Option<String> {
         if self.closed.swap(true, AcqRel) {
             return None;
@@ -564,10 +567,10 @@ impl Envs {
     }
 }
 
-/// Python's warning of a recording that could not be finished, at the line that called `close`.
+/// Warns in Python, at the line that called `close`, that a recording could not be finished.
 fn warn_unfinished(py: Python<'_>, unfinished: Option<String>) -> PyResult<()> {
     let Some(text) = unfinished else { return Ok(()) };
-    // A text of paths and the system's words may have a NUL in it, which C strings do not.
+    // The text of paths and system errors may have a NUL in it, which C strings cannot.
     let text = CString::new(text.replace('\0', "\\0")).unwrap_or_default();
     PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 2)
 }
@@ -575,22 +578,22 @@ fn warn_unfinished(py: Python<'_>, unfinished: Option<String>) -> PyResult<()> {
 impl Drop for Envs {
     fn drop(&mut self) {
         if self.is_forked() && self.try_state().is_none() {
-            // Left as a thread of the parent's had it in hand, and so not to be taken apart.
+            // A thread of the parent was using the state at the fork, so it must not be dropped.
             std::mem::forget(Arc::clone(&self.state));
         }
     }
 }
 
-/// Lets Python's handlers of signals run. Whether one raised something, which is kept.
+/// Runs Python's signal handlers. Returns whether a handler raised an exception, which is kept.
 fn signalled(raised: &Mutex<Option<PyErr>>) -> bool {
-    // None while the interpreter ends: then nobody handles signals any more.
+    // None while the interpreter ends: then signals are handled no more.
     Python::try_attach(|py| py.check_signals().err()).flatten().is_some_and(|error| {
         *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         true
     })
 }
 
-/// The exception for an error: for an interruption, what interrupted.
+/// The exception for an error. For an interruption it is the signal handler's exception.
 fn error_of(py: Python<'_>, error: &Error, raised: &Mutex<Option<PyErr>>) -> PyErr {
     let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (error, raised) {

@@ -1,12 +1,12 @@
-//! Errors of the host as exceptions of `rollcage.errors`. Guests' words may be in their messages, which are printed: all of them
-//! are escaped here, by what the command line does it with.
+//! Errors of the host as exceptions of `rollcage.errors`. Messages may contain text of guests, and are printed: all of
+//! them are escaped here, by the function that the command line uses.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rollcage::text::one_line;
 use rollcage::{Error, Fault, UsageError, UsageKind};
 
-/// The exception for an error. One that cannot be made is itself what is raised.
+/// The exception for an error. If the exception cannot be made, the error of making it is raised.
 pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let made = match error {
         Error::Usage(error) => usage(py, class_of(error.kind), error),
@@ -16,7 +16,7 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
             let (errno, file) = error.errno_and_file();
             let file = file.map(std::path::Path::as_os_str);
             match errno.map(std::io::Error::from_raw_os_error) {
-                // As every OSError: the number, the words, the file.
+                // As every OSError has them: the number, the message, the file.
                 Some(own) => {
                     let words = own.to_string();
                     let words = words.split(" (os error").next().unwrap_or(&words);
@@ -40,7 +40,7 @@ fn class_of(kind: UsageKind) -> &'static str {
     }
 }
 
-/// A `UsageError`, or the class of that name that is one.
+/// A `UsageError`, or the subclass of that name.
 pub(crate) fn usage_error(py: Python<'_>, class: &str, error: &UsageError) -> PyErr {
     usage(py, class, error).map_or_else(|error| error, PyErr::from_value)
 }
@@ -51,8 +51,8 @@ fn usage<'py>(py: Python<'py>, class: &str, error: &UsageError) -> PyResult<Boun
     errors(py)?.getattr(class)?.call((one_line(&error.message),), Some(&arguments))
 }
 
-/// A fault as a `rollcage.Fault`: what it says is escaped, since it ends up in messages, infos and tables; what the env printed is
-/// as it was.
+/// A fault as a `rollcage.Fault`. Its message is escaped, since it ends up in messages, infos and tables; the env's
+/// output is unchanged.
 pub(crate) fn fault_object<'py>(py: Python<'py>, fault: &Fault) -> PyResult<Bound<'py, PyAny>> {
     let fields = PyDict::new(py);
     fields.set_item("env", fault.env)?;

@@ -1,7 +1,7 @@
 //! `rollcage._rollcage`: the host, for the Python package around it. Exports only.
 //!
-//! Rust is where the GIL, the memory of a batch or a fault is touched; what Gymnasium and Stable-Baselines3 call things is
-//! Python's business, in `rollcage/`. Values cross as bytes of their spaces (`uint8` arrays, one stride a row) and as JSON.
+//! Rust handles the GIL, the memory of a batch, and faults; the names of Gymnasium and Stable-Baselines3 are Python's
+//! business, in `rollcage/`. Values cross as bytes of their spaces (`uint8` arrays, one stride a row) and as JSON.
 
 mod arguments;
 mod envs;
@@ -17,13 +17,13 @@ mod _rollcage {
 
     use pyo3::prelude::*;
 
-    /// The plugins that are inside the package, by name.
+    /// The names of the plugins inside the package.
     #[pyfunction]
     fn shipped() -> Vec<&'static str> {
         rollcage::plugin::shipped::PLUGINS.iter().map(|(name, _)| *name).collect()
     }
 
-    /// A stranger's text as a message: on one line, and without what could act on a terminal.
+    /// An untrusted text as a message: on one line, and without characters that could control a terminal.
     #[pyfunction]
     fn one_line(text: &str) -> String {
         rollcage::text::one_line(text)

@@ -1,5 +1,5 @@
-//! Spaces, specs and descriptions as plain Python values, from which `rollcage._spaces` makes Gymnasium's. Each leaf says
-//! where its bytes lie in a value.
+//! Spaces, specs and descriptions as plain Python values, from which `rollcage._spaces` makes Gymnasium's. Each leaf
+//! says where its bytes lie in a value.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -7,7 +7,7 @@ use rollcage::space::{Leaf, info_layout};
 use rollcage::text::one_line;
 use rollcage::{RenderMode, Space, VecEnv};
 
-/// What is known of envs: spaces, info fields, limits, the plugin's own words.
+/// Facts about envs: spaces, info fields, limits, the plugin's description.
 pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, PyDict>> {
     let spec = envs.spec();
     let prepared = envs.prepared();
@@ -47,7 +47,7 @@ fn mode_name(mode: RenderMode) -> &'static str {
     }
 }
 
-/// The render mode of Gymnasium's name.
+/// The render mode with Gymnasium's name.
 pub(crate) fn mode_of(name: &str) -> Option<RenderMode> {
     [RenderMode::RgbArray, RenderMode::Ansi].into_iter().find(|mode| mode_name(*mode) == name)
 }
@@ -59,7 +59,7 @@ fn space<'py>(py: Python<'py>, space: &Space) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict)
 }
 
-/// One node, and those below it: leaves are taken in their order.
+/// A node and the nodes below it, with leaves in their order.
 fn node<'py, 'l>(
     py: Python<'py>,
     space: &Space,

@@ -1,4 +1,4 @@
-//! What the host knows of engines: names and settings. Knows nothing of wasmtime itself, which is the worker's.
+//! The host's knowledge of engines: names and settings. Knows nothing of wasmtime itself, which belongs to the worker.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,14 +11,14 @@ pub const ENGINE_VERSION: &str = "48.0.8";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// Compiled by Cranelift to the machine's own code.
+    /// Compiled to the machine's own code by Cranelift.
     #[default]
     Native,
-    /// Interpreted by Pulley: slower, the same answers on any machine.
+    /// Interpreted by Pulley: slower, with the same answers on any machine.
     Pulley,
 }
 
-/// How plugins are compiled. Code compiled with one of these is loaded with the same only.
+/// How plugins are compiled. Code is loaded only with the settings that it was compiled with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EngineSettings {
     /// Native code or interpreter.
@@ -28,7 +28,7 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// What compiled code depends on beside the plugin: a part of the cache's key, and of a rollout's manifest.
+    /// What compiled code depends on besides the plugin: part of the cache's key, and of a rollout's manifest.
     ///
     /// Native code also depends on the processor's features (a cache may lie on a file system that several machines
     /// share); code for a processor that has more does not load.
@@ -42,25 +42,26 @@ impl EngineSettings {
     }
 }
 
-/// The engine's settings that answers depend on, whatever the backend: `cage/wasm.rs` makes the engine's configuration of them, and a
+/// The engine's settings that affect answers, with any backend. `cage/wasm.rs` configures the engine from them, and a
 /// recording's manifest names them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answering {
-    /// A NaN's bits are the processor's choice otherwise.
+    /// Makes the bits of every NaN the same. Otherwise the processor chooses them.
     pub(crate) nan_canonicalization: bool,
-    /// Relaxed SIMD is allowed, since toolchains emit it, but not its freedom.
+    /// Makes relaxed SIMD deterministic. It stays allowed, since toolchains emit it.
     pub(crate) relaxed_simd_deterministic: bool,
-    /// A memory that cannot move cannot fail to: growth fails at the limit, or is a fault.
+    /// Whether a memory may move. A memory that cannot move cannot fail to move: growth fails at the limit, or is a
+    /// fault.
     pub(crate) memory_may_move: bool,
     /// Native stack that wasm frames may use, in bytes.
     pub(crate) wasm_stack_bytes: usize,
-    /// Threads share memory, in an order that differs from run to run.
+    /// Threads: they share memory in an order that differs from run to run.
     pub(crate) shared_memory: bool,
     /// Component-model concurrency.
     pub(crate) concurrency: bool,
     /// Memories of 64 bits.
     pub(crate) memory64: bool,
-    /// Pages of another size than 64 KiB.
+    /// Pages of a size other than 64 KiB.
     pub(crate) custom_page_sizes: bool,
     /// 128-bit arithmetic.
     pub(crate) wide_arithmetic: bool,
@@ -68,15 +69,15 @@ pub(crate) struct Answering {
     pub(crate) stack_switching: bool,
 }
 
-/// Those of this build.
+/// The settings of this build.
 pub(crate) const ANSWERING: Answering = Answering {
     nan_canonicalization: true,
     relaxed_simd_deterministic: true,
     memory_may_move: false,
-    // The engine's default of 512 KiB is met by honest recursive code; a main thread has 8 MiB, and the signal handler and host
-    // functions run on the same stack. A frame's size is the compiler's choice, so *where* a recursion ends differs between
-    // machines: faults of this kind are marked as not portable. Most guests never get here: a Rust or C guest exhausts its
-    // own stack in linear memory first.
+    // Valid recursive code exceeds the engine's default of 512 KiB. A main thread has 8 MiB, and the signal handler and
+    // host functions run on the same stack. The compiler chooses the size of frames, so *where* a recursion ends
+    // differs between machines: faults of this kind are marked as not portable. Most guests never get here: a Rust or C
+    // guest first exhausts its own stack in linear memory.
     wasm_stack_bytes: 1 << 20,
     shared_memory: false,
     concurrency: false,
@@ -87,7 +88,7 @@ pub(crate) const ANSWERING: Answering = Answering {
 };
 
 impl std::fmt::Display for Answering {
-    /// Each setting by name, in the order of the structure: what a manifest has the hash of.
+    /// Writes each setting by name, in the order of the structure. A manifest has the hash of this text.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without `..`: a setting that is added is written too.
         let Answering {

@@ -1,8 +1,8 @@
-//! A part of WALL 2: no path. A Landlock domain in which everything that the kernel's Landlock knows is forbidden, but
-//! what was granted: directories. A domain only shrinks, so directories are known when a worker starts.
+//! SANDBOX, part 2: no path. This is a Landlock domain that forbids everything that the kernel's Landlock knows, except
+//! granted directories. A domain can only shrink, so the directories must be known when a worker starts.
 //!
-//! What it does not stop, measured on Linux 6.18 (ABI 7) and left to `seccomp`: a datagram to a stranger's UNIX socket
-//! file, another destination of a UDP socket, TCP by `MSG_FASTOPEN`.
+//! Landlock does not stop the following, measured on Linux 6.18 (ABI 7), so `seccomp` does: a datagram to another
+//! process's UNIX socket file, another destination of a UDP socket, TCP by `MSG_FASTOPEN`.
 
 use std::os::fd::BorrowedFd;
 
@@ -11,20 +11,21 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
-/// The oldest Landlock that is the whole wall: files, TCP ports, and the scopes of abstract sockets and signals (Linux
-/// 6.12). An older one is put up as far as it goes, and reported as missing.
+/// The oldest Landlock that is the whole layer: files, TCP ports, and the scopes of abstract sockets and signals (Linux
+/// 6.12). An older Landlock is used as far as it goes, and reported as missing.
 const WHOLE: ABI = ABI::V6;
 
 /// The newest rights that are asked for where the kernel has them: UNIX sockets by path, UDP.
 const NEWEST: ABI = ABI::V10;
 
-/// What a read-only directory gives. Not `Execute`: nothing in it is ever a program of the worker's.
+/// The rights in a read-only directory. `Execute` is not among them: a worker never runs a program from there.
 fn reading() -> BitFlags<AccessFs> {
     AccessFs::ReadFile | AccessFs::ReadDir
 }
 
-/// What a writable directory gives beside that. Not the making of devices, sockets and pipes; and not of symbolic links,
-/// which are nothing to the guest that made them, and a trap for whoever follows them outside.
+/// The additional rights in a writable directory. They do not include making devices, sockets and pipes. They do not
+/// include making symbolic links either: a link is useless to the guest that made it, and a trap for a program outside
+/// that follows it.
 fn writing() -> BitFlags<AccessFs> {
     AccessFs::WriteFile
         | AccessFs::Truncate
@@ -38,9 +39,9 @@ fn writing() -> BitFlags<AccessFs> {
 /// Enters the domain. The directories are those of the grants, each with whether it may be written to.
 ///
 /// # Errors
-/// What of the wall this kernel lacks. What it has stands all the same.
+/// The parts of the layer that this kernel lacks. The parts that it has are active all the same.
 pub(super) fn confine(directories: &[(BorrowedFd<'_>, bool)]) -> Result<(), String> {
-    // Required at least; asked for at most.
+    // The least level that is required, and the newest that is asked for.
     let enter = |level, abi| {
         let mut rules = Ruleset::default()
             .set_compatibility(level)

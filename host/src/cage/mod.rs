@@ -1,10 +1,12 @@
-//! The cage: what stops a plugin. Three walls, each assumed broken by the next.
+//! The cage: the sandbox around a plugin. It has three parts, and each assumes that the part before it is broken.
 //!
-//! `wasm` is the first. `process` is the second: the order in which a worker gives up what it has, a file for each part of
-//! the wall (`namespaces`, `capabilities`, `rlimits`, `landlock`, `seccomp`). The third, grants, is the host's
-//! ([`crate::outside::grant`] in the library): what a worker has at all, it was handed; sockets while it runs, by the `broker`.
+//! `wasm` is the first part. `process` is the second: the order in which a worker gives up what it has, with a file for
+//! each step that is more than a call (`namespaces`, `capabilities`, `rlimits`, `landlock`, `seccomp`). The third part,
+//! grants, belongs to the host ([`crate::outside::grant`] in the library): a worker has only what it was handed at its
+//! start, and sockets that the `broker` hands it later.
 //!
-//! Here is what all of them are called, and which stand: what `rollcage doctor`, `--require-sandbox` and a run report.
+//! This file names the layers of all parts (each is a [`Wall`]) and tells which are active: `rollcage doctor`,
+//! `--require-sandbox` and a run report them.
 
 #[cfg(feature = "worker")]
 mod capabilities;
@@ -34,31 +36,32 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One part of the cage.
+/// A layer of the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Wall {
-    /// An instance and a store of its own, with caps on all that it can make the engine keep. Always there.
+    /// An instance and a store of its own, with caps on everything that a guest can make the engine keep. Always
+    /// active.
     Wasm,
-    /// A process of its own that inherits nothing: no environment variable, descriptor or folder. Always there.
+    /// A process of its own that inherits nothing: no environment variable, descriptor or folder. Always active.
     Process,
-    /// User, network and IPC namespaces of its own: a network without interfaces, and no rights in anybody else's.
+    /// User, network and IPC namespaces of its own: a network without interfaces, and no rights in other namespaces.
     Namespaces,
-    /// No capability, and none to be had.
+    /// No capability, and no way to get one.
     Capabilities,
-    /// No program it may start gains rights by it.
+    /// No program that the worker starts can gain rights.
     NoNewPrivs,
-    /// Nobody of the same user looks into its memory, and it leaves none behind.
+    /// No process of the same user can read the worker's memory, and the worker leaves no core dump.
     NotDumpable,
     /// Bounds on memory, files, descriptors and core dumps.
     Rlimits,
-    /// No path but the granted directories; no TCP port, abstract socket or signal to others.
+    /// No path except the granted directories; no TCP port, abstract socket, or signal to other processes.
     Landlock,
-    /// No system call but those of a short table.
+    /// No system call except those of a short table.
     Seccomp,
 }
 
 impl Wall {
-    /// Every wall, in the order in which they are put up.
+    /// Every layer, in the order in which they are set up.
     pub const ALL: [Wall; 9] = [
         Wall::Wasm,
         Wall::Process,
@@ -71,7 +74,7 @@ impl Wall {
         Wall::Seccomp,
     ];
 
-    /// Its name in reports, stable.
+    /// The layer's name in reports, which is stable.
     pub const fn name(self) -> &'static str {
         match self {
             Wall::Wasm => "wasm",
@@ -93,53 +96,54 @@ impl fmt::Display for Wall {
     }
 }
 
-/// A set of walls.
+/// A set of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walls(u16);
 
 impl Walls {
-    /// Every wall: what is asked for unless somebody says otherwise.
+    /// Every layer: the default.
     pub const ALL: Walls = Walls((1 << Wall::ALL.len()) - 1);
 
-    /// No wall: of nobody.
+    /// No layer at all. No worker has this set.
     pub const EMPTY: Walls = Walls(0);
 
-    /// Those that cannot be left out: for debugging a plugin or the worker itself, with trusted code only.
+    /// The layers that cannot be left out. Alone they are for debugging a plugin or the worker itself, with trusted
+    /// code only.
     pub const NONE: Walls = Walls(0).with(Wall::Wasm).with(Wall::Process);
 
-    /// What `--require-sandbox` means: every wall, the namespaces apart. Many systems forbid those to ordinary users, and
-    /// what they take away is taken away by another wall as well.
+    /// The layers of `--require-sandbox`: all except the namespaces. Many systems forbid namespaces to ordinary users,
+    /// and another layer also takes away whatever the namespaces take away.
     pub const SANDBOX: Walls = Walls::ALL.without(Wall::Namespaces);
 
-    /// With this wall too.
+    /// This set with another layer.
     #[must_use]
     pub const fn with(self, wall: Wall) -> Walls {
         Walls(self.0 | 1 << wall as u16)
     }
 
-    /// Without this wall.
+    /// This set without a layer.
     #[must_use]
     pub const fn without(self, wall: Wall) -> Walls {
         Walls(self.0 & !(1 << wall as u16))
     }
 
-    /// Those in both sets.
+    /// The layers that are in both sets.
     #[must_use]
     pub const fn and(self, other: Walls) -> Walls {
         Walls(self.0 & other.0)
     }
 
-    /// Whether the wall is in it.
+    /// Whether the set has the layer.
     pub const fn has(self, wall: Wall) -> bool {
         self.0 & 1 << wall as u16 != 0
     }
 
-    /// The walls in it, in the order in which they are put up.
+    /// The layers of the set, in the order in which they are set up.
     pub fn iter(self) -> impl Iterator<Item = Wall> {
         Wall::ALL.into_iter().filter(move |wall| self.has(*wall))
     }
 
-    /// Their names, in that order.
+    /// The names of the layers, in that order.
     pub fn names(self) -> Vec<&'static str> {
         self.iter().map(Wall::name).collect()
     }
@@ -151,18 +155,18 @@ impl fmt::Display for Walls {
     }
 }
 
-/// Which walls stand around a worker, and why others do not. The worker says so before it has read a byte that a
-/// stranger could have shaped, and the host compares what it can with `/proc/PID/status`.
+/// The active layers of a worker, and why others are not active. The worker reports this before it has read any
+/// untrusted byte, and the host compares what it can with `/proc/PID/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Those that stand.
+    /// The active layers.
     pub walls: Walls,
-    /// Those that were asked for and do not: which, and what the system said.
+    /// The requested layers that are not active, each with the system's error.
     pub missing: Vec<(Wall, String)>,
 }
 
 impl Standing {
-    /// The first wall of `required` that does not stand, and why.
+    /// The first layer of `required` that is not active, and why.
     pub fn lacks(&self, required: Walls) -> Option<(Wall, &str)> {
         let wall = required.iter().find(|wall| !self.walls.has(*wall))?;
         let why = self.missing.iter().find(|(missing, _)| *missing == wall);
@@ -170,12 +174,12 @@ impl Standing {
     }
 }
 
-/// The version of Landlock that this kernel offers; none: it has none, or it is switched off.
+/// The version of Landlock that this kernel offers; none if it has no Landlock, or Landlock is switched off.
 pub fn landlock_abi() -> Option<u32> {
-    /// `LANDLOCK_CREATE_RULESET_VERSION`: asks for the version, and makes nothing.
+    /// `LANDLOCK_CREATE_RULESET_VERSION`: only asks for the version.
     const VERSION: libc::c_uint = 1;
-    // SAFETY: with a null attribute of size 0 and this flag the call only answers a number. The `landlock` crate has no
-    // public way to ask for it.
+    // SAFETY: with a null attribute of size 0 and this flag, the call only returns a number. The `landlock` crate has
+    // no public way to ask for the version.
     let version =
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION) };
     u32::try_from(version).ok().filter(|version| *version > 0)

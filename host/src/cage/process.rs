@@ -1,7 +1,7 @@
-//! WALL 2: the process. What a worker gives up, in the order of `docs/worker.md`; a file beside this one for each part
-//! that is more than a call. Knows the kernel; knows nothing of wasm or of what the worker is for.
+//! SANDBOX, part 2: the process. What a worker gives up, in the order of `docs/worker.md`, with a file beside this one
+//! for each step that is more than a call. Knows the kernel; knows nothing of wasm or of the worker's purpose.
 //!
-//! `begin` inherits nothing; `lock` stands before the first byte that a stranger could have shaped is read; `seal` before
+//! After `begin` nothing is inherited. `lock` is complete before the first untrusted byte is read, and `seal` before
 //! the first instruction of a guest runs.
 
 use std::io;
@@ -26,48 +26,48 @@ pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
 use crate::slice;
 
-/// The walls around one worker: what is asked for, and what is left open in each.
+/// The plan of one worker's sandbox: which layers to set up, and what stays allowed in each.
 pub struct Plan<'a> {
-    /// Those to put up.
+    /// The layers to set up.
     pub walls: Walls,
-    /// What it may use of the machine.
+    /// What the worker may use of the machine.
     pub allowance: Allowance,
-    /// The directories it was granted, and whether it may write to each.
+    /// The granted directories, each with whether the worker may write to it.
     pub directories: Vec<(BorrowedFd<'a>, bool)>,
-    /// The system calls there are.
+    /// The table of allowed system calls.
     pub table: &'static [Allow],
-    /// Which of them it has.
+    /// The worker's purpose, which selects rows of the table.
     pub purpose: Purpose,
 }
 
 /// Steps 1 and 2: nothing is inherited. Returns the control socket, which stays open until the process ends: the filter
-/// knows it by its number, and lets nobody close it.
+/// knows it by its number, and forbids closing it.
 ///
 /// # Errors
-/// The system's, or the host is gone.
+/// The system's error, or the host is gone.
 pub fn begin() -> io::Result<BorrowedFd<'static>> {
-    // 1. The worker dies with the host's watcher thread, even if that is killed by SIGKILL.
+    // 1. The worker dies with the host's watcher thread, even after SIGKILL.
     die_with_the_host()?;
-    // 2. Whatever else the host left open or ignored over the exec.
+    // 2. Descriptors that the host left open over the exec, and signals that it ignored.
     let control = inherit_nothing()?;
-    // Inherited too: where the host stands, and the permissions it withholds.
+    // The working directory and the umask are inherited too.
     let _ = rustix::process::chdir("/");
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     go_first_when_memory_is_short();
     host_is_there(control)?;
-    // A C library that has random bytes of the vDSO (glibc from 2.41) maps a page for them when it is first asked: memory of a
-    // kind that the filter does not know, `MAP_DROPPABLE`. So it is asked before the filter stands.
+    // A C library that takes random bytes from the vDSO (glibc from 2.41) maps a page for them on first use, of a kind
+    // that the filter forbids (`MAP_DROPPABLE`). So random bytes are asked for before the filter is set up.
     drop(std::hash::RandomState::new());
     Ok(control)
 }
 
-/// Leaves this process with its control socket, a stdin that is empty, stdout and stderr, and default signals. To be
-/// called first thing: nobody may own a descriptor yet. Returns the control socket, which nobody owns: it is open until the
-/// process ends.
+/// Leaves this process with only its control socket, an empty stdin, stdout and stderr, and with default signals. Must
+/// be called first: no value may own a descriptor yet. Returns the control socket, which has no owner: it is open until
+/// the process ends.
 pub(crate) fn inherit_nothing() -> io::Result<BorrowedFd<'static>> {
     // The control socket came as stdin, which is where std's `Command` can put it.
-    // SAFETY: dup3 on descriptors that nobody in this process owns yet: `main` has opened nothing. rustix's `dup2` wants
-    // an owner for the new number, and there is none.
+    // SAFETY: dup3 on descriptors that nothing in this process owns yet: `main` has opened nothing. rustix's `dup2`
+    // wants an owner for the new number, and there is none.
     if unsafe { libc::dup3(0, CONTROL, libc::O_CLOEXEC) } < 0 {
         return Err(at("dup3", io::Error::last_os_error()));
     }
@@ -89,44 +89,44 @@ fn close_the_rest() -> io::Result<()> {
     if unsafe { libc::syscall(libc::SYS_close_range, CONTROL + 1, libc::c_uint::MAX, 0) } == 0 {
         return Ok(());
     }
-    // A kernel or a container's filter that is older than the call.
+    // The kernel or a container's filter is older than the call.
     let refused = io::Error::last_os_error();
     let listed = std::fs::read_dir("/proc/self/fd").map_err(|_| at("close_range", refused))?;
     let numbers: Vec<RawFd> = listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for number in numbers.into_iter().filter(|number| *number > CONTROL) {
-        // SAFETY: as above; the descriptor that listed them is closed already, and closing it again is refused.
+        // SAFETY: as above. The descriptor that listed the others is closed already, and closing it again is refused.
         unsafe { libc::close(number) };
     }
     Ok(())
 }
 
-/// Sets what becomes of signals to what it is in a program that nobody prepared: none is ignored, none blocked. Both are
-/// inherited over an exec. A blocked SIGSEGV would end a worker where its handler makes a trap of it, and a blocked SIGTERM
-/// is one that a service never hears. Handlers are not inherited: those that are set are std's own, and tell of a stack
-/// overflow.
+/// Resets signals to the default of a freshly started program: none is ignored, none is blocked. Both states are
+/// inherited over an exec. A blocked SIGSEGV would end a worker where its handler turns it into a trap, and a service
+/// would never receive a blocked SIGTERM. Handlers are not inherited: the existing ones are std's own, and report a
+/// stack overflow.
 fn default_signals() {
     for signal in 1..=64 {
         // SAFETY: an all-zero `sigaction` is a valid one to be filled in; asking changes nothing.
         let mut set: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: as above; a number that is no signal is refused, and `set` stays as it is.
+        // SAFETY: as above; a number that is not a signal is refused, and `set` stays as it is.
         unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut set) };
         if set.sa_sigaction == libc::SIG_IGN {
             // SAFETY: setting a default disposition runs no code of ours.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
-    // SAFETY: an all-zero `sigset_t` is a valid one, and the next call makes it the empty one.
+    // SAFETY: an all-zero `sigset_t` is valid, and the next call makes it the empty set.
     let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: both take a set that lives over the call; this is the only thread. What was blocked and is pending ends the
-    // process, as it was meant to. rustix has neither.
+    // SAFETY: both calls take a set that outlives them; this is the only thread. A signal that was blocked and is
+    // pending ends the process, as it should. rustix has neither call.
     unsafe {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 
-/// Has the kernel end this process, and what it starts, before it looks at any other when memory is short: an env is
-/// started anew, and a trainer is not. Raising the score takes no rights. Without `/proc` it stays the host's.
+/// Makes the kernel kill this process, and what it starts, before any other process when memory is short: an env can be
+/// restarted, and a trainer cannot. Raising the score takes no rights. Without `/proc` the score stays the host's.
 ///
 /// Allocates nothing: it may run between fork and exec.
 fn go_first_when_memory_is_short() {
@@ -134,38 +134,38 @@ fn go_first_when_memory_is_short() {
     let _ = score.map(|score| rustix::io::write(score, b"1000"));
 }
 
-/// An error, with what it is of.
+/// Adds to an error what it is about.
 fn at(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// A write to a pipe that nobody reads is an error, and not the end of a keeper, which has to clean up.
+/// Makes a write to a pipe without readers an error. By default it would end the keeper, which has to clean up.
 pub(crate) fn ignore_broken_pipes() {
     // SAFETY: ignoring a signal runs no code of ours. rustix has no safe `signal`.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// A file that may not grow any more (`ulimit -f`) is an error, and not the end of this process. Those that it starts begin
-/// with default signals.
+/// Makes a write beyond the limit of a file (`ulimit -f`) an error. By default it would end this process. Processes
+/// that it starts begin with default signals.
 pub fn ignore_full_files() {
     // SAFETY: as above.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// What the command starts dies with the thread that starts it, even if that is killed by SIGKILL.
+/// Makes the command's process die with the thread that starts it, even if that thread is killed by SIGKILL.
 pub(crate) fn die_with_this_process(command: &mut Command) {
     let parent = rustix::process::getpid();
     let before_exec = move || {
         die_with_the_host()?;
-        // The parent may have died before.
+        // The parent may have died before the death signal was set.
         if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     };
-    // SAFETY: between fork and exec only what is async-signal-safe may run: these are two system calls that allocate
-    // nothing and take no lock. Nothing of std's sets a death signal.
+    // SAFETY: between fork and exec only async-signal-safe code may run: these are two system calls that allocate
+    // nothing and take no lock. std itself sets no death signal.
     unsafe { command.pre_exec(before_exec) };
 }
 
-/// What the command starts goes before this process and its host where memory is short.
+/// Makes the kernel kill the command's process before this process and its host when memory is short.
 pub(crate) fn go_before_this_process(command: &mut Command) {
     let before_exec = || {
         go_first_when_memory_is_short();
@@ -179,7 +179,7 @@ pub(super) fn die_with_the_host() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| at("prctl", error.into()))
 }
 
-/// The host may have died before the death signal was set: then its end of the socket is closed.
+/// Checks the host's end of the socket, which is closed if the host died before the death signal was set.
 fn host_is_there(control: BorrowedFd<'_>) -> io::Result<()> {
     let mut byte = [0u8; 1];
     match rustix::net::recv(control, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
@@ -188,26 +188,26 @@ fn host_is_there(control: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Steps 4 to 9: what the process gives up before it reads a byte that a stranger could have shaped. Returns which walls
-/// stand; those that the system does not have are missing, and it is the caller's to go on without.
+/// Steps 4 to 9: what the process gives up before it reads an untrusted byte. Returns the active layers. Layers that
+/// the system does not have are reported as missing; the caller decides whether to go on without them.
 ///
 /// # Errors
-/// A wall that every Linux has cannot be put up.
+/// A layer that every Linux has cannot be set up.
 pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
     let mut standing = Standing { walls: Walls::NONE, missing: Vec::new() };
     let asked = |wall| plan.walls.has(wall);
-    // 4. From the network, from queues, and from every right that is somebody's here.
+    // 4. Gives up the network, queues, and every right of the user here.
     if asked(Wall::Namespaces) {
         standing.note(Wall::Namespaces, namespaces::leave().map_err(|error| error.to_string()));
     }
-    // From what root may, and what a new user namespace gives.
+    // Gives up root's rights, and the rights from a new user namespace.
     if asked(Wall::Capabilities) {
         capabilities::drop_all()?;
         standing.note(Wall::Capabilities, Ok(()));
     }
-    // 5. No wall: nothing is lost without it.
+    // 5. Not a layer: the sandbox is as strong without it.
     slice::shorten();
-    // 6. From set-user-ID programs; and from the other processes of the user, who may not look in.
+    // 6. Gives up set-user-ID programs, and shuts out the user's other processes.
     if asked(Wall::NoNewPrivs) {
         rustix::thread::set_no_new_privs(true)?;
         standing.note(Wall::NoNewPrivs, Ok(()));
@@ -219,31 +219,31 @@ pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
     // A change of rights clears the death signal.
     die_with_the_host()?;
     host_is_there(control())?;
-    // 7. From the machine's memory, disk and descriptors.
+    // 7. Gives up memory, disk and descriptors beyond the limits.
     if asked(Wall::Rlimits) {
         rlimits::set(&plan.allowance)?;
-        // In a namespace of its own: in the machine's, all that its user runs would count.
+        // Only in the worker's own namespace: in the machine's, all processes of its user would count.
         if standing.walls.has(Wall::Namespaces) && plan.purpose.has(Of::Copied, true) {
             rlimits::bound_copies()?;
         }
         standing.note(Wall::Rlimits, Ok(()));
     }
-    // 8. From every path, port and abstract socket, and from other processes.
+    // 8. Gives up every path, port and abstract socket, and other processes.
     if asked(Wall::Landlock) {
         standing.note(Wall::Landlock, landlock::confine(&plan.directories));
     }
-    // 9. From the kernel itself, but for what loading code needs.
+    // 9. Gives up the kernel's system calls, except those that loading code needs.
     if asked(Wall::Seccomp) {
         standing.note(Wall::Seccomp, seccomp::filter_one(plan.table, plan.purpose).map_err(|error| error.to_string()));
     }
     Ok(standing)
 }
 
-/// Step 11: filter two, on top of the first. From here on no code is mapped, and no path opened but in a granted
-/// directory.
+/// Step 11: filter two, on top of the first. From here on no code can be mapped, and no path opened outside the granted
+/// directories.
 ///
 /// # Errors
-/// The system's: the worker must not go on.
+/// The system's error: the worker must not go on.
 pub fn seal(plan: &Plan<'_>, standing: &Standing) -> io::Result<()> {
     if standing.walls.has(Wall::Seccomp) {
         seccomp::filter_two(plan.table, plan.purpose).map_err(io::Error::other)?;
@@ -260,11 +260,11 @@ impl Standing {
     }
 }
 
-/// The filter for good of copies of this worker that are not to be copied themselves: built once, before there is one.
-/// Nothing: they keep what this one has.
+/// The final filter for copies of this worker that may not be copied themselves. It is built once, before there is a
+/// copy. None if the copies keep this worker's filter.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn last_filter(plan: &Plan<'_>, standing: &Standing, purpose: Purpose) -> io::Result<Option<LastFilter>> {
     if !standing.walls.has(Wall::Seccomp) || purpose == plan.purpose {
         return Ok(None);
@@ -272,25 +272,26 @@ pub fn last_filter(plan: &Plan<'_>, standing: &Standing, purpose: Purpose) -> io
     seccomp::LastFilter::new(plan.table, purpose).map(Some).map_err(io::Error::other)
 }
 
-/// The control socket, for a look.
+/// Borrows the control socket.
 pub(super) fn control() -> BorrowedFd<'static> {
-    // SAFETY: `begin` put the control socket there, and nobody owns it: it is open until the process ends.
+    // SAFETY: `begin` put the control socket there, and no value owns it: it is open until the process ends.
     unsafe { BorrowedFd::borrow_raw(CONTROL) }
 }
 
-/// Shows another title in `ps`: over this process's third argument, as far as that was long.
+/// Shows another title in `ps`. It overwrites this process's third argument, and is cut to that argument's length.
 pub(crate) fn set_title(title: &str) {
     unsafe extern "C" {
-        /// The C library's: where the first argument is.
+        /// The C library's pointer to the first argument.
         static program_invocation_name: *mut libc::c_char;
     }
     let mut arguments = std::env::args_os().map(|argument| argument.len() + 1);
     let before = arguments.by_ref().take(2).sum::<usize>();
     let Some(room) = arguments.next() else { return };
     let title = title.as_bytes().get(..title.len().min(room - 1)).unwrap_or_default();
-    // SAFETY: the kernel put the arguments one behind the other, each with its NUL, into memory of this process that may be
-    // written; nobody has moved that pointer, and the lengths are those of the arguments. There is one thread, and std
-    // copies arguments when it is asked for them. No safe crate writes there, and the call that sets a name needs a row.
+    // SAFETY: the kernel put the arguments one behind the other, each with its NUL, into writable memory of this
+    // process. Nothing has moved that pointer, and the lengths are those of the arguments. There is one thread, and std
+    // copies arguments when it is asked for them. No safe crate writes there, and the call that sets a name would need
+    // a row in the table.
     unsafe {
         let at = program_invocation_name.cast::<u8>().add(before);
         at.write_bytes(0, room);
@@ -298,7 +299,7 @@ pub(crate) fn set_title(title: &str) {
     }
 }
 
-/// Ends the process without running anything of std's, which would call what a filter refuses.
+/// Ends the process without running std's exit code, which makes calls that a filter refuses.
 pub fn exit(status: i32) -> ! {
     // SAFETY: `_exit` has no preconditions; std's `process::exit` takes its signal stack down first.
     unsafe { libc::_exit(status) }

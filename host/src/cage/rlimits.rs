@@ -1,4 +1,4 @@
-//! A part of WALL 2: what a worker may use of the machine.
+//! SANDBOX, part 2: limits on what a worker may use of the machine.
 
 use std::io;
 
@@ -8,19 +8,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// one call (a frame of 32 MiB is held three times at most), heap and stacks.
 const DATA_MARGIN_BYTES: u64 = 160 << 20;
 
-/// Descriptors of a worker that was granted nothing: null twice, log, control, code, and what a message brings until it
-/// is closed.
+/// Descriptors of a worker without grants: null twice, log, control, code, and those that a message brings until they
+/// are closed.
 const DESCRIPTORS_MAX: u64 = 16;
 
 /// Processes of one user namespace: the envs of a `VecEnv` that start as copies of one worker, and as many branches.
 const COPIES_MAX: u64 = 8192;
 
-/// Bounds of one worker, by its purpose.
+/// The limits of one worker, by its purpose.
 #[derive(Clone, Debug)]
 pub struct Allowance {
-    /// Bytes it may make writable.
+    /// Bytes that the worker may make writable.
     pub data_bytes: u64,
-    /// Bytes of one file it may write: 0, but for a compiler's output and for files in a granted directory.
+    /// Bytes of one file that the worker may write: 0, except for a compiler's output and for files in a granted
+    /// directory.
     pub file_bytes: u64,
     /// Descriptors beyond a worker's own: granted directories, and the files that a guest has open in them.
     pub descriptors: u64,
@@ -29,17 +30,17 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// An env's that was granted nothing: its memory, and what surrounds it.
+    /// The limits of an env without grants: its memory, and the memory around it.
     pub fn of_env(memory_bytes: u64) -> Allowance {
         let data_bytes = memory_bytes.saturating_add(DATA_MARGIN_BYTES);
         Allowance { data_bytes, file_bytes: 0, descriptors: 0, cpu_seconds: None }
     }
 }
 
-/// Sets the limits, for good: soft and hard alike. Where the machine's own is lower, that one stays.
+/// Sets the limits for good, soft and hard alike. A lower limit of the machine stays.
 ///
 /// # Errors
-/// None that a kernel gives for limits that only become lower.
+/// The system's error, which no kernel gives for limits that only become lower.
 pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
     let limit = |resource, value: u64| {
         let value = getrlimit(resource).maximum.map_or(value, |most| value.min(most));
@@ -47,18 +48,18 @@ pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
     };
     // A core dump would leave the env's memory behind.
     limit(Resource::Core, 0)?;
-    // Writing to a regular file kills by SIGXFSZ, so the log is a pipe. Where files were granted a guest is told `EFBIG`.
+    // Writing to a regular file kills by SIGXFSZ, so the log is a pipe. With granted files, a guest gets `EFBIG`.
     limit(Resource::Fsize, allowance.file_bytes)?;
     if allowance.file_bytes > 0 {
         // SAFETY: an ignored signal runs no code.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     }
     limit(Resource::Nofile, DESCRIPTORS_MAX + allowance.descriptors)?;
-    // DATA and not AS: the latter counts the engine's 4 GiB reservations.
+    // DATA instead of AS, which would count the engine's 4 GiB reservations.
     limit(Resource::Data, allowance.data_bytes)?;
     let space = getrlimit(Resource::As);
     setrlimit(Resource::As, Rlimit { current: space.maximum, ..space })?;
-    // At the hard limit comes SIGKILL, which says nothing; at the soft one SIGXCPU.
+    // The hard limit kills by SIGKILL, without a reason; the soft limit sends SIGXCPU.
     let most = getrlimit(Resource::Cpu).maximum;
     if let Some(seconds) = allowance.cpu_seconds.into_iter().chain(most.map(|most| most.saturating_sub(1))).min() {
         let kills = seconds.saturating_add(1);
@@ -68,11 +69,11 @@ pub(super) fn set(allowance: &Allowance) -> io::Result<()> {
     Ok(())
 }
 
-/// Bounds how many copies there are of a worker, of its copies and of theirs. The kernel counts in the namespace, and for everybody
-/// but root: there, and beside it, the host's watcher ends what it did not order.
+/// Bounds the number of copies of a worker, of their copies and so on. The kernel counts per namespace, and for every
+/// user but root. For root, and in addition for other users, the host's watcher ends processes that it did not order.
 ///
 /// # Errors
-/// None that a kernel gives for a limit that becomes lower.
+/// The system's error, which no kernel gives for a limit that becomes lower.
 pub(super) fn bound_copies() -> io::Result<()> {
     let limit = Some(getrlimit(Resource::Nproc).maximum.map_or(COPIES_MAX, |hard| hard.min(COPIES_MAX)));
     Ok(setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit })?)

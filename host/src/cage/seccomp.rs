@@ -1,10 +1,10 @@
-//! A part of WALL 2: the kernel. Every system call that a locked worker has, with its reason; any other ends the process
-//! by SIGSYS. Holds the network wall too, since Landlock does not (`landlock`).
+//! SANDBOX, part 2: the kernel. Every system call that a locked worker has, with its reason; any other call ends the
+//! process by SIGSYS. This also shuts off the network, since Landlock does not (`landlock`).
 //!
-//! Registers alone are compared, never memory that a call points to: that could change under the comparison. Two filters
-//! are stacked: the first stands before a stranger's code is loaded and allows the loading, the second takes that away
-//! before the code runs. Tests walk this table: a row that nothing needs fails one, and so does a changed argument that
-//! passes.
+//! Only registers are compared, never memory that a call points to, which could change during the comparison. Two
+//! filters are stacked: the first is active before untrusted code is loaded and allows loading it; the second forbids
+//! that before the code runs. Tests walk this table: a row that nothing needs fails a test, and so does a changed
+//! argument that passes.
 
 use std::collections::BTreeMap;
 
@@ -17,26 +17,26 @@ use super::numbers::{BROKER, CAPTURE, COPY_FLAGS, OUTPUT, PLUGIN};
 /// One way in which a system call is allowed. A call with several rows is allowed by any of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Allow {
-    /// Its name.
+    /// The call's name.
     pub call: &'static str,
-    /// Its number here.
+    /// The call's number on this architecture.
     pub number: libc::c_long,
-    /// Which workers have it.
+    /// Which workers have the row.
     pub of: Of,
-    /// What its registers must hold; those not named may hold anything.
+    /// What the call's registers must hold. Registers that are not named may hold anything.
     pub arguments: &'static [Argument],
-    /// What the kernel does.
+    /// What the kernel does with the call.
     pub answer: Answer,
-    /// What dies without it.
+    /// What fails without the row.
     pub why: &'static str,
 }
 
-/// What a row leads to.
+/// The kernel's answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The call is made.
     Done,
-    /// The call is not made and fails with `EPERM`: honest code asks, and goes on when it is told no.
+    /// The call is not made and fails with `EPERM`: well-behaved code asks, and goes on after a refusal.
     Denied,
 }
 
@@ -53,16 +53,16 @@ pub enum Argument {
     Above(u8, u64),
 }
 
-/// Who has a row.
+/// The workers that have a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// Every worker.
     Every,
     /// A compile process.
     Compiler,
-    /// An env's worker, and one that describes.
+    /// An env's worker, and a worker that describes.
     Env,
-    /// The same, until its code is loaded: filter one only.
+    /// An env's worker, and a worker that describes, until its code is loaded: filter one only.
     Loading,
     /// An env's worker with a granted directory.
     Reader,
@@ -72,57 +72,57 @@ pub enum Of {
     Sleeper,
     /// An env's worker that may be given sockets.
     Talker,
-    /// An env's worker that may be given one that listens.
+    /// An env's worker that may be given a listening socket.
     Listener,
-    /// An env's worker that writes down what comes in.
+    /// An env's worker that records input from outside.
     Recorder,
-    /// An env's worker that is served what was written down.
+    /// An env's worker that is served recorded input.
     Replayer,
-    /// An env's worker that may be copied, and a template.
+    /// An env's worker that may be copied, and a template process.
     Copied,
     /// A template process whose copies may not be copied.
     Pristine,
 }
 
-/// What a worker is for, as far as its filters are concerned.
+/// A worker's purpose, as far as its filters are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To compile a plugin.
     Compile,
     /// To be an env, or to describe one.
     Env {
-        /// With a granted directory.
+        /// Whether it has a granted directory.
         reads: bool,
-        /// With a granted directory that it may write to.
+        /// Whether it has a granted directory that it may write to.
         writes: bool,
-        /// With `clock=real`.
+        /// Whether it has `clock=real`.
         sleeps: bool,
-        /// With sockets to come.
+        /// Whether it may be given sockets.
         talks: bool,
-        /// With one to come that listens.
+        /// Whether it may be given a listening socket.
         listens: bool,
-        /// With a file for what comes in.
+        /// Whether it records input from outside.
         records: bool,
-        /// With a file of what came in.
+        /// Whether it is served recorded input.
         replays: bool,
-        /// To be copied when the host says so.
+        /// Which copies the host may order.
         copies: Copies,
     },
 }
 
-/// Which copies of a worker there may be.
+/// The copies that a worker may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
     /// None.
     None,
-    /// Of it, and of its copies.
+    /// Copies, which may be copied too.
     All,
-    /// Of it; they put up a filter of their own, and cannot be copied.
+    /// Copies, which set up a filter of their own and cannot be copied.
     First,
 }
 
 impl Purpose {
-    /// An env that was granted nothing.
+    /// The purpose of an env without grants.
     pub const PURE: Purpose = Purpose::Env {
         reads: false,
         writes: false,
@@ -134,7 +134,7 @@ impl Purpose {
         copies: Copies::None,
     };
 
-    /// An env that has a row of every kind: for tests.
+    /// The purpose of an env that has a row of every kind, for tests.
     pub const GRANTED: Purpose = Purpose::Env {
         reads: true,
         writes: true,
@@ -146,7 +146,7 @@ impl Purpose {
         copies: Copies::First,
     };
 
-    /// An env that is served what came in, and was granted nothing else: for tests.
+    /// The purpose of an env that is served recorded input and has no other grant, for tests.
     pub const REPLAYER: Purpose = Purpose::Env {
         reads: false,
         writes: false,
@@ -158,7 +158,7 @@ impl Purpose {
         copies: Copies::None,
     };
 
-    /// The same env, with these copies.
+    /// The purpose with these copies.
     #[must_use]
     pub fn with_copies(self, copies: Copies) -> Purpose {
         match self {
@@ -169,7 +169,7 @@ impl Purpose {
         }
     }
 
-    /// Whether a worker has a row, before its code is loaded (filter one) or after (filter two).
+    /// Whether a worker with this purpose has a row, before its code is loaded (filter one) or after (filter two).
     pub fn has(self, of: Of, loading: bool) -> bool {
         match (self, of) {
             (_, Of::Every) | (Purpose::Compile, Of::Compiler) | (Purpose::Env { .. }, Of::Env) => true,
@@ -188,13 +188,13 @@ impl Purpose {
     }
 }
 
-/// The descriptors that rows name: standard error, the control socket, and a compiler's plugin and output, which are the
-/// first two that come over it.
+/// The descriptors that rows name: standard error, the control socket, and a compiler's plugin and output, which are
+/// the first two that come over the control socket.
 const LOG: u64 = 2;
 const CONTROL: u64 = super::numbers::CONTROL as u64;
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const CODE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
-/// Not `MAP_SHARED`: nothing is mapped that anybody else could write, the slab of another env for one.
+/// `MAP_SHARED` is not among these: nothing can be mapped that another process could write, such as another env's slab.
 const PRIVATE: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE) as u64;
 const WAIT: u64 = libc::FUTEX_WAIT as u64;
 const WAKE: u64 = libc::FUTEX_WAKE as u64;
@@ -318,21 +318,21 @@ pub const TABLE: &[Allow] = allow! {
     Pristine seccomp,         SYS_seccomp,         [],                                       Done,   "the filter of a copy";
 };
 
-/// The filter that stands while code is loaded.
+/// The filter that is active while code is loaded.
 ///
 /// # Errors
 /// The system has no seccomp filters, or refuses this one.
 pub(super) fn filter_one(table: &[Allow], purpose: Purpose) -> Result<(), seccompiler::Error> {
-    // In a filter of its own, because one filter knows one answer beside its default. First, because installing it takes
-    // calls that the next one forbids.
+    // A filter of its own, because one filter knows one answer besides its default. It is installed first, because
+    // installing it takes calls that the next filter forbids.
     deny(&denied(table, purpose, true))?;
     seccompiler::apply_filter(&program(table, |of| purpose.has(of, true))?)
 }
 
-/// The filter for good.
+/// The final filter.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub(super) fn filter_two(table: &[Allow], purpose: Purpose) -> Result<(), seccompiler::Error> {
     let before = denied(table, purpose, true);
     let now: Vec<i64> = denied(table, purpose, false).into_iter().filter(|number| !before.contains(number)).collect();
@@ -340,7 +340,7 @@ pub(super) fn filter_two(table: &[Allow], purpose: Purpose) -> Result<(), seccom
     seccompiler::apply_filter(&program(table, |of| purpose.has(of, false))?)
 }
 
-/// A filter that was built before it is needed: what stood before it denies what is denied.
+/// A filter that was built before it is needed. Calls that earlier filters deny stay denied.
 pub struct LastFilter(BpfProgram);
 
 impl LastFilter {
@@ -348,16 +348,16 @@ impl LastFilter {
         program(table, |of| purpose.has(of, false)).map(LastFilter)
     }
 
-    /// Puts it up, on top of the others.
+    /// Installs the filter on top of the others.
     ///
     /// # Errors
-    /// The system's: the worker must not go on.
+    /// The system's error: the worker must not go on.
     pub fn put_up(&self) -> std::io::Result<()> {
         seccompiler::apply_filter(&self.0).map_err(std::io::Error::other)
     }
 }
 
-/// The calls that are denied in words, those apart that another row allows.
+/// The calls that fail with `EPERM`, without those that another row allows.
 fn denied(table: &[Allow], purpose: Purpose, loading: bool) -> Vec<i64> {
     let rows = || table.iter().filter(|row| purpose.has(row.of, loading));
     let done: Vec<i64> = rows().filter(|row| row.answer == Answer::Done).map(|row| row.number).collect();
@@ -375,7 +375,8 @@ fn deny(numbers: &[i64]) -> Result<(), seccompiler::Error> {
     seccompiler::apply_filter(&program)
 }
 
-/// The rows that `has` picks, as a program. What a filter before this one denies is let through to it.
+/// Makes a filter program of the rows that `has` picks. A call that an earlier filter denies is passed on to that
+/// filter.
 fn program(table: &[Allow], has: impl Fn(Of) -> bool) -> Result<BpfProgram, seccompiler::Error> {
     let mut calls: BTreeMap<i64, Vec<&[Argument]>> = BTreeMap::new();
     for row in table.iter().filter(|row| has(row.of)) {
@@ -384,7 +385,7 @@ fn program(table: &[Allow], has: impl Fn(Of) -> bool) -> Result<BpfProgram, secc
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for (number, rows) in calls {
         let mut alternatives = Vec::new();
-        // No alternatives mean no conditions: one row without any is that.
+        // An empty list of alternatives means no conditions, which is the case of a single row without any.
         if rows.iter().all(|arguments| !arguments.is_empty()) {
             for arguments in rows {
                 let conditions = arguments.iter().map(condition).collect::<Result<Vec<_>, _>>()?;

@@ -1,5 +1,5 @@
-//! The stack of a worker: wasm's frames and the host's own functions grow on it. No wall: what a guest may use of it is the
-//! engine's to bound (`wasm`).
+//! The stack of a worker: wasm's frames and the host's own functions grow on it. This is no layer of the sandbox: the
+//! engine bounds what a guest may use of the stack (`wasm`).
 
 use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "worker")]
@@ -8,25 +8,26 @@ use rustix::thread::CapabilitySet;
 
 use crate::error::UsageError;
 
-/// What there must be room for: what Linux gives a main thread, and eight times what wasm frames may use.
+/// The size that a stack must be able to reach: what Linux gives a main thread, and eight times what wasm frames may
+/// use.
 const STACK_BYTES: u64 = 8 << 20;
 
-/// Raises the limit of a process to that where it is lower. A stack grows up to the limit of the moment, so that it is never too
-/// late. Without it everything is as before.
+/// Raises the process's stack limit to that size, if it is lower. A stack grows up to the current limit, so raising it
+/// is never too late. If it fails, everything stays as it was.
 #[cfg(feature = "worker")]
 pub(crate) fn make_room() {
     let Rlimit { current, maximum } = getrlimit(Resource::Stack);
     if current.is_some_and(|current| current < STACK_BYTES) {
-        // Beyond the hard limit for whoever has the right to.
+        // A process with the right to do so also raises the hard limit.
         let maximum = maximum.map(|maximum| maximum.max(STACK_BYTES));
         let _ = setrlimit(Resource::Stack, Rlimit { current: Some(STACK_BYTES), maximum });
     }
 }
 
-/// Whether a process that is started from here can have it.
+/// Checks whether a process that is started from here can have that stack.
 ///
 /// # Errors
-/// What is too low, and what to do about it.
+/// The limit that is too low, and what to do about it.
 pub(crate) fn check() -> Result<(), UsageError> {
     let may_raise =
         || rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));

@@ -1,8 +1,8 @@
-//! WALL 1: wasm itself. The engine's settings, and the caps of one store.
+//! SANDBOX, part 1: wasm itself. The engine's settings, and the caps of one store.
 //!
-//! One function makes the [`Config`], for the process that compiles and for the worker that loads: code that was
-//! compiled under other settings does not load. Everything that could make two runs differ is set here by name,
-//! also where it is the engine's default today. Knows nothing of plugins, files or processes.
+//! One function makes the [`Config`], for the process that compiles and for the worker that loads: code compiled under
+//! other settings does not load. Every setting that could make two runs differ is set here by name, even if it is the
+//! engine's default today. Knows nothing of plugins, files or processes.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -14,44 +14,45 @@ use super::engine::{ANSWERING, Answering, Backend, EngineSettings};
 use super::numbers::BULK_BYTES_MAX;
 use crate::fault::BACKTRACE_FRAMES_MAX;
 
-/// What the engine's `async` half asks for and never uses here (no call is asynchronous): it must not be smaller
-/// than [`Answering::wasm_stack_bytes`].
+/// The stack size that the engine's `async` half requires and never uses here (no call is asynchronous). It must be at
+/// least [`Answering::wasm_stack_bytes`].
 const ASYNC_STACK_BYTES: usize = 2 << 20;
 
 /// Address space reserved for each linear memory: all that 32 bits can address, so that native code needs no bounds
-/// checks and a memory never moves. Address space only; what a guest may *use* is [`MemoryLimiter`]'s.
+/// checks and a memory never moves. This is address space only; [`MemoryLimiter`] bounds what a guest may *use*.
 const MEMORY_RESERVATION_BYTES: u64 = 1 << 32;
 
-/// Bytes that one call may carry from the guest to the host, results included: the largest answer that fits the
-/// slab, a frame that fills its bulk area (a 4K frame has 25 MB), and a little for what is around it. The engine's
-/// default is 128 MiB. Counts one call: what the host keeps between calls is capped by [`RESOURCES_MAX`].
+/// Bytes that one call may carry from the guest to the host, results included: the largest answer that fits the slab, a
+/// frame that fills its bulk area (a 4K frame has 25 MB), and a little for the fields around it. The engine's default
+/// is 128 MiB. This bounds one call; [`RESOURCES_MAX`] caps what the host keeps between calls.
 const HOSTCALL_BYTES_MAX: usize = BULK_BYTES_MAX + (1 << 20);
 
-/// Live resources (streams, pollables, descriptors, errors) that a guest may make the host keep, and live handles
-/// it may hold, its own resources included. A simulator's client holds a dozen; the engine's defaults are
-/// 1,000,000 and 100,000. A resource takes about a hundred bytes of host memory. Does not bound what a single
-/// resource buffers: ours buffer nothing.
+/// Live resources (streams, pollables, descriptors, errors) that a guest may make the host keep, and live handles that
+/// the guest may hold, including those of its own resources. A simulator's client holds a dozen; the engine's defaults
+/// are 1,000,000 and 100,000. A resource takes about a hundred bytes of host memory. This does not bound the buffer of
+/// a single resource: ours have no buffers.
 const RESOURCES_MAX: usize = 4096;
 
-/// Bytes of one request to `wasi:random`. More is a trap; the interface has no way to give less than was asked for.
+/// Bytes of one request to `wasi:random`. A larger request traps, since the interface cannot return less than was asked
+/// for.
 pub(crate) const RANDOM_BYTES_MAX: u64 = 64 * 1024;
 
-/// Bytes of one write to a stream, as `check-write` tells the guest; what upstream uses since its own 1 MiB let a
+/// Bytes of one write to a stream, as `check-write` tells the guest. Upstream uses this value since its own 1 MiB let a
 /// guest make the host allocate.
 pub(crate) const WRITE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of one read of a file: a guest that asks for more gets these, and asks again.
+/// Bytes of one read of a file. A guest that asks for more gets this many, and asks again.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// Core instances, and tables, of one component. A Rust guest has about five; an interpreter whose shared
-/// libraries were linked at build time has one for each, about fifty.
+/// Core instances, and also tables, of one component. A Rust guest has about five. An interpreter whose shared
+/// libraries were linked at build time has one for each library, about fifty.
 const INSTANCES_MAX: usize = 256;
 
-/// Linear memories of one component. Each reserves 4 GiB of address space, of the 128 TiB a process has; their sum
-/// is bounded by the memory limit.
+/// Linear memories of one component. Each memory reserves 4 GiB of address space, of the 128 TiB a process has; the
+/// memory limit bounds their sum.
 const MEMORIES_MAX: usize = 32;
 
-/// Elements of all tables together, eight bytes each and not part of the memory limit. An interpreter's function
+/// Elements of all tables together, eight bytes each, which the memory limit does not cover. An interpreter's function
 /// table has some tens of thousands.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 
@@ -89,26 +90,26 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
     config.consume_fuel(settings.fuel).epoch_interruption(false);
     config.max_wasm_stack(wasm_stack_bytes).async_stack_size(ASYNC_STACK_BYTES);
 
-    // Native code finds out-of-bounds accesses, divisions by zero and the like by signal, which is what makes it
-    // fast; the interpreter never does, and the handlers lie idle.
+    // Native code finds out-of-bounds accesses, divisions by zero and the like by signal, which makes it fast. The
+    // interpreter never does, and the handlers lie idle.
     config.signals_based_traps(settings.backend == Backend::Native);
 
-    // A trap names the functions it came through. Names are in the code already; lines would need the plugin's
-    // debug information, a stranger's DWARF, and an environment variable decides by default.
+    // A trap names the functions it came through. The code already has the names. Lines would need the plugin's debug
+    // information, which is untrusted DWARF, and by default an environment variable decides.
     config
         .generate_address_map(true)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .debug_info(false)
         .debug_symbols(false);
-    // Nothing unwinds through wasm frames; the tables would be registered with the system at each load.
+    // Nothing unwinds through wasm frames, and the tables would be registered with the system at each load.
     config.native_unwind_info(false);
 
     // A memory's initial image is mapped from the code's own file, copy on write, so that workers share it.
     config.memory_init_cow(true);
 
-    // Proposals that no plugin needs are less compiler to attack. GC, exceptions, threads and async components are
-    // not even compiled in (`Cargo.toml`).
+    // Proposals that no plugin needs would be more compiler code to attack. GC, exceptions, threads and async
+    // components are not even compiled in (`Cargo.toml`).
     config
         .concurrency_support(concurrency)
         .shared_memory(shared_memory)
@@ -119,7 +120,7 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// Sets the caps of a store that are not [`MemoryLimiter`]'s.
+/// Sets the caps of a store that [`MemoryLimiter`] does not set.
 pub(crate) fn cap_store<T>(store: &mut Store<T>) {
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
     store.set_max_component_handles(RESOURCES_MAX);
@@ -132,20 +133,20 @@ pub(crate) fn resource_table() -> ResourceTable {
     table
 }
 
-/// What a linear memory of 32 bits can be grown to.
+/// The most that a linear memory of 32 bits can grow to.
 const ADDRESSABLE_BYTES: usize = 1 << 32;
 
-/// The operating system refused memory below the limit: never a `-1` to the guest, which would make the machine's
-/// state part of the rollout.
+/// An error of the operating system, which refused memory below the limit. The guest never gets `-1` for it, which
+/// would make the machine's state part of the rollout.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system refused memory below the limit: {0}")]
 pub(crate) struct SystemRefusal(String);
 
 /// Bounds the linear memories and tables of one store.
 ///
-/// Growth beyond a memory's own declared maximum or beyond the limit fails as wasm says (`memory.grow` returns -1),
-/// the same on every machine, and the second is remembered, because a guest that then traps has run out of memory.
-/// Growth that the operating system refuses is an error, which ends the instance.
+/// Growth beyond a memory's own declared maximum or beyond the limit fails as wasm defines (`memory.grow` returns -1),
+/// equally on every machine. A refusal by the limit is remembered, because a guest that then traps has run out of
+/// memory. Growth that the operating system refuses is an error, which ends the instance.
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     memory_bytes_max: usize,
@@ -154,7 +155,7 @@ pub(crate) struct MemoryLimiter {
     refused: Option<CapRefused>,
 }
 
-/// Which limit of ours a growth would have gone beyond.
+/// The limit of ours that a growth would have exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CapRefused {
     /// The memory limit, in bytes.
@@ -173,37 +174,37 @@ impl fmt::Display for CapRefused {
 }
 
 impl MemoryLimiter {
-    /// A limiter for a store that holds nothing yet. `memory_bytes_max` bounds all its memories together.
+    /// A limiter for a store that holds nothing yet. `memory_bytes_max` bounds the sum of its memories.
     pub(crate) fn new(memory_bytes_max: u64) -> MemoryLimiter {
         let memory_bytes_max = usize::try_from(memory_bytes_max).unwrap_or(usize::MAX);
         MemoryLimiter { memory_bytes_max, memory_bytes: 0, table_elements: 0, refused: None }
     }
 
-    /// Forgets refusals of the calls before.
+    /// Forgets refusals of earlier calls.
     pub(crate) fn begin_call(&mut self) {
         self.refused = None;
     }
 
-    /// The limit beyond which a growth was refused since [`MemoryLimiter::begin_call`], the latest one.
+    /// The limit that refused a growth since [`MemoryLimiter::begin_call`]; the latest one.
     pub(crate) fn refused(&self) -> Option<CapRefused> {
         self.refused
     }
 
-    /// A growth beyond the memory limit.
+    /// Remembers a growth beyond the memory limit.
     fn refuse_memory(&mut self) {
         self.refused = Some(CapRefused::Memory(self.memory_bytes_max));
     }
 }
 
-/// In whose way a growth is.
+/// The reason why a growth is too large.
 enum TooMuch {
-    /// The maximum that the guest declared: wasm's own -1.
+    /// The growth exceeds the maximum that the guest declared: wasm's own -1.
     Own,
-    /// A limit of ours.
+    /// The growth exceeds a limit of ours.
     Limit,
 }
 
-/// A total after a growth.
+/// The total after a growth.
 fn grown(total: usize, from: usize, to: usize, own: Option<usize>, limit: usize) -> Result<usize, TooMuch> {
     if own.is_some_and(|own| to > own) {
         return Err(TooMuch::Own);
@@ -214,7 +215,8 @@ fn grown(total: usize, from: usize, to: usize, own: Option<usize>, limit: usize)
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // A memory that declares no maximum has what 32 bits can address: beyond it is beyond every limit of ours too.
+        // A memory without a declared maximum may use what 32 bits can address. Growth beyond that exceeds every limit
+        // of ours too.
         if maximum.is_some_and(|maximum| desired > maximum && maximum >= ADDRESSABLE_BYTES) {
             self.refuse_memory();
         }
@@ -233,8 +235,8 @@ impl ResourceLimiter for MemoryLimiter {
         if is_system_refusal(&error) {
             return Err(SystemRefusal(error.root_cause().to_string()).into());
         }
-        // The engine also comes here without asking first, for more than 32 bits can address: -1 as well, and beyond
-        // every limit of ours too.
+        // The engine also gets here without asking first, for growth beyond 32 bits of address: this returns -1 too,
+        // and exceeds every limit of ours.
         self.refuse_memory();
         Ok(())
     }
@@ -264,17 +266,17 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// Whether an error of the engine comes from the operating system or the host's allocator.
+/// Whether an engine error comes from the operating system or the host's allocator.
 fn is_system_refusal(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>() || cause.is::<wasmtime::OutOfMemory>()
     })
 }
 
-/// Whether an error of the engine means that a cap of this file, or the machine's memory, was reached.
+/// Whether an engine error means that a cap of this file, or the machine's memory, was reached.
 ///
-/// Two of the caps have no error type of their own upstream; their texts are matched here, and the tests that reach
-/// each cap with a guest would notice another wording.
+/// Two of the caps have no error type of their own upstream, so their texts are matched here. Tests that reach each cap
+/// with a guest would notice another wording.
 pub(crate) fn is_memory_cap(error: &wasmtime::Error) -> bool {
     let table_full = error.chain().any(|cause| {
         matches!(

@@ -1,9 +1,8 @@
-//! Values of a space as Arrow columns, both ways: how a rollout keeps them. The mapping is that of `docs/rollout.md`,
-//! and of Minari where that has one.
+//! Values of a space as Arrow columns, both ways: this is how a rollout keeps them. The mapping is that of
+//! `docs/rollout.md`, and of Minari where Minari has one.
 //!
-//! Bytes to columns is done with values that were checked. Columns to bytes is done with a file that anybody may have
-//! written: types are compared first, nulls and lengths looked at, and whether the result is a value is for
-//! [`Layout::check`] to say afterwards.
+//! Bytes become columns only after they were checked. Columns come from an untrusted file: types are compared first,
+//! then nulls and lengths. Whether the result is a value is for [`Layout::check`] to decide afterwards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,10 +25,10 @@ use super::LeafKind;
 use super::layout::{Tree, decode_text};
 use super::shape::count;
 
-/// The key of a list field's shape, a JSON array: a list is flat, a Box need not be.
+/// The key of a list field's shape, a JSON array: Arrow lists are flat, but a Box need not be.
 pub(crate) const SHAPE_KEY: &str = "rollcage.shape";
 
-/// Calls a macro with the Arrow type of a dtype that is no boolean.
+/// Calls a macro with the Arrow type of a dtype that is not boolean.
 macro_rules! with_arrow_type {
     ($dtype:expr, $call:ident, $($arguments:expr),*) => {
         match $dtype {
@@ -54,13 +53,13 @@ impl Layout {
         field_of(&self.leaves, &self.tree, name, nullable)
     }
 
-    /// A column: `values` holds one value after the other. Where `present` is false there is a null.
+    /// Makes a column: `values` holds one value after the other. The row is null if `present` is false.
     pub(crate) fn to_arrow(&self, values: &[u8], present: Option<&[bool]>) -> ArrayRef {
         let nulls = present.map(|present| NullBuffer::from(present.to_vec()));
         column(&self.leaves, &self.tree, Rows { values, stride: self.stride }, nulls.as_ref())
     }
 
-    /// Values from a column, appended one after the other; a null is zeros.
+    /// Reads values from a column and appends them one after the other; a null becomes zeros.
     ///
     /// # Errors
     /// The column is not of this space's type, or has a null within a value.
@@ -81,7 +80,7 @@ impl InfoLayout {
             .map(|field| field_of(&self.layout.leaves, &field.tree, &format!("info.{}", field.name), true))
     }
 
-    /// A column for each declared info: `infos` holds one info after the other. An absent one is a null.
+    /// Makes a column for each declared info: `infos` holds one info after the other. An absent info is null.
     pub(crate) fn to_arrow(&self, infos: &[u8]) -> impl Iterator<Item = ArrayRef> {
         let rows = Rows { values: infos, stride: self.stride };
         self.fields.iter().enumerate().map(move |(index, field)| {
@@ -90,7 +89,7 @@ impl InfoLayout {
         })
     }
 
-    /// Writes a column of info number `index` into infos that are zeros, the presence of each included.
+    /// Writes a column of info number `index` into infos that are zeros, and sets the presence of each.
     ///
     /// # Errors
     /// As [`Layout::read_arrow`].
@@ -156,7 +155,7 @@ fn type_of(kind: &LeafKind) -> DataType {
     }
 }
 
-/// The elements of lists; named as pyarrow names them.
+/// The field of list elements, with the name that pyarrow gives it.
 pub(crate) fn item_field(item: DataType) -> Field {
     Field::new("element", item, false)
 }
@@ -171,7 +170,7 @@ fn element_type(dtype: Dtype) -> DataType {
     }
 }
 
-/// Values one after the other.
+/// Values that follow one another.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     values: &'a [u8],
@@ -249,8 +248,8 @@ fn elements(dtype: Dtype, bytes: Buffer, nulls: Option<NullBuffer>) -> ArrayRef 
     }
 }
 
-/// Writes a column into values that are zeros. Rows that are null in `nulls`, the column's own, stay so; a null further
-/// down is an error.
+/// Writes a column into values that are zeros. A row that is null in `nulls` (the column's own nulls) stays zeros; a
+/// null further down is an error.
 fn fill(
     leaves: &[Leaf],
     tree: &Tree,
@@ -296,7 +295,7 @@ fn fill_leaf(leaf: &Leaf, array: &dyn Array, rows: &mut dyn Iterator<Item = (usi
         LeafKind::MultiDiscrete { shape, .. } => (Dtype::Int64, Some(shape)),
         LeafKind::MultiBinary { shape } => (Dtype::Int8, Some(shape)),
     };
-    // The elements of all rows, one row after the other from the first element on.
+    // The elements of all rows, which follow one another from the first element on.
     let (array, first): (ArrayRef, usize) = match elements {
         None => (array.slice(0, array.len()), 0),
         Some(_) => {
@@ -307,7 +306,7 @@ fn fill_leaf(leaf: &Leaf, array: &dyn Array, rows: &mut dyn Iterator<Item = (usi
     let bytes = element_bytes(dtype, &array).ok_or_else(wrong)?;
     let bytes = bytes.as_ref().get(first * dtype.size()..).ok_or_else(wrong)?;
     for (row, value) in rows {
-        // A list that is null has nulls for its elements; one that is there has none.
+        // A null list has null elements; a list that is present has no null elements.
         let count = leaf.size / dtype.size();
         if elements.is_some() && array.null_count() > 0 && array.slice(first + row * count, count).null_count() > 0 {
             return Err("has a null within a value".to_owned());

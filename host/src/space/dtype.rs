@@ -2,17 +2,17 @@
 
 use super::Dtype;
 
-/// An element of any dtype, exactly. Elements of one dtype are all of one variant.
+/// An exact element of any dtype. All elements of one dtype have the same variant.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(super) enum Number {
-    /// Of an integer or boolean dtype.
+    /// An element of an integer or boolean dtype.
     Int(i128),
-    /// Of a float dtype.
+    /// An element of a float dtype.
     Float(f64),
 }
 
 impl Number {
-    /// Whether it is neither NaN nor infinite.
+    /// Whether the element is neither NaN nor infinite.
     pub(super) fn is_finite(self) -> bool {
         match self {
             Number::Int(_) => true,
@@ -55,7 +55,7 @@ impl Dtype {
         }
     }
 
-    /// numpy's name: `float32`, and `bool` for [`Dtype::Boolean`].
+    /// numpy's name of the dtype: `float32`, and `bool` for [`Dtype::Boolean`].
     pub fn name(self) -> &'static str {
         match self {
             Dtype::Boolean => "bool",
@@ -73,7 +73,7 @@ impl Dtype {
         }
     }
 
-    /// The dtype of numpy's name.
+    /// The dtype that numpy calls by this name.
     pub(super) fn named(name: &str) -> Option<Dtype> {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
@@ -121,7 +121,7 @@ impl Dtype {
         }
     }
 
-    /// Element `index` of bounds, which hold one element for all, or one for each.
+    /// Element `index` of bounds, which hold one element for all elements of a value, or one for each.
     pub(super) fn bound(self, bounds: &[u8], index: usize) -> Number {
         self.read(bounds, if bounds.len() == self.size() { 0 } else { index })
     }
@@ -131,7 +131,7 @@ impl Dtype {
         let size = self.size();
         let bytes = &mut bytes[index * size..][..size];
         match number {
-            // Two's complement: the low bytes of the wider number are the number.
+            // Two's complement: the low bytes of the wider number are the narrow number.
             Number::Int(number) => bytes.copy_from_slice(&number.to_le_bytes()[..size]),
             Number::Float(number) => match self {
                 Dtype::Float16 => bytes.copy_from_slice(&half::f16::from_f64(number).to_le_bytes()),
@@ -141,7 +141,7 @@ impl Dtype {
         }
     }
 
-    /// `number` as an element of this dtype holds it.
+    /// Rounds `number` to what an element of this dtype can hold.
     pub(super) fn round(self, number: f64) -> f64 {
         match self {
             Dtype::Float16 => half::f16::from_f64(number).to_f64(),
@@ -150,9 +150,9 @@ impl Dtype {
         }
     }
 
-    /// The unit in the last place of a finite float of this dtype: how far it is to the next one away from zero.
+    /// The unit in the last place of a finite float of this dtype: its distance to the next float away from zero.
     pub(super) fn ulp(self, number: f64) -> f64 {
-        // Digits of the fraction, and the least exponent.
+        // The binary digits of the fraction, and the least exponent.
         let (digits, least) = match self {
             Dtype::Float16 => (10, -14),
             Dtype::Float32 => (23, -126),
@@ -160,7 +160,7 @@ impl Dtype {
         };
         let exponent = (number.to_bits() >> 52 & 0x7ff).cast_signed() - 1023;
         let exponent = exponent.max(least) - digits;
-        // 2 to that power, which is one below the normal numbers for the smallest of f64 alone.
+        // 2 to that power. The result is below the normal numbers only for the smallest floats of f64.
         match u64::try_from(exponent + 1023) {
             Ok(biased) if biased > 0 => f64::from_bits(biased << 52),
             _ => f64::from_bits(1 << (exponent + 1074)),
@@ -168,7 +168,7 @@ impl Dtype {
     }
 
     /// The float with the fewest decimal digits that this dtype rounds to `number`: 0.1 for `0.1f32`, which is
-    /// 0.10000000149 to an f64. What it returns rounds back to `number`.
+    /// 0.10000000149 as an f64. The result rounds back to `number`.
     pub(super) fn shortest(self, number: f64) -> f64 {
         let decimal = match self {
             Dtype::Float16 => (0..5)
@@ -178,11 +178,11 @@ impl Dtype {
             _ => None,
         };
         let decimal = decimal.and_then(|decimal| decimal.parse().ok()).unwrap_or(number);
-        // The decimal's way through an f64 rounds twice; where that does not lead back, the exact number does.
+        // The decimal rounds twice on its way through an f64. If the result does not round back, the exact number does.
         if self.round(decimal) == number { decimal } else { number }
     }
 
-    /// As numpy prints a scalar of this dtype.
+    /// The number as numpy prints a scalar of this dtype.
     pub(super) fn show(self, number: Number) -> String {
         match number {
             Number::Int(number) if self == Dtype::Boolean => if number == 0 { "False" } else { "True" }.to_owned(),
@@ -190,7 +190,7 @@ impl Dtype {
             Number::Float(number) if number.is_nan() => "nan".to_owned(),
             Number::Float(number) if number.is_infinite() => if number < 0.0 { "-inf" } else { "inf" }.to_owned(),
             Number::Float(number) => {
-                // From where numpy (2.4) turns to powers of ten.
+                // The size from which numpy (2.4) prints powers of ten.
                 let positional = match self {
                     Dtype::Float16 => 1e3,
                     Dtype::Float32 => 1e6,

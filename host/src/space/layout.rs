@@ -1,7 +1,7 @@
 //! Where the leaves of a value lie, and whether bytes are a value.
 //!
-//! On the path of a step: [`Layout::check`] judges what a worker claims, [`Layout::contains`] what an agent
-//! wants. Alignment and order are those of `wit/0.1.0/types.wit`, and are written down here only.
+//! On the path of a step: [`Layout::check`] judges a worker's answer, [`Layout::contains`] an agent's action. Alignment
+//! and order are those of `wit/0.1.0/types.wit`, and are written down only here.
 
 use std::ops::Range;
 
@@ -16,22 +16,22 @@ use super::shape::count;
 use super::words::{at, index_of, joined, quoted};
 use crate::error::UsageError;
 
-/// How far a float may be outside its `Box` to be taken for its bound, in units in the last place of the larger bound. Who
-/// computes an action as `low + fraction * (high - low)` in the dtype errs by at most two.
+/// How far a float may be outside its `Box` and still be taken for the bound, in units in the last place of the larger
+/// bound. An action computed as `low + fraction * (high - low)` in the dtype is wrong by at most two units.
 const ROUNDING_ULPS: f64 = 4.0;
 
-/// Where the leaves of a value of one space lie, and what belongs into them.
+/// The layout of a space: where the leaves of a value lie, and what each may hold.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Bytes of one value, and from one to the next: a multiple of 8, at least 8.
+    /// Bytes of one value, and the distance from one value to the next: a multiple of 8, at least 8.
     pub stride: usize,
     /// The leaves in depth-first order.
     pub leaves: Vec<Leaf>,
-    /// How the leaves hang together.
+    /// The tree that the leaves form.
     pub(super) tree: Tree,
     /// Leaves for which not every sequence of bytes is a value.
     checked: Vec<usize>,
-    /// Bytes between leaves and after the last: zeros.
+    /// The ranges between leaves and after the last leaf, which hold zeros.
     gaps: Vec<Range<usize>>,
     mask_len: usize,
 }
@@ -41,45 +41,45 @@ pub struct Layout {
 pub struct Leaf {
     /// Bytes from the start of the value.
     pub offset: usize,
-    /// Bytes of the leaf, without what aligns its neighbours.
+    /// Bytes of the leaf, without padding.
     pub size: usize,
-    /// How messages name it: `goal.position`, `hands[1]`; empty for a space that is a leaf itself.
+    /// The leaf's name in messages: `goal.position`, `hands[1]`; empty for a space that is a single leaf.
     pub path: String,
-    /// What belongs there.
+    /// What the leaf may hold.
     pub kind: LeafKind,
-    /// Where its choices begin in a mask.
+    /// Where the leaf's choices begin in a mask.
     mask: usize,
 }
 
-/// What belongs into a leaf. As in [`Space`], made ready for use.
+/// What a leaf may hold: as in [`Space`], but prepared for use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LeafKind {
-    /// Elements of `dtype` in C order; `low` and `high` hold one element for all, or one for each.
+    /// Elements of `dtype` in C order; `low` and `high` hold one element for all elements, or one for each.
     #[expect(missing_docs, reason = "the fields are those of `Space`")]
     Box { dtype: Dtype, shape: Vec<u32>, low: Vec<u8>, high: Vec<u8> },
     /// One i64.
     #[expect(missing_docs, reason = "the fields are those of `Space`")]
     Discrete { n: u64, start: i64 },
-    /// i64s in C order; `start` holds one for each.
+    /// i64s in C order; `start` holds an i64 for each.
     #[expect(missing_docs, reason = "the fields are those of `Space`")]
     MultiDiscrete { shape: Vec<u32>, nvec: Vec<u64>, start: Vec<i64> },
     /// Bytes in C order, each 0 or 1.
     #[expect(missing_docs, reason = "the fields are those of `Space`")]
     MultiBinary { shape: Vec<u32> },
-    /// A u32 count of bytes, UTF-8, zeros.
+    /// A u32 count of bytes, then UTF-8, then zeros.
     Text {
         /// Least number of characters (Unicode scalar values).
         min_length: u32,
         /// Greatest number of characters.
         max_length: u32,
-        /// The allowed characters in Gymnasium's order; none allows every one.
+        /// The allowed characters in Gymnasium's order; none allows every character.
         charset: Option<Vec<char>>,
-        /// The same in ascending order.
+        /// The allowed characters in ascending order.
         sorted: Option<Vec<char>>,
     },
 }
 
-/// How leaves hang together: indices into [`Layout::leaves`].
+/// The tree of the leaves: indices into [`Layout::leaves`].
 #[derive(Clone, Debug)]
 pub(super) enum Tree {
     Leaf(usize),
@@ -92,7 +92,7 @@ pub(super) fn text_bytes(max_length: u32) -> usize {
     usize::try_from(max_length).unwrap_or(usize::MAX).saturating_mul(4).saturating_add(4)
 }
 
-/// Alignment and bytes of a node; a Dict or Tuple has no bytes of its own.
+/// Alignment and bytes of a node; a Dict or Tuple has no bytes except those of its children.
 fn measure(space: &Space) -> (usize, usize) {
     match space {
         Space::Box { dtype, shape, .. } => (dtype.size(), count(shape) * dtype.size()),
@@ -104,7 +104,7 @@ fn measure(space: &Space) -> (usize, usize) {
     }
 }
 
-/// Where a value of `space` ends that may begin at `offset`.
+/// The end of a value of `space` that may begin at `offset`.
 pub(super) fn end(space: &Space, offset: usize) -> usize {
     let (alignment, bytes) = measure(space);
     let start = offset.next_multiple_of(alignment);
@@ -115,7 +115,7 @@ pub(super) fn end(space: &Space, offset: usize) -> usize {
     }
 }
 
-/// Choices of all Discrete and MultiDiscrete leaves; no overflow, whatever a stranger's `n` are.
+/// The number of choices of all Discrete and MultiDiscrete leaves, without overflow for any untrusted `n`.
 pub(super) fn choices(space: &Space) -> usize {
     let sum = |sum: usize, n: usize| sum.saturating_add(n);
     match space {
@@ -129,7 +129,7 @@ pub(super) fn choices(space: &Space) -> usize {
     }
 }
 
-/// A mask's length, if it can be one.
+/// A mask's length, if a mask can be that long.
 pub(super) fn check_mask_len(len: usize) -> Result<usize, String> {
     if len <= VALUE_BYTES_MAX { Ok(len) } else { Err(format!("a mask would have more than {VALUE_BYTES_MAX} bytes")) }
 }
@@ -147,7 +147,7 @@ impl Layout {
         Layout { stride: 0, leaves: Vec::new(), tree, checked: Vec::new(), gaps: Vec::new(), mask_len: 0 }
     }
 
-    /// While a layout is being made, `stride` is where the next leaf may begin.
+    /// Aligns the next leaf. While a layout is being made, `stride` is where the next leaf may begin.
     fn align(&mut self, alignment: usize) {
         let next = self.stride.next_multiple_of(alignment);
         if next > self.stride {
@@ -198,13 +198,13 @@ impl Layout {
         Tree::Leaf(index)
     }
 
-    /// Whether `bytes` are one value as far as structure goes: length, choices in range, booleans 0 or 1, texts
-    /// whole and of their length and charset, zeros between leaves. Elements of a number `Box` are any bytes, so
-    /// that nothing but the length is looked at where a space is one such `Box` of whole eights.
+    /// Checks the structure of a value in `bytes`: its length, choices in range, booleans 0 or 1, texts complete and of
+    /// the right length and charset, zeros between leaves. Elements of a number `Box` may be any bytes, so only the
+    /// length is checked if a space is one such `Box` of a multiple of 8 bytes.
     ///
     /// # Errors
     ///
-    /// The first leaf that is no value, and why, as a fragment that fits after a colon; bounded in length.
+    /// The first leaf that is not a value, and why, as a fragment that fits after a colon; bounded in length.
     pub fn check(&self, bytes: &[u8]) -> Result<(), String> {
         self.check_length(bytes)?;
         self.check_gaps(bytes)?;
@@ -226,24 +226,24 @@ impl Layout {
         }
     }
 
-    /// Whether `bytes` are a value that Gymnasium's `contains` accepts: [`Layout::check`], and every `Box` element
-    /// is from its `low` to its `high`, which NaN never is.
+    /// Checks that Gymnasium's `contains` accepts the value in `bytes`: [`Layout::check`], and every `Box` element lies
+    /// between its `low` and its `high`, which NaN never does.
     ///
     /// # Errors
     ///
-    /// The first leaf that is not, its value, and what is allowed, as a fragment that fits after a colon.
+    /// The first leaf that does not fit, its value, and what is allowed, as a fragment that fits after a colon.
     pub fn contains(&self, bytes: &[u8]) -> Result<(), String> {
         self.check(bytes)?;
         self.leaves.iter().try_for_each(|leaf| leaf.check_bounds(bytes))
     }
 
-    /// What an agent wants, as an env is given it: a value that [`Layout::contains`]. But a finite float outside its `Box` goes
-    /// as it is where the env takes such; else, if it is outside by no more than rounding, as the bound. The bytes, where they
-    /// are others than these.
+    /// Turns an agent's action into the action that the env gets: a value that passes [`Layout::contains`]. A finite
+    /// float outside its `Box` stays as it is if the env accepts such floats; otherwise it becomes the bound, if
+    /// rounding alone put it outside. Returns the new bytes if they differ from `bytes`.
     ///
     /// # Errors
     ///
-    /// As [`Layout::contains`], with what to do where clipping helps.
+    /// As [`Layout::contains`], with advice where clipping helps.
     pub fn as_action(&self, bytes: &[u8], outside: OutOfBounds) -> Result<Option<Vec<u8>>, UsageError> {
         self.check(bytes).map_err(UsageError::new)?;
         let mut clipped = None;
@@ -251,21 +251,21 @@ impl Layout {
         Ok(clipped)
     }
 
-    /// Bytes of an action mask: one per choice, for every Discrete leaf (`n`) and MultiDiscrete leaf (sum of
-    /// `nvec`), in order. 0 where there is nothing to mask.
+    /// Bytes of an action mask: one per choice, for every Discrete leaf (`n`) and MultiDiscrete leaf (sum of `nvec`),
+    /// in order. 0 if there is nothing to mask.
     ///
     /// # Errors
     ///
-    /// It would have more than [`VALUE_BYTES_MAX`] bytes: this space cannot be masked.
+    /// A mask would have more than [`VALUE_BYTES_MAX`] bytes: this space cannot be masked.
     pub fn mask_len(&self) -> Result<usize, String> {
         check_mask_len(self.mask_len)
     }
 
-    /// Whether `mask` is one: [`Layout::mask_len`] bytes, each 0 or 1.
+    /// Checks that `mask` has [`Layout::mask_len`] bytes, each 0 or 1.
     ///
     /// # Errors
     ///
-    /// What it is instead.
+    /// What is wrong with the mask.
     pub fn check_mask(&self, mask: &[u8]) -> Result<(), String> {
         let expected = self.mask_len()?;
         if mask.len() != expected {
@@ -274,12 +274,12 @@ impl Layout {
         check_binary(mask).map_err(|(index, byte)| format!("byte {index} of the mask is {byte}, expected 0 or 1"))
     }
 
-    /// Whether `mask` allows `action`. As in Gymnasium's `sample`, where a mask allows nothing at all, the first
-    /// choice is allowed. Both have passed their checks.
+    /// Checks that `mask` allows `action`. If a mask allows no choice, the first choice is allowed, as in Gymnasium's
+    /// `sample`. Both have passed their checks.
     ///
     /// # Errors
     ///
-    /// The first choice that is masked.
+    /// The first choice that the mask forbids.
     ///
     /// # Panics
     ///
@@ -323,7 +323,7 @@ impl Leaf {
         &mut value[self.offset..][..self.size]
     }
 
-    /// This leaf's part of a mask, and what follows.
+    /// This leaf's part of a mask, and the rest of the mask.
     pub(super) fn mask<'a>(&self, mask: &'a [u8]) -> &'a [u8] {
         &mask[self.mask..]
     }
@@ -338,7 +338,7 @@ impl Leaf {
         for index in 0..count(shape) {
             let number = dtype.read(bytes, index);
             let (low, high) = (dtype.bound(low, index), dtype.bound(high, index));
-            // Written so that NaN, which compares with nothing, is outside.
+            // The condition is written so that NaN, which compares false with everything, is outside.
             if !(low <= number && number <= high) {
                 return Err(self.wrong_element(*dtype, shape, index, number, low, high));
             }
@@ -346,7 +346,7 @@ impl Leaf {
         Ok(())
     }
 
-    /// [`Layout::as_action`] of one leaf whose structure was checked; `clipped` is the whole value, once it is another one.
+    /// [`Layout::as_action`] for one leaf whose structure was checked. `clipped` is the whole value, once it differs.
     fn as_action(&self, value: &[u8], outside: OutOfBounds, clipped: &mut Option<Vec<u8>>) -> Result<(), UsageError> {
         let LeafKind::Box { dtype, shape, low, high } = &self.kind else { return Ok(()) };
         let bytes = self.bytes(value);
@@ -392,7 +392,7 @@ impl Leaf {
 }
 
 impl LeafKind {
-    /// Every place where one of n is chosen: its element, n, and the first choice.
+    /// Every element in which one of n choices is made: the element's index, n, and the first choice.
     pub(super) fn choices(&self) -> impl Iterator<Item = (usize, usize, i64)> {
         let discrete = match self {
             LeafKind::Discrete { n, start } => Some((*n, *start)),
@@ -407,7 +407,7 @@ impl LeafKind {
         discrete.into_iter().chain(multi).enumerate().map(of)
     }
 
-    /// The structural rules of one leaf's bytes.
+    /// Checks the structure of one leaf's bytes.
     fn check(&self, bytes: &[u8]) -> Result<(), String> {
         let binary = |shape: &[u32]| {
             check_binary(bytes).map_err(|(index, byte)| match shape {
@@ -449,7 +449,7 @@ impl LeafKind {
     }
 }
 
-/// Whether a float that is outside is so by rounding alone. A bound that is infinite is nowhere near.
+/// Whether rounding alone put a float outside. An infinite bound is never near.
 fn is_rounding(dtype: Dtype, float: f64, low: f64, high: f64) -> bool {
     let largest =
         [low, high].into_iter().filter(|bound| bound.is_finite()).fold(0.0, |most: f64, bound| most.max(bound.abs()));
@@ -469,7 +469,7 @@ pub(super) fn decode_text(bytes: &[u8]) -> Result<&str, String> {
 }
 
 fn check_choice(value: i64, n: u64, start: i64) -> Result<(), String> {
-    // Both are within the i64s, so the distance, taken modulo 2^64, is exact where it is not negative.
+    // Both are i64s, so their distance, taken modulo 2^64, is exact if it is not negative.
     if value.wrapping_sub(start).cast_unsigned() < n {
         Ok(())
     } else {
@@ -477,9 +477,9 @@ fn check_choice(value: i64, n: u64, start: i64) -> Result<(), String> {
     }
 }
 
-/// Whether all are 0 or 1; else the first that is not.
+/// Whether all bytes are 0 or 1; if not, the first that is neither.
 fn check_binary(bytes: &[u8]) -> Result<(), (usize, u8)> {
-    // One pass without a branch: only a byte above 1 has another bit.
+    // One pass without a branch: only a byte above 1 has a bit other than the lowest.
     if bytes.iter().fold(0, |bits, byte| bits | byte) <= 1 {
         return Ok(());
     }
@@ -492,10 +492,10 @@ fn all_zero(bytes: &[u8]) -> bool {
 }
 
 /// Where the declared info fields lie in a view's `info`: a byte per field (1 present, 0 absent), padding to 8, then
-/// each field's value in order as in a Dict; absent ones are zeros.
+/// each field's value in order as in a Dict. Absent values are zeros.
 #[derive(Clone, Debug)]
 pub struct InfoLayout {
-    /// Bytes of one info, and from one to the next: a multiple of 8; 0 if there are no fields.
+    /// Bytes of one info, and the distance from one info to the next: a multiple of 8; 0 if there are no fields.
     pub stride: usize,
     pub(super) fields: Vec<Field>,
     pub(super) layout: Layout,
@@ -509,11 +509,11 @@ pub(super) struct Field {
 }
 
 impl InfoLayout {
-    /// The layout of `fields`, whose spaces are checked already.
+    /// The layout of `fields`, whose spaces were checked before.
     ///
     /// # Errors
     ///
-    /// Names that are no keys, more fields than [`NODES_MAX`], more bytes than [`VALUE_BYTES_MAX`].
+    /// Names that cannot be keys, more fields than [`NODES_MAX`], more bytes than [`VALUE_BYTES_MAX`].
     pub fn new(fields: &[InfoField]) -> Result<InfoLayout, String> {
         if fields.len() > NODES_MAX {
             return Err(format!("{} fields, at most {NODES_MAX} are allowed", fields.len()));
@@ -558,11 +558,11 @@ impl InfoLayout {
         index < self.fields.len() && info[index] == 1
     }
 
-    /// Whether `info` is one as far as structure goes, as [`Layout::check`] has it; absent fields are zeros.
+    /// Checks the structure of `info`, as [`Layout::check`] does; absent fields must be zeros.
     ///
     /// # Errors
     ///
-    /// The first field that is not right, and why, as a fragment that fits after a colon.
+    /// The first field that is wrong, and why, as a fragment that fits after a colon.
     pub fn check(&self, info: &[u8]) -> Result<(), String> {
         self.layout.check_length(info)?;
         self.layout.check_gaps(info)?;
@@ -628,7 +628,7 @@ mod tests {
                 16,
                 vec![0, 2, 8],
             ),
-            // A Dict begins at a multiple of 8, and what follows it needs only its own alignment.
+            // A Dict begins at a multiple of 8, and the leaf after it needs only its own alignment.
             (dict(&[("a", binary(1)), ("b", dict(&[("c", binary(1))])), ("d", binary(1))]), 16, vec![0, 8, 9]),
             (nested(), 88, vec![0, 8, 24, 32, 64, 68]),
         ] {
@@ -770,7 +770,7 @@ mod tests {
                 }
             }
         }
-        // Every unscaling of bounds of one decimal, as trainers compute it in 32 bits.
+        // Every unscaling of bounds with one decimal digit, as trainers compute it in 32 bits.
         for (low, high) in (-100i16..100).flat_map(|low| (low + 1..=100).map(move |high| (low, high))) {
             let [low, high] = [low, high].map(|tenths| f32::from(tenths) / 10.0);
             let layout = number(Dtype::Float32, low.into(), high.into());
@@ -781,7 +781,7 @@ mod tests {
                 assert_eq!(layout.contains(&sent), Ok(()), "{low} {high}");
             }
         }
-        // No other space is judged otherwise.
+        // No other space is judged differently.
         for space in [discrete(3), bytes_box(Dtype::Uint8, &[8]), multi()] {
             let layout = space.layout();
             for bytes in [vec![0; layout.stride], vec![3; layout.stride], vec![255; layout.stride]] {
@@ -800,7 +800,7 @@ mod tests {
             let layout = space.layout();
             let mut bytes = vec![0; layout.stride];
             for round in 0..500 {
-                // Plain noise first; then a value with a few changed bytes, which comes further.
+                // First plain noise; then a value with a few changed bytes, which passes more checks.
                 if round % 2 == 0 {
                     rng.fill_bytes(&mut bytes);
                 } else {
@@ -848,7 +848,7 @@ mod tests {
             ([0, -1, 0, 7, last], Ok(())),
             ([-1, -1, 0, 7, last], Err("`[0]`: -1, which is masked")),
             ([0, -2, 0, 7, last], Err("`[1]`: element [0, 0] is -2, which is masked")),
-            // Where nothing is allowed, the first choice is.
+            // If the mask allows nothing, the first choice is allowed.
             ([0, -1, 0, 8, last], Err("`[1]`: element [1, 0] is 8, which is masked")),
         ] {
             let found = layout.check_unmasked(&action(values), &mask);

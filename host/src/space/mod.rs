@@ -1,8 +1,8 @@
-//! Gymnasium's spaces: what values look like as bytes, which values belong, and how to draw one.
+//! Gymnasium's spaces: the byte form of values, which values belong to a space, and how to draw one.
 //!
-//! A [`Space`] comes from a stranger as flat [`Node`]s and is checked once, by [`Space::from_nodes`]; its
-//! [`Layout`] is computed once and does everything that is done with values: check, contain, sample, JSON.
-//! Knows the bytes of a value; knows nothing of slabs, workers or files.
+//! A [`Space`] comes from an untrusted plugin as flat [`Node`]s and is checked once, by [`Space::from_nodes`]. Its
+//! [`Layout`] is computed once and does everything with values: check, contain, sample, JSON. Knows the bytes of a
+//! value; knows nothing of slabs, workers or files.
 
 mod arrow;
 mod dtype;
@@ -28,18 +28,18 @@ use crate::text::escape_line;
 /// Nodes of one space: `wit/0.1.0/types.wit` promises authors this many.
 pub const NODES_MAX: usize = 1024;
 
-/// Levels of one space, the root's included: `wit/0.1.0/types.wit` promises authors this many. Everything that
-/// follows a checked space downwards may recurse.
+/// Levels of one space, the root's included: `wit/0.1.0/types.wit` promises authors this many. Code that walks down a
+/// checked space may recurse.
 pub const DEPTH_MAX: usize = 16;
 
-/// Dimensions of a shape. numpy 1 stopped here, and what nests by dimension (JSON) stays shallow.
+/// Dimensions of a shape. numpy 1 had this limit, and formats that nest by dimension (JSON) stay shallow.
 pub const RANK_MAX: usize = 32;
 
-/// Bytes of a Dict key or info field's name. They are part of every message about what is below them.
+/// Bytes of a Dict key or of an info field's name. Every message about a value below the key contains it.
 pub const KEY_BYTES_MAX: usize = 256;
 
-/// Bytes of one value of a space, of one mask, or of one info. A slab is 64 MiB and holds several of them; a
-/// 1080p picture is 6 MiB. Does not bound what a batch of values takes.
+/// Bytes of one value of a space, of one mask, or of one info. A slab is 64 MiB and holds several of them; a 1080p
+/// picture is 6 MiB. A batch of values is not bounded by this.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Element types of a `Box`, with numpy's names.
@@ -63,12 +63,13 @@ pub enum Dtype {
 
 /// A space of values. Leaves, order and byte encoding are those of `wit/0.1.0/types.wit`.
 ///
-/// [`Space::from_nodes`] makes one that keeps every rule, in one form: equal bounds are one element, a start of
-/// zeros is empty. The methods count on the rules; a space put together by hand owes them too.
+/// [`Space::from_nodes`] makes a space that keeps every rule, in one form: equal bounds are one element, a start of
+/// zeros is empty. The methods rely on the rules; a space that is put together by hand must keep them too.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the fields are Gymnasium's; what is not is said at the variant")]
 pub enum Space {
-    /// Gymnasium's `Box`. `low` and `high` hold bytes of `dtype`, little-endian: one element for all, or one for each.
+    /// Gymnasium's `Box`. `low` and `high` hold bytes of `dtype`, little-endian: one element for all elements, or one
+    /// for each.
     Box { dtype: Dtype, shape: Vec<u32>, low: Vec<u8>, high: Vec<u8> },
     /// Gymnasium's `Discrete`: `start ..= start + n - 1`.
     Discrete { n: u64, start: i64 },
@@ -76,7 +77,7 @@ pub enum Space {
     MultiDiscrete { shape: Vec<u32>, nvec: Vec<u64>, start: Vec<i64> },
     /// Gymnasium's `MultiBinary`.
     MultiBinary { shape: Vec<u32> },
-    /// Gymnasium's `Text`; lengths in Unicode scalar values.
+    /// Gymnasium's `Text`; lengths count Unicode scalar values.
     Text { min_length: u32, max_length: u32, charset: Option<String> },
     /// Gymnasium's `Dict`, in its order.
     Dict(Vec<(String, Space)>),
@@ -84,8 +85,8 @@ pub enum Space {
     Tuple(Vec<Space>),
 }
 
-/// One node of the flat wire form of a space: node 0 is the root, a child's index is greater than its parent's,
-/// every node but the root is the child of exactly one.
+/// One node of the flat wire form of a space. Node 0 is the root; a child's index is greater than its parent's; every
+/// node except the root is the child of exactly one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `Space`")]
 pub enum Node {
@@ -98,24 +99,24 @@ pub enum Node {
     Tuple { children: Vec<u32> },
 }
 
-/// Nodes that make no space: the first one that breaks a rule, and the rule.
+/// An error in nodes: the first node that breaks a rule, and the rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("node {node}: {reason}")]
 pub struct SpaceError {
     /// Index of the node.
     pub node: usize,
-    /// What is wrong with it, as a fragment that fits after a colon.
+    /// What is wrong with the node, as a fragment that fits after a colon.
     pub reason: String,
 }
 
 impl Space {
-    /// The space that `nodes` describe. They may come from a stranger: nothing here recurses by their command, and
-    /// nothing larger than they are is allocated.
+    /// The space that `nodes` describe. The nodes are untrusted: they cannot make this code recurse, and the largest
+    /// allocation is no larger than they are.
     ///
     /// # Errors
     ///
-    /// The first node that breaks a rule of `wit/0.1.0/types.wit` or one of the limits of this module. An empty
-    /// Dict or Tuple and a shape with a zero are refused: they have no bytes, and N of them no stride.
+    /// The first node that breaks a rule of `wit/0.1.0/types.wit` or one of the limits of this module. An empty Dict or
+    /// Tuple and a shape with a zero are refused: they have no bytes, so N of them would have no stride.
     pub fn from_nodes(nodes: &[Node]) -> Result<Space, SpaceError> {
         let wrong = |node: usize, reason: String| SpaceError { node, reason };
         if nodes.is_empty() {
@@ -124,7 +125,7 @@ impl Space {
         if nodes.len() > NODES_MAX {
             return Err(wrong(NODES_MAX, format!("{} nodes, at most {NODES_MAX} are allowed", nodes.len())));
         }
-        // Parents stand before their children, so one pass forward knows every node's depth when it comes to it.
+        // Parents come before their children, so one pass forward knows every node's depth when it reaches the node.
         let mut depths: Vec<Option<usize>> = vec![None; nodes.len()];
         depths[0] = Some(1);
         let mut bytes = 0;
@@ -149,7 +150,7 @@ impl Space {
                 return Err(wrong(index, format!("a value takes more than {VALUE_BYTES_MAX} bytes")));
             }
         }
-        // Backward, every child is built before its parent takes it.
+        // In a backward pass every child is built before its parent takes it.
         let mut built: Vec<Option<Space>> = nodes.iter().map(|_| None).collect();
         for (index, node) in nodes.iter().enumerate().rev() {
             let mut take = |child: &u32| usize::try_from(*child).ok().and_then(|child| built[child].take());
@@ -177,7 +178,7 @@ impl Space {
             });
         }
         let space = built.swap_remove(0).ok_or_else(|| wrong(0, "it has no root".to_owned()))?;
-        // The sum above leaves alignment out.
+        // The sum above does not include alignment.
         if space.stride() > VALUE_BYTES_MAX {
             return Err(wrong(0, format!("a value takes more than {VALUE_BYTES_MAX} bytes")));
         }
@@ -191,7 +192,7 @@ impl Space {
         nodes
     }
 
-    /// Appends this space's nodes; returns the index of its own.
+    /// Appends this space's nodes; returns the index of its own node.
     fn push_nodes(&self, nodes: &mut Vec<Node>) -> u32 {
         let index = nodes.len();
         let mut below = |spaces: &mut dyn Iterator<Item = &Space>| -> Vec<u32> {
@@ -225,12 +226,13 @@ impl Space {
         }
     }
 
-    /// Where the leaves of a value lie, and all that is done with values. Computed anew by every call: keep it.
+    /// Computes the layout: where the leaves of a value lie, and all methods for values. Every call computes it anew,
+    /// so keep it.
     pub fn layout(&self) -> Layout {
         Layout::new(self)
     }
 
-    /// Bytes from one value to the next: a multiple of 8, at least 8.
+    /// The distance in bytes from one value to the next: a multiple of 8, at least 8.
     pub fn stride(&self) -> usize {
         layout::end(self, 0).next_multiple_of(8)
     }
@@ -248,7 +250,7 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Layout::contains`].
     pub fn contains(&self, value: &[u8]) -> Result<(), String> {
         self.layout().contains(value)
     }
@@ -257,7 +259,7 @@ impl Space {
     ///
     /// # Panics
     ///
-    /// As there.
+    /// As for [`Layout::to_json`].
     pub fn to_json(&self, value: &[u8]) -> serde_json::Value {
         self.layout().to_json(value)
     }
@@ -266,11 +268,11 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Layout::from_json`].
     ///
     /// # Panics
     ///
-    /// As there.
+    /// As for [`Layout::from_json`].
     pub fn from_json(&self, json: &serde_json::Value, value: &mut [u8]) -> Result<(), String> {
         self.layout().from_json(json, value)
     }
@@ -280,12 +282,12 @@ impl Space {
 ///
 /// # Errors
 ///
-/// As there.
+/// As for [`InfoLayout::new`].
 pub fn info_layout(fields: &[InfoField]) -> Result<InfoLayout, String> {
     InfoLayout::new(fields)
 }
 
-/// The children a node names.
+/// The children that a node names.
 fn children(node: &Node) -> &[u32] {
     match node {
         Node::Dict { children, .. } | Node::Tuple { children } => children,
@@ -293,7 +295,7 @@ fn children(node: &Node) -> &[u32] {
     }
 }
 
-/// The rules that a node keeps by itself. Returns the bytes of its own value, children excluded.
+/// Checks the rules for a single node. Returns the bytes of the node's own value, without its children.
 fn check_node(node: &Node) -> Result<usize, String> {
     match node {
         Node::Box { dtype, shape, low, high } => {
@@ -363,7 +365,7 @@ fn has_children(children: &[u32]) -> Result<usize, String> {
     if children.is_empty() { Err("it has no children".to_owned()) } else { Ok(0) }
 }
 
-/// Elements of a shape, each of `size` bytes.
+/// The number of elements of a shape, each of `size` bytes.
 fn elements(shape: &[u32], size: usize) -> Result<usize, String> {
     if shape.len() > RANK_MAX {
         return Err(format!("a shape of {} dimensions, at most {RANK_MAX} are allowed", shape.len()));
@@ -378,7 +380,7 @@ fn elements(shape: &[u32], size: usize) -> Result<usize, String> {
         .ok_or_else(|| format!("a value takes more than {VALUE_BYTES_MAX} bytes"))
 }
 
-/// Whether `bounds` are one element or `count`, and each is one of the dtype and a number.
+/// Checks that `bounds` are one element or `count` elements, and that each is an element of the dtype and a number.
 fn check_bounds(dtype: Dtype, count: usize, bounds: &[u8]) -> Result<(), String> {
     let size = dtype.size();
     if bounds.len() != size && bounds.len() != count * size {
@@ -396,7 +398,7 @@ fn check_bounds(dtype: Dtype, count: usize, bounds: &[u8]) -> Result<(), String>
     Ok(())
 }
 
-/// Whether `start ..= start + n - 1` are choices that fit an i64.
+/// Checks that `start ..= start + n - 1` are choices that fit an i64.
 fn check_choices(n: u64, start: i64) -> Result<(), String> {
     if n == 0 {
         return Err("`n` is 0".to_owned());
@@ -410,7 +412,7 @@ fn check_choices(n: u64, start: i64) -> Result<(), String> {
     }
 }
 
-/// Whether `names` can be keys: each once, short enough to be part of a message, without control characters.
+/// Checks that `names` can be keys: no duplicates, short enough for a message, without control characters.
 fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let mut seen = HashSet::new();
     for name in names {
@@ -427,7 +429,7 @@ fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     Ok(())
 }
 
-/// One element for all where all are equal.
+/// Reduces bounds to one element if all are equal.
 fn one_if_equal(bounds: &[u8], size: usize) -> Vec<u8> {
     let first = &bounds[..size];
     if bounds.chunks_exact(size).all(|element| element == first) { first.to_vec() } else { bounds.to_vec() }
@@ -469,7 +471,7 @@ mod examples {
         Space::MultiDiscrete { shape: vec![2, 2], nvec: vec![5, 1, 3, 2], start: vec![-2, 0, 7, i64::MAX - 1] }
     }
 
-    /// Something of everything.
+    /// A space with a node of every kind.
     pub(super) fn nested() -> Space {
         let word = text(0, 3, Some("aß€🙂"));
         let hands = Space::Tuple(vec![Space::Discrete { n: 3, start: -1 }, multi()]);
@@ -540,7 +542,7 @@ mod tests {
             assert_eq!(Space::from_nodes(&nodes).unwrap(), space);
             assert_eq!(Space::from_nodes(&nodes).unwrap().to_nodes(), nodes);
         }
-        // Any order in which parents come first, not only depth-first.
+        // Any order in which parents come before children, not only depth-first.
         let nodes = [tuple(&[2, 1]), tuple(&[3]), leaf(), text(1, 2, None)];
         let space = Space::from_nodes(&nodes).unwrap();
         assert_eq!(space.to_string(), "Tuple(Discrete(2), Tuple(Text(1, 2)))");
@@ -606,7 +608,7 @@ mod tests {
                 "a value takes more than 16777216 bytes",
             ),
             (
-                // Fits but for alignment.
+                // These fit, except for alignment.
                 vec![
                     tuple(&[1, 2, 3, 4]),
                     bytes(&[0], &[1], Dtype::Uint8, &[1]),

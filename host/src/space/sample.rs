@@ -1,8 +1,8 @@
 //! Drawing a value of a space, with Gymnasium's distributions.
 //!
-//! The draws are part of what a seed means: the same generator gives the same bytes on every machine and with
-//! every release. So nothing here calls the platform's `ln` or `cos`, whose last bits differ, or a crate's
-//! distributions, which change: exponential and normal numbers come from comparing uniform ones.
+//! The draws are part of a seed's meaning: the same generator gives the same bytes on every machine and with every
+//! release. So nothing here calls the platform's `ln` or `cos`, whose last bits differ, or a crate's distributions,
+//! which change. Exponential and normal numbers are made by comparing uniform numbers.
 
 use rand::Rng;
 
@@ -18,20 +18,20 @@ const ALPHANUMERIC: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST
 impl Layout {
     /// Draws a value into `value` (one stride; all of it is written).
     ///
-    /// `Box`: floats uniform between two bounds, exponential from one, normal without; integers and booleans
-    /// uniform, bounds included. (Gymnasium draws integers without bounds near 0; bytes cannot tell those from
-    /// integers bounded by their type.) Discrete and MultiDiscrete: uniform, or uniform among what `mask` allows,
-    /// and the first choice where it allows nothing. MultiBinary: uniform. Text: a uniform length, then uniform
-    /// characters of the charset, or ASCII letters and digits without one.
+    /// `Box`: floats are uniform between two bounds, exponential from one bound, normal without bounds; integers and
+    /// booleans are uniform, bounds included. (Gymnasium draws integers without bounds near 0; bytes cannot tell those
+    /// from integers bounded by their type.) Discrete and MultiDiscrete: uniform among the choices that `mask` allows,
+    /// or among all without a mask; the first choice if the mask allows none. MultiBinary: uniform. Text: a uniform
+    /// length, then uniform characters of the charset, or ASCII letters and digits without a charset.
     ///
     /// # Panics
     ///
-    /// When `value` is not of this layout's stride or `mask` not of its [`Layout::mask_len`].
+    /// When `value` is not of this layout's stride, or `mask` not of its [`Layout::mask_len`].
     pub fn sample(&self, rng: &mut (impl Rng + ?Sized), mask: Option<&[u8]>, value: &mut [u8]) {
         self.fill(mask, value, &mut Draw(rng));
     }
 
-    /// Writes the zero of the space into `value`: 0 where the bounds allow it, else the bound next to it; the first
+    /// Writes the zero of the space into `value`: 0 if the bounds allow it, otherwise the bound next to it; the first
     /// choice (that `mask` allows); the shortest text, of the charset's first character.
     ///
     /// # Panics
@@ -96,9 +96,9 @@ impl Layout {
     }
 }
 
-/// What is chosen where a space leaves a choice.
+/// How to choose where a space leaves a choice.
 trait Choose {
-    /// One of `0..n`; `n` is at least 1.
+    /// A number of `0..n`; `n` is at least 1.
     fn below(&mut self, n: u64) -> u64;
     /// An element of a `Box`.
     fn number(&mut self, dtype: Dtype, low: Number, high: Number) -> Number;
@@ -121,7 +121,7 @@ impl Choose for Zero {
     }
 }
 
-/// `number`, or the bound that it is beyond.
+/// `number`, or the bound that it exceeds.
 fn clip(number: Number, low: Number, high: Number) -> Number {
     if number < low {
         low
@@ -135,7 +135,7 @@ fn clip(number: Number, low: Number, high: Number) -> Number {
 struct Draw<'a, R: ?Sized>(&'a mut R);
 
 impl<R: Rng + ?Sized> Choose for Draw<'_, R> {
-    /// Lemire's multiplication, with rejection: exactly uniform.
+    /// Lemire's multiplication with rejection, which is exactly uniform.
     fn below(&mut self, n: u64) -> u64 {
         loop {
             let (low, high) = self.0.next_u64().carrying_mul(n, 0);
@@ -154,7 +154,7 @@ impl<R: Rng + ?Sized> Choose for Draw<'_, R> {
                     (false, true) => to - self.exponential(),
                     (false, false) => self.normal(),
                 };
-                // Rounding to a narrow dtype can step over a bound, or to infinity.
+                // Rounding to a narrow dtype can exceed a bound, or reach infinity.
                 let (least, greatest) = dtype.limits();
                 let drawn = clip(Number::Float(dtype.round(drawn)), least, greatest);
                 clip(drawn, low, high)
@@ -166,14 +166,14 @@ impl<R: Rng + ?Sized> Choose for Draw<'_, R> {
                 };
                 Number::Int(from + i128::from(drawn))
             }
-            // Both bounds are of one dtype.
+            // Both bounds are of the same dtype.
             _ => low,
         }
     }
 }
 
 impl<R: Rng + ?Sized> Draw<'_, R> {
-    /// From 0 to below 1, in steps of 2^-53.
+    /// A number from 0 to below 1, in steps of 2^-53.
     fn unit(&mut self) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
         (self.0.next_u64() >> 11) as f64 * STEP
@@ -185,8 +185,8 @@ impl<R: Rng + ?Sized> Draw<'_, R> {
         if span.is_finite() { low + span * part } else { low * (1.0 - part) + high * part }
     }
 
-    /// Exponential with mean 1, by von Neumann's comparison: of uniform numbers `first > second > …`, the fall ends
-    /// at an even place with probability e^-first. 4.3 numbers on average.
+    /// An exponential number with mean 1, by von Neumann's comparison: in uniform numbers `first > second > …`, the
+    /// fall ends at an even place with probability e^-first. It takes 4.3 numbers on average.
     fn exponential(&mut self) -> f64 {
         let mut whole = 0.0;
         loop {
@@ -206,7 +206,8 @@ impl<R: Rng + ?Sized> Draw<'_, R> {
         }
     }
 
-    /// Normal with mean 0 and deviation 1: an exponential number, kept with probability e^(-(x-1)²/2), is half of it.
+    /// A normal number with mean 0 and deviation 1: an exponential number, kept with probability e^(-(x-1)²/2), is half
+    /// of it.
     fn normal(&mut self) -> f64 {
         loop {
             let (x, threshold) = (self.exponential(), self.exponential());
@@ -303,7 +304,7 @@ mod tests {
         }
     }
 
-    /// Beyond mean and variance: the share of draws in each part of the line, against the exact one.
+    /// This checks more than mean and variance: the share of draws in each part of the line, against the exact share.
     #[test]
     fn exponential_and_normal_have_the_right_shape() {
         let mut rng = rng();
@@ -352,7 +353,7 @@ mod tests {
         assert!(lengths[0] == 0 && lengths[1..].iter().all(|count| (9_500..10_500).contains(count)), "{lengths:?}");
     }
 
-    /// What a seed draws is part of recorded runs: these values never change.
+    /// The draws of a seed are part of recorded runs: these values never change.
     #[test]
     fn draws_are_frozen() {
         let infinity = f64::INFINITY;

@@ -1,6 +1,6 @@
-//! Shapes: how many elements there are.
+//! The number of elements of a shape.
 
-/// Elements of a shape.
+/// The number of elements of a shape.
 pub(super) fn count(shape: &[u32]) -> usize {
     shape
         .iter()

@@ -1,4 +1,4 @@
-//! Spaces as people read them: as Gymnasium prints them, as JSON, and where two of them differ.
+//! Spaces as text: as Gymnasium prints them, as JSON, and where two of them differ.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -13,10 +13,10 @@ use super::shape::count;
 use super::words::{CHARACTERS_SHOWN, at, joined};
 use crate::text::{escape_line, plain};
 
-/// Elements of an array that are printed in full; longer ones are cut to their ends.
+/// Elements of an array that are printed in full; a longer array is cut to its ends.
 const ELEMENTS_SHOWN: usize = 8;
 
-/// An array as numpy prints it, without its columns; long ones are cut to their ends.
+/// An array as numpy prints it, without its columns; a long array is cut to its ends.
 struct Array<'a, F: Fn(usize) -> String> {
     shape: &'a [u32],
     item: F,
@@ -57,7 +57,7 @@ fn show_bounds(dtype: Dtype, shape: &[u32], bounds: &[u8]) -> String {
     if bounds.len() == dtype.size() {
         return dtype.show(dtype.read(bounds, 0));
     }
-    // Inside an array numpy writes `1.` for 1.0.
+    // Inside an array, numpy writes `1.` for 1.0.
     let item = |index| {
         let number = dtype.show(dtype.read(bounds, index));
         number.strip_suffix(".0").map_or(number.clone(), |whole| format!("{whole}."))
@@ -65,8 +65,8 @@ fn show_bounds(dtype: Dtype, shape: &[u32], bounds: &[u8]) -> String {
     Array { shape, item }.to_string()
 }
 
-/// As Gymnasium prints a space, on one line: arrays without numpy's columns and, like charsets, cut when long.
-/// Characters that could act on a terminal are escaped. A Text that allows every character has no `charset`.
+/// Prints a space as Gymnasium does, on one line. Arrays have none of numpy's columns and are cut when long, like
+/// charsets. Characters that could control a terminal are escaped. A Text that allows every character has no `charset`.
 impl Display for Space {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,7 +129,7 @@ pub(super) fn number_to_json(dtype: Dtype, number: Number) -> Value {
     }
 }
 
-/// A float as JSON. What JSON does not have is a string: `"NaN"`, `"Infinity"`, `"-Infinity"`.
+/// A float as JSON. Floats that JSON does not have are strings: `"NaN"`, `"Infinity"`, `"-Infinity"`.
 pub fn float_json(number: f64) -> Value {
     match number {
         f64::INFINITY => "Infinity".into(),
@@ -149,7 +149,7 @@ pub(super) fn nested(shape: &[u32], item: &mut impl FnMut() -> Value) -> Value {
 
 impl Space {
     /// The space as `inspect --json` prints it: `type` (`box`, `discrete`, `multi-discrete`, `multi-binary`, `text`,
-    /// `dict`, `tuple`) and the space's fields. Bounds are one number where they are equal, else nested by shape;
+    /// `dict`, `tuple`) and the space's fields. Bounds are one number if they are equal, otherwise nested by shape.
     /// `spaces` is an object for a `dict` and an array for a `tuple`.
     pub fn to_description_json(&self) -> Value {
         let bounds = |dtype: Dtype, shape: &[u32], bounds: &[u8]| {
@@ -196,10 +196,10 @@ impl Space {
         }
     }
 
-    /// The space that [`Space::to_description_json`] wrote. Anybody may have written it.
+    /// Reads a space that [`Space::to_description_json`] wrote. The JSON is untrusted.
     ///
     /// # Errors
-    /// What is no space, and why.
+    /// What in the JSON is not a space, and why.
     pub fn from_description_json(json: &Value) -> Result<Space, String> {
         let mut nodes = Vec::new();
         describe_node(json, &mut nodes)?;
@@ -240,7 +240,7 @@ impl Space {
             }
             _ => {
                 let (mine, theirs) = (self.to_string(), other.to_string());
-                // Where the difference is in what is cut, the field's name has to do.
+                // If the difference is in the part that was cut, only the field's name is shown.
                 let hidden = if mine == theirs { self.hidden_difference(other) } else { String::new() };
                 format!("{mine} and {theirs}{hidden}")
             }
@@ -264,7 +264,7 @@ impl Space {
     }
 }
 
-/// Appends the node that `json` describes, and those below it.
+/// Appends the node that `json` describes, and the nodes below it.
 fn describe_node(json: &Value, nodes: &mut Vec<Node>) -> Result<usize, String> {
     if nodes.len() >= NODES_MAX {
         return Err(format!("more than {NODES_MAX} nodes"));
@@ -313,7 +313,7 @@ fn describe_node(json: &Value, nodes: &mut Vec<Node>) -> Result<usize, String> {
             charset: read("charset", field("charset")?)?,
         },
         "dict" | "tuple" => {
-            // Children come after their parent, whose place is kept.
+            // Children come after their parent, so the parent's place is reserved.
             nodes.push(Node::Tuple { children: Vec::new() });
             let mut children = Vec::new();
             let mut keys = Vec::new();
@@ -341,7 +341,7 @@ fn describe_node(json: &Value, nodes: &mut Vec<Node>) -> Result<usize, String> {
     Ok(index)
 }
 
-/// Arrays in arrays, as one list.
+/// Flattens arrays in arrays to one list.
 fn flatten(json: &Value, into: &mut Vec<Value>) {
     match json {
         Value::Array(items) => items.iter().for_each(|item| flatten(item, into)),
@@ -359,7 +359,7 @@ mod tests {
         number_box(Dtype::Float32, shape, Number::Float(low), Number::Float(high))
     }
 
-    /// What gymnasium 1.4.0 with numpy 2.4 prints, but for numpy's columns.
+    /// What gymnasium 1.4.0 with numpy 2.4 prints, without numpy's columns.
     #[test]
     fn spaces_are_printed_as_gymnasium_prints_them() {
         let discrete = |n| Space::Discrete { n, start: 0 };

@@ -1,9 +1,9 @@
 //! Values of a space as JSON, both ways.
 //!
-//! Box, MultiDiscrete and MultiBinary are arrays nested by shape (a shape without dimensions: the element itself),
-//! Discrete is a number, Text a string, Dict an object, Tuple an array. Booleans of a `Box` are `true` and `false`,
-//! bits of a MultiBinary 0 and 1; both are read as either. Floats that JSON does not have are the strings `"NaN"`,
-//! `"Infinity"` and `"-Infinity"`. Narrow floats are written with their own few digits and read back to the bit.
+//! Box, MultiDiscrete and MultiBinary are arrays nested by shape (without dimensions: the element itself), Discrete is
+//! a number, Text a string, Dict an object, Tuple an array. Booleans of a `Box` are `true` and `false`, bits of a
+//! MultiBinary 0 and 1; both forms are read for both. Floats that JSON does not have are the strings `"NaN"`,
+//! `"Infinity"` and `"-Infinity"`. Narrow floats are written with as few digits as they need and read back exactly.
 
 use serde_json::{Map, Value};
 
@@ -19,7 +19,7 @@ use super::text::{nested, number_to_json};
 use super::words::{at, joined, shown};
 
 impl Layout {
-    /// A value as JSON, as this module's header has it. `value` has passed [`Layout::check`].
+    /// A value as JSON, in the form that this module's header describes. `value` has passed [`Layout::check`].
     ///
     /// # Panics
     ///
@@ -40,13 +40,13 @@ impl Layout {
         }
     }
 
-    /// Writes the value that `json` stands for into `value` (one stride; all of it is written). What is written
-    /// passes [`Layout::check`]; the bounds of a `Box` are the business of [`Layout::contains`].
+    /// Writes the value that `json` describes into `value` (one stride; all of it is written). The result passes
+    /// [`Layout::check`]; [`Layout::contains`] checks the bounds of a `Box`.
     ///
     /// # Errors
     ///
-    /// What does not fit the space: its path, what was given and what is expected, as a fragment that fits after a
-    /// colon. `value` is then of no use.
+    /// What does not fit the space: its path, the given value and what is expected, as a fragment that fits after a
+    /// colon. `value` is then useless.
     ///
     /// # Panics
     ///
@@ -158,7 +158,7 @@ impl Leaf {
     }
 }
 
-/// A JSON value that does not fit, and where below the leaf it is.
+/// A JSON value that does not fit, and its place below the leaf.
 struct Wrong {
     index: String,
     message: String,

@@ -1,4 +1,4 @@
-//! Values, paths and places of a space, as messages name them.
+//! Texts for values, paths and places of a space in messages.
 
 use serde_json::Value;
 
@@ -8,21 +8,22 @@ use crate::text::{escape_line, plain};
 /// Characters of a text or charset that are printed; longer ones are cut.
 pub(super) const CHARACTERS_SHOWN: usize = 64;
 
-/// A text in a message.
+/// Quotes a text for a message.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", plain(text, CHARACTERS_SHOWN))
 }
 
-/// A JSON value in a message.
+/// Writes a JSON value for a message.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
-        // A user's own file: what is printed of it is bounded, what is made is as large as they made it.
+        // The value is from a user's own file, so only the printed text is bounded; the text made here is as large as
+        // the value.
         value => plain(&value.to_string(), CHARACTERS_SHOWN),
     }
 }
 
-/// How a message begins that is about `path`.
+/// The beginning of a message about `path`.
 pub(super) fn at(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("`{path}`: ") }
 }

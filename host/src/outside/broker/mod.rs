@@ -1,5 +1,5 @@
-//! WALL 3: the broker. Only the broker resolves, connects and listens for guests; it hands over the sockets that it
-//! opened. A worker can do none of these.
+//! SANDBOX, part 3: the broker. Only the broker resolves, connects and listens for guests; it hands over the sockets
+//! that it opened. A worker can do none of these.
 //!
 //! The broker has one thread for all envs of the host, and a few more that wait for the system's resolver. Each worker
 //! has its own socket pair to the broker. The socket says which worker asks; the table that the host filled

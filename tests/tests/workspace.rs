@@ -45,7 +45,7 @@ fn the_wheel_shares_what_the_program_depends_on() {
     let tree = |workspace: &str| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         command.args(["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p} with {f}"]);
-        command.args(["--offline", "--locked", "--manifest-path"]).arg(root().join(workspace).join("Cargo.toml"));
+        command.args(["--locked", "--manifest-path"]).arg(root().join(workspace).join("Cargo.toml"));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let lines = String::from_utf8(output.stdout).unwrap();
@@ -57,7 +57,25 @@ fn the_wheel_shares_what_the_program_depends_on() {
     let both: BTreeSet<String> = program.iter().map(|line| package(line)).collect();
     let again: Vec<&String> = wheel.difference(&program).filter(|line| both.contains(&package(line))).collect();
     assert!(again.is_empty(), "compiled again for the wheel: {again:#?}");
-    assert!(wheel.intersection(&program).count() > 100);
+    let shared: Vec<&String> = wheel.intersection(&program).collect();
+    assert!(shared.len() > 100);
+
+    // The same for how it is compiled. `"*"` is of dependencies; there the host is one, and stands in a line of its own.
+    let release = |manifest: &str| {
+        let text = std::fs::read_to_string(root().join(manifest)).unwrap();
+        text.parse::<toml::Table>().unwrap()["profile"]["release"].as_table().unwrap().clone()
+    };
+    let (mut of_program, mut of_wheel) = (release("Cargo.toml"), release("python/Cargo.toml"));
+    let in_wheel = |name: &String| name == "*" || shared.iter().any(|line| line.starts_with(&format!("{name} v")));
+    let [program_packages, wheel_packages] =
+        [&mut of_program, &mut of_wheel].map(|profile| profile.remove("package").unwrap().as_table().unwrap().clone());
+    assert_eq!(of_program, of_wheel);
+    for (name, how) in &program_packages {
+        assert!(wheel_packages.get(name) == Some(how) || !in_wheel(name), "{name}");
+    }
+    for (name, how) in &wheel_packages {
+        assert!(program_packages.get(name) == Some(how) || name == "rollcage", "{name}");
+    }
 }
 
 #[test]

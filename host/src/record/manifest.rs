@@ -262,7 +262,6 @@ impl InstanceEnd {
 }
 
 /// Totals as `rollout.json` has them, without times.
-#[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 episodes")]
 pub(crate) fn totals_json(totals: &Totals) -> Value {
     let figures = |spread: &Spread| match spread.figures() {
         None => Value::Null,

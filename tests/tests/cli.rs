@@ -126,7 +126,7 @@ fn a_command_ends_as_it_should() {
         (&["run", "cartpole", "--config=sutton_barto_reward=1"], 2, false, "error: config `sutton_barto_reward`: "),
         (&["run", "cartpole", "--step=1"], 2, false, "error: "),
         (&["run"], 2, false, "error: "),
-        (&[], 2, false, "Run reinforcement-learning environments"),
+        (&[], 2, false, "Run untrusted reinforcement-learning environments"),
         (&["inspect", "cartpole"], 0, true, ""),
         (&["inspect", "nowhere.wasm"], 2, false, "error: "),
         // What needs a config can be asked for without one.

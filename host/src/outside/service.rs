@@ -248,7 +248,7 @@ fn unasked(what: &'static str, message: &FromKeeper) -> Error {
 ///
 /// ```
 /// let lookup = |name: &str| (name == "agent").then(|| "3100".to_owned());
-/// assert_eq!(rollcage::service::expand("{agent} {{}}", lookup, &["agent".to_owned()]).unwrap(), "3100 {}");
+/// assert_eq!(rollcage::outside::service::expand("{agent} {{}}", lookup, &["agent".to_owned()]).unwrap(), "3100 {}");
 /// ```
 ///
 /// # Errors

@@ -75,7 +75,7 @@ pub enum Access {
 /// One capability that the operator gives to every env of a run. It is written and read as `KIND=SPEC`.
 ///
 /// ```
-/// use rollcage::grant::{Access, Grant};
+/// use rollcage::outside::grant::{Access, Grant};
 ///
 /// let grant: Grant = "dir=/srv/levels:/levels".parse().unwrap();
 /// assert_eq!(grant, Grant::Dir { host: "/srv/levels".into(), guest: "/levels".into(), access: Access::ReadOnly });
@@ -413,7 +413,7 @@ impl Grants {
     /// folder.
     ///
     /// ```
-    /// use rollcage::grant::Grants;
+    /// use rollcage::outside::grant::Grants;
     ///
     /// let text = "[grant]\ndir = ['levels:/levels', 'out:/out:rw']\nclock = 'real'\n";
     /// let grants = Grants::from_toml(text, "/home/me/maze/grants.toml".as_ref()).unwrap();

@@ -62,7 +62,7 @@ impl PolicyName {
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use rollcage::{policy::{Policy, PolicyName}, space::Space};
+/// # use rollcage::{env::policy::{Policy, PolicyName}, space::Space};
 /// let space = Space::Discrete { n: 2, start: 0 };
 /// let mut policy = Policy::new(&PolicyName::Random, &space, 1, 7)?;
 /// let mut action = [0; 8];

@@ -22,7 +22,9 @@ BATCH = 400
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Ray on loopback, ended with the tests."""
-    path = os.pathsep.join(filter(None, [os.path.dirname(os.path.dirname(rollcage.__file__)), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(None, [os.path.dirname(os.path.dirname(rollcage.__file__)), os.environ.get("PYTHONPATH")])
+    )
     ray.init(
         num_cpus=2,
         include_dashboard=False,

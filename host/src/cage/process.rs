@@ -13,17 +13,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
 
-use super::Standing;
-use super::Wall;
-use super::Walls;
-use super::capabilities;
-use super::landlock;
-use super::namespaces;
 use super::numbers::CONTROL;
-use super::rlimits;
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
+use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
 use crate::slice;
 
 /// The plan of one worker's sandbox: which layers to set up, and what stays allowed in each.

@@ -6,10 +6,8 @@ use rollcage::plugin::cache::{Amount, CACHE_BYTES_MAX, Usage};
 use rollcage::{Cache, UsageError};
 use serde_json::{Value, json};
 
-use super::Status;
-use super::say;
-use super::say_json;
 use super::source::{bounded, cache_folder, shown_folder};
+use super::{Status, say, say_json};
 
 /// Show or clear the cache of compiled plugins
 ///

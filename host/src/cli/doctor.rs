@@ -12,10 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid};
 use rustix::thread::futex;
 
-use super::Status;
-use super::one_line;
-use super::say;
 use super::source::{cache_folder, with_cache};
+use super::{Status, one_line, say};
 
 /// Steps of the env that is started as a check.
 const STEPS: u32 = 100;

@@ -9,10 +9,8 @@ use rollcage::replay::folder::Rollout;
 use rollcage::text::argument;
 use rollcage::{Plugin, UsageError};
 
-use super::Status;
-use super::complain;
-use super::say;
 use super::source::cache;
+use super::{Status, complain, say};
 
 /// Write a recording in a format that other programs read
 ///

@@ -9,12 +9,8 @@ use rollcage::text::escape_line;
 use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
 use serde_json::{Value, json};
 
-use super::Status;
-use super::complain;
-use super::one_line;
-use super::say;
-use super::say_json;
 use super::source::{Source, with_cache};
+use super::{Status, complain, one_line, say, say_json};
 
 /// Columns if stdout is not a terminal.
 const WIDTH: usize = 100;

@@ -5,10 +5,8 @@ use rollcage::text::escape_line;
 use rollcage::{Plugin, Prepared, UsageError, VecEnv};
 use serde_json::json;
 
-use super::Status;
-use super::say;
-use super::say_json;
 use super::source::with_cache;
+use super::{Status, say, say_json};
 
 /// Show the plugins that ship with rollcage
 #[derive(clap::Args)]

@@ -14,16 +14,12 @@ use rollcage::{Autoreset, Backend, Plugin, UsageError, VecEnv};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::Status;
-use super::compiling;
-use super::complain;
 use super::grants::Granting;
 use super::picture::Picture;
 use super::progress::BARS;
 use super::run::backend;
-use super::say;
-use super::say_json;
 use super::source::{cache, check_hash, not_here};
+use super::{Status, compiling, complain, say, say_json};
 
 /// Run a recording again and compare every step of it
 ///

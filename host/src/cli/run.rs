@@ -24,17 +24,13 @@ use rollcage::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::Status;
-use super::complain;
 use super::grants::Granting;
-use super::one_line;
 use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
 use super::progress::Progress;
 use super::report::{Begun, Report, Times};
-use super::say;
-use super::say_json;
 use super::source::{Source, cache, check_hash, not_here, with_cache, without_cache};
+use super::{Status, complain, one_line, say, say_json};
 
 /// Episodes where neither `--episodes` nor `--steps` is given.
 const EPISODES_DEFAULT: u64 = 10;

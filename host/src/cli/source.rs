@@ -14,9 +14,7 @@ use rollcage::text::escape_line;
 use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
 use serde_json::{Map, Value};
 
-use super::compiling;
-
-use super::complain;
+use super::{compiling, complain};
 
 #[derive(clap::Args)]
 pub(super) struct Source {

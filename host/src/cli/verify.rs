@@ -8,10 +8,8 @@ use rollcage::text::escape_line;
 use rollcage::{Digest, UsageError};
 use serde_json::Value;
 
-use super::Status;
-use super::complain;
 use super::replay::{Recorded, difference_line};
-use super::say;
+use super::{Status, complain, say};
 
 /// Run a recording again and print its receipt: one line that names the run and its results
 ///

@@ -418,7 +418,7 @@ impl Builder {
         }
         let stand_in = beside.stand_in();
         let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
-        let mut templates: Vec<Option<Value>> = Vec::with_capacity(self.envs);
+        let mut with_leases: Vec<Option<Value>> = Vec::with_capacity(self.envs);
         for index in 0..self.envs {
             let given = over(grants.config(), (self.config)(index)?);
             // The config is checked with the first port of each range; the real port is known when it is taken.
@@ -433,7 +433,7 @@ impl Builder {
                 }
                 Err(error) => return Err(error.into()),
             };
-            templates.push(injected.then_some(given));
+            with_leases.push(injected.then_some(given));
             // Equal texts are kept once.
             configs.push(match configs.last() {
                 Some(before) if before.canonical == complete.canonical => before.clone(),
@@ -502,8 +502,8 @@ impl Builder {
             names: Names::default(),
             recycle_after: self.recycle_after,
         };
-        let slots = (0u32..).zip(configs.iter().zip(templates)).map(|(index, (config, template))| {
-            Slot::new(index, config.clone(), template, self.seed + u64::from(index))
+        let slots = (0u32..).zip(configs.iter().zip(with_leases)).map(|(index, (config, with_leases))| {
+            Slot::new(index, config.clone(), with_leases, self.seed + u64::from(index))
         });
         let mut slots: Vec<Slot> = slots.collect();
         if let Some(again) = self.again {

@@ -148,10 +148,10 @@ impl VecEnv {
         }
     }
 
-    /// Starts every worker and waits until all are ready; [`Builder::build`] has done so already.
+    /// Starts every worker and waits until all are ready; [`Builder::build`](super::builder::Builder::build) has done so already.
     ///
     /// # Errors
-    /// As [`Builder::build`], for the workers. After an error there is nothing to step. [`Error::Usage`]: the envs were
+    /// As [`Builder::build`](super::builder::Builder::build), for the workers. After an error there is nothing to step. [`Error::Usage`]: the envs were
     /// started before, whatever the result.
     pub fn start(&mut self) -> Result<(), Error> {
         self.check_not_over()?;
@@ -658,7 +658,7 @@ impl VecEnv {
     /// Spaces, masks, info fields, time limit: the same for all envs.
     ///
     /// # Panics
-    /// After [`Builder::assemble`], before [`VecEnv::start`] has succeeded: the spec comes from the workers.
+    /// After [`Builder::assemble`](super::builder::Builder::assemble), before [`VecEnv::start`] has succeeded: the spec comes from the workers.
     pub fn spec(&self) -> &Spec {
         &self.shape().spec
     }

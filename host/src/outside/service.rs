@@ -121,7 +121,7 @@ impl Keeper {
     }
 
     /// Ends the running services, then starts these services in order. `stdio` has three descriptors for each service
-    /// that is [`ServiceStdio::Passed`]. The outer error is the system's; the inner one is the service that failed, and
+    /// that is [`ServiceStdio::Passed`](crate::wire::keeper::ServiceStdio::Passed). The outer error is the system's; the inner one is the service that failed, and
     /// why.
     ///
     /// # Errors

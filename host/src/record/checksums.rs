@@ -7,15 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::CAPTURE;
-
-use super::CHECKSUMS;
-
-use super::MANIFEST;
-
-use super::PLUGIN;
-
-use super::env_of_capture;
+use super::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, env_of_capture};
 use crate::digest::Digest;
 use crate::files::open_regular;
 use crate::limits::Limits;

@@ -20,16 +20,12 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::CAPTURE;
-use super::MANIFEST;
-use super::PLUGIN;
 use super::checksums::{create_new, write_checksums, write_whole};
-use super::env_of_capture;
 use super::history::{EnvEnd, Histories, History};
 use super::journal::{FaultMet, Journal, Page};
 use super::manifest::{InstanceEnd, Manifest, now, totals_json};
-use super::part_name;
 use super::rows::{RowShape, Rows};
+use super::{CAPTURE, MANIFEST, PLUGIN, env_of_capture, part_name};
 use crate::digest::{Digest, env_digest, run_digest};
 use crate::error::{Error, UsageError, of_file};
 use crate::fault::FaultKind;

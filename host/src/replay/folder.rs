@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use serde::Deserialize;
 
+use super::damage::Damage;
 pub(super) use super::part::Part;
 use crate::digest::Digest;
 use crate::env::builder::ENVS_MAX;
@@ -16,14 +17,11 @@ use crate::error::UsageError;
 use crate::files::read_regular;
 use crate::limits::Limits;
 use crate::plugin::Plugin;
+use crate::record::checksums::{FILES_MAX, MANIFEST_BYTES_MAX, files, hash_file, limit_of};
 use crate::record::manifest::{FORMAT, Manifest};
 use crate::record::rows::{RowShape, Rows};
 use crate::record::{CAPTURE, CHECKSUMS, MANIFEST, PLUGIN, number_of_part};
 use crate::spec::Spec;
-
-use crate::record::checksums::{FILES_MAX, MANIFEST_BYTES_MAX, files, hash_file, limit_of};
-
-use super::damage::Damage;
 
 /// Bytes of the checksums: a line of at most 128 for each file.
 const CHECKSUMS_BYTES_MAX: u64 = (FILES_MAX as u64) << 7;

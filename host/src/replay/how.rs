@@ -21,7 +21,7 @@ pub struct Replaying {
     pub backend: Option<Backend>,
     /// The first episode of each env to be compared. Earlier episodes are run but not compared.
     pub from: u64,
-    /// The `rollcage` program, as in [`Builder::worker`].
+    /// The `rollcage` program, as in [`Builder::worker`](crate::Builder::worker).
     pub worker: Option<PathBuf>,
     /// The cache for compiled plugins.
     pub cache: Option<Cache>,
@@ -33,7 +33,7 @@ pub struct Replaying {
     pub protected: Vec<Protected>,
     /// Whether to refuse to run where a layer of the sandbox is not active, because a recording's plugin is untrusted.
     pub require_sandbox: bool,
-    /// Whether the envs that [`watch`] shows can be branched. This includes envs with sockets, since their input is served
+    /// Whether the envs that [`watch`](super::rerun::watch) shows can be branched. This includes envs with sockets, since their input is served
     /// from the recording. A branch goes on as long as it asks only for input that was recorded.
     pub branching: bool,
     /// The interrupt flag: raised, it ends the replay with [`Error::Interrupted`].

@@ -17,13 +17,9 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeLi
 use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Fields};
 
-use super::Dtype;
-use super::InfoLayout;
-use super::Layout;
-use super::Leaf;
-use super::LeafKind;
 use super::layout::{Tree, decode_text};
 use super::shape::count;
+use super::{Dtype, InfoLayout, Layout, Leaf, LeafKind};
 
 /// The key of a list field's shape, a JSON array: Arrow lists are flat, but a Box need not be.
 pub(crate) const SHAPE_KEY: &str = "rollcage.shape";

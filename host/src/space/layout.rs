@@ -5,15 +5,11 @@
 
 use std::ops::Range;
 
-use super::Dtype;
-use super::NODES_MAX;
-use super::Space;
-use super::VALUE_BYTES_MAX;
-use super::check_names;
 use super::dtype::{Number, array};
 use super::field::{InfoField, OutOfBounds};
 use super::shape::count;
 use super::words::{at, index_of, joined, quoted};
+use super::{Dtype, NODES_MAX, Space, VALUE_BYTES_MAX, check_names};
 use crate::error::UsageError;
 
 /// How far a float may be outside its `Box` and still be taken for the bound, in units in the last place of the larger

@@ -6,11 +6,9 @@
 
 use rand::Rng;
 
-use super::Dtype;
-use super::Layout;
-use super::LeafKind;
 use super::dtype::Number;
 use super::shape::count;
+use super::{Dtype, Layout, LeafKind};
 
 /// Characters of a sampled text whose space has no charset: Gymnasium's default charset.
 const ALPHANUMERIC: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";

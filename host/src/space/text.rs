@@ -4,13 +4,10 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::Dtype;
-use super::NODES_MAX;
-use super::Node;
-use super::Space;
 use super::dtype::Number;
 use super::shape::count;
 use super::words::{CHARACTERS_SHOWN, at, joined};
+use super::{Dtype, NODES_MAX, Node, Space};
 use crate::text::{escape_line, plain};
 
 /// Elements of an array that are printed in full; a longer array is cut to its ends.

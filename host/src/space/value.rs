@@ -7,16 +7,12 @@
 
 use serde_json::{Map, Value};
 
-use super::Dtype;
-use super::InfoLayout;
-use super::Layout;
-use super::Leaf;
-use super::LeafKind;
 use super::dtype::{Number, array};
 use super::layout::{Tree, decode_text};
 use super::shape::count;
 use super::text::{nested, number_to_json};
 use super::words::{at, joined, shown};
+use super::{Dtype, InfoLayout, Layout, Leaf, LeafKind};
 
 impl Layout {
     /// A value as JSON, in the form that this module's header describes. `value` has passed [`Layout::check`].

@@ -14,17 +14,17 @@ pub enum Job {
     Check(Cage),
     /// Compile a plugin. Descriptors: plugin (sealed), output (a memfd to fill).
     Compile(CompileJob),
-    /// Describe a plugin. Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`], with the description in the
+    /// Describe a plugin. Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`](super::talk::FromWorker::Ready), with the description in the
     /// bulk area.
     Describe(EnvJob),
     /// Run an env. Descriptors: slab, code (sealed), the broker's socket with [`Granted::talks`], the file of
     /// [`Granted::capture`], then a directory for each of [`Granted::directories`]. A missing broker or capture is
-    /// replaced by another descriptor, so that the numbers stay. Answers [`FromWorker::Ready`], with the spec in the
+    /// replaced by another descriptor, so that the numbers stay. Answers [`FromWorker::Ready`](super::talk::FromWorker::Ready), with the spec in the
     /// bulk area; then serves turns. The copy of a template process already has code, slab and directories: it gets one
     /// descriptor to close, then broker and capture as above.
     Env(EnvJob),
     /// Be a template process. Descriptors: as for [`Job::Env`], without broker and capture. Loads the code, answers
-    /// [`FromWorker::Ready`] with an empty bulk area, then makes a copy of itself for each [`ToTemplate`]. The copy
+    /// [`FromWorker::Ready`](super::talk::FromWorker::Ready) with an empty bulk area, then makes a copy of itself for each [`ToTemplate`](super::talk::ToTemplate). The copy
     /// says hello over its own socket, and gets [`Job::Env`] there.
     Template(EnvJob),
 }

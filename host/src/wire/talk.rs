@@ -1,7 +1,7 @@
 //! The cold path: messages between host and worker over their `SOCK_SEQPACKET` pair. Knows messages and descriptors;
 //! knows nothing of what they lead to.
 //!
-//! Each packet is one `postcard` message of at most [`MESSAGE_BYTES_MAX`]. Descriptors travel from host to worker only.
+//! Each packet is one `postcard` message of at most [`MESSAGE_BYTES_MAX`](super::packet::MESSAGE_BYTES_MAX). Descriptors travel from host to worker only.
 //! After a worker's `Ready`, a turn of the slab follows every message of the host: the worker waits on the turn alone.
 
 use serde::{Deserialize, Serialize};

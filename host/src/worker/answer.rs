@@ -14,7 +14,7 @@ pub(crate) struct View {
     pub(crate) action_mask: Vec<u8>,
     /// Empty if no info fields are declared.
     pub(crate) info: Vec<u8>,
-    /// Empty, or a checked JSON object of at most [`INFO_EXTRA_BYTES_MAX`].
+    /// Empty, or a checked JSON object of at most [`INFO_EXTRA_BYTES_MAX`](crate::wire::slab::INFO_EXTRA_BYTES_MAX).
     pub(crate) info_extra: String,
 }
 

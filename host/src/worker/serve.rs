@@ -9,15 +9,11 @@ use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
-use super::Control;
 use super::answer::{CallError, Frame, Transition, View};
-use super::hello;
 use super::instance::{CreateFailure, Instance};
-use super::instance_of;
 use super::load::Loaded;
-use super::refused;
-use super::say;
 use super::wasi::guest::Outside;
+use super::{Control, hello, instance_of, refused, say};
 use crate::cage::copy::{self, Side};
 use crate::cage::{Standing, process};
 use crate::fault::FaultKind;

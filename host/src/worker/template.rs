@@ -6,11 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::RecvFlags;
 
-use super::Control;
-use super::hello;
 use super::load::Loaded;
-use super::say;
-use super::serve;
+use super::{Control, hello, say, serve};
 use crate::cage::Standing;
 use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};

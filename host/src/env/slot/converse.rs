@@ -3,14 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::Busy;
-use super::Op;
-use super::Phase;
-use super::Progress;
-use super::Slot;
-use super::Terms;
 use super::fault::{FaultFound, guest_fault, lied, nobody};
 use super::turn::Look;
+use super::{Busy, Op, Phase, Progress, Slot, Terms};
 use crate::env::batch::Batch;
 use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::FaultLog;

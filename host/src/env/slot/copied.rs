@@ -4,11 +4,8 @@
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
 
-use super::Op;
-use super::Phase;
-use super::Slot;
-use super::Terms;
 use super::instance::Started;
+use super::{Op, Phase, Slot, Terms};
 use crate::env::batch::Batch;
 use crate::env::template;
 use crate::env::terms::Start;
@@ -38,7 +35,7 @@ impl Slot {
     /// The slot of a copy of this env, as number `index`. The copy has this env's present state, and is its own first
     /// instance.
     pub(crate) fn of_copy(&mut self, index: u32, child: Child, terms: &Terms) -> Slot {
-        let mut copy = Slot::new(index, self.config.clone(), self.template.clone(), self.base_seed);
+        let mut copy = Slot::new(index, self.config.clone(), self.config_with_leases.clone(), self.base_seed);
         copy.started = true;
         copy.keep_past(self.past_bytes);
         copy.events = self.events.without_journal();

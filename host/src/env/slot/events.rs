@@ -4,13 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Busy;
-
-use super::Op;
-
-use super::Phase;
-
-use super::Slot;
+use super::{Busy, Op, Phase, Slot};
 use crate::digest::{CallKind, Digest, InstanceDigest, StepFlags, ViewParts};
 use crate::fault::FaultKind;
 use crate::record::history::EnvEnd;
@@ -311,14 +305,7 @@ impl Slot {
 
     /// Each instance so far and its digest, from which the env's digest is made.
     pub(crate) fn instances(&self) -> Vec<(u32, Digest)> {
-        let now;
-        let before = match &self.before_added_reset {
-            Some(before) => before,
-            None => {
-                now = self.as_of_now();
-                &now
-            }
-        };
+        let before = self.before_added_reset.unwrap_or_else(|| self.as_of_now());
         self.finished.iter().take(before.finished).copied().chain(before.running).collect()
     }
 

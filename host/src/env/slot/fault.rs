@@ -2,15 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Op;
-
-use super::Phase;
-
-use super::ResetOp;
-
-use super::Slot;
-
-use super::Terms;
+use super::{Op, Phase, ResetOp, Slot, Terms};
 use crate::env::batch::Batch;
 use crate::fault::{BACKTRACE_FRAMES_MAX, Fault, FaultKind, FaultLog, MESSAGE_BYTES_MAX, OnFault};
 use crate::process::child::Exit;

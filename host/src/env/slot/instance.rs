@@ -3,11 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::CopiedFrom;
-use super::Phase;
-use super::Slot;
-use super::Terms;
 use super::fault::{end_of, guest_fault, name_of};
+use super::{CopiedFrom, Phase, Slot, Terms};
 use crate::env::batch::{Batch, View};
 use crate::env::template::{Asked, COPY_TIMEOUT};
 use crate::env::terms::Start;
@@ -153,9 +150,9 @@ impl Slot {
                     count_max: terms.limits.sockets as usize,
                     ..terms.beside.rights_for(&self.scene(terms))?
                 };
-                let seat = broker::seat(rights, self.refusals.clone());
-                let (seat, theirs) = seat.map_err(Error::system("starting the broker"))?;
-                self.seat = Some(seat);
+                let registered = broker::register(rights, self.refusals.clone());
+                let (registration, theirs) = registered.map_err(Error::system("starting the broker"))?;
+                self.registration = Some(registration);
                 Some(theirs)
             }
         };
@@ -342,7 +339,7 @@ impl Slot {
             child.wait_dead();
             self.log.append(&child.log());
         }
-        self.seat = None;
+        self.registration = None;
         if self.started {
             self.finished.push((self.instance, self.events.digest.digest()));
             self.events.begin_instance();

@@ -126,7 +126,7 @@ pub(crate) struct Slot {
     index: u32,
     config: CompleteConfig,
     /// The config as it was given, if it has leases in it. Ports are put in when they are taken.
-    template: Option<Value>,
+    config_with_leases: Option<Value>,
     base_seed: u64,
     phase: Phase,
     child: Option<Child>,
@@ -141,8 +141,8 @@ pub(crate) struct Slot {
     /// Whether an instance was ended while an answer was entered. The operation under way then goes on with the next
     /// instance.
     recycled: bool,
-    /// The worker's seat at the broker, if it may have sockets.
-    seat: Option<broker::Seat>,
+    /// The worker's registration with the broker, if it may have sockets.
+    registration: Option<broker::Registration>,
     refusals: broker::Refusals,
     handed: broker::Handed,
     /// The file of captured input from outside, if input is captured.
@@ -194,11 +194,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(index: u32, config: CompleteConfig, template: Option<Value>, base_seed: u64) -> Slot {
+    pub(crate) fn new(index: u32, config: CompleteConfig, config_with_leases: Option<Value>, base_seed: u64) -> Slot {
         Slot {
             index,
             config,
-            template,
+            config_with_leases,
             base_seed,
             phase: Phase::Down,
             child: None,
@@ -207,7 +207,7 @@ impl Slot {
             ended_services: Vec::new(),
             played: 0,
             recycled: false,
-            seat: None,
+            registration: None,
             refusals: broker::Refusals::default(),
             handed: broker::Handed::default(),
             capture: None,

@@ -3,11 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Phase;
-use super::Slot;
-use super::Terms;
 use super::fault::FaultFound;
 use super::instance::Started;
+use super::{Phase, Slot, Terms};
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::interrupt::Interrupt;
@@ -108,8 +106,8 @@ impl Slot {
 
     /// Puts the ports into the config.
     fn put_ports_in(&mut self, terms: &Terms) -> Result<(), Error> {
-        if let Some(template) = &self.template {
-            let mut config = template.clone();
+        if let Some(given) = &self.config_with_leases {
+            let mut config = given.clone();
             inject(&mut config, &self.scene(terms).ports)?;
             self.config = terms.prepared.schema.complete(config, terms.prepared.plugin.name())?;
         }

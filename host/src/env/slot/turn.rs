@@ -4,13 +4,8 @@ use std::io;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-use super::Busy;
-use super::Op;
-use super::Phase;
-use super::ResetOp;
-use super::Slot;
-use super::Terms;
 use super::fault::{FaultFound, end_of, guest_fault, lied, name_of, nobody};
+use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
 use crate::digest::{StepFlags, ViewParts};
 use crate::env::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::error::UsageError;

@@ -15,28 +15,28 @@ mod thread;
 pub(crate) use rights::{Handed, Names, Peer, Refusals, Rights};
 pub use rights::{Host, Refused};
 
-use self::thread::RESOLVERS;
-use crate::outside::broker::reach::Reach;
-use crate::process::child::LockByFork;
-use crate::wire::packet::{self};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustix::event::EventfdFlags;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustix::event::EventfdFlags;
+
+use self::reach::Reach;
 use self::rights::Meaning;
-use self::thread::{ADDRESSES_MAX, Desk, NAMES_WAITING_MAX};
+use self::thread::{ADDRESSES_MAX, BrokerThread, NAMES_WAITING_MAX, RESOLVERS};
+use crate::process::child::LockByFork;
+use crate::wire::packet;
 
 /// A worker's registration with the broker. When it is dropped, the broker forgets the worker; sockets already handed
 /// over stay the worker's.
-pub(crate) struct Seat {
+pub(crate) struct Registration {
     number: u64,
     broker: Arc<Broker>,
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.broker.order(Order::Leave(self.number));
     }
@@ -46,7 +46,7 @@ impl Drop for Seat {
 ///
 /// # Errors
 /// The system's errors: no descriptors left, no thread.
-pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, OwnedFd)> {
+pub(crate) fn register(rights: Rights, refusals: Refusals) -> io::Result<(Registration, OwnedFd)> {
     static BROKER: LockByFork<Arc<Broker>> = LockByFork::new();
     let broker = {
         let mut slot = BROKER.lock();
@@ -63,7 +63,7 @@ pub(crate) fn seat(rights: Rights, refusals: Refusals) -> io::Result<(Seat, Owne
         *next
     };
     broker.order(Order::Enter(number, ours, Box::new(rights), refusals));
-    Ok((Seat { number, broker }, theirs))
+    Ok((Registration { number, broker }, theirs))
 }
 
 /// A handle of the broker's thread.
@@ -93,8 +93,8 @@ impl Broker {
             let thread = std::thread::Builder::new().name(format!("rollcage-name-{number}"));
             thread.spawn(move || resolve_names(&asked, &orders, &wake))?;
         }
-        let desk = Desk::new(Arc::clone(&wake), taken, lookups)?;
-        std::thread::Builder::new().name("rollcage-broker".to_owned()).spawn(move || desk.run())?;
+        let broker_thread = BrokerThread::new(Arc::clone(&wake), taken, lookups)?;
+        std::thread::Builder::new().name("rollcage-broker".to_owned()).spawn(move || broker_thread.run())?;
         Ok(Broker { orders, wake, next: Mutex::new(0), host: std::process::id() })
     }
 

@@ -83,7 +83,7 @@ const CONNECTION: u64 = 1;
 const WAKE: u64 = u64::MAX;
 
 /// The thread's own state.
-pub(super) struct Desk {
+pub(super) struct BrokerThread {
     epoll: Epoll,
     wake: LookedAt,
     orders: Receiver<Order>,
@@ -97,10 +97,14 @@ pub(super) struct Desk {
     next: u64,
 }
 
-impl Desk {
-    pub(super) fn new(wake: Arc<OwnedFd>, orders: Receiver<Order>, lookups: Sender<String>) -> io::Result<Desk> {
+impl BrokerThread {
+    pub(super) fn new(
+        wake: Arc<OwnedFd>,
+        orders: Receiver<Order>,
+        lookups: Sender<String>,
+    ) -> io::Result<BrokerThread> {
         let epoll = Epoll::new()?;
-        Ok(Desk {
+        Ok(BrokerThread {
             wake: epoll.at(wake, WAKE, EventFlags::IN)?,
             epoll,
             orders,
@@ -476,11 +480,11 @@ mod tests {
     use super::*;
     use crate::outside::broker::reach::Reach;
     use crate::outside::broker::rights::{Host, Names};
-    use crate::outside::broker::{Seat, seat};
+    use crate::outside::broker::{Registration, register};
 
     /// A worker's side of the conversation.
     struct Asker {
-        _seat: Seat,
+        _registration: Registration,
         socket: OwnedFd,
         refusals: Refusals,
     }
@@ -488,8 +492,8 @@ mod tests {
     impl Asker {
         fn with(rights: Rights) -> Asker {
             let refusals = Refusals::default();
-            let (seat, socket) = seat(rights, refusals.clone()).unwrap();
-            Asker { _seat: seat, socket, refusals }
+            let (registration, socket) = register(rights, refusals.clone()).unwrap();
+            Asker { _registration: registration, socket, refusals }
         }
 
         fn say(&self, message: &ToBroker) {
@@ -607,7 +611,7 @@ mod tests {
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
         let (orders, taken) = unbounded();
         let (lookups, _asked) = bounded(1);
-        let mut desk = Desk::new(wake, taken, lookups).unwrap();
+        let mut desk = BrokerThread::new(wake, taken, lookups).unwrap();
         let refusals = Refusals::default();
         let (ours, worker) = packet::pair().unwrap();
         orders.send(Order::Enter(1, ours, Box::new(rights(Vec::new())), refusals.clone())).unwrap();

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Grant;
-use super::SHOWN_MAX;
 use super::text::{hint_of_forms, no_kind};
+use super::{Grant, SHOWN_MAX};
 use crate::error::UsageError;
 use crate::text::{nearest, plain};
 

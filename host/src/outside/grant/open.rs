@@ -10,17 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::Access;
-
-use super::Grant;
-
-use super::Grants;
-
-use super::SHOWN_MAX;
-
-use super::Services;
-
-use super::refuse;
+use super::{Access, Grant, Grants, SHOWN_MAX, Services, refuse};
 use crate::error::UsageError;
 use crate::text::plain;
 use crate::wire::job::{Granted, GrantedDirectory};

@@ -10,13 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Grant;
-
-use super::Grants;
-
-use super::Port;
-
-use super::SHOWN_MAX;
+use super::{Grant, Grants, Port, SHOWN_MAX};
 use crate::error::UsageError;
 use crate::outside::broker::{Peer, Rights};
 use crate::outside::service::{SERVICES_MAX, expand};

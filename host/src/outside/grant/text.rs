@@ -3,15 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Access;
-
-use super::Grant;
-
-use super::NAME_BYTES_MAX;
-
-use super::Port;
-
-use super::SHOWN_MAX;
+use super::{Access, Grant, NAME_BYTES_MAX, Port, SHOWN_MAX};
 use crate::error::UsageError;
 use crate::outside::broker::Host;
 use crate::spec::WantKind;

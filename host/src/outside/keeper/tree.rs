@@ -18,9 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, pidfd_open, pidfd_send_signal, wait};
 
-use super::Keeper;
-
-use super::SOON;
+use super::{Keeper, SOON};
 use crate::cage::process;
 use crate::limits::deadline;
 use crate::wire::keeper::{FromKeeper, Ready, Service, ServiceExit, ServiceStdio, Workdir};
@@ -127,14 +125,14 @@ impl Keeper {
         if self.reap() {
             // Every member of the services' process groups descends from here too. A signal to the groups as well would
             // arrive twice, and some programs take a second SIGTERM for impatience.
-            strike(Signal::TERM, &mut HashSet::new());
+            signal_descendants(Signal::TERM, &mut HashSet::new());
         }
         let mut killed = HashSet::new();
         while self.reap() {
             if Instant::now() >= kill_at {
                 // Repeated until a look finds no new process; the killed ones then need a moment to end.
                 let mut looks = 0..LOOKS_MAX;
-                while looks.next().is_some() && strike(Signal::KILL, &mut killed) > 0 {}
+                while looks.next().is_some() && signal_descendants(Signal::KILL, &mut killed) > 0 {}
             }
             self.turn(SOON);
         }
@@ -244,7 +242,7 @@ fn remove(folder: Option<&Path>) {
 }
 
 /// Sends a signal to every descendant that was not met before. Returns how many there were.
-fn strike(signal: Signal, met: &mut HashSet<(Pid, u64)>) -> usize {
+fn signal_descendants(signal: Signal, met: &mut HashSet<(Pid, u64)>) -> usize {
     let mut struck = 0;
     for (pid, stat) in descendants() {
         if !met.insert((pid, stat.began)) {

@@ -8,12 +8,8 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
-use super::CONFIG_BYTES_MAX;
-use super::INTEGER_MAX;
-use super::NESTING_MAX;
-use super::Path;
 use super::schema::{ConfigSchema, count};
-use super::words;
+use super::{CONFIG_BYTES_MAX, INTEGER_MAX, NESTING_MAX, Path, words};
 use crate::error::UsageError;
 use crate::text::{argument, nearest};
 

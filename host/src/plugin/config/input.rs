@@ -11,11 +11,8 @@ use serde::{Serialize, de};
 use serde_json::{Map, Value};
 use toml::de::{DeValue, ValueDeserializer};
 
-use super::CONFIG_FILE_BYTES_MAX;
-use super::NESTING_MAX;
-use super::Path;
-use super::finite;
 use super::words::{is_bare, key, shown};
+use super::{CONFIG_FILE_BYTES_MAX, NESTING_MAX, Path, finite};
 use crate::error::UsageError;
 use crate::text::plain;
 

@@ -9,14 +9,8 @@ use std::collections::HashSet;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value, json};
 
-use super::INTEGER_MAX;
-use super::KeyRow;
-use super::NESTING_MAX;
-use super::SCHEMA_PROPERTIES_MAX;
-use super::check;
-use super::input;
-use super::words;
 use super::words::key;
+use super::{INTEGER_MAX, KeyRow, NESTING_MAX, SCHEMA_PROPERTIES_MAX, check, input, words};
 use crate::text::plain;
 
 /// Bytes of a schema's text, as `describe` may return it.

@@ -5,9 +5,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::INTEGER_MAX;
-
-use super::SCHEMA_PROPERTIES_MAX;
+use super::{INTEGER_MAX, SCHEMA_PROPERTIES_MAX};
 use crate::text::plain;
 
 /// Characters of a value that is shown in a message.

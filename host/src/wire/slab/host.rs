@@ -40,7 +40,7 @@ impl HostSlab {
     }
 
     /// Publishes a request as the next turn. Returns whether the worker sleeps and must be woken by
-    /// [`super::wait::wake`] on [`HostSlab::turn_word`].
+    /// [`wake`](crate::wire::wait::wake) on [`HostSlab::turn_word`].
     pub fn publish(&self, request: &Request) -> bool {
         let words = self.map.request();
         words.command.store(request.command.number(), Relaxed);
@@ -63,7 +63,7 @@ impl HostSlab {
         &self.map.answer().done
     }
 
-    /// The host's own sleep flag, for [`super::wait::sleep`].
+    /// The host's own sleep flag, for [`sleep`](crate::wire::handshake::sleep).
     pub fn host_sleeps(&self) -> &AtomicU32 {
         &self.map.request().host_sleeps
     }

@@ -1,14 +1,6 @@
 //! The byte layout of a slab's content: of one answer, and of many answers in columns.
 
-use super::ACTIONS_BYTES_MAX;
-
-use super::BULK_AT;
-
-use super::BULK_BYTES_MAX;
-
-use super::VIEW_AT;
-
-use super::VIEWS_BYTES_MAX;
+use super::{ACTIONS_BYTES_MAX, BULK_AT, BULK_BYTES_MAX, VIEW_AT, VIEWS_BYTES_MAX};
 use crate::space::InfoLayout;
 use crate::spec::Spec;
 

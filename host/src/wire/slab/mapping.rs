@@ -9,11 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::ANSWER_AT;
-
-use super::REQUEST_AT;
-
-use super::SLAB_BYTES;
+use super::{ANSWER_AT, REQUEST_AT, SLAB_BYTES};
 
 /// The words that the host writes, on their own cache lines.
 #[repr(C, align(64))]

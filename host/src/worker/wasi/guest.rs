@@ -54,7 +54,7 @@ pub(crate) struct Mark {
 }
 
 impl Guest {
-    /// A guest's world at the instance's start. `key` is the key of the random stream, see [`key_create`].
+    /// A guest's world at the instance's start. `key` is the key of the random stream, see [`key_create`](super::random::key_create).
     pub(crate) fn new(limiter: MemoryLimiter, key: [u8; 32], outside: Outside, log: Box<dyn Log>) -> Guest {
         let capture = outside.capture;
         let time = if outside.real_clock { Time::real() } else { Time::default() };

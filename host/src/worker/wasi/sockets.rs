@@ -1,6 +1,6 @@
 //! `wasi:sockets` over descriptors that the broker opened: the worker itself can neither make nor connect a socket.
 //!
-//! This file has the conversation with the broker ([`Line`]), a descriptor that came from it ([`Socket`]), and names. TCP and
+//! This file has the conversation with the broker ([`Line`]), a descriptor that came from it ([`Socket`](super::line::Socket)), and names. TCP and
 //! UDP have a file each. Without a grant there is no line, and every call that makes a socket or looks a name up is denied.
 //!
 //! The traits are the engine crate's. Its handles stand for resources of ours, since its own socket types cannot be made of a

@@ -84,7 +84,8 @@ fn rllib(venv: &Path) -> Result<()> {
 
 /// The wheel that [`wheel`] has built.
 fn one_wheel() -> Result<PathBuf> {
-    let mut wheels = std::fs::read_dir(target()?.join("wheels"))?.flatten();
+    let folder = target()?.join("wheels");
+    let mut wheels = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?.flatten();
     let (Some(wheel), None) = (wheels.next(), wheels.next()) else {
         bail!("one wheel: run `cargo xtask python` first")
     };
@@ -249,9 +250,7 @@ pub(crate) fn wheel(venv: &Path) -> Result<PathBuf> {
         .arg(root().join("python"))
         .env("CARGO_TARGET_DIR", target()?)
         .env("PATH", path_with(&venv.join("bin"))?))?;
-    let mut found = std::fs::read_dir(&wheels).with_context(|| wheels.display().to_string())?.flatten();
-    let (Some(wheel), None) = (found.next(), found.next()) else { bail!("one wheel in {}", wheels.display()) };
-    run(Command::new(&pip).args(["install", "--quiet", "--no-deps", "--force-reinstall"]).arg(wheel.path()))?;
+    run(Command::new(&pip).args(["install", "--quiet", "--no-deps", "--force-reinstall"]).arg(one_wheel()?))?;
     Ok(wheels)
 }
 

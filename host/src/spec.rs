@@ -69,6 +69,10 @@ pub struct Description {
     pub render_fps: u32,
     /// What the plugin wants to use of the outside.
     pub wants: Vec<Want>,
+    /// What the plugin runs on, in one line, such as an interpreter and its version; empty if it says nothing.
+    pub runtime: String,
+    /// Whether `describe` does work that every instance needs before `create`, such as imports.
+    pub warm_up: bool,
     /// The interface version the plugin exports (`0.1.0`), read from the export's name.
     pub interface: String,
 }

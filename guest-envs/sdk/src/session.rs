@@ -56,6 +56,8 @@ pub(crate) fn describe<E: Environment>(version: &str) -> raw::Description {
         render_modes: E::RENDER_MODES.to_vec(),
         render_fps: E::RENDER_FPS,
         wants: E::WANTS.iter().map(want).collect(),
+        runtime: String::new(),
+        warm_up: false,
     }
 }
 

@@ -94,6 +94,7 @@ fn as_json(prepared: &Prepared, spec: &Result<Spec, Unknown>) -> Value {
         "render_modes": description.render_modes,
         "render_fps": description.render_fps,
         "wants": description.wants,
+        "runtime": (!description.runtime.is_empty()).then_some(&description.runtime),
         "config": prepared.schema().table().iter().map(key).collect::<Vec<_>>(),
         "config_schema": serde_json::from_str::<Value>(&description.config_schema).unwrap_or_default(),
     })
@@ -125,6 +126,9 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
     }
     rows.push(("pictures", pictures(&description.render_modes, description.render_fps)));
     rows.extend(wants(plugin.name(), &description.wants));
+    if !description.runtime.is_empty() {
+        rows.push(("runs on", escape_line(&description.runtime)));
+    }
     rows.push(("interface", format!("rollcage:env {}", escape_line(&description.interface))));
     rows.push(("file", format!("{} bytes, sha256 {}", HumanCount(plugin.size() as u64), plugin.sha256_hex())));
 

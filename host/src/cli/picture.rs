@@ -404,6 +404,8 @@ mod tests {
             render_modes: vec![RenderMode::RgbArray],
             render_fps: 50,
             wants: Vec::new(),
+            runtime: String::new(),
+            warm_up: false,
             interface: "0.1.0".to_owned(),
         };
         assert!(Picture::at(Path::new("a.png")).unwrap().check(&description).is_ok());

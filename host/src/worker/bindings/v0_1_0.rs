@@ -145,6 +145,8 @@ fn description(from: wit::Description) -> Description {
         render_modes: from.render_modes.into_iter().map(render_mode).collect(),
         render_fps: from.render_fps,
         wants: from.wants.into_iter().map(want).collect(),
+        runtime: from.runtime,
+        warm_up: from.warm_up,
         interface: INTERFACE.to_owned(),
     }
 }

@@ -27,7 +27,9 @@ pub struct Limits {
     pub fuel_per_step: Option<u64>,
     /// The time between two steps on the guest's virtual clock.
     pub clock_step: Duration,
-    /// The wall time for compiling one plugin. A megabyte of wasm takes about a second.
+    /// The processor time for compiling one plugin, in whole seconds: a loaded machine does not change what compiles. A
+    /// megabyte of wasm takes about a second, a Python interpreter with numpy about 25. The wall time is bounded too, by
+    /// [`COMPILE_WALL_TIMES`] times as much.
     pub compile_timeout: Duration,
     /// Bytes of memory that a compile process may have: Cranelift takes some hundred times the size of a function.
     pub compile_bytes: u64,
@@ -73,6 +75,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// How many times its processor time a compilation may take by the clock on the wall: on a machine that is so loaded
+/// nobody waits longer.
+pub(crate) const COMPILE_WALL_TIMES: u32 = 10;
 
 /// The time after this timeout, or the latest that the clock can hold: a timeout may have any length.
 pub(crate) fn deadline(timeout: Duration) -> Instant {

@@ -60,7 +60,7 @@ class Limits:
     close_timeout : float
         Seconds for all envs together to say goodbye (2).
     compile_timeout : float
-        Seconds for compiling the plugin (120).
+        Seconds of processor time for compiling the plugin (120).
     memory_bytes : int
         Bytes of linear memory of one env (256 MiB).
     fuel_per_step : int

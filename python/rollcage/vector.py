@@ -91,10 +91,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         working directory in which the envs were made.
     embed_plugin : bool
         Put the plugin into the recording, so that the folder is all that another person needs.
-    start : {"fork", "fork-after-create", "spawn"}, optional
+    start : {"fork", "fork-after-create", "fork-after-import", "spawn"}, optional
         How envs are started. ``fork``: as copies of a template process, a locked worker that has instantiated nothing; the
         default where every layer of the sandbox is active. ``fork-after-create``: as copies of one env that was created, whose
-        large tables are then in memory once (one config for all). ``spawn``: by an exec each.
+        large tables are then in memory once (one config for all). ``fork-after-import``: as copies of an instance that has
+        imported its modules; the default for plugins that ask for it. ``spawn``: by an exec each.
     branching : bool
         Whether `branch` and `write_back` work. Without it, workers lack the system calls that copy a process.
     debug : bool
@@ -713,7 +714,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     @property
     def started_by(self) -> str | None:
-        """How the envs were started: ``fork``, ``fork-after-create`` or ``spawn``."""
+        """How the envs were started: ``fork``, ``fork-after-create``, ``fork-after-import`` or ``spawn``."""
         return self._native.started_by()
 
     @property

@@ -14,7 +14,7 @@ use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
 use rollcage::replay::rerun::watch;
 use rollcage::{
-    Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, TimeLimit, VecEnv,
+    Access, Autoreset, Backend, Error, FaultKind, Grant, Limits, OnFault, ResetSome, Snapshot, Start, TimeLimit, VecEnv,
 };
 use rollcage_tests::{
     Process, Rollcage, Scratch, alone, builder, discrete, eventually, fixture, fixture_path, is_root, program, shipped,
@@ -177,6 +177,90 @@ fn configs_differ_unless_envs_are_copied_after_create() {
     assert_eq!(envs.step(&discrete(&[0, 0])).unwrap().rewards, [1.0, 0.0]);
     let error = shipped("cartpole").envs(2).config_with(config).start(Start::ForkAfterCreate).build().err().unwrap();
     assert!(error.to_string().contains("another config"), "{error}");
+}
+
+/// Whichever way they start, `describe` is called once in each instance before `create`, at the same time and with the same
+/// random stream; by default envs begin as copies of an instance in which that was done.
+#[test]
+fn what_describe_does_is_there_before_create() {
+    let mut seen = BTreeSet::new();
+    for (start, by) in [
+        (Start::Best, Start::ForkAfterImport),
+        (Start::ForkAfterImport, Start::ForkAfterImport),
+        (Start::Fork, Start::Fork),
+        (Start::ForkAfterCreate, Start::ForkAfterCreate),
+        (Start::Spawn, Start::Spawn),
+    ] {
+        for branching in [true, false] {
+            let made = builder(fixture("warms")).envs(3).seed(3).start(start).branching(branching);
+            let mut envs = made.build().unwrap();
+            envs.reset(None).unwrap();
+            assert_eq!(envs.started_by(2), Some(by));
+            let observation = envs.last().observation(1).to_vec();
+            let numbers: Vec<u64> =
+                observation.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
+            assert_eq!(numbers[0], 1, "{start}: calls of `describe`");
+            assert_eq!(envs.last().observation(0), observation, "siblings are alike");
+            play(&mut envs, 50, 5);
+            if branching {
+                let mut branch = envs.branch(1, 1).unwrap();
+                let action = discrete(&[1]);
+                branch.step(&action).unwrap();
+            }
+            // A restart too is a copy, and knows nothing of what came before.
+            kill(envs.pid(0).unwrap());
+            eventually("the env is gone", 5, || envs.pid(0).is_none());
+            envs.step(&discrete(&[0, 0, 0])).unwrap();
+            envs.step(&discrete(&[0, 0, 0])).unwrap();
+            assert_eq!(envs.last().observation(0), observation, "{start}");
+            seen.insert((numbers, envs.digests()[1].to_string()));
+        }
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let asked = builder(fixture("warms")).prepare().unwrap();
+    assert_eq!((asked.description().runtime.as_str(), asked.description().warm_up), ("a table of 24 MiB", true));
+}
+
+/// What belongs to one env is not shared by imports.
+#[test]
+fn envs_with_an_outside_of_their_own_import_for_themselves() {
+    let folder = Scratch::new("copies-import");
+    let directory = |access| Grant::Dir { host: folder.folder().to_owned(), guest: "/data".to_owned(), access };
+    for (grant, by) in [
+        (Grant::RealClock, Start::Fork),
+        (Grant::RealRandom, Start::Fork),
+        ("tcp-connect=127.0.0.1:9".parse().unwrap(), Start::Fork),
+        (directory(Access::ReadWrite), Start::Fork),
+        (directory(Access::ReadOnly), Start::ForkAfterImport),
+    ] {
+        let mut envs = builder(fixture("warms")).envs(2).grant(grant.clone()).build().unwrap();
+        envs.reset(None).unwrap();
+        assert_eq!(envs.started_by(0), Some(by), "{grant}");
+        if by == Start::Fork {
+            let error = builder(fixture("warms")).grant(grant).start(Start::ForkAfterImport).build().err().unwrap();
+            let Error::Usage(error) = error else { panic!("{error}") };
+            assert!(error.message.starts_with("start `fork-after-import`: envs with"), "{error}");
+        }
+    }
+    let error = shipped("cartpole").start(Start::ForkAfterImport).build().err().unwrap();
+    assert!(error.to_string().contains("imports nothing before `create`"), "{error}");
+}
+
+/// 24 MiB that `describe` fills are in memory once.
+#[test]
+fn what_describe_makes_is_in_memory_once() {
+    if !is_root() {
+        return;
+    }
+    let pss = |start: Start| -> u64 {
+        let mut envs = builder(fixture("warms")).envs(8).start(start).build().unwrap();
+        envs.reset(None).unwrap();
+        play(&mut envs, 20, 1);
+        (0..8).map(|env| memory(envs.pid(env).unwrap(), "Pss:")).sum::<u64>() / 8
+    };
+    let (fork, after) = (pss(Start::Fork), pss(Start::ForkAfterImport));
+    assert!(fork > 24 << 10, "{fork} KiB each by fork");
+    assert!(after < 8 << 10, "{after} KiB each by fork after import");
 }
 
 /// 24 MiB that `create` fills are in memory once, and in an env's own from its first write on.

@@ -51,7 +51,7 @@ const OPTIONS: [[&str; 4]; 52] = [
     ["close_timeout", "close_timeout", "", "the default suits a terminal"],
     ["memory_bytes", "memory_bytes", "--memory", ""],
     ["fuel_per_step", "fuel_per_step", "--fuel", ""],
-    ["compile_timeout", "compile_timeout", "", "the default suits a terminal"],
+    ["compile_timeout", "compile_timeout", "--compile-timeout", ""],
     ["sockets", "sockets", "", "the default suits a terminal"],
     ["snapshot_bytes", "snapshot_bytes", "", "the default suits a terminal"],
     ["restarts", "restarts_in_window", "", "the default suits a terminal; Python has the budget in three numbers"],

@@ -152,6 +152,7 @@ fn calls_in_markdown() -> String {
             Of::Listener => "env with a socket that listens",
             Of::Recorder => "env whose recording captures",
             Of::Replayer => "env that is served a capture",
+            Of::Carrier => "env of a plugin with assets",
             Of::Copied => "env that may be copied, and what envs are copied from",
             Of::Pristine => "what envs are copied from that may not be copied",
         };
@@ -190,7 +191,7 @@ fn entry(of: Of) -> (&'static str, Purpose, bool) {
         Of::Compiler => ("compile", Purpose::Compile, true),
         Of::Every | Of::Env => ("pure", Purpose::PURE, false),
         // A directory has another row for the same call, which knows no number.
-        Of::Replayer => ("replayer", Purpose::REPLAYER, false),
+        Of::Replayer | Of::Carrier => ("replayer", Purpose::REPLAYER, false),
         Of::Reader
         | Of::Writer
         | Of::Sleeper
@@ -460,6 +461,15 @@ fn story(program: &Path, folder: &Path) -> Vec<String> {
     };
     tell("recorded", recorded().unwrap_or_else(|error| fault_kind(&error)));
 
+    // Files that came with the plugin.
+    match env(crate::assets::carrying(&crate::assets::section(&[(b"file", b"text")]))).build() {
+        Ok(mut envs) => {
+            let end = envs.call(0, "read", &json!({"path": "file", "length": 9}));
+            tell("assets", end.map_or_else(|error| fault_kind(&error), |value| value.to_string()));
+        }
+        Err(error) => tell("assets", fault_kind(&error)),
+    }
+
     // Each use of a socket, as a client of a server of this test's and as a server of a client's.
     let (server, free) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), free_port());
     let at = server.local_addr().unwrap();
@@ -520,6 +530,7 @@ fn no_row_is_there_for_nothing() {
     for name in ["memory", "trap", "panic", "logs", "echo", "files", "probe", "talker", "numbers"] {
         builder(fixture(name)).prepare().unwrap();
     }
+    builder(crate::assets::carrying(&crate::assets::section(&[(b"file", b"text")]))).prepare().unwrap();
     let folder = Scratch::for_every_user("walls-gaps");
     let intruder = Intruder::new("gaps-own");
     let gap = |row: &str| {

@@ -52,7 +52,7 @@
 //! # Layout
 //!
 //! [`space`] has Gymnasium's spaces, [`rng`] numpy's generator. [`config!`] declares a config, and [`info`] the fields
-//! of `info`. [`draw`] is a canvas for `render`. [`classic`] has the parts that classic control shares, and
+//! of `info`. [`assets`] reads the files inside the plugin. [`draw`] is a canvas for `render`. [`classic`] has the parts that classic control shares, and
 //! [`toy_text`] those of grid worlds. [`testing`] plays an env natively. [`raw`] is the interface itself, for guests
 //! that do without the SDK.
 
@@ -67,6 +67,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub mod assets;
 pub mod classic;
 mod config;
 pub mod draw;

@@ -36,6 +36,8 @@ wit_bindgen::generate!({
 #[cfg(not(doctest))]
 pub use exports::rollcage::env::environment::Guest;
 #[cfg(not(doctest))]
+pub use rollcage::env::assets;
+#[cfg(not(doctest))]
 pub use rollcage::env::types::*;
 
 // rustdoc would take the indented table in the WIT's comments for an example to run. While it looks for examples, this

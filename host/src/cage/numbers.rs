@@ -18,6 +18,9 @@ pub const BROKER: u64 = 6;
 /// The descriptor of captured input in an env's worker: the fourth.
 pub const CAPTURE: u64 = 7;
 
+/// The descriptor of the plugin's assets in a worker that runs code: the fifth.
+pub const ASSETS: u64 = 8;
+
 /// The kernel's flags of a copy: a child of the *host's* watcher, not of the worker, so that the host reaps it and its
 /// death signal is the host's.
 pub const COPY_FLAGS: u64 = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;

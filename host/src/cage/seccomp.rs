@@ -12,7 +12,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::numbers::{BROKER, CAPTURE, COPY_FLAGS, OUTPUT, PLUGIN};
+use super::numbers::{ASSETS, BROKER, CAPTURE, COPY_FLAGS, OUTPUT, PLUGIN};
 
 /// One way in which a system call is allowed. A call with several rows is allowed by any of them.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,8 @@ pub enum Of {
     Recorder,
     /// An env's worker that is served recorded input.
     Replayer,
+    /// A worker that runs the code of a plugin with assets.
+    Carrier,
     /// An env's worker that may be copied, and a template process.
     Copied,
     /// A template process whose copies may not be copied.
@@ -105,6 +107,8 @@ pub enum Purpose {
         records: bool,
         /// Whether it is served recorded input.
         replays: bool,
+        /// Whether its plugin has assets.
+        carries: bool,
         /// Which copies the host may order.
         copies: Copies,
     },
@@ -131,6 +135,7 @@ impl Purpose {
         listens: false,
         records: false,
         replays: false,
+        carries: false,
         copies: Copies::None,
     };
 
@@ -143,10 +148,11 @@ impl Purpose {
         listens: true,
         records: true,
         replays: true,
+        carries: true,
         copies: Copies::First,
     };
 
-    /// The purpose of an env that is served recorded input and has no other grant, for tests.
+    /// The purpose of an env that is served recorded input, has assets and no other grant, for tests.
     pub const REPLAYER: Purpose = Purpose::Env {
         reads: false,
         writes: false,
@@ -155,6 +161,7 @@ impl Purpose {
         listens: false,
         records: false,
         replays: true,
+        carries: true,
         copies: Copies::None,
     };
 
@@ -162,8 +169,8 @@ impl Purpose {
     #[must_use]
     pub fn with_copies(self, copies: Copies) -> Purpose {
         match self {
-            Purpose::Env { reads, writes, sleeps, talks, listens, records, replays, .. } => {
-                Purpose::Env { reads, writes, sleeps, talks, listens, records, replays, copies }
+            Purpose::Env { reads, writes, sleeps, talks, listens, records, replays, carries, .. } => {
+                Purpose::Env { reads, writes, sleeps, talks, listens, records, replays, carries, copies }
             }
             Purpose::Compile => self,
         }
@@ -181,6 +188,7 @@ impl Purpose {
             (Purpose::Env { listens, .. }, Of::Listener) => listens,
             (Purpose::Env { records, .. }, Of::Recorder) => records,
             (Purpose::Env { replays, .. }, Of::Replayer) => replays,
+            (Purpose::Env { carries, .. }, Of::Carrier) => carries,
             (Purpose::Env { copies, .. }, Of::Copied) => copies != Copies::None,
             (Purpose::Env { copies, .. }, Of::Pristine) => copies == Copies::First,
             _ => false,
@@ -308,6 +316,8 @@ pub const TABLE: &[Allow] = allow! {
     // What came in from outside, where a run is recorded, and where it is run again.
     Recorder write,           SYS_write,           [Is(0, CAPTURE)],                         Done,   "writing down what came in";
     Replayer pread64,         SYS_pread64,         [Is(0, CAPTURE)],                         Done,   "being served what came in";
+    // The files that came with the plugin.
+    Carrier  pread64,         SYS_pread64,         [Is(0, ASSETS)],                          Done,   "reading the plugin's assets";
     // Copies: no other flags, so no thread and no namespace; and what a copy does to become one of its own.
     Copied   clone,           SYS_clone,           [Is(0, COPY_FLAGS), Only(1, 0)],               Done,   "a copy";
     Copied   prctl,           SYS_prctl,           [Is(0, DEATH_SIGNAL), Is(1, KILL)],       Done,   "a copy that dies with the host";

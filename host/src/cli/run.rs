@@ -102,6 +102,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration)]
     step_timeout: Duration,
 
+    /// Limit of processor time for compiling the plugin, where the cache does not have it
+    #[arg(long, value_name = "DUR", default_value = "2m", value_parser = duration)]
+    compile_timeout: Duration,
+
     /// Fuel of one step, about one unit for each wasm instruction [default: not limited]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     fuel: Option<u64>,
@@ -133,10 +137,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "config_file", "memory", "fuel", "max_episode_steps", "record"])]
     from: Option<PathBuf>,
 
-    /// How envs start: as copies of a locked worker that has instantiated nothing; as copies of one env that was created, for
-    /// envs of one config; or by an exec each [default: fork, where every layer of the sandbox is active]
+    /// How envs start: as copies of a locked worker that has instantiated nothing, or that has imported its modules; as copies
+    /// of one env that was created, for envs of one config; or by an exec each [default: fork, where every layer of the
+    /// sandbox is active; fork-after-import for plugins that ask for it]
     #[arg(long, value_name = "METHOD",
-        value_parser = PossibleValuesParser::new(["fork", "fork-after-create", "spawn"]).try_map(|name| name.parse::<Start>()))]
+        value_parser = PossibleValuesParser::new(["fork", "fork-after-create", "fork-after-import", "spawn"]).try_map(|name| name.parse::<Start>()))]
     start: Option<Start>,
 
     /// Compile to the machine's code, or interpret: slower, the same answers
@@ -154,7 +159,7 @@ pub(super) struct Run {
     walls: Walls,
 
     /// For debugging, with `--walls none`: no timeouts, and the envs' output goes to stderr at once
-    #[arg(long, conflicts_with_all = ["logs", "step_timeout"])]
+    #[arg(long, conflicts_with_all = ["logs", "step_timeout", "compile_timeout"])]
     debug: bool,
 
     /// Time between two lines of progress, where stderr is not a terminal
@@ -304,7 +309,13 @@ impl Run {
     fn builder(&self, seed: u64, snapshot: Option<&Snapshot>) -> Result<Builder, UsageError> {
         let (memory_bytes, fuel_per_step) = snapshot.map_or((self.memory, self.fuel), Snapshot::limits);
         // No snapshot is taken here.
-        let limits = Limits { memory_bytes, fuel_per_step, snapshot_bytes: 0, ..Limits::default() };
+        let limits = Limits {
+            memory_bytes,
+            fuel_per_step,
+            compile_timeout: self.compile_timeout,
+            snapshot_bytes: 0,
+            ..Limits::default()
+        };
         let mut builder = self
             .opened(snapshot)?
             .envs(self.envs)

@@ -13,7 +13,7 @@ pub(super) use super::autoreset::{Autoreset, TimeLimit};
 use super::slot::Slot;
 use super::stock::Stock;
 use super::terms::Start;
-use super::terms::Terms;
+use super::terms::{Terms, unshared_by_imports};
 use super::vec_env::VecEnv;
 use crate::cage::Walls;
 use crate::cage::engine::{Backend, EngineSettings};
@@ -476,9 +476,16 @@ impl Builder {
             .hint("start them by `fork`: each is a copy of what has no connection yet")
             .into());
         }
+        if self.start == Start::ForkAfterImport
+            && let Some(why) = unshared_by_imports(prepared.description(), &granted, beside.is_kept())
+        {
+            return Err(UsageError::new(format!("start `fork-after-import`: {why}"))
+                .hint("start them by `fork`: each imports for itself")
+                .into());
+        }
         if let (Some(_), Some(cache)) = (&recording, &self.cache) {
             // If the plugin cannot be kept, a later replay must be given the plugin's file.
-            let _ = cache.keep_plugin(&prepared.plugin.sha256_hex(), prepared.plugin.bytes());
+            let _ = cache.keep_plugin(&prepared.plugin);
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let terms = Terms {

@@ -1,5 +1,5 @@
-//! The template process of a `VecEnv`, as its host keeps it: locked, its code loaded, nothing instantiated. Every env begins
-//! as a copy of the template process. This file knows which process to ask for a copy, and nothing of what the copy does
+//! The template process of a `VecEnv`, as its host keeps it: locked, its code loaded, and nothing instantiated, or one
+//! instance that has imported what every env needs. Every env begins as a copy of the template process. This file knows which process to ask for a copy, and nothing of what the copy does
 //! later.
 //!
 //! A failure of the template process is not a fault of an env: envs are then spawned, each with an exec of its own, and the
@@ -16,7 +16,7 @@ use crate::limits::deadline;
 use crate::process::child::{Child, Heard};
 use crate::process::start;
 use crate::process::watcher::{self, Expected};
-use crate::wire::job::Job;
+use crate::wire::job::{EnvJob, Job};
 use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{FromWorker, ToTemplate};
 
@@ -119,7 +119,7 @@ impl Kept {
         if self.child.as_ref().is_some_and(Child::is_dead) {
             self.child = None;
         }
-        let wanted = terms.start == Start::Fork || Walls::SANDBOX.iter().all(|wall| terms.cage.walls.has(wall));
+        let wanted = terms.start != Start::Best || Walls::SANDBOX.iter().all(|wall| terms.cage.walls.has(wall));
         if self.child.is_some() || !wanted || self.given_up || !watcher::can_adopt() {
             return true;
         }
@@ -172,9 +172,11 @@ impl Starting {
                         if self.child.check_status(standing.walls).is_err() {
                             return Came::Nothing;
                         }
-                        let copies = terms.start == Start::Fork || stands(standing.walls);
+                        let copies = terms.start != Start::Best || stands(standing.walls);
                         return if copies { Came::Ready } else { Came::Useless };
                     }
+                    // The guest's imports failed: each env's will, and be its own fault.
+                    Ok(Some(FromWorker::Fault(_))) if terms.imports_first() => return Came::Useless,
                     Ok(Some(_)) | Err(_) => return Came::Nothing,
                 },
                 Heard::Lie(_) | Heard::Dead(_) => return Came::Nothing,
@@ -195,10 +197,11 @@ pub(crate) fn announce(terms: &Terms) -> std::io::Result<(Child, [OwnedFd; 3])> 
 /// Starts a template process, without waiting for it.
 fn start(terms: &Terms) -> Result<Starting, Error> {
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
-    let job = Job::Template(terms.job(TITLE, String::new(), 0));
+    let job = EnvJob { warm_up: terms.imports_first(), ..terms.job(TITLE, String::new(), 0) };
+    let job = Job::Template(job);
     let code = terms.prepared.code.as_fd();
-    let descriptors: Vec<BorrowedFd<'_>> =
-        [slab_fd.as_fd(), code, code, code].into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();
+    let first = [slab_fd.as_fd(), code, code, code, terms.prepared.assets()];
+    let descriptors: Vec<BorrowedFd<'_>> = first.into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();
     let child = start::worker(&terms.program, TITLE, Some(slab), terms.log(), &job, &descriptors)?;
     let introduction = start::Introduction::default();
     Ok(Starting { child, deadline: deadline(terms.limits.start_timeout), introduction })

@@ -12,7 +12,7 @@ use crate::outside::grant::Services;
 use crate::plugin::Prepared;
 use crate::process::watcher::Log;
 use crate::space::Layout;
-use crate::spec::Spec;
+use crate::spec::{Description, Spec};
 use crate::wire::job::{Cage, EnvJob, Granted};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::slab::layout::Strides;
@@ -83,6 +83,12 @@ impl Terms {
         3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
     }
 
+    /// Whether the template process calls `describe`, so that envs share what the guest imported.
+    pub(crate) fn imports_first(&self) -> bool {
+        matches!(self.start, Start::Best | Start::ForkAfterImport)
+            && unshared_by_imports(&self.prepared.description, &self.granted, self.beside.is_kept()).is_none()
+    }
+
     /// Whether there are more cores than envs.
     pub(crate) fn is_roomy(&self) -> bool {
         self.stock.envs.load(Relaxed) < self.cores
@@ -100,6 +106,8 @@ impl Terms {
             engine: self.prepared.engine,
             interface: self.prepared.description.interface.clone(),
             plugin_sha256: self.prepared.plugin.sha256(),
+            assets_bytes: self.prepared.plugin.assets().len() as u64,
+            warm_up: self.prepared.description.warm_up,
             config,
             memory_bytes: self.limits.memory_bytes,
             fuel_per_step: self.limits.fuel_per_step,
@@ -123,16 +131,41 @@ impl Shape {
     }
 }
 
+/// The reason why envs are not copies of an instance that has warmed up, if there is one. What comes in from outside,
+/// and what goes out, belongs to one env and may differ between two.
+pub(crate) fn unshared_by_imports(
+    description: &Description,
+    granted: &Granted,
+    has_services: bool,
+) -> Option<&'static str> {
+    if !description.warm_up {
+        Some("the plugin imports nothing before `create`")
+    } else if granted.sockets.is_some() || has_services {
+        Some("envs with sockets, ports or services share no imports: a connection is one process's")
+    } else if granted.is_captured() || granted.capture.is_some() {
+        Some("envs with real time or randomness share no imports")
+    } else if granted.writes() {
+        Some("envs with a directory that can be written share no imports")
+    } else {
+        None
+    }
+}
+
 /// The way envs are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// By fork where every layer of the sandbox is active, else by spawn.
+    /// By fork where every layer of the sandbox is active, and after the imports of a plugin that asks for it; else by
+    /// spawn.
     #[default]
     Best,
     /// Each env is a copy of one locked worker that has instantiated nothing.
     Fork,
     /// Each env is a copy of one created env: what `create` loads is in memory once. The envs must share one config.
     ForkAfterCreate,
+    /// Each env is a copy of one instance that has warmed up, which is to say that its `describe` was called: what it
+    /// imports is in memory once. For plugins that ask for it; never with sockets, ports, services, real time or
+    /// randomness, or directories that can be written.
+    ForkAfterImport,
     /// An exec for each env.
     Spawn,
 }
@@ -143,6 +176,7 @@ impl fmt::Display for Start {
             Start::Best => "best",
             Start::Fork => "fork",
             Start::ForkAfterCreate => "fork-after-create",
+            Start::ForkAfterImport => "fork-after-import",
             Start::Spawn => "spawn",
         })
     }
@@ -152,11 +186,13 @@ impl FromStr for Start {
     type Err = UsageError;
 
     fn from_str(name: &str) -> Result<Start, UsageError> {
-        [Start::Best, Start::Fork, Start::ForkAfterCreate, Start::Spawn]
+        [Start::Best, Start::Fork, Start::ForkAfterCreate, Start::ForkAfterImport, Start::Spawn]
             .into_iter()
             .find(|start| start.to_string() == name)
             .ok_or_else(|| {
-                UsageError::new(format!("start `{name}`: `fork`, `fork-after-create` and `spawn` are possible"))
+                UsageError::new(format!(
+                    "start `{name}`: `fork`, `fork-after-create`, `fork-after-import` and `spawn` are possible"
+                ))
             })
     }
 }

@@ -1,9 +1,10 @@
-//! Compiled code and descriptions on disk, by what they were made from: the plugin file's hash, this build, the
-//! settings. Knows files; checks that they are whole, and knows nothing else of their content.
+//! Compiled code and descriptions on disk, by what they were made from: code by the hash of the plugin's file without its
+//! assets, a description by that of the whole file, both by this build and the settings. Knows files; checks that they are
+//! whole, and knows nothing else of their content.
 //!
-//! The cache is a folder of the user's own (0700). Each entry is one file: a checksum, a description, code. An entry is
-//! written under a temporary name and renamed into place, so many processes can share the folder. A torn or altered
-//! entry is compiled again.
+//! The cache is a folder of the user's own (0700). Each entry is one file: a checksum, an interface version, code or a
+//! description. An entry is written under a temporary name and renamed into place, so many processes can share the folder.
+//! A torn or altered entry is made again.
 //!
 //! The folder has a bound. The process that adds an entry checks whether the folder has outgrown its bound, and removes
 //! the least recently used files; a file's modification time is the time of its last use. A process that has a removed
@@ -21,10 +22,14 @@ use crate::cage::engine::EngineSettings;
 use crate::error::UsageError;
 use crate::files::{absolute, open_regular};
 use crate::limits::Limits;
-use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
+use crate::plugin::{Plugin, hex};
+use crate::spec::DESCRIPTION_BYTES_MAX;
 
 /// The first bytes of an entry; the digit is the format's version.
-const MAGIC: &[u8; 16] = b"rollcage-cache-1";
+const MAGIC: &[u8; 16] = b"rollcage-cache-2";
+
+/// The first bytes of kept assets; the digit is the format's version.
+const ASSETS_MAGIC: &[u8; 17] = b"rollcage-assets-1";
 
 /// Bytes that a cache may have by default: about a thousand compiled plugins. A plugin is compiled anew for each build
 /// of rollcage and each setting of the engine, so a cache without a bound grows with every update.
@@ -37,10 +42,38 @@ const PLUGIN_STAYS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The age at which an unfinished file has no writer any more: its process was killed.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(3600);
 
-/// A cache entry: the code and description of a plugin.
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Compiled code.
+    Code,
+    /// A plugin's description of itself.
+    Description,
+}
+
+impl Part {
+    fn ending(self) -> &'static str {
+        match self {
+            Part::Code => "plugin",
+            Part::Description => "described",
+        }
+    }
+
+    fn bytes_max(self) -> u64 {
+        let body = match self {
+            Part::Code => Limits::default().code_bytes,
+            Part::Description => DESCRIPTION_BYTES_MAX as u64,
+        };
+        body + 1024
+    }
+}
+
+/// A cache entry.
 pub(crate) struct Entry {
-    pub(crate) description: Description,
-    pub(crate) code: Vec<u8>,
+    /// The interface version that the plugin exports.
+    pub(crate) interface: String,
+    /// The code, or the encoded description.
+    pub(crate) body: Vec<u8>,
 }
 
 /// A folder of compiled plugins.
@@ -56,9 +89,11 @@ pub struct Cache {
 enum Kind {
     /// A file that a process is writing, or was writing when it was killed.
     Unfinished,
-    /// Compiled code, with the description.
+    /// Compiled code.
     Compiled,
-    /// A plugin's file, kept for the recordings that name it.
+    /// A description.
+    Described,
+    /// A plugin's file, or its assets alone, kept for the recordings that name it.
     Plugin,
 }
 
@@ -72,7 +107,8 @@ impl Kind {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match ending {
             "plugin" => Some(Kind::Compiled),
-            "wasm" => Some(Kind::Plugin),
+            "described" => Some(Kind::Described),
+            "wasm" | "assets" => Some(Kind::Plugin),
             _ => {
                 let (process, number) = ending.strip_suffix(".tmp")?.split_once('-')?;
                 (is_number(process) && is_number(number)).then_some(Kind::Unfinished)
@@ -84,7 +120,7 @@ impl Kind {
     fn stays(self) -> Duration {
         match self {
             Kind::Unfinished => UNFINISHED_AFTER,
-            Kind::Compiled => Duration::ZERO,
+            Kind::Compiled | Kind::Described => Duration::ZERO,
             Kind::Plugin => PLUGIN_STAYS,
         }
     }
@@ -126,7 +162,7 @@ pub struct Amount {
 /// The content of a cache, or what was removed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Compiled code.
+    /// Compiled code and descriptions.
     pub compiled: Amount,
     /// Plugins' files, kept for the recordings that name them.
     pub plugins: Amount,
@@ -138,7 +174,7 @@ impl Usage {
     fn add(&mut self, file: &Found) {
         let amount = match file.kind {
             Kind::Unfinished => &mut self.unfinished,
-            Kind::Compiled => &mut self.compiled,
+            Kind::Compiled | Kind::Described => &mut self.compiled,
             Kind::Plugin => &mut self.plugins,
         };
         amount.files += 1;
@@ -217,7 +253,7 @@ impl Cache {
         for file in self.files()? {
             let goes = match file.kind {
                 Kind::Unfinished => file.may_go(now),
-                Kind::Compiled => true,
+                Kind::Compiled | Kind::Described => true,
                 Kind::Plugin => plugins,
             };
             if !goes {
@@ -280,21 +316,18 @@ impl Cache {
         hasher.finalize().to_hex().to_string()
     }
 
-    fn path(&self, key: &str) -> PathBuf {
-        self.folder.join(format!("{key}.plugin"))
+    fn path(&self, part: Part, key: &str) -> PathBuf {
+        self.folder.join(format!("{key}.{}", part.ending()))
     }
 
     /// The entry of a key, if it exists. An entry that is not whole is an error that says so.
-    pub(crate) fn read(&self, key: &str) -> Result<Option<Entry>, String> {
-        let Some(bytes) = self.read_bytes(key) else { return Ok(None) };
-        match parse(key, &bytes) {
+    pub(crate) fn read(&self, part: Part, key: &str) -> Result<Option<Entry>, String> {
+        let path = self.path(part, key);
+        let Some(bytes) = self.read_own(&path, part.bytes_max()) else { return Ok(None) };
+        match parse(key, bytes) {
             Some(entry) => Ok(Some(entry)),
-            None => Err(format!("cache entry {} is damaged; the plugin is compiled again", self.path(key).display())),
+            None => Err(format!("cache entry {} is damaged; the plugin is compiled again", path.display())),
         }
-    }
-
-    fn read_bytes(&self, key: &str) -> Option<Vec<u8>> {
-        self.read_own(&self.path(key), Limits::default().code_bytes + DESCRIPTION_BYTES_MAX as u64 + 1024)
     }
 
     /// Reads a file of the user's own.
@@ -310,30 +343,47 @@ impl Cache {
         Some(bytes)
     }
 
-    /// Keeps a plugin's file, so that a recording of the plugin can be replayed where the file is missing.
-    pub(crate) fn keep_plugin(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.folder.join(format!("{sha256}.wasm"));
-        match open_regular(&path, bytes.len() as u64) {
+    /// Keeps a plugin's file, so that a recording of the plugin can be replayed where the file is missing. Its assets are a
+    /// file of their own, so that plugins with one code and other assets have the code in common.
+    pub(crate) fn keep_plugin(&self, plugin: &Plugin) -> io::Result<()> {
+        let assets = plugin.assets();
+        self.keep(&format!("{}.wasm", plugin.code_sha256_hex()), &[plugin.code()])?;
+        if assets.is_empty() {
+            return Ok(());
+        }
+        self.keep(&format!("{}.assets", plugin.sha256_hex()), &[ASSETS_MAGIC, &plugin.code_sha256(), assets])
+    }
+
+    fn keep(&self, name: &str, pieces: &[&[u8]]) -> io::Result<()> {
+        let path = self.folder.join(name);
+        match open_regular(&path, pieces.iter().map(|piece| piece.len() as u64).sum()) {
             Ok(file) => touch(&file),
-            Err(_) => self.write_file(&path, &[bytes])?,
+            Err(_) => self.write_file(&path, pieces)?,
         }
         Ok(())
     }
 
     /// A plugin's kept file, if it exists. The caller compares its hash.
     pub(crate) fn plugin(&self, sha256: &str) -> Option<Vec<u8>> {
-        self.read_own(&self.folder.join(format!("{sha256}.wasm")), Limits::default().plugin_bytes)
+        let limit = Limits::default().plugin_bytes;
+        if let Some(whole) = self.read_own(&self.folder.join(format!("{sha256}.wasm")), limit) {
+            return Some(whole);
+        }
+        let kept = self.read_own(&self.folder.join(format!("{sha256}.assets")), limit)?;
+        let (code, assets) = kept.strip_prefix(ASSETS_MAGIC)?.split_first_chunk::<32>()?;
+        let mut bytes = self.read_own(&self.folder.join(format!("{}.wasm", hex(code))), limit)?;
+        bytes.extend(assets);
+        Some(bytes)
     }
 
     /// Writes an entry: whole under a temporary name, then into place by one rename.
-    pub(crate) fn write(&self, key: &str, entry: &Entry) -> io::Result<()> {
-        let description = entry.description.encode().map_err(io::Error::other)?;
-        let len = u32::try_from(description.len()).map_err(io::Error::other)?;
-        let mut payload = Vec::with_capacity(4 + description.len() + entry.code.len());
-        payload.extend(len.to_le_bytes());
-        payload.extend(&description);
-        payload.extend(&entry.code);
-        self.write_file(&self.path(key), &[MAGIC, &checksum_of(key, &payload), &payload])
+    pub(crate) fn write(&self, part: Part, key: &str, interface: &str, body: &[u8]) -> io::Result<()> {
+        let len = u8::try_from(interface.len()).map_err(io::Error::other)?;
+        let payload = [&[len], interface.as_bytes(), body];
+        self.write_file(
+            &self.path(part, key),
+            &[MAGIC, &checksum_of(key, &payload), payload[0], payload[1], payload[2]],
+        )
     }
 
     fn write_file(&self, path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
@@ -397,22 +447,27 @@ fn bytes_of(text: &str) -> Option<u64> {
 }
 
 /// Parses an entry, if the bytes are a whole one.
-fn parse(key: &str, bytes: &[u8]) -> Option<Entry> {
+fn parse(key: &str, mut bytes: Vec<u8>) -> Option<Entry> {
     let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
     let (checksum, payload) = rest.split_at_checked(blake3::OUT_LEN)?;
-    if magic != MAGIC || checksum != checksum_of(key, payload) {
+    if magic != MAGIC || checksum != checksum_of(key, &[payload]) {
         return None;
     }
-    let (len, rest) = payload.split_first_chunk::<4>()?;
-    let (description, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-    Some(Entry { description: Description::decode(description).ok()?, code: code.to_owned() })
+    let (len, rest) = payload.split_first()?;
+    let (interface, body) = rest.split_at_checked(usize::from(*len))?;
+    let interface = std::str::from_utf8(interface).ok()?.to_owned();
+    let begins = bytes.len() - body.len();
+    bytes.drain(..begins);
+    Some(Entry { interface, body: bytes })
 }
 
 /// The checksum of an entry. It covers the key too, so that an entry's file is not taken for another key's.
-fn checksum_of(key: &str, payload: &[u8]) -> [u8; blake3::OUT_LEN] {
+fn checksum_of(key: &str, payload: &[&[u8]]) -> [u8; blake3::OUT_LEN] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key.as_bytes());
-    hasher.update(payload);
+    for piece in payload {
+        hasher.update(piece);
+    }
     *hasher.finalize().as_bytes()
 }
 
@@ -425,7 +480,9 @@ mod tests {
         let hash = "0f".repeat(32);
         for (name, kind) in [
             (format!("{hash}.plugin"), Some(Kind::Compiled)),
+            (format!("{hash}.described"), Some(Kind::Described)),
             (format!("{hash}.wasm"), Some(Kind::Plugin)),
+            (format!("{hash}.assets"), Some(Kind::Plugin)),
             (format!("{hash}.4711-0.tmp"), Some(Kind::Unfinished)),
             (format!("{hash}.tmp"), None),
             (format!("{hash}.-.tmp"), None),

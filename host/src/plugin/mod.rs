@@ -1,5 +1,6 @@
 //! A plugin's bytes, and the results about them: hash, code, description. The bytes are never parsed here: a process in
-//! the hidden worker mode compiles them, and a second process loads the code and asks it to describe itself.
+//! the hidden worker mode compiles them, and a second process loads the code and asks it to describe itself. Only the
+//! trailer of the assets is read, which says where the file is cut in two.
 
 pub mod cache;
 pub mod config;
@@ -10,7 +11,7 @@ use std::borrow::Cow;
 #[cfg(feature = "shipped")]
 use std::ffi::OsStr;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,11 +19,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
 
+use crate::assets;
 use crate::cage::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
-use crate::limits::{Limits, deadline};
-use crate::plugin::cache::{Cache, Entry};
+use crate::limits::{COMPILE_WALL_TIMES, Limits, deadline};
+use crate::plugin::cache::{Cache, Entry as CacheEntry, Part};
 use crate::plugin::config::ConfigSchema;
 use crate::process::child::{Child, Exit};
 use crate::process::watcher::Log;
@@ -33,12 +35,17 @@ use crate::wire::slab;
 use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{BUILD, FromWorker};
 
-/// A plugin: a wasm component that exports `rollcage:env/environment`, as unread bytes.
+/// A plugin: a wasm component that exports `rollcage:env/environment`, as unread bytes. Files inside it, its assets, are
+/// the end of the bytes.
 #[derive(Clone)]
 pub struct Plugin {
     name: String,
     bytes: Cow<'static, [u8]>,
+    /// Where the assets begin, or why nothing can begin where the trailer says.
+    cut: Result<usize, String>,
     sha256: [u8; 32],
+    /// SHA-256 of what comes before the assets.
+    code_sha256: [u8; 32],
 }
 
 impl Plugin {
@@ -117,8 +124,14 @@ impl Plugin {
     }
 
     fn new(name: String, bytes: Cow<'static, [u8]>) -> Plugin {
-        let sha256 = Sha256::digest(&bytes).into();
-        Plugin { name, bytes, sha256 }
+        let cut = assets::split(&bytes);
+        let (code, archive) = bytes.split_at_checked(cut.clone().unwrap_or(bytes.len())).unwrap_or((&bytes, &[]));
+        let mut hasher = Sha256::new();
+        hasher.update(code);
+        let code_sha256: [u8; 32] = hasher.clone().finalize().into();
+        hasher.update(archive);
+        let sha256 = hasher.finalize().into();
+        Plugin { name, bytes, cut, sha256, code_sha256 }
     }
 
     /// The name in messages: the path or name that the plugin was opened by.
@@ -133,12 +146,37 @@ impl Plugin {
 
     /// SHA-256 of the file, 64 lower-case hex digits.
     pub fn sha256_hex(&self) -> String {
-        self.sha256.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.sha256)
+    }
+
+    /// SHA-256 of the file without its assets.
+    pub(crate) fn code_sha256(&self) -> [u8; 32] {
+        self.code_sha256
+    }
+
+    /// SHA-256 of the file without its assets, 64 lower-case hex digits.
+    pub(crate) fn code_sha256_hex(&self) -> String {
+        hex(&self.code_sha256)
     }
 
     /// The file.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// What is compiled: the file without its assets.
+    pub(crate) fn code(&self) -> &[u8] {
+        self.halves().0
+    }
+
+    /// The section of the assets; empty if there are none.
+    pub(crate) fn assets(&self) -> &[u8] {
+        self.halves().1
+    }
+
+    fn halves(&self) -> (&[u8], &[u8]) {
+        let cut = self.cut.as_ref().map_or(self.bytes.len(), |cut| *cut);
+        self.bytes.split_at_checked(cut).unwrap_or((&self.bytes, &[]))
     }
 
     /// Bytes of the file.
@@ -165,7 +203,6 @@ pub type CompileObserver = Arc<dyn Fn(&Plugin, Compiling) + Send + Sync>;
 struct UnderWay<'a> {
     plugin: &'a Plugin,
     observer: Option<&'a CompileObserver>,
-    begun: Instant,
 }
 
 impl<'a> UnderWay<'a> {
@@ -173,7 +210,7 @@ impl<'a> UnderWay<'a> {
         if let Some(tell) = observer {
             tell(plugin, Compiling::Begun);
         }
-        UnderWay { plugin, observer, begun: Instant::now() }
+        UnderWay { plugin, observer }
     }
 }
 
@@ -201,6 +238,8 @@ pub struct Prepared {
     pub(crate) plugin: Plugin,
     pub(crate) engine: EngineSettings,
     pub(crate) code: Arc<OwnedFd>,
+    /// The plugin's assets, sealed; none if it has none.
+    assets: Option<Arc<OwnedFd>>,
     pub(crate) description: Description,
     pub(crate) schema: Arc<ConfigSchema>,
     warnings: Vec<String>,
@@ -221,6 +260,11 @@ impl Prepared {
     /// Warnings for the operator that stopped nothing: a cache entry that was damaged, or could not be written.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The plugin's assets for a worker, or a descriptor in their place.
+    pub(crate) fn assets(&self) -> BorrowedFd<'_> {
+        self.assets.as_ref().unwrap_or(&self.code).as_fd()
     }
 
     /// The plugin.
@@ -245,46 +289,66 @@ impl Prepared {
         if plugin.size() as u64 > limits.plugin_bytes {
             return Err(refuse(format!("{} bytes; the limit is {}", plugin.size(), limits.plugin_bytes)).into());
         }
+        if let Err(what) = &plugin.cut {
+            return Err(refuse(what.clone()).into());
+        }
         machine::make_room(0, 0)?;
-        let key = Cache::key(&plugin.sha256, engine, BUILD);
+        let (code_key, key) =
+            (Cache::key(&plugin.code_sha256, engine, BUILD), Cache::key(&plugin.sha256, engine, BUILD));
         let mut warnings = Vec::new();
-        let cached = cache.and_then(|cache| {
-            cache.read(&key).unwrap_or_else(|damaged| {
+        let mut from_cache = |read: Result<Option<CacheEntry>, String>| {
+            read.unwrap_or_else(|damaged| {
                 warnings.push(damaged);
                 None
             })
-        });
-        let fresh = cached.is_none();
-        warnings.extend(machine::lower_than_a_workers_own(limits, fresh));
-        let (Entry { description, code }, compile_time) = match cached {
-            Some(entry) => (entry, None),
-            None => {
-                let under_way = UnderWay::begin(plugin, how.observer);
-                let (code, interface) = compile(plugin, how)?;
-                let description = describe(plugin, how, &code, interface)?;
-                let code = read_all(&code).map_err(Error::system("reading compiled code"))?;
-                (Entry { description, code }, Some(under_way.begun.elapsed()))
+        };
+        let cached_code = cache.and_then(|cache| from_cache(cache.read(Part::Code, &code_key)));
+        let cached_description = cache.and_then(|cache| from_cache(cache.read(Part::Description, &key)));
+        let described = cached_description.and_then(|entry| Description::decode(&entry.body).ok());
+        warnings.extend(machine::lower_than_a_workers_own(limits, cached_code.is_none() || described.is_none()));
+        let keep = |part: Part, key: &str, interface: &str, body: &[u8]| {
+            let written = cache.map_or(Ok(()), |cache| cache.write(part, key, interface, body));
+            // A cache that cannot be written costs time, but does not stop the run.
+            let folder = || cache.map(|cache| cache.folder().display().to_string()).unwrap_or_default();
+            written.err().map(|error| format!("the compiled plugin could not be kept in {}: {error}", folder()))
+        };
+        let begun = Instant::now();
+        let is_fresh = cached_code.is_none() || described.is_none();
+        let (code, interface) = match cached_code {
+            Some(CacheEntry { interface, body }) => {
+                (sealed("rollcage-code", &body).map_err(Error::system("handing over compiled code"))?, interface)
             }
+            None => {
+                let _under_way = UnderWay::begin(plugin, how.observer);
+                let (code, interface) = compile(plugin, how)?;
+                let body = read_all(&code).map_err(Error::system("reading compiled code"))?;
+                warnings.extend(keep(Part::Code, &code_key, &interface, &body));
+                (code, interface)
+            }
+        };
+        let assets = match plugin.assets() {
+            [] => None,
+            assets => Some(sealed("rollcage-assets", assets).map_err(Error::system("handing over assets"))?),
+        };
+        let description = match described {
+            Some(description) => description,
+            None => describe(plugin, how, &code, assets.as_ref(), interface.clone())?,
         };
         let schema = ConfigSchema::parse(&description.config_schema)
             .map_err(|error| refuse(format!("its config schema is not usable: {error}")))?;
-        let entry = Entry { description, code };
-        if fresh && let Some(cache) = cache {
-            // A cache that cannot be written costs time, but does not stop the run.
-            if let Err(error) = cache.write(&key, &entry) {
-                warnings
-                    .push(format!("the compiled plugin could not be kept in {}: {error}", cache.folder().display()));
-            }
+        if is_fresh {
+            let body = description.encode().map_err(|what| refuse(format!("its description: {what}")))?;
+            warnings.extend(keep(Part::Description, &key, &interface, &body));
         }
-        let code = sealed("rollcage-code", &entry.code).map_err(Error::system("handing over compiled code"))?;
         Ok(Prepared {
             plugin: plugin.clone(),
             engine,
             code: Arc::new(code),
-            description: entry.description,
+            assets: assets.map(Arc::new),
+            description,
             schema: Arc::new(schema),
             warnings,
-            compile_time,
+            compile_time: is_fresh.then(|| begun.elapsed()),
         })
     }
 }
@@ -293,20 +357,21 @@ impl Prepared {
 fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Error> {
     let &Preparing { engine, limits, program, cage, interrupt, .. } = how;
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
-    let source = sealed("rollcage-plugin", &plugin.bytes).map_err(Error::system("handing over a plugin"))?;
+    let source = sealed("rollcage-plugin", plugin.code()).map_err(Error::system("handing over a plugin"))?;
     let output =
         slab::mapping::sealed_memfd("rollcage-code").map_err(Error::system("making room for compiled code"))?;
     let cpu_seconds_max = machine::processor_seconds(limits.compile_timeout.as_secs().max(1));
     let job = Job::Compile(CompileJob {
         cage: *cage,
-        plugin_bytes: plugin.size() as u64,
+        plugin_bytes: plugin.code().len() as u64,
         engine,
         memory_bytes_max: limits.compile_bytes,
         output_bytes_max: limits.code_bytes,
         cpu_seconds_max,
     });
     let child = start::worker(program, "compile", None, Log::Kept, &job, &[source.as_fd(), output.as_fd()])?;
-    match start::answer(&child, deadline(limits.compile_timeout), program, cage, interrupt)? {
+    let wall = limits.compile_timeout.saturating_mul(COMPILE_WALL_TIMES);
+    match start::answer(&child, deadline(wall), program, cage, interrupt)? {
         Ok(FromWorker::Compiled { code_len, interface }) => {
             child.kill();
             child.wait_dead();
@@ -320,14 +385,18 @@ fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Er
         }
         Ok(FromWorker::NotCompiled(what)) => Err(refuse(crate::text::escape_line(&cut(what)))),
         Ok(other) => Err(refuse(format!("its compiler answered something else: {}", brief(&other)))),
-        Err(start::NoAnswer::Timeout) => {
-            let seconds = limits.compile_timeout.as_secs();
-            Err(refuse(format!("it does not compile within {seconds} s")))
-        }
+        Err(start::NoAnswer::Timeout) => Err(refuse(format!("it does not compile within {} s", wall.as_secs()))),
         Err(start::NoAnswer::Lie(lie)) => Err(refuse(format!("its compiler broke the protocol: {lie}"))),
         Err(start::NoAnswer::Dead(exit)) => {
             let why = match exit {
-                Exit::Signal(libc::SIGXCPU) => format!("its compilation took more than {cpu_seconds_max} s"),
+                Exit::Signal(libc::SIGXCPU) => {
+                    let what = format!(
+                        "plugin `{}`: its compilation took more than {cpu_seconds_max} s of processor time",
+                        plugin.name
+                    );
+                    let hint = "allow it more: `--compile-timeout 10m`, or `compile_timeout` of the limits";
+                    return Err(UsageError::new(what).hint(hint).into());
+                }
                 // Rust's allocator can report it in no other way.
                 Exit::Signal(libc::SIGABRT | libc::SIGSEGV) if child.log().text().contains(OUT_OF_MEMORY) => {
                     return Err(refuse(format!("it does not compile within {} bytes of memory", limits.compile_bytes)));
@@ -340,7 +409,13 @@ fn compile(plugin: &Plugin, how: &Preparing<'_>) -> Result<(OwnedFd, String), Er
 }
 
 /// Loads the code in a worker of its own, which asks the code to describe itself.
-fn describe(plugin: &Plugin, how: &Preparing<'_>, code: &OwnedFd, interface: String) -> Result<Description, Error> {
+fn describe(
+    plugin: &Plugin,
+    how: &Preparing<'_>,
+    code: &OwnedFd,
+    assets: Option<&OwnedFd>,
+    interface: String,
+) -> Result<Description, Error> {
     let &Preparing { engine, limits, program, cage, interrupt, .. } = how;
     let refuse = |what: String| Error::from(UsageError::new(format!("plugin `{}`: {what}", plugin.name)));
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
@@ -349,6 +424,9 @@ fn describe(plugin: &Plugin, how: &Preparing<'_>, code: &OwnedFd, interface: Str
         engine,
         interface: interface.clone(),
         plugin_sha256: plugin.sha256,
+        assets_bytes: plugin.assets().len() as u64,
+        // It is what `describe` does.
+        warm_up: false,
         config: String::new(),
         memory_bytes: limits.memory_bytes,
         fuel_per_step: limits.fuel_per_step,
@@ -358,7 +436,9 @@ fn describe(plugin: &Plugin, how: &Preparing<'_>, code: &OwnedFd, interface: Str
         capture_at: 0,
         copied: false,
     });
-    let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &[slab_fd.as_fd(), code.as_fd()])?;
+    let code = code.as_fd();
+    let descriptors = [slab_fd.as_fd(), code, code, code, assets.map_or(code, AsFd::as_fd)];
+    let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &descriptors)?;
     let until = deadline(limits.start_timeout.max(Duration::from_millis(1)));
     match start::answer(&child, until, program, cage, interrupt)? {
         Ok(FromWorker::Ready { bulk_len }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {
@@ -413,6 +493,11 @@ fn brief(message: &FromWorker) -> String {
     let mut text = format!("{message:?}");
     crate::text::cut(&mut text, 200);
     crate::text::escape_line(&text)
+}
+
+/// Bytes as lower-case hex digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_version(text: &str) -> bool {

@@ -14,13 +14,15 @@ pub enum Job {
     Check(Cage),
     /// Compile a plugin. Descriptors: plugin (sealed), output (a memfd to fill).
     Compile(CompileJob),
-    /// Describe a plugin. Descriptors: slab, code (sealed). Answers [`FromWorker::Ready`](super::talk::FromWorker::Ready), with the description in the
+    /// Describe a plugin. Descriptors: slab, code (sealed), two others in place of broker and capture, and the plugin's
+    /// assets (sealed) with [`EnvJob::assets_bytes`]. Answers [`FromWorker::Ready`](super::talk::FromWorker::Ready), with the description in the
     /// bulk area.
     Describe(EnvJob),
     /// Run an env. Descriptors: slab, code (sealed), the broker's socket with [`Granted::talks`], the file of
-    /// [`Granted::capture`], then a directory for each of [`Granted::directories`]. A missing broker or capture is
-    /// replaced by another descriptor, so that the numbers stay. Answers [`FromWorker::Ready`](super::talk::FromWorker::Ready), with the spec in the
-    /// bulk area; then serves turns. The copy of a template process already has code, slab and directories: it gets one
+    /// [`Granted::capture`], the plugin's assets (sealed) with [`EnvJob::assets_bytes`], then a directory for each of
+    /// [`Granted::directories`]. Missing broker, capture or assets are replaced by another descriptor, so that the
+    /// numbers stay. Answers [`FromWorker::Ready`](super::talk::FromWorker::Ready), with the spec in the
+    /// bulk area; then serves turns. The copy of a template process already has code, slab, assets and directories: it gets one
     /// descriptor to close, then broker and capture as above.
     Env(EnvJob),
     /// Be a template process. Descriptors: as for [`Job::Env`], without broker and capture. Loads the code, answers
@@ -73,6 +75,10 @@ pub struct EnvJob {
     pub interface: String,
     /// SHA-256 of the plugin's file.
     pub plugin_sha256: [u8; 32],
+    /// Bytes of the plugin's assets; 0 if it has none.
+    pub assets_bytes: u64,
+    /// Whether the guest's `describe` is called before its `create`: see [`Description::warm_up`](crate::spec::Description::warm_up).
+    pub warm_up: bool,
     /// The config: canonical JSON, valid, defaults filled in.
     pub config: String,
     /// Bytes of linear memory the guest may have.

@@ -41,8 +41,9 @@ const IMPORTS: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 
-/// The interface of types that comes with `environment`. It has no functions, so it needs no linking.
-const TYPES: &str = "rollcage:env/types@";
+/// Our own interfaces that a plugin may import, before their versions: files inside the plugin, and the types that come
+/// with `environment`, which have no functions.
+const OWN: [&str; 2] = ["rollcage:env/assets@", "rollcage:env/types@"];
 
 /// Bytes of a name from the file that an error repeats.
 const NAME_BYTES_MAX: usize = 200;
@@ -165,9 +166,9 @@ fn is_wasi(name: &str, version: &str) -> bool {
     name.starts_with("wasi:") && name.split_once('@').is_some_and(|(_, v)| v.starts_with(version))
 }
 
-/// Whether an import is one of [`IMPORTS`] at 0.2.x, or the types of a supported interface version.
+/// Whether an import is one of [`IMPORTS`] at 0.2.x, or one of [`OWN`] at a supported interface version.
 fn is_given(name: &str) -> bool {
-    if let Some(version) = name.strip_prefix(TYPES) {
+    if let Some(version) = OWN.iter().find_map(|own| name.strip_prefix(own)) {
         return SUPPORTED.contains(&version);
     }
     name.split_once('@').is_some_and(|(interface, version)| {
@@ -227,8 +228,10 @@ mod tests {
 
     #[test]
     fn a_plugin_is_read() {
-        let wasm =
-            component(&["wasi:io/poll@0.2.0", "wasi:cli/exit@0.2.12", "rollcage:env/types@0.1.0"], &[ENVIRONMENT]);
+        let wasm = component(
+            &["wasi:io/poll@0.2.0", "wasi:cli/exit@0.2.12", "rollcage:env/types@0.1.0", "rollcage:env/assets@0.1.0"],
+            &[ENVIRONMENT],
+        );
         assert_eq!(read(&wasm), Ok("0.1.0".to_owned()));
     }
 
@@ -255,6 +258,7 @@ mod tests {
             "wasi:io/poll@0.2.",
             "wasi:io/poll",
             "rollcage:env/types@9.0.0",
+            "rollcage:env/assets@9.0.0",
             "acme:robot/arm@1.0.0",
             "log",
         ] {

@@ -4,7 +4,7 @@
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use super::bindings::Pre;
+use super::bindings::{self, Pre};
 use crate::cage::engine::EngineSettings;
 use crate::cage::wasm::config;
 use crate::worker::wasi;
@@ -60,6 +60,7 @@ pub(crate) fn load(path: &str, settings: &EngineSettings, interface: &str) -> Re
     let component = unsafe { Component::deserialize_file(&engine, path) }.map_err(|e| LoadError::Code(reason(&e)))?;
     let mut linker = Linker::new(&engine);
     wasi::link(&mut linker).map_err(|e| LoadError::Engine(reason(&e)))?;
+    bindings::link(&mut linker).map_err(|e| LoadError::Engine(reason(&e)))?;
     let pre = linker.instantiate_pre(&component).map_err(|e| LoadError::Link(reason(&e)))?;
     let pre = Pre::new(interface, pre)
         .ok_or_else(|| LoadError::Interface(interface.to_owned()))?

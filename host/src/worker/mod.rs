@@ -2,6 +2,7 @@
 //! order of `docs/worker.md`; each is a line here and a file elsewhere.
 
 mod answer;
+mod assets;
 mod bindings;
 mod compile;
 pub(crate) mod instance;
@@ -12,10 +13,12 @@ pub(crate) mod wasi;
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use assets::Assets;
 use instance::{Instance, InstanceSettings};
 use rustix::net::{RecvFlags, SendFlags};
-use template::Template;
+use template::{Content, Template};
 use wasi::capture::Capture;
 use wasi::guest::Outside;
 use wasi::preopens::Preopen;
@@ -23,7 +26,7 @@ use wasi::streams::LogPipe;
 use wasi::{line, preopens};
 
 use crate::cage::Standing;
-use crate::cage::numbers::{BROKER, CAPTURE, OUTPUT, PLUGIN};
+use crate::cage::numbers::{ASSETS, BROKER, CAPTURE, OUTPUT, PLUGIN};
 use crate::cage::process::{self, Allowance, Plan};
 use crate::cage::seccomp::{Allow, Copies, Purpose};
 use crate::fault::FaultKind;
@@ -65,7 +68,7 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
     match job {
         Job::Check(cage) => check_walls(control, &cage, table),
         Job::Compile(job) => compile_plugin(control, &job, next()?, next()?, table),
-        Job::Describe(job) => describe_plugin(control, &job, next()?, next()?, table),
+        Job::Describe(job) => describe_plugin(control, &job, next()?, next()?, descriptors, table),
         Job::Env(job) => serve_env(control, &job, next()?, next()?, descriptors, table),
         Job::Template(job) => serve_template(control, &job, next()?, next()?, descriptors, table),
     }
@@ -134,13 +137,17 @@ fn describe_plugin(
     job: &EnvJob,
     slab: OwnedFd,
     code: OwnedFd,
+    mut placeholders: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let Some(Sealed { loaded, .. }) = load_code(control, job, code, &[], Copies::None, table)? else { return Ok(()) };
-    let description =
-        loaded.and_then(|loaded| instance_of(job, &loaded, Outside::default())).and_then(|mut instance| {
+    let assets = assets_behind(&mut placeholders)?;
+    let sealed = load_code(control, job, code, assets, &[], Copies::None, table)?;
+    let Some(Sealed { loaded, .. }) = sealed else { return Ok(()) };
+    let description = loaded
+        .and_then(|(loaded, assets)| instance_of(job, &loaded, Outside { assets, ..Outside::default() }))
+        .and_then(|mut instance| {
             let mut description = instance.describe()?;
             description.interface.clone_from(&job.interface);
             description.encode().map_err(|what| refused(FaultKind::Compile, what))
@@ -168,12 +175,17 @@ fn serve_env(
     mut granted: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    let mut outside = outside_of(job, &mut granted, Vec::new())?;
+    let mut outside = outside_of(job, &mut granted)?;
+    let assets = numbered(&mut granted, ASSETS, "assets")?;
     outside.directories = directories_of(job, granted)?;
     let copies = if job.copied { Copies::All } else { Copies::None };
-    let begun = begin(control, job, slab, code, &outside.directories, copies, table)?;
-    let Some(Begun { slab, loaded, standing, .. }) = begun else { return Ok(()) };
-    serve::serve(control, job, slab, &loaded, outside, standing)
+    let begun = begin(control, job, slab, code, assets, &outside.directories, copies, table)?;
+    let Some(Begun { slab, loaded, assets, standing, .. }) = begun else { return Ok(()) };
+    outside.assets = assets;
+    match create_ready(job, &loaded, outside) {
+        Ok(instance) => serve::serve(control, job, slab, instance, standing),
+        Err(fault) => say(control, &FromWorker::Fault(fault)),
+    }
 }
 
 /// Mode template: makes no instance, and copies itself until the end.
@@ -185,48 +197,59 @@ fn serve_template(
     mut granted: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    // These descriptors only kept the directories' numbers the same as in an env.
-    drop(granted.next());
-    drop(granted.next());
+    let assets = assets_behind(&mut granted)?;
     let directories = directories_of(job, granted)?;
     let copies = if job.copied { Copies::All } else { Copies::First };
-    let begun = begin(control, job, slab, code, &directories, copies, table)?;
-    let Some(Begun { slab, loaded, standing, last_filter }) = begun else { return Ok(()) };
-    Template { control, slab, loaded, standing, directories, last_filter }.run()
+    let begun = begin(control, job, slab, code, assets, &directories, copies, table)?;
+    let Some(Begun { slab, loaded, assets, standing, last_filter }) = begun else { return Ok(()) };
+    let outside = Outside { directories, assets, ..Outside::default() };
+    let content = if job.warm_up {
+        match create_ready(job, &loaded, outside) {
+            Ok(instance) => Content::Instance(instance),
+            Err(fault) => return say(control, &FromWorker::Fault(fault)),
+        }
+    } else {
+        Content::Code(loaded, outside)
+    };
+    Template { control, slab, content, standing, last_filter }.run()
 }
 
 /// A worker in its sandbox, with its code and its slab.
 struct Begun {
     slab: WorkerSlab,
     loaded: load::Loaded,
+    assets: Arc<Assets>,
     standing: Standing,
     /// The filter that copies add if they may not be copied themselves.
     last_filter: Option<process::LastFilter>,
 }
 
-/// Maps the slab and loads the code behind both filters. None: the host was told the reason for failing.
+/// Maps the slab, loads the code, and reads the assets' index behind both filters. None: the host was told the reason for
+/// failing.
+#[expect(clippy::too_many_arguments, reason = "each is a descriptor or a fact of its own")]
 fn begin(
     control: Control,
     job: &EnvJob,
     slab: OwnedFd,
     code: OwnedFd,
+    assets: OwnedFd,
     directories: &[Preopen],
     copies: Copies,
     table: &'static [Allow],
 ) -> io::Result<Option<Begun>> {
     let mapped = WorkerSlab::map(slab.as_fd())?;
     drop(slab);
-    let sealed = load_code(control, job, code, directories, copies, table)?;
+    let sealed = load_code(control, job, code, assets, directories, copies, table)?;
     let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(None) };
     match loaded {
-        Ok(loaded) => Ok(Some(Begun { slab: mapped, loaded, standing, last_filter })),
+        Ok((loaded, assets)) => Ok(Some(Begun { slab: mapped, loaded, assets, standing, last_filter })),
         Err(fault) => say(control, &FromWorker::Fault(fault)).map(|()| None),
     }
 }
 
-/// Code behind both filters.
+/// Code and assets behind both filters.
 struct Sealed {
-    loaded: Result<load::Loaded, GuestFault>,
+    loaded: Result<(load::Loaded, Arc<Assets>), GuestFault>,
     standing: Standing,
     /// The filter that copies add if they may not be copied themselves.
     last_filter: Option<process::LastFilter>,
@@ -238,6 +261,7 @@ fn load_code(
     control: Control,
     job: &EnvJob,
     code: OwnedFd,
+    assets: OwnedFd,
     directories: &[Preopen],
     copies: Copies,
     table: &'static [Allow],
@@ -251,6 +275,7 @@ fn load_code(
         listens: granted.talks() && granted.sockets.is_some_and(|sockets| sockets.listens),
         records: granted.capture == Some(CaptureMode::Write),
         replays: granted.capture == Some(CaptureMode::Serve),
+        carries: job.assets_bytes > 0,
         copies,
     };
     let plan = Plan {
@@ -270,7 +295,15 @@ fn load_code(
         Copies::All | Copies::None => None,
     };
     process::seal(&plan, &standing)?;
-    let loaded = loaded.map_err(|error| refused(FaultKind::CreateFailed, error.to_string()));
+    let loaded = match loaded {
+        Err(error) => Err(error.to_string()),
+        Ok(loaded) if job.assets_bytes == 0 => Ok((loaded, Arc::default())),
+        Ok(loaded) => match Assets::open(assets, job.assets_bytes) {
+            Ok(assets) => Ok((loaded, Arc::new(assets))),
+            Err(what) => Err(format!("its assets: {what}")),
+        },
+    };
+    let loaded = loaded.map_err(|what| refused(FaultKind::CreateFailed, what));
     Ok(Some(Sealed { loaded, standing, last_filter }))
 }
 
@@ -284,21 +317,27 @@ fn allowance_of(job: &EnvJob) -> Allowance {
     allowance
 }
 
-/// The outside that a job grants, with its two descriptors. Each descriptor has a fixed number, whether it is used or not.
-/// Directories are passed in.
-fn outside_of(
-    job: &EnvJob,
-    descriptors: &mut impl Iterator<Item = OwnedFd>,
-    directories: Vec<Preopen>,
-) -> io::Result<Outside> {
-    let granted = &job.granted;
-    // The filter knows both descriptors by their numbers.
-    let mut numbered = |number: u64, what: &str| match descriptors.next() {
+/// The next descriptor. The filter knows it by its number, which is the same whether it is used or not.
+fn numbered(descriptors: &mut impl Iterator<Item = OwnedFd>, number: u64, what: &str) -> io::Result<OwnedFd> {
+    match descriptors.next() {
         Some(descriptor) if descriptor.as_raw_fd() as u64 == number => Ok(descriptor),
-        Some(_) => Err(io::Error::other("an env was started with descriptors open")),
+        Some(_) => Err(io::Error::other("a worker was started with descriptors open")),
         None => Err(io::Error::other(format!("no {what} came"))),
-    };
-    let (broker, file) = (numbered(BROKER, "broker")?, numbered(CAPTURE, "file for what comes in")?);
+    }
+}
+
+/// The assets' descriptor of a job without broker and capture, where others keep their places.
+fn assets_behind(descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
+    drop(numbered(descriptors, BROKER, "place of a broker")?);
+    drop(numbered(descriptors, CAPTURE, "place of a file for what comes in")?);
+    numbered(descriptors, ASSETS, "assets")
+}
+
+/// The outside that a job grants, with its two descriptors; without directories, and without the plugin's assets.
+fn outside_of(job: &EnvJob, descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Outside> {
+    let granted = &job.granted;
+    let broker = numbered(descriptors, BROKER, "broker")?;
+    let file = numbered(descriptors, CAPTURE, "file for what comes in")?;
     let capture = match granted.capture {
         None => Capture::default(),
         Some(CaptureMode::Write) => Capture::writing(file),
@@ -306,7 +345,8 @@ fn outside_of(
     };
     let broker = granted.talks().then_some(broker);
     Ok(Outside {
-        directories,
+        directories: Vec::new(),
+        assets: Arc::default(),
         real_clock: granted.real_clock,
         real_random: granted.real_random,
         sockets: granted.sockets.map(|sockets| (broker, sockets)),
@@ -338,6 +378,16 @@ fn instance_of(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<
         plugin_sha256: job.plugin_sha256,
     };
     Instance::new(loaded, &settings, outside, Box::new(LogPipe))
+}
+
+/// Instantiates a job's code, and lets the guest do what comes before `create`.
+fn create_ready(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<Instance, GuestFault> {
+    let mut instance = instance_of(job, loaded, outside)?;
+    if job.warm_up {
+        // The host knows the description already.
+        instance.describe()?;
+    }
+    Ok(instance)
 }
 
 fn refused(kind: FaultKind, message: String) -> GuestFault {

@@ -11,9 +11,7 @@ use rustix::net::RecvFlags;
 
 use super::answer::{CallError, Frame, Transition, View};
 use super::instance::{CreateFailure, Instance};
-use super::load::Loaded;
-use super::wasi::guest::Outside;
-use super::{Control, hello, instance_of, refused, say};
+use super::{Control, hello, refused, say};
 use crate::cage::copy::{self, Side};
 use crate::cage::{Standing, process};
 use crate::fault::FaultKind;
@@ -45,19 +43,14 @@ pub(super) struct Served {
     standing: Standing,
 }
 
-/// Turns code into an env that answers its turns, until its end.
+/// Turns an instance into an env that answers its turns, until its end.
 pub(super) fn serve(
     control: Control,
     job: &EnvJob,
     slab: WorkerSlab,
-    loaded: &Loaded,
-    outside: Outside,
+    mut instance: Instance,
     standing: Standing,
 ) -> io::Result<()> {
-    let mut instance = match instance_of(job, loaded, outside) {
-        Ok(instance) => instance,
-        Err(fault) => return say(control, &FromWorker::Fault(fault)),
-    };
     let spec = match instance.create(&job.config) {
         Ok(spec) => spec,
         Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),

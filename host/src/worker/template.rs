@@ -1,5 +1,7 @@
-//! The template process: a worker that is locked, has its code loaded and has instantiated nothing. It is never an env, and
-//! copies itself on request. The memory that its copies share contains nothing that a guest could have written.
+//! The template process: a worker that is locked and has its code loaded. It is never an env, and copies itself on request.
+//!
+//! Most often it has instantiated nothing, and the memory that its copies share contains nothing that a guest could have
+//! written. For a plugin that warms up it holds an instance that has done so: its copies share what the guest imported.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::RecvFlags;
 
 use super::load::Loaded;
-use super::{Control, hello, say, serve};
+use super::wasi::guest::Outside;
+use super::{Control, create_ready, hello, instance::Instance, say, serve};
 use crate::cage::Standing;
 use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};
@@ -15,15 +18,21 @@ use crate::wire::job::Job;
 use crate::wire::packet::{self, Received};
 use crate::wire::slab::worker::WorkerSlab;
 use crate::wire::talk::{FromWorker, ToTemplate};
-use crate::worker::wasi::preopens::Preopen;
+
+/// What a template process has for its copies.
+pub(super) enum Content {
+    /// Code, and what an instance will be given of the outside beside broker and capture.
+    Code(Loaded, Outside),
+    /// An instance that has warmed up.
+    Instance(Instance),
+}
 
 /// A template process at work.
 pub(super) struct Template {
     pub(super) control: Control,
     pub(super) slab: WorkerSlab,
-    pub(super) loaded: Loaded,
+    pub(super) content: Content,
     pub(super) standing: Standing,
-    pub(super) directories: Vec<Preopen>,
     /// The filter that its copies add if they may not be copied themselves.
     pub(super) last_filter: Option<LastFilter>,
 }
@@ -48,7 +57,7 @@ impl Template {
         }
     }
 
-    /// Runs in the copy: continues as a worker that has just loaded its code.
+    /// Runs in the copy: continues as a worker that has just loaded its code, or warmed up.
     fn become_env(mut self, control: OwnedFd, log: OwnedFd, slab: OwnedFd) -> io::Result<()> {
         copy::become_the_copy(control, log)?;
         self.slab.replace(slab.as_fd())?;
@@ -67,7 +76,16 @@ impl Template {
         let mut descriptors = descriptors.into_iter();
         // This descriptor only kept the numbers of the later ones.
         drop(descriptors.next());
-        let outside = super::outside_of(&job, &mut descriptors, self.directories)?;
-        serve::serve(self.control, &job, self.slab, &self.loaded, outside, self.standing)
+        let outside = super::outside_of(&job, &mut descriptors)?;
+        let instance = match self.content {
+            Content::Instance(instance) => Ok(instance),
+            Content::Code(loaded, Outside { directories, assets, .. }) => {
+                create_ready(&job, &loaded, Outside { directories, assets, ..outside })
+            }
+        };
+        match instance {
+            Ok(instance) => serve::serve(self.control, &job, self.slab, instance, self.standing),
+            Err(fault) => say(self.control, &FromWorker::Fault(fault)),
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Slot {
         match terms.start {
             Start::Spawn => self.spawn_worker(terms),
             Start::ForkAfterCreate => self.start_as_copy_of_created(terms),
-            Start::Best | Start::Fork => match terms.stock.template.copy(terms, patience) {
+            Start::Best | Start::Fork | Start::ForkAfterImport => match terms.stock.template.copy(terms, patience) {
                 Asked::Coming(child, number) => self.give_job(child, number, terms),
                 Asked::NotYet => Ok(()),
                 Asked::Nobody => self.spawn_worker(terms),
@@ -108,6 +108,7 @@ impl Slot {
         let descriptors: Vec<BorrowedFd<'_>> = [slab_fd.as_fd(), code]
             .into_iter()
             .chain(outside.descriptors(code))
+            .chain([terms.prepared.assets()])
             .chain(terms.directories.iter().map(AsFd::as_fd))
             .collect();
         let title = format!("env {}", self.index);
@@ -129,7 +130,7 @@ impl Slot {
         let _ = child.send(&job, &descriptors);
         let until = Instant::now() + COPY_TIMEOUT.min(terms.limits.start_timeout);
         self.await_ready(child, Some(CopiedFrom { number, until }), terms);
-        self.started_by = Some(Start::Fork);
+        self.started_by = Some(if terms.imports_first() { Start::ForkAfterImport } else { Start::Fork });
         Ok(())
     }
 

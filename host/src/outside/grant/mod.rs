@@ -800,6 +800,8 @@ mod tests {
             engine: crate::cage::engine::EngineSettings { backend: crate::cage::engine::Backend::Native, fuel: true },
             interface: "x".repeat(64),
             plugin_sha256: [255; 32],
+            assets_bytes: u64::MAX,
+            warm_up: true,
             config: "x".repeat(TEXT_BYTES_MAX),
             memory_bytes: u64::MAX,
             fuel_per_step: Some(u64::MAX),

@@ -7,7 +7,7 @@
 mod v0_1_0;
 
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{InstancePre, Linker};
 
 pub(crate) use self::v0_1_0::{CreateError, Exports};
 use crate::worker::wasi::guest::Guest;
@@ -22,6 +22,15 @@ pub(crate) const EXPORT: &str = "rollcage:env/environment@";
 pub(crate) enum Pre {
     /// Interface 0.1.0.
     V0_1_0(v0_1_0::Pre),
+}
+
+/// Links what every supported version imports of ours.
+///
+/// # Errors
+///
+/// Only if an interface were linked twice.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    v0_1_0::link(linker)
 }
 
 impl Pre {

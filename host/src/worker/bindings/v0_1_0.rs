@@ -3,7 +3,7 @@
 //! This file converts and does nothing else. `worker/instance` checks the rules for answers beyond their types.
 
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use self::exports::rollcage::env::environment::Guest as Functions;
 use self::rollcage::env::types as wit;
@@ -14,13 +14,32 @@ use crate::wire::talk::EnvError;
 use crate::worker::answer::{CallError, Frame, Transition, View, guest_fault};
 use crate::worker::wasi::guest::Guest;
 
-wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "plugin" });
+wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "plugin", imports: { default: trappable } });
 
 /// The version, as `describe` reports it.
 const INTERFACE: &str = "0.1.0";
 
 /// A linked component of this version.
 pub(crate) type Pre = PluginPre<Guest>;
+
+/// Links this version's imports.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    rollcage::env::assets::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)
+}
+
+impl rollcage::env::assets::Host for Guest {
+    fn list(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.assets.list().map(str::to_owned).collect())
+    }
+
+    fn size(&mut self, path: String) -> wasmtime::Result<Option<u64>> {
+        Ok(self.assets.size(&path))
+    }
+
+    fn read(&mut self, path: String, offset: u64, length: u32) -> wasmtime::Result<Option<Vec<u8>>> {
+        self.assets.read(&path, offset, length).map_err(|error| wasmtime::Error::msg(format!("assets: {error}")))
+    }
+}
 
 /// Finds this version's exports.
 pub(super) fn pre(pre: InstancePre<Guest>) -> wasmtime::Result<Pre> {

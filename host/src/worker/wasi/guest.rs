@@ -12,11 +12,12 @@ use super::random::{Random, RandomMark};
 use super::streams::{Log, SharedLog};
 use crate::cage::wasm::{MemoryLimiter, resource_table};
 use crate::wire::job::GrantedSockets;
+use crate::worker::assets::Assets;
 use crate::worker::wasi::capture::Capture;
 use crate::worker::wasi::line::Sockets;
 use crate::worker::wasi::preopens::{Directories, Preopen};
 
-/// The parts of the outside that a guest is given; none by default.
+/// What a guest is given beside its code: parts of the outside, and its plugin's files. None by default.
 #[derive(Default)]
 pub(crate) struct Outside {
     /// Directories, in the order in which the guest sees them.
@@ -29,6 +30,8 @@ pub(crate) struct Outside {
     pub(crate) sockets: Option<(Option<OwnedFd>, GrantedSockets)>,
     /// The capture that writes or serves input from outside.
     pub(crate) capture: Capture,
+    /// The files inside the plugin.
+    pub(crate) assets: Arc<Assets>,
 }
 
 /// The store's data: everything of one guest except its wasm.
@@ -41,6 +44,7 @@ pub(crate) struct Guest {
     pub(super) random: Random,
     pub(super) log: SharedLog,
     capture: Capture,
+    pub(in crate::worker) assets: Arc<Assets>,
     pub(super) sockets: Sockets,
     // The crate's own context, because `instance-network` needs a view of it. It is as if nothing were granted: no address.
     pub(super) unused_sockets: WasiSocketsCtx,
@@ -68,6 +72,7 @@ impl Guest {
             random: if outside.real_random { Random::Kernel(capture.clone()) } else { Random::seeded(key) },
             log: Arc::new(Mutex::new(log)),
             capture,
+            assets: outside.assets,
             unused_sockets: WasiSocketsCtx::default(),
         }
     }

@@ -656,6 +656,7 @@ fn the_object_of_inspect_has_the_keys_of_the_contract() {
         "render_modes",
         "render_fps",
         "wants",
+        "runtime",
         "config",
         "config_schema",
     ];

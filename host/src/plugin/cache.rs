@@ -23,7 +23,7 @@ use crate::error::UsageError;
 use crate::files::{absolute, open_regular};
 use crate::limits::Limits;
 use crate::plugin::{Plugin, hex};
-use crate::spec::DESCRIPTION_BYTES_MAX;
+use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 
 /// The first bytes of an entry; the digit is the format's version.
 const MAGIC: &[u8; 16] = b"rollcage-cache-2";
@@ -45,9 +45,9 @@ const UNFINISHED_AFTER: Duration = Duration::from_secs(3600);
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Compiled code.
+    /// Compiled code; with the description where no assets belong to it.
     Code,
-    /// A plugin's description of itself.
+    /// The description of a plugin with assets.
     Description,
 }
 
@@ -60,11 +60,8 @@ impl Part {
     }
 
     fn bytes_max(self) -> u64 {
-        let body = match self {
-            Part::Code => Limits::default().code_bytes,
-            Part::Description => DESCRIPTION_BYTES_MAX as u64,
-        };
-        body + 1024
+        let code = if self == Part::Code { Limits::default().code_bytes } else { 0 };
+        code + DESCRIPTION_BYTES_MAX as u64 + 1024
     }
 }
 
@@ -72,8 +69,10 @@ impl Part {
 pub(crate) struct Entry {
     /// The interface version that the plugin exports.
     pub(crate) interface: String,
-    /// The code, or the encoded description.
-    pub(crate) body: Vec<u8>,
+    /// The description, if it belongs to the entry.
+    pub(crate) description: Option<Description>,
+    /// The code; empty in an entry that is a description.
+    pub(crate) code: Vec<u8>,
 }
 
 /// A folder of compiled plugins.
@@ -377,13 +376,22 @@ impl Cache {
     }
 
     /// Writes an entry: whole under a temporary name, then into place by one rename.
-    pub(crate) fn write(&self, part: Part, key: &str, interface: &str, body: &[u8]) -> io::Result<()> {
-        let len = u8::try_from(interface.len()).map_err(io::Error::other)?;
-        let payload = [&[len], interface.as_bytes(), body];
-        self.write_file(
-            &self.path(part, key),
-            &[MAGIC, &checksum_of(key, &payload), payload[0], payload[1], payload[2]],
-        )
+    pub(crate) fn write(
+        &self,
+        part: Part,
+        key: &str,
+        interface: &str,
+        description: Option<&Description>,
+        code: &[u8],
+    ) -> io::Result<()> {
+        let description = description.map(Description::encode).transpose().map_err(io::Error::other)?;
+        let description = description.unwrap_or_default();
+        let mut head = vec![u8::try_from(interface.len()).map_err(io::Error::other)?];
+        head.extend(interface.as_bytes());
+        head.extend(u32::try_from(description.len()).map_err(io::Error::other)?.to_le_bytes());
+        head.extend(description);
+        let checksum = checksum_of(key, &[&head, code]);
+        self.write_file(&self.path(part, key), &[MAGIC, &checksum, &head, code])
     }
 
     fn write_file(&self, path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
@@ -454,11 +462,17 @@ fn parse(key: &str, mut bytes: Vec<u8>) -> Option<Entry> {
         return None;
     }
     let (len, rest) = payload.split_first()?;
-    let (interface, body) = rest.split_at_checked(usize::from(*len))?;
+    let (interface, rest) = rest.split_at_checked(usize::from(*len))?;
     let interface = std::str::from_utf8(interface).ok()?.to_owned();
-    let begins = bytes.len() - body.len();
-    bytes.drain(..begins);
-    Some(Entry { interface, body: bytes })
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (description, code) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    let description = match description {
+        [] => None,
+        encoded => Some(Description::decode(encoded).ok()?),
+    };
+    let code_begins = bytes.len() - code.len();
+    bytes.drain(..code_begins);
+    Some(Entry { interface, description, code: bytes })
 }
 
 /// The checksum of an entry. It covers the key too, so that an entry's file is not taken for another key's.

@@ -24,7 +24,7 @@ use crate::cage::engine::EngineSettings;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::limits::{COMPILE_WALL_TIMES, Limits, deadline};
-use crate::plugin::cache::{Cache, Entry as CacheEntry, Part};
+use crate::plugin::cache::{Cache, Part};
 use crate::plugin::config::ConfigSchema;
 use crate::process::child::{Child, Exit};
 use crate::process::watcher::Log;
@@ -46,6 +46,8 @@ pub struct Plugin {
     sha256: [u8; 32],
     /// SHA-256 of what comes before the assets.
     code_sha256: [u8; 32],
+    /// What people call the code, where it is not this plugin's alone.
+    code_name: Option<&'static str>,
 }
 
 impl Plugin {
@@ -131,12 +133,29 @@ impl Plugin {
         let code_sha256: [u8; 32] = hasher.clone().finalize().into();
         hasher.update(archive);
         let sha256 = hasher.finalize().into();
-        Plugin { name, bytes, cut, sha256, code_sha256 }
+        Plugin { name, bytes, cut, sha256, code_sha256, code_name: None }
     }
 
     /// The name in messages: the path or name that the plugin was opened by.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What is compiled, as people call it: the plugin's name, or that of an interpreter which many plugins share.
+    pub fn code_name(&self) -> &str {
+        self.code_name.unwrap_or(&self.name)
+    }
+
+    /// Names the code that many plugins share: `Python`.
+    #[must_use]
+    pub fn with_code_name(mut self, name: &'static str) -> Plugin {
+        self.code_name = Some(name);
+        self
+    }
+
+    /// Bytes of what is compiled: the file without its assets.
+    pub fn code_bytes(&self) -> usize {
+        self.code().len()
     }
 
     /// SHA-256 of the file.
@@ -293,39 +312,48 @@ impl Prepared {
             return Err(refuse(what.clone()).into());
         }
         machine::make_room(0, 0)?;
-        let (code_key, key) =
-            (Cache::key(&plugin.code_sha256, engine, BUILD), Cache::key(&plugin.sha256, engine, BUILD));
+        let carries = !plugin.assets().is_empty();
+        let code_key = Cache::key(&plugin.code_sha256, engine, BUILD);
+        let key = Cache::key(&plugin.sha256, engine, BUILD);
         let mut warnings = Vec::new();
-        let mut from_cache = |read: Result<Option<CacheEntry>, String>| {
-            read.unwrap_or_else(|damaged| {
+        let mut cached = |part: Part, key: &str| {
+            cache?.read(part, key).unwrap_or_else(|damaged| {
                 warnings.push(damaged);
                 None
             })
         };
-        let cached_code = cache.and_then(|cache| from_cache(cache.read(Part::Code, &code_key)));
-        let cached_description = cache.and_then(|cache| from_cache(cache.read(Part::Description, &key)));
-        let described = cached_description.and_then(|entry| Description::decode(&entry.body).ok());
-        warnings.extend(machine::lower_than_a_workers_own(limits, cached_code.is_none() || described.is_none()));
-        let keep = |part: Part, key: &str, interface: &str, body: &[u8]| {
-            let written = cache.map_or(Ok(()), |cache| cache.write(part, key, interface, body));
+        let cached_code = cached(Part::Code, &code_key);
+        let described_apart = if carries { cached(Part::Description, &key) } else { None };
+        let is_compiled = cached_code.is_some();
+        let (described, cached_code) = match cached_code {
+            Some(entry) if carries => (None, Some((entry.interface, entry.code))),
+            Some(entry) => (entry.description, Some((entry.interface, entry.code))),
+            None => (None, None),
+        };
+        let described = described.or_else(|| described_apart?.description);
+        let is_fresh = !is_compiled || described.is_none();
+        warnings.extend(machine::lower_than_a_workers_own(limits, is_fresh));
+        let keep = |part: Part, key: &str, interface: &str, description: Option<&Description>, code: &[u8]| {
+            let written = cache.map_or(Ok(()), |cache| cache.write(part, key, interface, description, code));
             // A cache that cannot be written costs time, but does not stop the run.
             let folder = || cache.map(|cache| cache.folder().display().to_string()).unwrap_or_default();
             written.err().map(|error| format!("the compiled plugin could not be kept in {}: {error}", folder()))
         };
         let begun = Instant::now();
-        let is_fresh = cached_code.is_none() || described.is_none();
-        let (code, interface) = match cached_code {
-            Some(CacheEntry { interface, body }) => {
-                (sealed("rollcage-code", &body).map_err(Error::system("handing over compiled code"))?, interface)
-            }
+        let under_way = (!is_compiled).then(|| UnderWay::begin(plugin, how.observer));
+        let (interface, bytes) = match cached_code {
+            Some(cached) => cached,
             None => {
-                let _under_way = UnderWay::begin(plugin, how.observer);
                 let (code, interface) = compile(plugin, how)?;
-                let body = read_all(&code).map_err(Error::system("reading compiled code"))?;
-                warnings.extend(keep(Part::Code, &code_key, &interface, &body));
-                (code, interface)
+                let bytes = read_all(&code).map_err(Error::system("reading compiled code"))?;
+                if carries {
+                    // Other plugins have the same code, whatever becomes of this one.
+                    warnings.extend(keep(Part::Code, &code_key, &interface, None, &bytes));
+                }
+                (interface, bytes)
             }
         };
+        let code = sealed("rollcage-code", &bytes).map_err(Error::system("handing over compiled code"))?;
         let assets = match plugin.assets() {
             [] => None,
             assets => Some(sealed("rollcage-assets", assets).map_err(Error::system("handing over assets"))?),
@@ -334,11 +362,13 @@ impl Prepared {
             Some(description) => description,
             None => describe(plugin, how, &code, assets.as_ref(), interface.clone())?,
         };
+        drop(under_way);
         let schema = ConfigSchema::parse(&description.config_schema)
             .map_err(|error| refuse(format!("its config schema is not usable: {error}")))?;
-        if is_fresh {
-            let body = description.encode().map_err(|what| refuse(format!("its description: {what}")))?;
-            warnings.extend(keep(Part::Description, &key, &interface, &body));
+        if is_fresh && carries {
+            warnings.extend(keep(Part::Description, &key, &interface, Some(&description), &[]));
+        } else if is_fresh {
+            warnings.extend(keep(Part::Code, &code_key, &interface, Some(&description), &bytes));
         }
         Ok(Prepared {
             plugin: plugin.clone(),

@@ -3,6 +3,7 @@
 
 mod bench;
 mod python;
+mod python_base;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -17,6 +18,9 @@ cargo xtask VERB
   pythons [debian|rllib]
                    the same wheel with the other versions of Gymnasium that are supported; or with Debian's newest Python;
                    or beside RLlib
+  python-base [ARG…]
+                   the base plugin of Python environments (CPython, numpy, gymnasium) and its wheel: some minutes from
+                   nothing, then seconds; `numpy-tests` runs numpy's own tests inside a guest
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
                    other trainers in Python
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
     let done = match verb.as_str() {
         "test" => test(&rest),
         "python" => build_hostile().and_then(|()| python::python(&rest)),
+        "python-base" => python_base::python_base(&rest),
         "pythons" => python::others(&rest),
         "lint" => lint(),
         "long" => long(),

@@ -84,12 +84,18 @@ fn rllib(venv: &Path) -> Result<()> {
 
 /// The wheel that [`wheel`] has built.
 fn one_wheel() -> Result<PathBuf> {
-    let folder = target()?.join("wheels");
-    let mut wheels = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?.flatten();
+    let mut wheels = built_wheels(&target()?.join("wheels"))?.into_iter();
     let (Some(wheel), None) = (wheels.next(), wheels.next()) else {
         bail!("one wheel: run `cargo xtask python` first")
     };
-    Ok(wheel.path())
+    Ok(wheel)
+}
+
+/// The wheels of the package `rollcage` in a folder, in which the base's wheel may lie too.
+fn built_wheels(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let ours = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rollcage-");
+    Ok(entries.flatten().filter(ours).map(|entry| entry.path()).collect())
 }
 
 /// Pytest as it is run here, without arguments: from the tests' own folder, so that the package is the venv's, from the wheel.
@@ -239,8 +245,9 @@ fn guests() -> Result<()> {
 /// Builds the wheel by pip, as a user's pip does, and installs it. Returns the folder it is in.
 pub(crate) fn wheel(venv: &Path) -> Result<PathBuf> {
     let wheels = target()?.join("wheels");
-    if wheels.exists() {
-        std::fs::remove_dir_all(&wheels).with_context(|| wheels.display().to_string())?;
+    std::fs::create_dir_all(&wheels).with_context(|| wheels.display().to_string())?;
+    for old in built_wheels(&wheels)? {
+        std::fs::remove_file(&old).with_context(|| old.display().to_string())?;
     }
     let pip = venv.join("bin/pip");
     // maturin is in the venv: it is not fetched once more.

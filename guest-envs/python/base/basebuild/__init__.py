@@ -1,0 +1,1 @@
+"""The build of the base plugin for Python environments: see `../build.py`."""

@@ -1,0 +1,16 @@
+//! `cargo xtask python-base`: the base plugin of Python environments and its wheel. The build itself is a script in Python,
+//! `guest-envs/python/base/build.py`: whoever runs it has cargo and Python, and nothing else.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{root, run, target};
+
+/// Builds the base into `target/python-base`, and its wheel into `target/wheels`; or, told so by `arguments`, runs numpy's own
+/// tests inside a guest.
+pub(crate) fn python_base(arguments: &[String]) -> Result<()> {
+    let mut build = Command::new("python3");
+    build.arg(root().join("guest-envs/python/base/build.py")).arg("--target").arg(target()?).args(arguments);
+    run(&mut build)
+}

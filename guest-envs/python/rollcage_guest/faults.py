@@ -121,8 +121,13 @@ def where(error: BaseException) -> str | None:
 def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int | None, str]]:
     for frame, line in traceback.walk_tb(trace):
         path = frame.f_code.co_filename
-        if not path.startswith((_OWN, "<frozen ")):
+        if not _is_machinery(path):
             yield path, line, frame.f_code.co_name
+
+
+def _is_machinery(path: str) -> bool:
+    """Whether a file is this package's, or Python's own import."""
+    return path.startswith((_OWN, "<frozen ")) or path.endswith("/importlib/__init__.py")
 
 
 def _is_authors(path: str) -> bool:
@@ -161,7 +166,7 @@ def _strip(formatted: traceback.TracebackException | None, seen: set[int]) -> No
     if formatted is None or id(formatted) in seen:
         return
     seen.add(id(formatted))
-    kept = [frame for frame in formatted.stack if not frame.filename.startswith((_OWN, "<frozen importlib"))]
+    kept = [frame for frame in formatted.stack if not _is_machinery(frame.filename)]
     formatted.stack[:] = kept
     _strip(formatted.__cause__, seen)
     _strip(formatted.__context__, seen)

@@ -383,6 +383,8 @@ def as_json(value: Any) -> Any:
         return int(value) if value.is_integer() and abs(value) <= hints.INTEGER_MAX else float(value)
     if isinstance(value, np.ndarray):
         return as_json(value.tolist())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: as_json(one) for name, one in zip(value._fields, value, strict=True)}
     if isinstance(value, (list, tuple)):
         return _bounded([as_json(one) for one in value])
     if isinstance(value, (set, frozenset)):

@@ -54,13 +54,14 @@ def parameters(text: str | None) -> dict[str, Doc]:
     for number, line in enumerate(lines):
         following = lines[number + 1] if number + 1 < len(lines) else ""
         if _GOOGLE.match(line):
-            found |= _google(lines[number + 1 :])
+            found |= _google(lines[number + 1 :], is_first=number == 0)
         elif _NUMPY.match(line) and following.startswith("---"):
             found |= _numpy(lines[number + 2 :])
     return found
 
 
-def _google(lines: list[str]) -> dict[str, Doc]:
+def _google(lines: list[str], is_first: bool) -> dict[str, Doc]:
+    # `inspect.cleandoc` takes the indentation of the entries away where the section begins in the first line.
     found: dict[str, Doc] = {}
     indent: int | None = None
     current: list[Doc] = []
@@ -68,7 +69,7 @@ def _google(lines: list[str]) -> dict[str, Doc]:
         if not line.strip():
             continue
         depth = len(line) - len(line.lstrip())
-        if depth == 0:
+        if depth == 0 and (not is_first or _SECTION.match(line)):
             break
         indent = depth if indent is None else indent
         entry = _NAMES.match(line.strip()) if depth <= indent else None

@@ -57,11 +57,15 @@ NATIVE = {
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, 2, 63, 76}
 
 
-class Refused(Exception):
+class InWords(Exception):
+    """An exception whose text says all: neither its type nor its traceback helps an author."""
+
+
+class Refused(InWords):
     """A use of what the cage does not have. The text says what, and what to do."""
 
 
-class Wrong(Exception):
+class Wrong(InWords):
     """An answer of the env that breaks Gymnasium's interface. The text names the answer."""
 
 
@@ -78,7 +82,7 @@ def message(error: BaseException) -> str:
 def head(error: BaseException) -> str:
     """Type and text of an exception, on one line."""
     text = _text(error)
-    if isinstance(error, (Refused, Wrong)):
+    if isinstance(error, InWords):
         return text
     if isinstance(error, SystemExit):
         code = error.code
@@ -184,7 +188,7 @@ def caller() -> str:
 
 def _hint(error: BaseException) -> str | None:
     """What an author can do about an error that the cage causes."""
-    text = str(error) if isinstance(error, Exception) else ""
+    text = _text(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         return missing_module(error.name)
     if isinstance(error, RuntimeError) and "start new thread" in text:

@@ -108,6 +108,8 @@ def uninstall() -> None:
     for path in [path for path in sys.path_importer_cache if relative(path) is not None]:
         del sys.path_importer_cache[path]
     for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ()) or ()), "")
-        if isinstance(path, str) and relative(path) is not None:
+        # A namespace package's path cannot be asked for once its parent is gone.
+        locations = getattr(module, "__path__", None)
+        paths = getattr(locations, "_path", locations) or [getattr(module, "__file__", None)]
+        if any(isinstance(path, str) and relative(path) is not None for path in paths):
             del sys.modules[name]

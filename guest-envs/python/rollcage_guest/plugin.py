@@ -67,7 +67,7 @@ class Environment:
             try:
                 self._target = load()
             except BaseException as error:
-                if not isinstance(error, Unloadable):
+                if not isinstance(error, faults.InWords):
                     faults.report(error)
                 # The runtime prints what is raised as the last lines of the log.
                 raise ImportError(f"the env cannot be imported: {faults.message(error)}") from None

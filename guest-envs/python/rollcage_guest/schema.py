@@ -21,6 +21,7 @@ import numpy as np
 
 from rollcage_guest import docstrings, hints
 from rollcage_guest.docstrings import Doc
+from rollcage_guest.faults import InWords
 from rollcage_guest.hints import ANY, Rule, Unusable, equal, fits
 
 #: The parameter that says how to draw, which is no config: the host asks for a mode when it wants a picture.
@@ -35,7 +36,7 @@ _MISSING: Any = inspect.Parameter.empty
 _NUMERIC = {"integer", "number"}
 
 
-class UnusableParameter(Exception):
+class UnusableParameter(InWords):
     """A parameter that must be given and that no config can hold."""
 
 
@@ -343,13 +344,14 @@ def _documented(known: Rule, doc: Doc, default: Any, note: str) -> Rule:
     schema = dict(known.schema)
     kinds = schema.get("type")
     kinds = {kinds} if isinstance(kinds, str) else set(kinds or ())
-    for keyword, bound in doc.rules.items():
-        if keyword == "enum":
-            agrees = "enum" not in schema and all(fits(schema, value) for value in bound)
-        else:
-            agrees = bool(kinds & _NUMERIC) and keyword not in schema
-        if agrees and (default is _MISSING or fits({keyword: bound}, default)):
-            schema[keyword] = bound
+    if default is _MISSING or fits(doc.rules, default):
+        for keyword, bound in doc.rules.items():
+            if keyword == "enum":
+                agrees = "enum" not in schema and all(fits(schema, value) for value in bound)
+            else:
+                agrees = bool(kinds & _NUMERIC) and keyword not in schema
+            if agrees:
+                schema[keyword] = bound
     words = schema.get("description") or doc.description
     if note:
         words = f"{words} ({note})" if words else note

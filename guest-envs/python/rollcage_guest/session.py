@@ -116,10 +116,9 @@ class Session:
             if seed is not None:
                 self._streams.seed(seed)
             result = self.env.reset(seed=seed, options=given)
-            try:
-                observation, info = result
-            except (TypeError, ValueError):
-                raise Wrong(f"reset returned {_shape_of(result)}, wanted (observation, info)") from None
+            if not isinstance(result, (tuple, list)) or len(result) != 2:
+                raise Wrong(f"reset returned {_shape_of(result)}, wanted (observation, info)")
+            observation, info = result
             view = t.View(b"", b"", b"", "")
             self._fill(view, "reset", observation, info)
         except (ValueError, TypeError, KeyError) as error:

@@ -8,6 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from wit_world.imports import types as t
 
+from rollcage_guest.faults import InWords
+
 #: The dtypes of a Box, by numpy's name.
 DTYPES = {
     np.dtype(name): getattr(t.Dtype, "BOOLEAN" if name == "bool" else name.upper())
@@ -27,7 +29,7 @@ _REFUSED = {
 }
 
 
-class UnusableSpace(Exception):
+class UnusableSpace(InWords):
     """A space that rollcage does not have. The text says what to do."""
 
 

@@ -15,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from wit_world.imports import types as t
 
 from rollcage_guest import docstrings
+from rollcage_guest.faults import InWords
 from rollcage_guest.manifest import Manifest
 from rollcage_guest.schema import RENDER_MODE, Fields, of_callable
 
@@ -25,7 +26,7 @@ SUMMARY_MAX = 200
 MODES = {"rgb_array": t.RenderMode.RGB_ARRAY, "ansi": t.RenderMode.ANSI}
 
 
-class Unloadable(Exception):
+class Unloadable(InWords):
     """The manifest names something that is not there or makes no env. The text says what."""
 
 

@@ -169,7 +169,7 @@ def test_an_array_by_default(serve: Callable[..., Plugin]) -> None:
 
 
 def test_enums_go_by_value_or_name(serve: Callable[..., Plugin]) -> None:
-    before = "class Mode(enum.Enum):\n    EASY = 'easy'\n    HARD = 'hard'\nclass Turn(enum.Enum):\n    LEFT = enum.auto()\n    RIGHT = enum.auto()\n"
+    before = "Mode = enum.Enum('Mode', {'EASY': 'easy', 'HARD': 'hard'})\nTurn = enum.Enum('Turn', 'LEFT RIGHT')\n"
     plugin = serve(keep("m: Mode = Mode.EASY, t: Turn = Turn.LEFT", before))
     assert plugin.schema["properties"] == {
         "m": {"enum": ["easy", "hard"], "default": "easy"},
@@ -308,7 +308,7 @@ def test_a_docstring_that_contradicts_the_default_is_not_believed(serve: Callabl
     doc = '"""Args:\n    x (int, 1 to 4): A number.\n    y ({a, b}): A letter.\n    s (shape (3, 4)): A text.\n"""'
     plugin = serve(HEAD + minimal("x: int = 9, y: str = 'c', s: str = 'd'", init=doc))
     keys = plugin.schema["properties"]
-    assert keys["x"]["default"] == 9 and "maximum" not in keys["x"] or fits(keys["x"], 9)
+    assert keys["x"] == {"type": "integer", "default": 9, "description": "A number."}
     check(plugin.schema)
     assert "enum" not in keys["y"] and "minimum" not in keys["s"]
 

@@ -62,7 +62,7 @@ def test_a_description_has_what_the_class_says(serve: Callable[..., Plugin]) -> 
     assert description.render_fps == 4
     assert f"numpy {np.__version__}" in description.runtime
     keys = plugin.schema["properties"]
-    assert keys["map_name"] == {"type": ["string", "null"], "default": "4x4"} or keys["map_name"]["default"] == "4x4"
+    assert keys["map_name"] == {"type": "string", "default": "4x4"}
     assert keys["is_slippery"]["type"] == "boolean"
 
 

@@ -209,6 +209,11 @@ def _system_hint(error: OSError, text: str) -> str | None:
     if "does not support processes" in text:
         return "the cage starts no programs; run it on the host (`--grant service=…`), and connect to it"
     path = error.filename
+    if path is None and isinstance(error, PermissionError):
+        return (
+            "it is not granted (`--grant tcp-connect=HOST:PORT`, `tcp-listen=` or `udp=`); `wants` in [tool.rollcage] says what "
+            "the env needs, and the report of a run what was refused"
+        )
     if isinstance(path, bytes):
         path = os.fsdecode(path)
     if isinstance(path, str) and relative(path) is None and error.errno in _NO_PERMISSION | {errno.ENOENT, 44}:

@@ -4,7 +4,9 @@ On the path of a step: the host's call → **plugin** → session → the author
 """
 
 import json
+import os
 import platform
+import sys
 from typing import Any, ClassVar
 
 import gymnasium
@@ -13,7 +15,7 @@ from componentize_py_types import Err
 from wit_world.imports import types as t
 
 import rollcage_guest
-from rollcage_guest import assets, faults, files, importer, log, manifest, refusals, seeding, stubs
+from rollcage_guest import assets, faults, files, importer, log, loops, manifest, refusals, seeding, sockets, stubs
 from rollcage_guest.session import Session
 from rollcage_guest.target import MODES, Target, Unloadable
 
@@ -26,7 +28,10 @@ class Environment:
 
     _one: ClassVar["Environment | None"] = None
     _target: Target | None = None
+    _description: Any = None
     _session: Session | None = None
+    #: `os._exit`, before it was replaced by one that names its caller.
+    _end = staticmethod(os._exit)
 
     def __new__(cls) -> "Environment":
         if cls._one is None:
@@ -36,40 +41,37 @@ class Environment:
     def describe(self) -> "t.Description":
         """Imports the env's module, once, and describes the plugin.
 
+        The call has no error of its own. Where the module cannot be imported, the traceback is printed to the log, then the
+        reason as its last line, and the instance ends.
+
         Raises
         ------
-        Exception
-            The module cannot be imported, or its class cannot be used: the call has no error of its own. The traceback
-            is in the log, with the message as its last line.
+        ImportError
+            The same, natively.
 
         """
         try:
-            target = self._loaded()
-            given = target.manifest
-            description = t.Description(
-                given.name,
-                given.version,
-                target.summary,
-                json.dumps(target.config.schema, ensure_ascii=False),
-                [MODES[mode] for mode in target.render_modes],
-                target.render_fps,
-                [t.Want(_want_kind(want.kind), want.example, want.reason, want.required) for want in given.wants],
-                runtime(),
-                True,
-            )
+            self._loaded()
+            return self._description
+        except ImportError as error:
+            print(error, file=sys.stderr, flush=True)
+            if sys.platform == "wasi":
+                # What is raised here would be a trap, with four lines of the runtime's below the reason.
+                self._end(1)
+            raise
         finally:
             log.flush()
-        return description
 
     def _loaded(self) -> Target:
         if self._target is None:
             log.install()
             try:
-                self._target = load()
+                target = load()
+                self._description = describe(target)
+                self._target = target
             except BaseException as error:
                 if not isinstance(error, faults.InWords):
                     faults.report(error)
-                # The runtime prints what is raised as the last lines of the log.
                 raise ImportError(f"the env cannot be imported: {faults.message(error)}") from None
         return self._target
 
@@ -153,6 +155,22 @@ class WitWorld:
 flush = log.flush
 
 
+def describe(target: Target) -> "t.Description":
+    """The description of what was imported."""
+    given = target.manifest
+    return t.Description(
+        given.name,
+        given.version,
+        target.summary,
+        json.dumps(target.config.schema, ensure_ascii=False),
+        [MODES[mode] for mode in target.render_modes],
+        target.render_fps,
+        [t.Want(_want_kind(want.kind), want.example, want.reason, want.required) for want in given.wants],
+        runtime(),
+        True,
+    )
+
+
 def load() -> Target:
     """Makes the assets visible as `/site`, and imports what the manifest names."""
     given = manifest.load()
@@ -161,6 +179,8 @@ def load() -> Target:
     files.Site(tree).install()
     stubs.install(given.stubs)
     refusals.install(given)
+    sockets.install()
+    loops.install()
     seeding.install()
     seeding.seed_globals_from_host()
     faults.author_package = (given.env or "").partition(":")[0].partition(".")[0] or next(iter(given.imports), None)

@@ -42,9 +42,12 @@ class Doc:
 
 
 def summary(text: str | None) -> str:
-    """The first paragraph of a docstring, on one line."""
-    paragraph = inspect.cleandoc(text or "").partition("\n\n")[0]
-    return " ".join(paragraph.split())
+    """The first paragraph of a docstring that is no heading, on one line."""
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        lines = [line.strip() for line in paragraph.splitlines() if not line.startswith("#")]
+        if any(lines):
+            return " ".join(" ".join(lines).split())
+    return ""
 
 
 def parameters(text: str | None) -> dict[str, Doc]:

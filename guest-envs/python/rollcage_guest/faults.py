@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -17,6 +18,9 @@ _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 #: Characters of an exception's text that a message repeats.
 TEXT_MAX = 1_000
+
+#: Innermost frames that are looked at, and that a traceback shows.
+FRAMES_MAX = 1_000
 
 #: Top-level module of the env; its frames are named before those of its dependencies.
 author_package: str | None = None
@@ -112,7 +116,8 @@ def where(error: BaseException) -> str | None:
 
     The innermost frame of the env's own package; else of any bundled file; else the innermost frame outside this package.
     """
-    frames = list(_frames(error.__traceback__))
+    # A recursion may have a million frames, and the innermost are what is looked for.
+    frames = list(deque(_frames(error.__traceback__), maxlen=FRAMES_MAX))
     own = [frame for frame in frames if _is_authors(frame[0])]
     bundled = [frame for frame in frames if relative(frame[0]) is not None]
     chosen = own or bundled or frames
@@ -143,8 +148,8 @@ def _is_authors(path: str) -> bool:
 
 def raised_by_author(error: BaseException) -> bool:
     """Whether the innermost frame of an exception is the author's own: a `raise` or `assert`, or a line's own error."""
-    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and _is_authors(frames[-1])
+    last = deque(traceback.walk_tb(error.__traceback__), maxlen=1)
+    return bool(last) and _is_authors(last[0][0].f_code.co_filename)
 
 
 def report(error: BaseException) -> None:
@@ -161,7 +166,7 @@ def report(error: BaseException) -> None:
 
 def lines(error: BaseException) -> Iterator[str]:
     """The traceback as `traceback` formats it, without the frames of this package."""
-    formatted = traceback.TracebackException.from_exception(error, compact=True)
+    formatted = traceback.TracebackException.from_exception(error, limit=-FRAMES_MAX, compact=True)
     _strip(formatted, set())
     yield from formatted.format(chain=True)
 
@@ -209,6 +214,8 @@ def _system_hint(error: OSError, text: str) -> str | None:
     if "does not support processes" in text:
         return "the cage starts no programs; run it on the host (`--grant service=…`), and connect to it"
     path = error.filename
+    if "No usable temporary directory" in text:
+        return "grant a folder, and name it: `--grant dir=FOLDER:/data:rw` and `tempfile.mkdtemp(dir='/data')`"
     if path is None and isinstance(error, PermissionError):
         return (
             "it is not granted (`--grant tcp-connect=HOST:PORT`, `tcp-listen=` or `udp=`); `wants` in [tool.rollcage] says what "

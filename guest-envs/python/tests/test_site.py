@@ -1,5 +1,6 @@
 """The folder `/site`: modules and files from the assets."""
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_stat_and_its_kin(run: Callable[[str], Any]) -> None:
 def test_nothing_is_written(run: Callable[[str], Any], code: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="files of the plugin cannot be .*granted folder") as caught:
         run(f"import os; from pathlib import Path; {code}")
-    assert caught.value.errno == 30
+    assert caught.value.errno == errno.EROFS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,247 @@
+"""Exceptions of an author's code in words: what happened, where in the author's file, and what to do.
+
+The message goes to the host, and becomes the fault's. The traceback goes to stderr, which is the env's log.
+"""
+
+import errno
+import os
+import sys
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+from rollcage_guest import log
+from rollcage_guest.importer import ROOT, relative
+
+_OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+#: Characters of an exception's text that a message repeats.
+TEXT_MAX = 1_000
+
+#: Innermost frames that are looked at, and that a traceback shows.
+FRAMES_MAX = 1_000
+
+#: Top-level module of the env; its frames are named before those of its dependencies.
+author_package: str | None = None
+
+#: Packages that many envs import and that have native code without a build for the cage.
+NATIVE = {
+    *(
+        "pygame",
+        "scipy",
+        "torch",
+        "tensorflow",
+        "jax",
+        "jaxlib",
+        "cv2",
+        "matplotlib",
+        "pandas",
+        "PIL",
+        "mujoco",
+        "ale_py",
+    ),
+    *(
+        "Box2D",
+        "pybullet",
+        "numba",
+        "sklearn",
+        "skimage",
+        "h5py",
+        "lxml",
+        "moviepy",
+        "glfw",
+        "OpenGL",
+        "pyglet",
+        "psutil",
+    ),
+}
+
+#: Errors of the machine's own numbering and of WASI's, which differ.
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, 2, 63, 76}
+
+
+class InWords(Exception):
+    """An exception whose text says all: neither its type nor its traceback helps an author."""
+
+
+class Refused(InWords):
+    """A use of what the cage does not have. The text says what, and what to do."""
+
+
+class Wrong(InWords):
+    """An answer of the env that breaks Gymnasium's interface. The text names the answer."""
+
+
+def message(error: BaseException) -> str:
+    """One line: ``ZeroDivisionError: division by zero (my_env.py, line 12, in step)``, and what to do if that is known."""
+    hint = _hint(error)
+    line = head(error)
+    place = where(error)
+    if place and not isinstance(error, SyntaxError):
+        line += f" ({place})"
+    return f"{line}: {hint}" if hint else line
+
+
+def head(error: BaseException) -> str:
+    """Type and text of an exception, on one line."""
+    text = _text(error)
+    if isinstance(error, InWords):
+        return text
+    if isinstance(error, SystemExit):
+        code = error.code
+        return f"sys.exit({'' if code is None else repr(code)[:60]}) was called"
+    name = type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{name}: {error.msg} ({shown(error.filename)}, line {error.lineno})"
+    return f"{name}: {text}" if text else name
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception as second:
+        return f"(its text cannot be made: {type(second).__name__})"
+    return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "…"
+
+
+def shown(path: str) -> str:
+    """A file's path as its author knows it: relative to the project."""
+    below = relative(path)
+    return path if below is None else below
+
+
+def where(error: BaseException) -> str | None:
+    """Place in the author's own code where an exception came from: ``my_env.py, line 12, in step``.
+
+    The innermost frame of the env's own package; else of any bundled file; else the innermost frame outside this package.
+    """
+    # A recursion may have a million frames, and the innermost are what is looked for.
+    frames = list(deque(_frames(error.__traceback__), maxlen=FRAMES_MAX))
+    own = [frame for frame in frames if _is_authors(frame[0])]
+    bundled = [frame for frame in frames if relative(frame[0]) is not None]
+    chosen = own or bundled or frames
+    if not chosen:
+        return None
+    path, line, function = chosen[-1]
+    return f"{shown(path)}, line {line}" + ("" if function == "<module>" else f", in {function}")
+
+
+def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int | None, str]]:
+    for frame, line in traceback.walk_tb(trace):
+        path = frame.f_code.co_filename
+        if not _is_machinery(path):
+            yield path, line, frame.f_code.co_name
+
+
+def _is_machinery(path: str) -> bool:
+    """Whether a file is this package's, or Python's own import."""
+    return path.startswith((_OWN, "<frozen ")) or path.endswith("/importlib/__init__.py")
+
+
+def _is_authors(path: str) -> bool:
+    below = relative(path)
+    if below is None or author_package is None:
+        return False
+    return below in (f"{author_package}.py",) or below.startswith(f"{author_package}/")
+
+
+def raised_by_author(error: BaseException) -> bool:
+    """Whether the innermost frame of an exception is the author's own: a `raise` or `assert`, or a line's own error."""
+    last = deque(traceback.walk_tb(error.__traceback__), maxlen=1)
+    return bool(last) and _is_authors(last[0][0].f_code.co_filename)
+
+
+def report(error: BaseException) -> None:
+    """Prints the traceback to stderr, without the frames of this package."""
+    try:
+        log.flush()
+        for line in lines(error):
+            print(line, file=sys.stderr, end="")
+        log.flush()
+    except Exception:
+        # What is left of the memory, or an author's own sys.stderr, does not allow it: the message must do.
+        pass
+
+
+def lines(error: BaseException) -> Iterator[str]:
+    """The traceback as `traceback` formats it, without the frames of this package."""
+    formatted = traceback.TracebackException.from_exception(error, limit=-FRAMES_MAX, compact=True)
+    _strip(formatted, set())
+    yield from formatted.format(chain=True)
+
+
+def _strip(formatted: traceback.TracebackException | None, seen: set[int]) -> None:
+    if formatted is None or id(formatted) in seen:
+        return
+    seen.add(id(formatted))
+    kept = [frame for frame in formatted.stack if not _is_machinery(frame.filename)]
+    formatted.stack[:] = kept
+    _strip(formatted.__cause__, seen)
+    _strip(formatted.__context__, seen)
+
+
+def caller() -> str:
+    """Place in the author's code that is running now, for what must be told before the instance ends."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+        frame = frame.f_back
+    if frame is None:
+        return "the env"
+    return f"{shown(frame.f_code.co_filename)}, line {frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+def _hint(error: BaseException) -> str | None:
+    """What an author can do about an error that the cage causes."""
+    text = _text(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return missing_module(error.name)
+    if isinstance(error, RuntimeError) and "start new thread" in text:
+        return "the cage has no threads; call the function directly, or do the work in step"
+    if isinstance(error, MemoryError):
+        return "the env's memory limit is reached; `--memory` raises it"
+    if isinstance(error, AttributeError) and getattr(error, "obj", None) is os:
+        return f"the cage has no other processes, so `os.{error.name}` does not exist"
+    if isinstance(error, OSError):
+        return _system_hint(error, text)
+    if type(error).__name__ == "DependencyNotInstalled":
+        cause = error.__cause__ or error.__context__
+        return None if cause is None or cause is error else _hint(cause)
+    return None
+
+
+def _system_hint(error: OSError, text: str) -> str | None:
+    if "does not support processes" in text:
+        return "the cage starts no programs; run it on the host (`--grant service=…`), and connect to it"
+    path = error.filename
+    if "No usable temporary directory" in text:
+        return "grant a folder, and name it: `--grant dir=FOLDER:/data:rw` and `tempfile.mkdtemp(dir='/data')`"
+    if path is None and isinstance(error, PermissionError):
+        return (
+            "it is not granted (`--grant tcp-connect=HOST:PORT`, `tcp-listen=` or `udp=`); `wants` in [tool.rollcage] says what "
+            "the env needs, and the report of a run what was refused"
+        )
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if isinstance(path, str) and relative(path) is None and error.errno in _NO_PERMISSION | {errno.ENOENT, 44}:
+        return (
+            f"the env sees its own files (below {ROOT}) and granted folders (`--grant dir=FOLDER:{path_example(path)}`); "
+            "`[tool.rollcage] assets` puts files into the plugin"
+        )
+    return None
+
+
+def path_example(path: str) -> str:
+    """A folder to grant so that a path can be seen."""
+    folder = os.path.dirname(path)
+    return folder if folder not in ("", "/") else "/data"
+
+
+def missing_module(name: str) -> str:
+    """Why a module is not there, and what to do."""
+    top = name.partition(".")[0]
+    if top in NATIVE:
+        return f"`{top}` has native code, which does not run in the cage"
+    if top in sys.stdlib_module_names:
+        return f"`{name}` of Python's own library needs what the cage does not have"
+    return f"if `{top}` is a package, list it under `dependencies` in pyproject.toml; if it is a file, put it beside the env"

@@ -1,0 +1,76 @@
+"""Python's `socket` over granted sockets: what wasi:sockets lacks is made up for, or refused in words.
+
+Connecting, timeouts, non-blocking use, `select`, `selectors`, datagrams, listening and lookups by name work as they are.
+"""
+
+import socket
+import sys
+from typing import Any, NoReturn
+
+from rollcage_guest.faults import Refused
+
+#: Options that change nothing for a program that works: they are accepted without effect where the system has none.
+_HARMLESS = {
+    getattr(socket, name)
+    for name in ("SO_KEEPALIVE", "SO_LINGER", "SO_BROADCAST", "SO_REUSEADDR", "SO_REUSEPORT", "SO_OOBINLINE")
+    if hasattr(socket, name)
+}
+
+_PEEK = getattr(socket, "MSG_PEEK", 0)
+_WAITALL = getattr(socket, "MSG_WAITALL", 0)
+
+
+def install() -> None:
+    """Changes `socket.socket`, if this is a guest; natively it remains."""
+    if sys.platform == "wasi":
+        change(socket.socket)
+        socket.socketpair = _no_pair
+        socket.SocketType = socket.socket  # type: ignore[misc]
+
+
+def change(cls: Any) -> None:
+    """Gives a socket class what wasi:sockets lacks."""
+    plain_recv, plain_option, plain_into = cls.recv, cls.setsockopt, cls.recv_into
+
+    def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
+        if not flags:
+            return plain_recv(self, bufsize)
+        _refuse_flags(flags)
+        parts: list[bytes] = []
+        while bufsize > 0 and (part := plain_recv(self, bufsize)):
+            parts.append(part)
+            bufsize -= len(part)
+        return b"".join(parts)
+
+    def recv_into(self: Any, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        if not flags:
+            return plain_into(self, buffer, nbytes)
+        _refuse_flags(flags)
+        view = memoryview(buffer).cast("B")
+        view = view[: nbytes or len(view)]
+        received = 0
+        while received < len(view) and (count := plain_into(self, view[received:])):
+            received += count
+        return received
+
+    def setsockopt(self: Any, level: int, option: int, *value: Any) -> None:
+        try:
+            plain_option(self, level, option, *value)
+        except OSError:
+            if level != socket.SOL_SOCKET or option not in _HARMLESS:
+                raise
+
+    def dup(self: Any) -> NoReturn:
+        raise Refused("a socket cannot be duplicated in the cage; use the one that there is")
+
+    cls.recv, cls.recv_into, cls.setsockopt, cls.dup = recv, recv_into, setsockopt, dup
+
+
+def _refuse_flags(flags: int) -> None:
+    if flags & ~_WAITALL:
+        name = "MSG_PEEK" if flags & _PEEK else f"the flags {flags:#x}"
+        raise Refused(f"a socket in the cage has no {name}; read the bytes and keep them")
+
+
+def _no_pair(*_: Any) -> NoReturn:
+    raise Refused("socket.socketpair(): the cage has one process and one thread, so nobody is at the other end")

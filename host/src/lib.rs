@@ -17,7 +17,7 @@
 //! * [`record`]: the way into a recording.
 //! * [`wire`]: messages and the shared memory.
 //! * [`cage`]: the layers of the sandbox.
-//! * The ground: [`space`], [`spec`], [`episode`], [`fault`], [`error`], [`limits`], [`digest`], [`text`].
+//! * The ground: [`assets`], [`space`], [`spec`], [`episode`], [`fault`], [`error`], [`limits`], [`digest`], [`text`].
 //!
 //! # Words
 //!
@@ -26,6 +26,7 @@
 //! *host* starts, steps and watches workers. A *slab* is the memory that a worker shares with the host. All other things have
 //! Gymnasium's, the component model's or Linux's name.
 
+pub mod assets;
 pub mod cage;
 pub mod digest;
 pub mod env;

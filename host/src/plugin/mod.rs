@@ -1,6 +1,7 @@
 //! A plugin's bytes, and the results about them: hash, code, description. The bytes are never parsed here: a process in
 //! the hidden worker mode compiles them, and a second process loads the code and asks it to describe itself.
 
+pub mod bundle;
 pub mod cache;
 pub mod config;
 #[cfg(feature = "shipped")]

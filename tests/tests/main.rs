@@ -3,6 +3,7 @@
 
 mod actions;
 mod autoreset;
+mod bundles;
 mod cache;
 mod cli;
 mod config;

@@ -95,9 +95,8 @@ fn places(options: &Options) -> Vec<PathBuf> {
     if let Some(cache) = &options.cache {
         places.push(cache.join(FILE));
     }
-    if let Ok(program) = std::env::current_exe() {
-        places.extend(beside_program(&program));
-    }
+    let program = options.program.clone().or_else(|| std::env::current_exe().ok());
+    places.extend(program.iter().flat_map(|program| beside_program(program)));
     places
 }
 
@@ -157,9 +156,6 @@ mod tests {
             places("/v/site-packages/rollcage/_program/rollcage"),
             [PathBuf::from("/v/site-packages/rollcage_python_base/python-base.wasm")]
         );
-        assert_eq!(
-            places("/src/target/release/rollcage"),
-            [PathBuf::from("/src/target/python-base/python-base.wasm")]
-        );
+        assert_eq!(places("/src/target/release/rollcage"), [PathBuf::from("/src/target/python-base/python-base.wasm")]);
     }
 }

@@ -24,8 +24,20 @@ const NEVER: [&str; 6] = ["__pycache__", "node_modules", "site-packages", "dist"
 
 /// Names at the top of a project that are seldom needed by its env: they are bundled only if the env's class is there.
 const SELDOM: [&str; 14] = [
-    "benchmark", "benchmarks", "conftest", "doc", "docs", "example", "examples", "fabfile", "notebooks", "noxfile", "setup", "test",
-    "tests", "toxfile",
+    "benchmark",
+    "benchmarks",
+    "conftest",
+    "doc",
+    "docs",
+    "example",
+    "examples",
+    "fabfile",
+    "notebooks",
+    "noxfile",
+    "setup",
+    "test",
+    "tests",
+    "toxfile",
 ];
 
 /// A file that is bundled.
@@ -62,9 +74,11 @@ impl Collected {
                 true => format!("more than {BYTES_MAX} bytes of files"),
                 false => format!("more than {FILES_MAX} files"),
             };
-            let error = UsageError::new(format!("{what} would be bundled, which is the limit; most are of {}", self.largest()));
-            return Err(error
-                .hint("name what the env does not need in `tool.rollcage.leave-out`, or make `tool.rollcage.assets` narrower"));
+            let error =
+                UsageError::new(format!("{what} would be bundled, which is the limit; most are of {}", self.largest()));
+            return Err(error.hint(
+                "name what the env does not need in `tool.rollcage.leave-out`, or make `tool.rollcage.assets` narrower",
+            ));
         }
         Ok(())
     }
@@ -100,7 +114,8 @@ impl Collected {
     pub fn has_top_level(&self, name: &str) -> bool {
         let package = format!("{SITE}/{name}/");
         let next = self.files.range(package.clone()..).next();
-        self.files.contains_key(&format!("{SITE}/{name}.py")) || next.is_some_and(|(path, _)| path.starts_with(&package))
+        self.files.contains_key(&format!("{SITE}/{name}.py"))
+            || next.is_some_and(|(path, _)| path.starts_with(&package))
     }
 
     /// Adds the project's files. `wanted` is the package or module of the env's class.
@@ -138,7 +153,10 @@ impl Collected {
         seen: &mut usize,
     ) -> Result<(), UsageError> {
         if depth > DEPTH_MAX {
-            return Err(UsageError::new(format!("folder `{}` lies too deep", escape_line(&folder.display().to_string()))));
+            return Err(UsageError::new(format!(
+                "folder `{}` lies too deep",
+                escape_line(&folder.display().to_string())
+            )));
         }
         for (name, kind) in entries(folder, seen)? {
             let path = format!("{inside}/{name}");
@@ -146,7 +164,8 @@ impl Collected {
                 Kind::Folder if name == "tests" => self.left.push((format!("{path}/"), "tests")),
                 Kind::Folder => self.add_package(&folder.join(&name), &path, data, depth + 1, seen)?,
                 Kind::File if name.ends_with(".py") || data(&path) => self.add_file(&folder.join(&name), &path)?,
-                Kind::File if ["py.typed"].contains(&name.as_str()) || name.ends_with(".pyi") || name.ends_with(".pyc") => {}
+                Kind::File
+                    if ["py.typed"].contains(&name.as_str()) || name.ends_with(".pyi") || name.ends_with(".pyc") => {}
                 Kind::File => self.left.push((path, "no Python file, and not declared")),
                 Kind::Link => self.left.push((path, "a link")),
                 Kind::Other => self.left.push((path, "no regular file")),
@@ -259,7 +278,8 @@ fn package_data<'p>(project: &'p Project, package: &'p str) -> impl Fn(&str) -> 
             let below = path.strip_prefix(&folder).and_then(|rest| rest.strip_prefix('/'));
             // The key `*` means every package: a glob begins at any folder.
             let names = below.into_iter().flat_map(|below| {
-                let later = below.match_indices('/').map(|(at, _)| &below[at + 1..]).filter(|_| of == "*" || of.is_empty());
+                let later =
+                    below.match_indices('/').map(|(at, _)| &below[at + 1..]).filter(|_| of == "*" || of.is_empty());
                 std::iter::once(below).chain(later)
             });
             let names: Vec<&str> = names.collect();
@@ -272,8 +292,10 @@ fn package_data<'p>(project: &'p Project, package: &'p str) -> impl Fn(&str) -> 
 pub(super) fn no_module(project: &Project, wanted: &str) -> UsageError {
     let folder = escape_line(&project.folder.display().to_string());
     let wanted = escape_line(wanted);
-    UsageError::new(format!("`tool.rollcage.env`: there is neither `{wanted}.py` nor a package `{wanted}` in `{folder}`"))
-        .hint("modules and packages lie in the folder itself, or in `src/`; links are not followed")
+    UsageError::new(format!(
+        "`tool.rollcage.env`: there is neither `{wanted}.py` nor a package `{wanted}` in `{folder}`"
+    ))
+    .hint("modules and packages lie in the folder itself, or in `src/`; links are not followed")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,7 +353,13 @@ impl Ord for Kind {
 }
 
 /// All files of a folder that could be assets, as paths relative to it.
-fn walk(folder: &Path, inside: &str, depth: usize, seen: &mut usize, found: &mut Vec<String>) -> Result<(), UsageError> {
+fn walk(
+    folder: &Path,
+    inside: &str,
+    depth: usize,
+    seen: &mut usize,
+    found: &mut Vec<String>,
+) -> Result<(), UsageError> {
     if depth > DEPTH_MAX {
         return Ok(());
     }
@@ -450,8 +478,10 @@ mod tests {
 
     #[test]
     fn a_src_folder_is_the_root_of_what_lies_in_it() {
-        let folder =
-            Folder::of("src", &[("src/my_env/__init__.py", ""), ("src/my_env/a.txt", ""), ("setup.py", ""), ("b.txt", "")]);
+        let folder = Folder::of(
+            "src",
+            &[("src/my_env/__init__.py", ""), ("src/my_env/a.txt", ""), ("setup.py", ""), ("b.txt", "")],
+        );
         let (files, _) = folder.bundled("[tool.rollcage]\nassets = ['**/*.txt']", "my_env").unwrap();
         assert_eq!(files, ["site/b.txt", "site/my_env/__init__.py", "site/my_env/a.txt"]);
     }

@@ -127,7 +127,9 @@ impl Lock {
         let lock: Lock = match toml::from_str(&text) {
             Ok(lock) => lock,
             // A later format is looked at no further.
-            Err(_) if !text.contains(&format!("\nformat = {FORMAT}\n")) && text.contains("\nformat = ") => return Ok(None),
+            Err(_) if !text.contains(&format!("\nformat = {FORMAT}\n")) && text.contains("\nformat = ") => {
+                return Ok(None);
+            }
             Err(error) => return Err(refuse(&path, &escape_line(error.message()))),
         };
         for package in &lock.packages {
@@ -227,7 +229,8 @@ mod tests {
             why: "native".to_owned(),
             by: "maze".to_owned(),
         };
-        let resolved = Resolved { distributions: vec![distribution], stubs: vec![stub], warnings: vec!["w".to_owned()] };
+        let resolved =
+            Resolved { distributions: vec![distribution], stubs: vec![stub], warnings: vec!["w".to_owned()] };
         assert!(Lock::read(&first, &facts(), "3.14").unwrap().is_none());
         let lock = Lock::of(&first, &facts(), "3.14", &resolved);
         lock.write(&first).unwrap();

@@ -67,6 +67,11 @@ impl Manifest {
         }
     }
 
+    /// The env: `module:Class`, or an id.
+    pub(super) fn entry(&self) -> String {
+        self.env.clone().or_else(|| self.id.clone()).unwrap_or_default()
+    }
+
     /// The bytes of the file.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
@@ -98,6 +103,9 @@ mod tests {
         });
         assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
         let id: Value = serde_json::from_slice(&of("minigrid:Grid-v0").bytes()).unwrap();
-        assert_eq!((&id["id"], &id["imports"], id.get("env")), (&"Grid-v0".into(), &serde_json::json!(["minigrid"]), None));
+        assert_eq!(
+            (&id["id"], &id["imports"], id.get("env")),
+            (&"Grid-v0".into(), &serde_json::json!(["minigrid"]), None)
+        );
     }
 }

@@ -38,6 +38,7 @@ use self::wheels::{Wheels, installed, is_native, unzip};
 use crate::assets::BYTES_MAX;
 use crate::error::UsageError;
 use crate::files::read_regular;
+use crate::plugin::Plugin;
 use crate::text::escape_line;
 
 /// Distributions that are never bundled: the host itself.
@@ -121,9 +122,9 @@ impl Bundle {
         let mut entry = project.settings.env.clone().ok_or_else(|| no_env(&project))?;
         let base = Base::find(options)?;
         let guest = Guest::of(&base.facts)?;
-        guest
-            .check(project.requires_python.as_ref(), &project.dependencies)
-            .map_err(|error| error.of(&format!("`{}`: ", escape_line(&folder.join(project::FILE).display().to_string()))))?;
+        guest.check(project.requires_python.as_ref(), &project.dependencies).map_err(|error| {
+            error.of(&format!("`{}`: ", escape_line(&folder.join(project::FILE).display().to_string())))
+        })?;
         let mut collected = Collected::default();
         collected.add_project(&project, entry.top_level())?;
         add_metadata(&mut collected, &project)?;
@@ -135,7 +136,8 @@ impl Bundle {
             let wheels = Wheels::open(options.cache.as_deref())?;
             let bytes = wheels.get(lock.packages(), &pip, &mut |names| tell(Told::Downloading(names)))?;
             for (package, wheel) in lock.packages().iter().zip(bytes) {
-                let unzipped = unzip(&wheel).map_err(|error| error.of(&format!("wheel `{}`: ", escape_line(&package.filename))))?;
+                let unzipped = unzip(&wheel)
+                    .map_err(|error| error.of(&format!("wheel `{}`: ", escape_line(&package.filename))))?;
                 for (path, bytes) in unzipped.files {
                     collected.add(format!("{SITE}/{path}"), bytes, Some(&package.name))?;
                 }
@@ -245,6 +247,11 @@ impl Bundle {
         &self.collected
     }
 
+    /// The env: `module:Class`, or an id.
+    pub fn env(&self) -> String {
+        self.manifest.entry()
+    }
+
     /// The manifest, as it is bundled.
     pub fn manifest(&self) -> Vec<u8> {
         self.manifest.bytes()
@@ -260,6 +267,16 @@ impl Bundle {
         files.insert(manifest::PATH.to_owned(), self.manifest.bytes());
         attach(&self.base.code, &files)
     }
+}
+
+/// Bundles a folder, and makes a plugin of it in memory. Messages call it by the folder's path.
+///
+/// # Errors
+/// As for [`Bundle::of_folder`].
+pub fn open(folder: &Path, options: &Options, tell: &mut dyn FnMut(Told<'_>)) -> Result<Plugin, UsageError> {
+    let bundle = Bundle::of_folder(folder, options, tell)?;
+    bundle.warnings.iter().for_each(|warning| tell(Told::Warning(warning)));
+    Ok(Plugin::from_bytes(&folder.display().to_string(), bundle.plugin()?))
 }
 
 /// Moves a plugin to another base: its assets behind the base's code. The assets stay as they are, to the byte.
@@ -292,11 +309,14 @@ fn locked(
 ) -> Result<Option<(Lock, Pip)>, UsageError> {
     let pip = Pip::new(options, guest.python());
     // A project may name itself, with extras.
-    let own: Vec<Requirement> =
-        project.dependencies.iter().filter(|requirement| requirement.name.to_string() != project.name).cloned().collect();
-    let of_base = |requirement: &Requirement| {
-        !guest.counts(requirement, &[]) || guest.meets(requirement) != pins::Met::Absent
-    };
+    let own: Vec<Requirement> = project
+        .dependencies
+        .iter()
+        .filter(|requirement| requirement.name.to_string() != project.name)
+        .cloned()
+        .collect();
+    let of_base =
+        |requirement: &Requirement| !guest.counts(requirement, &[]) || guest.meets(requirement) != pins::Met::Absent;
     if own.iter().all(of_base) {
         return Ok(None);
     }
@@ -396,7 +416,10 @@ impl Supply for Environment<'_> {
             return Err(UsageError::new(format!("{name} {} is installed; {by} asks for {versions}", found.version)));
         }
         if found.files.iter().any(|path| is_native(path)) {
-            return Ok(Found::Stub { why: format!("{name} {} has native code", found.version), modules: tops(&found.files) });
+            return Ok(Found::Stub {
+                why: format!("{name} {} has native code", found.version),
+                modules: tops(&found.files),
+            });
         }
         Ok(Found::Pure { version: found.version.clone(), requires: found.requires.clone(), package: found })
     }
@@ -417,7 +440,10 @@ fn tops(files: &[String]) -> Vec<String> {
 }
 
 /// Adds the files of an installed distribution.
-fn add_installed(collected: &mut Collected, distribution: &Distribution<Installed>) -> Result<Option<String>, UsageError> {
+fn add_installed(
+    collected: &mut Collected,
+    distribution: &Distribution<Installed>,
+) -> Result<Option<String>, UsageError> {
     let mut native = Vec::new();
     for file in &distribution.package.files {
         let Some(inside) = installed(file) else { continue };

@@ -11,6 +11,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// The Python whose pip downloads wheels. None: the one of the active virtual environment, or `python3`.
     pub python: Option<PathBuf>,
+    /// The program beside which a base may lie. None: this one.
+    pub program: Option<PathBuf>,
 }
 
 impl Options {
@@ -18,11 +20,12 @@ impl Options {
     pub fn from_environment() -> Options {
         let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let absolute = |name: &str| named(name).filter(|path| path.is_absolute());
-        let own = || Some(absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?.join("rollcage"));
+        let own =
+            || Some(absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?.join("rollcage"));
         Options {
             base: named("ROLLCAGE_PYTHON_BASE"),
             cache: named("ROLLCAGE_CACHE").or_else(own),
-            python: None,
+            ..Options::default()
         }
     }
 }

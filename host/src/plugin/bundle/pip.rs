@@ -19,6 +19,9 @@ use crate::text::{escape_line, plain};
 /// Platforms whose wheels tell that a distribution has native code.
 const NATIVE: [&str; 3] = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"];
 
+/// Pythons before the guest's, for which there may be wheels.
+const OTHERS: [&str; 3] = ["3.13", "3.12", "3.10"];
+
 /// How many packages are asked for at once: most of the time is pip's own start.
 const AT_ONCE: usize = 4;
 
@@ -89,17 +92,28 @@ impl Pip {
             .map_err(|error| UsageError::new(format!("`{}`: {error}", list.display())))?;
         let mut arguments = vec!["download".as_ref(), "--require-hashes".as_ref(), "-r".as_ref(), list.as_os_str()];
         arguments.extend(["--dest".as_ref(), folder.as_os_str()]);
-        let said = self.run(&arguments, &self.tags(&["any"]), true)?;
+        let said = self.run(&arguments, &tags(&self.python, &["any"]), true)?;
         if said.status.success() {
             return Ok(());
         }
         let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-        Err(failed(&said, &format!("downloading {} failed", names.join(", ")))
-            .hint(format!("if a wheel is no longer there, delete `{}`: the next run looks for others", super::lock::FILE)))
+        Err(failed(&said, &format!("downloading {} failed", names.join(", "))).hint(format!(
+            "if a wheel is no longer there, delete `{}`: the next run looks for others",
+            super::lock::FILE
+        )))
     }
 
-    /// The wheel that pip would take; none if there is none that fits.
+    /// The wheel that pip would take for the guest's Python; otherwise what pip says.
     fn wheel(&self, requirement: &str, platforms: &[&str]) -> Result<Result<Wheel, Output>, UsageError> {
+        self.wheel_for(&self.python, requirement, platforms)
+    }
+
+    fn wheel_for(
+        &self,
+        python: &str,
+        requirement: &str,
+        platforms: &[&str],
+    ) -> Result<Result<Wheel, Output>, UsageError> {
         let nowhere = std::env::temp_dir().join("rollcage-nowhere");
         let arguments = [
             "install".as_ref(),
@@ -113,7 +127,7 @@ impl Pip {
             // Parsed and written by us: it begins with a name, and is no option.
             requirement.as_ref(),
         ];
-        let said = self.run(&arguments, &self.tags(platforms), true)?;
+        let said = self.run(&arguments, &tags(python, platforms), true)?;
         if !said.status.success() {
             return Ok(Err(said));
         }
@@ -136,6 +150,26 @@ impl Pip {
         Ok(Ok(Wheel { package, requires: install.metadata.requires_dist.clone(), is_pure }))
     }
 
+    /// What there is of a distribution that has nothing for the guest's Python: native wheels of others are a stub too.
+    fn for_another_python(&self, wanted: &Wanted, said: &Output) -> Result<Found<Package>, UsageError> {
+        let Wanted { name, by, .. } = wanted;
+        let all: Vec<&str> = ["any"].into_iter().chain(NATIVE).collect();
+        for python in OTHERS {
+            if let Ok(wheel) = self.wheel_for(python, name, &all)? {
+                let version = &wheel.package.version;
+                if !wheel.is_pure {
+                    return Ok(stub(format!("{name} has native code, and is not made for Python {}", self.python)));
+                }
+                return Err(UsageError::new(format!(
+                    "no version of {name} takes Python {}, which is the base's: {version} takes {python} (needed by {by})",
+                    self.python
+                )));
+            }
+        }
+        Err(failed(said, &format!("there is no {name} in the package index (needed by {by})"))
+            .hint("is the name right? A package index has the names of distributions, not of modules"))
+    }
+
     /// Versions of a distribution that take the guest's Python, in any form; none if there is no such distribution.
     fn versions(&self, name: &str) -> Result<Option<Vec<Version>>, UsageError> {
         let arguments: [&OsStr; 3] = ["index".as_ref(), "versions".as_ref(), name.as_ref()];
@@ -146,19 +180,6 @@ impl Pip {
         let text = String::from_utf8_lossy(&said.stdout);
         let list = text.lines().find_map(|line| line.trim().strip_prefix("Available versions:")).unwrap_or_default();
         Ok(Some(list.split(',').filter_map(|version| version.trim().parse().ok()).collect()))
-    }
-
-    /// Options of pip that say for which Python and platforms a wheel is.
-    fn tags(&self, platforms: &[&str]) -> Vec<String> {
-        let mut tags: Vec<String> =
-            ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", &self.python]
-                .map(str::to_owned)
-                .into();
-        if platforms == ["any"] {
-            tags.extend(["--abi".to_owned(), "none".to_owned()]);
-        }
-        tags.extend(platforms.iter().flat_map(|platform| ["--platform".to_owned(), (*platform).to_owned()]));
-        tags
     }
 
     fn run(&self, arguments: &[&OsStr], more: &[String], quiet: bool) -> Result<Output, UsageError> {
@@ -203,8 +224,7 @@ impl Supply for Pip {
                 }
             }
             Err(said) => match self.versions(name)? {
-                None => Err(failed(&said, &format!("there is no {name} for Python {} (needed by {by})", self.python))
-                    .hint("is the name right? A package index has the names of distributions, not of modules")),
+                None => self.for_another_python(wanted, &said),
                 Some(known) if known.iter().any(|version| versions.is_empty() || versions.contains(version)) => {
                     Ok(stub(format!("{name} has no wheel of Python code for Python {}", self.python)))
                 }
@@ -227,6 +247,19 @@ impl Supply for Pip {
     fn at_once(&self) -> usize {
         AT_ONCE
     }
+}
+
+/// Options of pip that say for which Python and platforms a wheel is.
+fn tags(python: &str, platforms: &[&str]) -> Vec<String> {
+    let mut tags: Vec<String> =
+        ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
+            .map(str::to_owned)
+            .into();
+    if platforms == ["any"] {
+        tags.extend(["--abi".to_owned(), "none".to_owned()]);
+    }
+    tags.extend(platforms.iter().flat_map(|platform| ["--platform".to_owned(), (*platform).to_owned()]));
+    tags
 }
 
 fn stub(why: String) -> Found<Package> {
@@ -258,7 +291,8 @@ fn candidates(options: &Options) -> Vec<PathBuf> {
     let environment = std::env::var_os("VIRTUAL_ENV").map(|folder| PathBuf::from(folder).join("bin/python"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
-    let on_path = ["python3", "python"].into_iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let on_path =
+        ["python3", "python"].into_iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     options.python.iter().cloned().chain(environment).chain(on_path).filter(|path| path.is_file()).take(8).collect()
 }
 
@@ -269,7 +303,8 @@ fn with_pip(candidates: &[PathBuf]) -> Result<PathBuf, UsageError> {
         said.is_ok_and(|said| said.status.success())
     };
     candidates.iter().find(has_pip).cloned().ok_or_else(|| {
-        UsageError::new("the project's dependencies are fetched by pip, and no Python with pip was found")
-            .hint("install one (`apt install python3-pip`), or activate an environment that has it (`python3 -m ensurepip`)")
+        UsageError::new("the project's dependencies are fetched by pip, and no Python with pip was found").hint(
+            "install one (`apt install python3-pip`), or activate an environment that has it (`python3 -m ensurepip`)",
+        )
     })
 }

@@ -28,16 +28,8 @@ const NAME_MAX: usize = 64;
 const SUMMARY_MAX: usize = 200;
 
 /// The keys of `[tool.rollcage]`.
-const KEYS: [&str; 8] = [
-    "env",
-    "max-episode-steps",
-    "reward-threshold",
-    "summary",
-    "wants",
-    "assets",
-    "leave-out",
-    "text-length",
-];
+const KEYS: [&str; 8] =
+    ["env", "max-episode-steps", "reward-threshold", "summary", "wants", "assets", "leave-out", "text-length"];
 
 /// What env a bundle is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +69,9 @@ impl Entry {
                 Ok(Entry::Id { id: given.to_owned(), imports: vec![module.to_owned()] })
             }
             None if id(text) && !dotted(text) => Ok(Entry::Id { id: text.to_owned(), imports: Vec::new() }),
-            _ => Err(UsageError::new(format!("`{}` names no env", escape_line(text)))
-                .hint("write `module:Class`, as in `my_env:MyEnv`, or an id of Gymnasium's registry, as in `CartPole-v1`")),
+            _ => Err(UsageError::new(format!("`{}` names no env", escape_line(text))).hint(
+                "write `module:Class`, as in `my_env:MyEnv`, or an id of Gymnasium's registry, as in `CartPole-v1`",
+            )),
         }
     }
 
@@ -201,7 +194,10 @@ impl Project {
             requires_python: string(project, "requires-python", "project.requires-python")?
                 .map(|text| {
                     VersionSpecifiers::from_str(text).map_err(|_| {
-                        UsageError::new(format!("`project.requires-python`: `{}` is no version range", escape_line(text)))
+                        UsageError::new(format!(
+                            "`project.requires-python`: `{}` is no version range",
+                            escape_line(text)
+                        ))
                     })
                 })
                 .transpose()?,
@@ -285,7 +281,8 @@ pub(super) fn no_env(project: &Project) -> UsageError {
 /// A class of a folder that is probably its env: the first one whose base is called `Env`.
 fn guessed(folder: &Path) -> Option<(String, String)> {
     let pattern = regex::Regex::new(r"(?m)^class\s+(\w+)\s*\([^)]*\bEnv\b[^)]*\)\s*:").ok()?;
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.flatten().take(1_000).map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).ok()?.flatten().take(1_000).map(|entry| entry.path()).collect();
     paths.sort();
     paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "py")).find_map(|path| {
         let text = String::from_utf8(read_regular(path, FILE_BYTES_MAX).ok()?).ok()?;
@@ -348,8 +345,12 @@ fn wants(of: &Table) -> Result<Vec<Want>, UsageError> {
     let read = |want: &Value| {
         let Value::Table(table) = want else { return Err(wrong(KEY, want, "an array of tables").hint(example)) };
         let mut table = table.clone();
-        if let Some(unknown) = table.keys().find(|key| !["kind", "example", "reason", "required"].contains(&key.as_str())) {
-            return Err(UsageError::new(format!("`{KEY}`: `{}` is no key of a want", escape_line(unknown))).hint(example));
+        if let Some(unknown) =
+            table.keys().find(|key| !["kind", "example", "reason", "required"].contains(&key.as_str()))
+        {
+            return Err(
+                UsageError::new(format!("`{KEY}`: `{}` is no key of a want", escape_line(unknown))).hint(example)
+            );
         }
         table.entry("required").or_insert(Value::Boolean(true));
         table.entry("example").or_insert(Value::String(String::new()));
@@ -375,7 +376,9 @@ fn text_length(of: &Table) -> Result<Map<String, Json>, UsageError> {
     for (name, value) in table(of, "text-length", key)?.into_iter().flatten() {
         match value {
             Value::Integer(length @ 1..=1_000_000) => lengths.insert(name.clone(), Json::from(*length)),
-            other => return Err(wrong(&format!("{key}.{}", escape_line(name)), other, "a whole number from 1 to 1000000")),
+            other => {
+                return Err(wrong(&format!("{key}.{}", escape_line(name)), other, "a whole number from 1 to 1000000"));
+            }
         };
     }
     Ok(lengths)
@@ -389,7 +392,9 @@ fn entry_points(project: &Table) -> Result<String, UsageError> {
         let Value::Table(points) = points else { return Err(wrong(&format!("{key}.{group}"), points, "a table")) };
         text.push_str(&format!("[{}]\n", escape_line(group)));
         for (name, value) in points {
-            let Value::String(value) = value else { return Err(wrong(&format!("{key}.{group}.{name}"), value, "a text")) };
+            let Value::String(value) = value else {
+                return Err(wrong(&format!("{key}.{group}.{name}"), value, "a text"));
+            };
             text.push_str(&format!("{} = {}\n", escape_line(name), escape_line(value)));
         }
         text.push('\n');
@@ -496,10 +501,7 @@ text-length = { mission = 128 }
         assert_eq!(project.package_data[0].0, "my_env");
         assert!(project.package_data[0].1[0].matches("levels.json"));
         let settings = project.settings;
-        assert_eq!(
-            settings.env,
-            Some(Entry::Class { module: "my_env.maze".to_owned(), name: "Maze".to_owned() })
-        );
+        assert_eq!(settings.env, Some(Entry::Class { module: "my_env.maze".to_owned(), name: "Maze".to_owned() }));
         assert_eq!((settings.max_episode_steps, settings.reward_threshold), (Some(500), Some(475.0)));
         assert_eq!(settings.summary.as_deref(), Some("A maze. With walls."));
         assert_eq!(settings.wants[0].example, "localhost:6000");
@@ -523,19 +525,39 @@ text-length = { mission = 128 }
                 "`project.dependencies`: `x @ https://example.org/x.whl`: an address is not followed",
                 Some("name versions instead, as in `x>=1.0`: only wheels of a package index are bundled"),
             ),
-            ("[tool.rollcage]\nenv = 'my env'", "`tool.rollcage.env`: `my env` names no env", Some("write `module:Class`")),
-            ("[tool.rollcage]\nenv = 'MyEnv'", "`tool.rollcage.env`: `MyEnv` names no env", Some("write `module:Class`")),
+            (
+                "[tool.rollcage]\nenv = 'my env'",
+                "`tool.rollcage.env`: `my env` names no env",
+                Some("write `module:Class`"),
+            ),
+            (
+                "[tool.rollcage]\nenv = 'MyEnv'",
+                "`tool.rollcage.env`: `MyEnv` names no env",
+                Some("write `module:Class`"),
+            ),
             (
                 "[tool.rollcage]\nmax_episode_steps = 5",
                 "`tool.rollcage.max_episode_steps` is no key",
                 Some("did you mean `max-episode-steps`?"),
             ),
             ("[tool.rollcage]\nzebra = 5", "`tool.rollcage.zebra` is no key", Some("there are env, ")),
-            ("[tool.rollcage]\nmax-episode-steps = 0", "`tool.rollcage.max-episode-steps`: expected a whole number", None),
+            (
+                "[tool.rollcage]\nmax-episode-steps = 0",
+                "`tool.rollcage.max-episode-steps`: expected a whole number",
+                None,
+            ),
             ("[tool.rollcage]\nreward-threshold = inf", "`tool.rollcage.reward-threshold`: expected a number", None),
             ("[tool.rollcage]\nassets = ['../x']", "`tool.rollcage.assets`: `../x`", None),
-            ("[tool.rollcage]\nwants = [{kind = 'tcp'}]", "`tool.rollcage.wants`: ", Some("write `[[tool.rollcage.wants]]`")),
-            ("[tool.rollcage]\ntext-length = {a = 'b'}", "`tool.rollcage.text-length.a`: expected a whole number", None),
+            (
+                "[tool.rollcage]\nwants = [{kind = 'tcp'}]",
+                "`tool.rollcage.wants`: ",
+                Some("write `[[tool.rollcage.wants]]`"),
+            ),
+            (
+                "[tool.rollcage]\ntext-length = {a = 'b'}",
+                "`tool.rollcage.text-length.a`: expected a whole number",
+                None,
+            ),
         ] {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text} is read"));
             assert!(error.message.starts_with(said), "{text}: {}", error.message);

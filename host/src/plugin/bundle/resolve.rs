@@ -170,7 +170,9 @@ fn asked<S: Supply>(supply: &S, group: &[Wanted]) -> Vec<Result<Found<S::Package
     std::thread::scope(|scope| {
         let threads: Vec<_> = group.iter().map(|wanted| scope.spawn(|| supply.find(wanted))).collect();
         let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|answer| answer.unwrap_or_else(|_| Err(UsageError::new("asking for a distribution failed")))).collect()
+        joined
+            .map(|answer| answer.unwrap_or_else(|_| Err(UsageError::new("asking for a distribution failed"))))
+            .collect()
     })
 }
 
@@ -191,7 +193,9 @@ impl<P: Clone> Search<'_, P> {
         match self.guest.meets(requirement) {
             Met::Holds => return Ok(()),
             Met::Misses { holds, wanted } => {
-                self.warnings.insert(format!("{who} asks for {name} {wanted}; the base has {holds}, and it may not work with it"));
+                self.warnings.insert(format!(
+                    "{who} asks for {name} {wanted}; the base has {holds}, and it may not work with it"
+                ));
                 return Ok(());
             }
             Met::Absent => {}
@@ -239,7 +243,12 @@ impl<P: Clone> Search<'_, P> {
         for (name, state) in &mut self.states {
             if let (Some(Found::Pure { requires, version, .. }), false) = (&state.found, state.entered) {
                 state.entered = true;
-                needs.push((name.clone(), version.clone(), requires.clone(), state.extras.iter().cloned().collect::<Vec<_>>()));
+                needs.push((
+                    name.clone(),
+                    version.clone(),
+                    requires.clone(),
+                    state.extras.iter().cloned().collect::<Vec<_>>(),
+                ));
             }
         }
         for (who, version, requires, extras) in &needs {
@@ -325,14 +334,16 @@ mod tests {
         type Package = ();
 
         fn find(&self, wanted: &Wanted) -> Result<Found<()>, UsageError> {
-            let fits = |version: &str| wanted.versions.is_empty() || wanted.versions.contains(&version.parse().unwrap());
+            let fits =
+                |version: &str| wanted.versions.is_empty() || wanted.versions.contains(&version.parse().unwrap());
             let mut named = self.0.iter().filter(|(name, _, _)| *name == wanted.name).peekable();
             if named.peek().is_none() {
                 return Err(UsageError::new(format!("no {} (for {})", wanted.name, wanted.by)));
             }
-            let (_, version, requires) = named
-                .rfind(|(_, version, _)| *version == "native" || fits(version))
-                .ok_or_else(|| UsageError::new(format!("no {} {} (for {})", wanted.name, wanted.versions, wanted.by)))?;
+            let (_, version, requires) =
+                named.rfind(|(_, version, _)| *version == "native" || fits(version)).ok_or_else(|| {
+                    UsageError::new(format!("no {} {} (for {})", wanted.name, wanted.versions, wanted.by))
+                })?;
             if *version == "native" {
                 return Ok(Found::Stub { why: "native".to_owned(), modules: Vec::new() });
             }
@@ -359,7 +370,11 @@ mod tests {
     #[test]
     fn a_search_goes_through_what_is_needed_and_stops_at_native_code() {
         let shelf = Shelf(vec![
-            ("maze", "1.0", &["numpy<2", "gymnasium>=1", "pygame>=2", "grid[fast]~=2.0", "winonly; sys_platform == 'win32'"]),
+            (
+                "maze",
+                "1.0",
+                &["numpy<2", "gymnasium>=1", "pygame>=2", "grid[fast]~=2.0", "winonly; sys_platform == 'win32'"],
+            ),
             ("pygame", "native", &[]),
             ("grid", "2.0", &["words", "speed; extra == 'fast'", "docs; extra == 'docs'"]),
             ("grid", "3.0", &[]),

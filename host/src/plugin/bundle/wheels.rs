@@ -53,7 +53,12 @@ impl Wheels {
     ///
     /// # Errors
     /// A wheel is not to be had, or has another hash.
-    pub(super) fn get(&self, packages: &[Package], pip: &Pip, tell: &mut dyn FnMut(&str)) -> Result<Vec<Vec<u8>>, UsageError> {
+    pub(super) fn get(
+        &self,
+        packages: &[Package],
+        pip: &Pip,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Vec<u8>>, UsageError> {
         let kept: Vec<Option<Vec<u8>>> = packages.iter().map(|package| self.kept(package)).collect();
         let missing: Vec<&Package> =
             packages.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(package, _)| package).collect();
@@ -64,8 +69,11 @@ impl Wheels {
         }
         let bytes = packages.iter().zip(kept).map(|(package, kept)| {
             kept.or_else(|| self.kept(package)).ok_or_else(|| {
-                UsageError::new(format!("the wheel of {} {} has another sha256 than the lock", package.name, package.version))
-                    .hint(format!("if that is meant, delete `{}`", super::lock::FILE))
+                UsageError::new(format!(
+                    "the wheel of {} {} has another sha256 than the lock",
+                    package.name, package.version
+                ))
+                .hint(format!("if that is meant, delete `{}`", super::lock::FILE))
             })
         });
         bytes.collect()
@@ -184,15 +192,15 @@ pub(super) fn installed(name: &str) -> Option<String> {
         return ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"].contains(&file).then(|| path.to_owned());
     }
     let hidden = path.split('/').any(|part| part.starts_with('.') || part == "__pycache__" || part.is_empty());
-    let of_no_use = path.ends_with(".pyc") || path.ends_with(".pth") || path.ends_with(".pyi") || path.ends_with("/py.typed");
+    let of_no_use =
+        path.ends_with(".pyc") || path.ends_with(".pth") || path.ends_with(".pyi") || path.ends_with("/py.typed");
     (!hidden && !of_no_use && crate::assets::check_path(path).is_ok()).then(|| path.to_owned())
 }
 
 /// Whether a file is a native library.
 pub(super) fn is_native(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    [".so", ".pyd", ".dll", ".dylib", ".exe"].iter().any(|ending| name.ends_with(ending))
-        || name.contains(".so.")
+    [".so", ".pyd", ".dll", ".dylib", ".exe"].iter().any(|ending| name.ends_with(ending)) || name.contains(".so.")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! * [`record`]: the way into a recording.
 //! * [`wire`]: messages and the shared memory.
 //! * [`cage`]: the layers of the sandbox.
-//! * The ground: [`space`], [`spec`], [`episode`], [`fault`], [`error`], [`limits`], [`digest`], [`text`].
+//! * The ground: [`assets`], [`space`], [`spec`], [`episode`], [`fault`], [`error`], [`limits`], [`digest`], [`text`].
 //!
 //! # Words
 //!

@@ -9,6 +9,9 @@
     observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
     envs.close()
 
+An env in Python is named by its class, its id or its folder: ``rollcage.make_vec(MyEnv, 8)``,
+``rollcage.make_vec("CartPole-v1", 8)``, ``rollcage.make_vec("./my_env", 8)``. `register` gives it an id in Gymnasium's registry.
+
 `make_vec` makes a Gymnasium `VectorEnv`, `Env` is a Gymnasium `Env`, and `rollcage.sb3.make_vec_env` makes a
 Stable-Baselines3 `VecEnv`. After ``import rollcage``, ``gymnasium.make_vec("rollcage/CartPole-v1", num_envs=8)`` works too.
 """
@@ -60,6 +63,7 @@ __all__ = [
     "WorkerError",
     "errors",
     "make_vec",
+    "register",
     "shipped",
 ]
 

@@ -13,13 +13,16 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from rollcage import _program
 from rollcage.errors import UsageError
+
+if TYPE_CHECKING:
+    from rollcage._sources import PluginLike
 
 #: One config: a mapping, a dataclass's instance or a pydantic model.
 Config = Any
@@ -346,7 +349,7 @@ def _texts(grants: Sequence[str] | None) -> list[str]:
 
 
 def native(
-    plugin: str | os.PathLike[str],
+    plugin: PluginLike,
     num_envs: int,
     *,
     config: Configs,
@@ -366,17 +369,15 @@ def native(
     branching: bool,
 ) -> dict[str, Any]:
     """The arguments from which the extension makes envs."""
-    if not isinstance(plugin, (str, os.PathLike)):
-        raise TypeError(
-            "plugin: expected the name of a shipped plugin or the path of a .wasm file, not a function that makes a Python env: "
-            f"an env is compiled to WebAssembly (docs/first-env.md); got {plugin!r:.200}"
-        )
+    from rollcage import _sources as sources  # which imports this
+
     many = count("num_envs", num_envs, 1, 4096)
     texts, file = ([], os.fspath(grants)) if isinstance(grants, (str, os.PathLike)) else (_texts(grants), None)
     home = os.path.expanduser("~")
     cache = cache_folder()
     return {
-        "plugin": os.fspath(plugin),
+        "plugin": sources.opened(plugin),
+        "bundling": sources.options(),
         "num_envs": many,
         "configs": configs(config, many),
         "seed": count("seed", seed, 0, SEED_MAX - many + 1),

@@ -10,10 +10,15 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_PLUGIN = "write plugin: the name of a shipped plugin (`rollcage.shipped()`), or the path of a .wasm file"
+_PLUGIN = (
+    "write plugin: an env's class, an id of Gymnasium's registry, the name of a shipped plugin (`rollcage.shipped()`), or the path "
+    "of a .wasm file or of an env's folder"
+)
 _PROCESSES = "leave it out: each env always has a sandboxed process of its own"
 _ENTRIES = "leave it out, and pass its entries as arguments; start= chooses how envs are started"
-_FUNCTIONS = "an env is not a Python object that a function makes; write plugin, " + _PLUGIN.partition(": ")[2]
+_FUNCTIONS = (
+    "an env is not an object of this process that a function makes; write plugin, " + _PLUGIN.partition(": ")[2]
+)
 
 #: Arguments of Stable-Baselines3's `make_vec_env`, `DummyVecEnv` and `SubprocVecEnv`.
 STABLE_BASELINES3: dict[str, str] = {

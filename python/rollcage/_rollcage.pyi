@@ -1,12 +1,25 @@
 """The host of rollcage: the private half of the package. Values are bytes of their spaces, a row for each env."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault
 
-__all__ = ["BUILD", "EPISODE", "EXTRA", "FAULT", "FINAL", "MASKED", "RESET", "Envs", "one_line", "shipped"]
+__all__ = [
+    "BUILD",
+    "EPISODE",
+    "EXTRA",
+    "FAULT",
+    "FINAL",
+    "MASKED",
+    "RESET",
+    "Envs",
+    "Plugin",
+    "bundle",
+    "one_line",
+    "shipped",
+]
 
 BUILD: str
 FINAL: int
@@ -21,6 +34,20 @@ def shipped() -> list[str]:
 
 def one_line(text: str) -> str:
     """Escapes a stranger's text for a message: on one line, without characters that could act on a terminal."""
+
+@final
+class Plugin:
+    """A plugin in memory: an env in Python on the base plugin."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+def bundle(
+    sources: Mapping[str, Any], options: Mapping[str, Any], find: Callable[[str], Mapping[str, Any] | None]
+) -> Plugin:
+    """Bundles what `rollcage._sources` found. `find` describes an installed distribution by its name."""
 
 @final
 class Envs:

@@ -15,8 +15,10 @@ import gymnasium
 
 from rollcage import _arguments as arguments
 from rollcage import single, vector
+from rollcage._rollcage import shipped
+from rollcage._sources import PluginLike
 
-__all__ = ["IDS", "Env", "Id", "VectorEnv", "register"]
+__all__ = ["IDS", "Env", "HostLimitedEnv", "Id", "VectorEnv", "register"]
 
 
 class Id(NamedTuple):
@@ -78,7 +80,7 @@ class Env(single.Env):
 
     """
 
-    def __init__(self, plugin: str | os.PathLike[str], *, config: arguments.Configs = None, **kwargs: Any) -> None:
+    def __init__(self, plugin: PluginLike, *, config: arguments.Configs = None, **kwargs: Any) -> None:
         given, keys = arguments.split(kwargs)
         super().__init__(plugin, config=arguments.over(keys, config), max_episode_steps=arguments.NO_LIMIT, **given)
         self._told = False
@@ -89,6 +91,25 @@ class Env(single.Env):
             self._told = True
             _tell_of_another_limit(self.spec, self.envs)
         return super().reset(seed=seed, options=options)
+
+
+class HostLimitedEnv(single.Env):
+    """An env that `gymnasium.make` makes by a name which was registered without a time limit: the host counts the env's own.
+
+    Parameters
+    ----------
+    plugin : str, path, class or EnvSpec
+        The plugin that the name means.
+    config : mapping, dataclass or pydantic model, optional
+        The config; its keys override the keywords.
+    **kwargs
+        Arguments of `rollcage.Env`; every other keyword is a key of the config.
+
+    """
+
+    def __init__(self, plugin: PluginLike, *, config: arguments.Configs = None, **kwargs: Any) -> None:
+        given, keys = arguments.split(kwargs)
+        super().__init__(plugin, config=arguments.over(keys, config), **given)
 
 
 class VectorEnv(vector.VectorEnv):
@@ -108,7 +129,7 @@ class VectorEnv(vector.VectorEnv):
     """
 
     def __init__(
-        self, plugin: str | os.PathLike[str], num_envs: int = 1, *, config: arguments.Configs = None, **kwargs: Any
+        self, plugin: PluginLike, num_envs: int = 1, *, config: arguments.Configs = None, **kwargs: Any
     ) -> None:
         given, keys = arguments.split(kwargs)
         super().__init__(plugin, num_envs, config=arguments.over(keys, config), **given)
@@ -140,8 +161,58 @@ def _tell_of_another_limit(spec: Any, envs: vector.VectorEnv) -> None:
         )
 
 
-def register() -> None:
-    """Registers the names with Gymnasium. Importing `rollcage` does so."""
+def register(
+    id: str | None = None, plugin: PluginLike | None = None, *, max_episode_steps: int | None = None, **config: Any
+) -> None:
+    """Registers an env with Gymnasium, so that `gymnasium.make` and `gymnasium.make_vec` run it in the sandbox.
+
+    Without arguments it registers the names of the shipped plugins, which importing `rollcage` does.
+
+    Parameters
+    ----------
+    id : str
+        The id: ``my/Env-v0``.
+    plugin : str, path, class or EnvSpec
+        What it is: see `rollcage.VectorEnv`. It is opened when an env is made.
+    max_episode_steps : int, optional
+        A time limit in place of the env's own.
+    **config
+        Keys of the config, and arguments of `rollcage.VectorEnv`, beneath those of `gymnasium.make`.
+
+    Examples
+    --------
+    ::
+
+        rollcage.register("my/Env-v0", "./my_env")
+        env = gymnasium.make("my/Env-v0", size=9)
+
+    """
+    if id is None and plugin is None:
+        _register_shipped()
+        return
+    if id is None or plugin is None:
+        raise TypeError("register: an id and a plugin are expected, as in register('my/Env-v0', './my_env')")
+    limited = "Env" if max_episode_steps is not None else "HostLimitedEnv"
+    gymnasium.register(
+        id=id,
+        entry_point=f"rollcage.registration:{limited}",
+        vector_entry_point="rollcage.registration:VectorEnv",
+        max_episode_steps=max_episode_steps,
+        kwargs={"plugin": _lasting(plugin), **config},
+    )
+
+
+def _lasting(plugin: PluginLike) -> PluginLike:
+    """A plugin that means the same after the working directory has changed."""
+    if isinstance(plugin, os.PathLike) or (
+        isinstance(plugin, str) and plugin not in shipped() and os.path.exists(plugin)
+    ):
+        return os.path.abspath(plugin)
+    return plugin
+
+
+def _register_shipped() -> None:
+    """Registers the names of the shipped plugins."""
     for one in IDS:
         full = f"rollcage/{one.name}"
         if full not in gymnasium.registry:

@@ -27,7 +27,9 @@ from stable_baselines3.common.vec_env import base_vec_env
 
 from rollcage import _arguments as arguments
 from rollcage import _rollcage as native
+from rollcage import _sources as sources
 from rollcage._names import STABLE_BASELINES3, answered
+from rollcage._sources import PluginLike
 from rollcage._types import Row
 from rollcage.errors import UnsupportedError, UsageError
 from rollcage.vector import VectorEnv
@@ -41,17 +43,19 @@ Stepped = tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict[s
 class VecEnv(base_vec_env.VecEnv):
     """Envs of one plugin, each in a sandboxed process of its own, as Stable-Baselines3's `VecEnv`.
 
-    `SubprocVecEnv` takes functions that make Python envs; this class takes a plugin and a config. Everything else is the
-    same. After an episode's end comes the next episode's first observation. ``info["terminal_observation"]`` has the last
-    observation, ``info["TimeLimit.truncated"]`` says whether the episode was cut off, and ``info["episode"]`` (``r``, ``l``,
-    ``t``) has what `Monitor` puts there. A fault cuts an episode off, with ``info["fault"]`` and ``info["fault_message"]``.
+    `SubprocVecEnv` takes functions that make Python envs; this class takes a plugin, or a list of one class
+    (``VecEnv([MyEnv] * 8)``), and a config. Everything else is the same. After an episode's end comes the next episode's
+    first observation. ``info["terminal_observation"]`` has the last observation, ``info["TimeLimit.truncated"]`` says
+    whether the episode was cut off, and ``info["episode"]`` (``r``, ``l``, ``t``) has what `Monitor` puts there. A fault
+    cuts an episode off, with ``info["fault"]`` and ``info["fault_message"]``.
 
     Parameters
     ----------
-    plugin : str or path
-        The name of a shipped plugin, or the path of a ``.wasm`` file.
-    n_envs : int
-        How many envs.
+    plugin : str, path, class or EnvSpec; or a list of one class
+        The name of a shipped plugin, the path of a ``.wasm`` file or of an env's folder, an env's class, or an id of Gymnasium's
+        registry or its `EnvSpec`: see `rollcage.VectorEnv`. A list has as many envs as entries.
+    n_envs : int, optional
+        How many envs: 1 by default, or as many as the list has.
     seed : int, optional
         The seed of the first reset: env *i* gets ``seed + i``. Drawn if None.
     render_mode : str, optional
@@ -70,19 +74,14 @@ class VecEnv(base_vec_env.VecEnv):
     @answered(STABLE_BASELINES3, passed_to=VectorEnv.__init__)
     def __init__(
         self,
-        plugin: str | os.PathLike[str],
-        n_envs: int = 1,
+        plugin: PluginLike | Sequence[PluginLike],
+        n_envs: int | None = None,
         *,
         seed: int | None = None,
         render_mode: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if _are_functions(plugin):
-            raise TypeError(
-                "rollcage.sb3.VecEnv makes envs of a plugin, and was given functions that make Python envs (vec_env_cls= of "
-                "Stable-Baselines3's make_vec_env passes them): use rollcage.sb3.make_vec_env(plugin, n_envs) instead, with "
-                "the name of a shipped plugin or the path of a .wasm file"
-            )
+        plugin, n_envs = _one_for_all(plugin, n_envs)
         if render_mode is not None and render_mode.endswith("_list"):
             raise UsageError(
                 f"render_mode: {render_mode!r}; Stable-Baselines3 has one picture at a time, as by 'rgb_array'"
@@ -306,16 +305,25 @@ class VecEnv(base_vec_env.VecEnv):
         raise arguments.not_copied(repr(self), "vector_env.")
 
 
-def _are_functions(given: Any) -> bool:
-    """Whether the argument is functions that make envs, as for `SubprocVecEnv`."""
-    if isinstance(given, (str, os.PathLike)):
-        return False
-    return callable(given) or isinstance(given, Iterable)
+def _one_for_all(given: PluginLike | Sequence[PluginLike], n_envs: int | None) -> tuple[PluginLike, int]:
+    """The plugin of a list of one class, as `SubprocVecEnv` takes functions, and how many envs there are."""
+    if isinstance(given, (str, os.PathLike)) or callable(given) or not isinstance(given, Iterable):
+        return given, 1 if n_envs is None else n_envs
+    given = list(given)
+    if all(getattr(one, "__module__", "").startswith("stable_baselines3.") for one in given) and given:
+        raise TypeError(
+            "rollcage.sb3.VecEnv was given functions of Stable-Baselines3's make_vec_env (vec_env_cls=): use "
+            "rollcage.sb3.make_vec_env(plugin, n_envs) instead, with an env's class or id, the name of a shipped plugin, or the "
+            "path of a .wasm file or of an env's folder"
+        )
+    if n_envs is not None and n_envs != len(given):
+        raise UsageError(f"n_envs: {n_envs}; the list has {len(given)} entries, one for each env")
+    return sources.one_for_all(given), len(given)
 
 
 @answered(STABLE_BASELINES3, passed_to=VectorEnv.__init__)
 def make_vec_env(
-    plugin: str | os.PathLike[str],
+    plugin: PluginLike,
     n_envs: int = 1,
     seed: int | None = None,
     *,
@@ -326,8 +334,8 @@ def make_vec_env(
 
     Parameters
     ----------
-    plugin : str or path
-        The name of a shipped plugin, or the path of a ``.wasm`` file.
+    plugin : str, path, class or EnvSpec
+        As for `rollcage.VectorEnv`: a shipped plugin's name, a path, an env's class, an id or its spec.
     n_envs : int
         How many envs.
     seed : int, optional
@@ -339,8 +347,6 @@ def make_vec_env(
         Arguments of `VecEnv`; ``render_mode`` defaults to ``rgb_array`` where the env has it.
 
     """
-    if _are_functions(plugin):
-        return VecEnv(plugin, n_envs)
     if env_kwargs is not None:
         given, keys = arguments.split(env_kwargs)
         kwargs["config"] = arguments.over(keys, arguments.over(given.pop("config", None) or {}, kwargs.get("config")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import gymnasium
@@ -10,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from rollcage import _arguments as arguments
 from rollcage._names import ONE_ENV, answered
+from rollcage._sources import PluginLike
 from rollcage.errors import ActionError, UsageError
 from rollcage.vector import VectorEnv
 
@@ -21,8 +21,9 @@ class Env(gymnasium.Env[Any, Any]):
 
     Parameters
     ----------
-    plugin : str or path
-        The name of a shipped plugin, or the path of a ``.wasm`` file.
+    plugin : str, path, class or EnvSpec
+        The name of a shipped plugin, the path of a ``.wasm`` file or of an env's folder, an env's class, or an id of Gymnasium's
+        registry or its `EnvSpec`: see `rollcage.VectorEnv`.
     render_mode : str, optional
         ``rgb_array`` or ``ansi``, where the env has it, or one of them with ``_list`` behind it: see `rollcage.VectorEnv`.
     **kwargs
@@ -34,7 +35,7 @@ class Env(gymnasium.Env[Any, Any]):
     metadata = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
 
     @answered(ONE_ENV, passed_to=VectorEnv.__init__)
-    def __init__(self, plugin: str | os.PathLike[str], *, render_mode: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, plugin: PluginLike, *, render_mode: str | None = None, **kwargs: Any) -> None:
         self.envs = VectorEnv(plugin, 1, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
         self.observation_space = self.envs.single_observation_space
         self.action_space = self.envs.single_action_space

@@ -25,6 +25,7 @@ from rollcage import _rollcage as native
 from rollcage._arguments import Configs, GrantsLike, Limits
 from rollcage._infos import Infos, add
 from rollcage._names import GYMNASIUM, answered
+from rollcage._sources import PluginLike
 from rollcage._spaces import Values
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault, RollcageError, UnsupportedError, UsageError
@@ -45,8 +46,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     Parameters
     ----------
-    plugin : str or path
-        The name of a shipped plugin (`rollcage.shipped()`), or the path of a ``.wasm`` file.
+    plugin : str, path, class or EnvSpec
+        The name of a shipped plugin (`rollcage.shipped()`), or the path of a ``.wasm`` file. For an env in Python the path of its
+        folder, its class (or a function that makes one), or an id of Gymnasium's registry (``CartPole-v1``) or its `EnvSpec`,
+        whose limit, arguments and wrappers come along. The class is that of an importable module: its source and that of what
+        it imports are bundled with CPython and numpy, and run in the sandbox; nothing of it runs in this process. A shipped
+        plugin's name wins over an id.
     num_envs : int
         How many envs, from 1 to 4096.
     config : mapping, dataclass or pydantic model; or a list of them, or a function of the env's index
@@ -126,7 +131,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     @answered(GYMNASIUM)
     def __init__(
         self,
-        plugin: str | os.PathLike[str],
+        plugin: PluginLike,
         num_envs: int = 1,
         *,
         config: Configs = None,
@@ -149,7 +154,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         branching: bool = True,
         debug: bool = False,
     ) -> None:
-        self.plugin, self.num_envs = str(plugin), num_envs
+        self.plugin, self.num_envs = getattr(plugin, "__name__", str(plugin)), num_envs
         mode = arguments.autoreset(autoreset_mode)
         if render_mode is not None:
             arguments.word("render_mode", render_mode)
@@ -804,7 +809,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
 
 @answered(GYMNASIUM)
 def make_vec(
-    plugin: str | os.PathLike[str],
+    plugin: PluginLike,
     num_envs: int = 1,
     *,
     config: Configs = None,
@@ -840,6 +845,12 @@ def make_vec(
     >>> rewards
     array([1., 1., 1.])
     >>> envs.close()
+
+    An env in Python, by its class, by an id of Gymnasium's registry, or by its folder::
+
+        envs = rollcage.make_vec(MyEnv, 8, config=lambda env: {"size": 5 + env})
+        envs = rollcage.make_vec("CartPole-v1", 8)
+        envs = rollcage.make_vec("./my_env", 8, config={"size": 9})
 
     """
     return VectorEnv(

@@ -6,15 +6,19 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
-use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, Plugin, TimeLimit, UsageError, VecEnv, Walls};
+use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, TimeLimit, UsageError, VecEnv, Walls};
 use serde_json::Value;
+
+use crate::bundles::{Bundling, Named};
 
 /// The arguments of `rollcage.make_vec`: a dict with these keys, checked and completed by `rollcage._arguments`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Arguments {
-    /// A shipped plugin's name, or a path.
-    plugin: PathBuf,
+    /// A shipped plugin's name, a path, or a bundle.
+    plugin: Named,
+    /// Where the bundler of a folder finds what it needs.
+    bundling: Bundling,
     num_envs: usize,
     /// JSON objects: one for all envs, or one for each.
     configs: Vec<String>,
@@ -66,7 +70,7 @@ struct Given {
 impl Arguments {
     /// Makes the builder, and warnings that stop nothing. Nothing is compiled or started yet.
     pub(crate) fn builder(self) -> Result<(Builder, Vec<String>), Error> {
-        let plugin = Plugin::open(self.plugin.as_os_str())?;
+        let (plugin, mut warnings) = self.plugin.open(self.bundling)?;
         let configs = self.configs.iter().map(|text| parse(text)).collect::<Result<Vec<Value>, _>>()?;
         if configs.len() != 1 && configs.len() != self.num_envs {
             return Err(UsageError::new(format!("{} configs for {} envs", configs.len(), self.num_envs)).into());
@@ -91,7 +95,6 @@ impl Arguments {
             .grants(grants)
             .temporary(std::env::temp_dir())
             .protect(self.home.as_deref().map(Protected::of_home).unwrap_or_default());
-        let mut warnings = Vec::new();
         match self.cache.as_deref().map(Cache::open) {
             Some(Ok(cache)) => {
                 let bounded = self.cache_max.as_deref().map(|text| cache.clone().bound_by(text));

@@ -4,6 +4,7 @@
 //! business, in `rollcage/`. Values cross as bytes of their spaces (`uint8` arrays, one stride a row) and as JSON.
 
 mod arguments;
+mod bundles;
 mod envs;
 mod errors;
 mod spaces;
@@ -12,6 +13,8 @@ mod views;
 /// The private half of the package `rollcage`.
 #[pyo3::pymodule]
 mod _rollcage {
+    #[pymodule_export]
+    use super::bundles::{Bundled, bundle};
     #[pymodule_export]
     use super::envs::Envs;
 

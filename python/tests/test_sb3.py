@@ -107,8 +107,12 @@ def test_methods_of_subproc_vec_env() -> None:
 def test_functions_that_make_python_envs_are_refused_with_a_hint() -> None:
     with pytest.raises(TypeError, match=r"use rollcage\.sb3\.make_vec_env"):
         env_util.make_vec_env("CartPole-v1", 2, vec_env_cls=VecEnv)
-    with pytest.raises(TypeError, match=r"use rollcage\.sb3\.make_vec_env"):
+    with pytest.raises(rollcage.UsageError, match="a lambda cannot be bundled"):
         make_vec_env(lambda: None, 2)
+    with pytest.raises(rollcage.UsageError, match="a lambda cannot be bundled"):
+        VecEnv([lambda: None, lambda: None])
+    with pytest.raises(rollcage.UsageError, match="an empty list"):
+        VecEnv([])
     with pytest.raises(rollcage.UsageError, match="did you mean"):
         make_vec_env("CartPole", 2)
 

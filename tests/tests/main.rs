@@ -4,6 +4,7 @@
 mod actions;
 mod assets;
 mod autoreset;
+mod bundles;
 mod cache;
 mod cli;
 mod config;

@@ -1,6 +1,7 @@
 //! The command line: turns arguments into a command, and errors into an exit code and a line or two on stderr. This file
-//! knows nothing of envs: each command has a file (`run`, `inspect`, `list`, `doctor`, `lease`, `cache`).
+//! knows nothing of envs: each command has a file (`run`, `build`, `inspect`, `list`, `doctor`, `lease`, `cache`).
 
+mod build;
 mod cache;
 mod compiling;
 mod doctor;
@@ -47,12 +48,15 @@ Examples:
   rollcage inspect cartpole                       its spaces, and every key of its config
   rollcage run cartpole --envs 8 --episodes 200   200 episodes by a random policy, in 8 processes
   rollcage run ./my_env.wasm --config size=8      a plugin of your own
+  rollcage run ./my_env --envs 8                  an env in Python: a folder with a pyproject.toml
+  rollcage build ./my_env                         the same as one file, for others
   rollcage run cartpole --record first            every step of it, in a folder
   rollcage replay first                           the same again, compared to the bit";
 
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Build(build::Build),
     Replay(replay::Replay),
     Verify(verify::Verify),
     Export(export::Export),
@@ -132,6 +136,7 @@ fn parse(typed: &[OsString]) -> Result<Cli, clap::Error> {
 fn obey(command: Command, started: Instant) -> Status {
     let done = match command {
         Command::Run(run) => run.run(started),
+        Command::Build(build) => build.run(started),
         Command::Replay(replay) => replay.run(),
         Command::Verify(verify) => verify.run(),
         Command::Export(export) => export.run(),

@@ -18,7 +18,7 @@ use super::grants::Granting;
 use super::picture::Picture;
 use super::progress::BARS;
 use super::run::backend;
-use super::source::{cache, check_hash, not_here};
+use super::source::{cache, check_hash, not_here, open};
 use super::{Status, compiling, complain, say, say_json};
 
 /// Run a recording again and compare every step of it
@@ -75,7 +75,7 @@ pub(super) struct Recorded {
     /// The folder that `rollcage run --record` wrote
     pub(super) dir: PathBuf,
 
-    /// The plugin's file [default: the plugin in the recording, or shipped, or in the cache, found by its hash]
+    /// The plugin's file, or the folder of an env in Python [default: the plugin in the recording, or shipped, or in the cache, found by its hash]
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
 
@@ -112,7 +112,7 @@ impl Recorded {
         let embedded = rollout.embedded_plugin()?;
         let plugin = match &self.plugin {
             // A named file is always used: if it is not the recorded plugin, that is reported.
-            Some(file) => Plugin::from_file(file)?,
+            Some(file) => open_named(file)?,
             None => embedded
                 .or_else(|| Plugin::of_hash(&wanted.sha256, cache.as_ref()))
                 .ok_or_else(|| not_here("the plugin", wanted, "name its file with `--plugin FILE`"))?,
@@ -135,6 +135,11 @@ impl Recorded {
         }
         Ok(Opened { rollout, plugin, how })
     }
+}
+
+/// A plugin that is named by a path: a shipped name is none here.
+fn open_named(path: &Path) -> Result<Plugin, UsageError> {
+    if path.is_dir() { open(path.as_os_str()) } else { Plugin::from_file(path) }
 }
 
 impl Opened {

@@ -1,12 +1,13 @@
 //! The env of a command: PLUGIN, `--config`, `--config-file`; and the cache of compiled plugins. This file reads the inputs
 //! that the library does not read: arguments, files, the environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use rollcage::plugin::bundle::{Options, Told};
 use rollcage::plugin::cache::CACHE_BYTES_MAX;
 use rollcage::plugin::config::{self, CONFIG_FILE_BYTES_MAX};
 use rollcage::record::manifest::PluginName;
@@ -18,7 +19,7 @@ use super::{compiling, complain};
 
 #[derive(clap::Args)]
 pub(super) struct Source {
-    /// A name that `rollcage list` shows, or the path of a `.wasm` file
+    /// A name that `rollcage list` shows, or the path of a `.wasm` file or of the folder of an env in Python
     #[arg(required = true)]
     plugin: Option<OsString>,
 
@@ -43,7 +44,7 @@ impl Source {
 
     /// The plugin, if one was named.
     pub(super) fn plugin(&self) -> Result<Option<Plugin>, UsageError> {
-        self.plugin.as_ref().map(|name| Plugin::open(name)).transpose()
+        self.plugin.as_deref().map(open).transpose()
     }
 
     /// Whether a config was given at all.
@@ -61,6 +62,29 @@ impl Source {
             config::assign(&mut config, &path, value)?;
         }
         Ok(config)
+    }
+}
+
+/// Opens a plugin. A folder is bundled; what takes time there, or should be known, is reported.
+pub(super) fn open(given: &OsStr) -> Result<Plugin, UsageError> {
+    Plugin::open_with(given, &bundle_options(), &mut |told| report(told))
+}
+
+/// Where the bundler finds what it needs.
+pub(super) fn bundle_options() -> Options {
+    Options { cache: cache_folder(), ..Options::from_environment() }
+}
+
+/// Reports what the bundler tells, on stderr.
+pub(super) fn report(told: Told<'_>) {
+    match told {
+        Told::Asking(names) => complain("dependencies", &format!("asking the package index for {names} …")),
+        Told::Downloading(names) => {
+            let kept =
+                cache_folder().map(|folder| format!(" (once, kept in {})", shown_folder(&folder.join("wheels"))));
+            complain("dependencies", &format!("downloading {names}{} …", kept.unwrap_or_default()));
+        }
+        Told::Warning(what) => complain("warning", what),
     }
 }
 

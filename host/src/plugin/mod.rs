@@ -2,6 +2,7 @@
 //! the hidden worker mode compiles them, and a second process loads the code and asks it to describe itself. Only the
 //! trailer of the assets is read, which says where the file is cut in two.
 
+pub mod bundle;
 pub mod cache;
 pub mod config;
 #[cfg(feature = "shipped")]
@@ -83,18 +84,35 @@ impl Plugin {
         Some(Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)))
     }
 
-    /// A plugin that ships with rollcage, by name; otherwise a file, by its path.
+    /// A plugin that ships with rollcage, by name; otherwise a file, or the folder of an env in Python, by its path.
     ///
     /// # Errors
-    /// No such plugin or file; the nearest name is a hint. Further as for [`Plugin::from_file`].
+    /// No such plugin or file; the nearest name is a hint. Further as for [`Plugin::from_file`] and
+    /// [`Bundle::of_folder`](bundle::Bundle::of_folder).
     #[cfg(feature = "shipped")]
     pub fn open(given: &OsStr) -> Result<Plugin, UsageError> {
+        Plugin::open_with(given, &bundle::Options::from_environment(), &mut |_| {})
+    }
+
+    /// As [`Plugin::open`], with the options for a folder, and an observer of what takes time or should be known.
+    ///
+    /// # Errors
+    /// As for [`Plugin::open`].
+    #[cfg(feature = "shipped")]
+    pub fn open_with(
+        given: &OsStr,
+        options: &bundle::Options,
+        tell: &mut dyn FnMut(bundle::Told<'_>),
+    ) -> Result<Plugin, UsageError> {
         if let Some(plugin) = given.to_str().and_then(Plugin::shipped) {
             return Ok(plugin);
         }
         let path = Path::new(given);
         let shown = path.display();
         let is_path = path.extension().is_some_and(|extension| extension == "wasm") || path.components().count() > 1;
+        if path.is_dir() {
+            return bundle::open(path, options, tell);
+        }
         if path.exists() {
             return Plugin::from_file(path);
         }
@@ -102,7 +120,8 @@ impl Plugin {
         let error = UsageError::new(format!("plugin `{shown}`: {what}"));
         let names: Vec<&str> = crate::plugin::shipped::PLUGINS.iter().map(|(name, _)| *name).collect();
         let stem = path.file_stem().unwrap_or(given).to_string_lossy();
-        let ship = "`rollcage list` names what ships; anything else is the path of a .wasm file";
+        let ship =
+            "`rollcage list` names what ships; anything else is the path of a .wasm file or of a Python env's folder";
         Err(match crate::text::nearest(&stem, &names) {
             Some(name) => error.hint(format!("did you mean `{name}`? {ship}")),
             None => error.hint(ship),

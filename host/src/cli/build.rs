@@ -1,0 +1,266 @@
+//! `rollcage build`: the folder of an env in Python as one `.wasm` file.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use indicatif::HumanCount;
+use rollcage::plugin::bundle::{Base, Bundle, rebase};
+use rollcage::text::{argument, escape_line};
+use rollcage::{Plugin, UsageError};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::source::{bundle_options, report};
+use super::{Status, complain, say, say_json};
+
+/// Make one .wasm file of a Python environment's folder
+///
+/// The folder has a pyproject.toml, in which `[tool.rollcage]` names the env's class, as in `env = "my_env:MyEnv"`. Any
+/// gymnasium.Env will do. Nothing of the folder is run here: its Python files and those of its dependencies are put behind
+/// a base plugin that holds CPython, numpy and gymnasium. `rollcage run DIR` does the same in memory, so a build is
+/// needed only to hand the env to others.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  rollcage build ./my_env                     writes dist/my_env.wasm
+  rollcage build ./my_env --list              what would be in it, and what would not
+  rollcage build --rebase old_env.wasm        the same env on the base that is installed now
+
+The least pyproject.toml:
+  [project]
+  name = \"my-env\"
+  version = \"0.1.0\"
+  dependencies = [\"gymnasium\", \"numpy\"]
+
+  [tool.rollcage]
+  env = \"my_env:MyEnv\"
+
+Exit status:
+  0  the file is written
+  1  the file cannot be written
+  2  something of the folder is wrong, or there is no base: the error says what to do")]
+pub(super) struct Build {
+    /// The env's folder [default: the working directory]
+    #[arg(conflicts_with = "rebase")]
+    dir: Option<PathBuf>,
+
+    /// Print what would be bundled, and write nothing
+    #[arg(long, conflicts_with = "rebase")]
+    list: bool,
+
+    /// Where to write [default: dist/NAME.wasm in the working directory; with --rebase the plugin itself]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Move a plugin that was built before to the base of now: the same files on another CPython and numpy
+    #[arg(long, value_name = "PLUGIN")]
+    rebase: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Build {
+    pub(super) fn run(&self, started: Instant) -> anyhow::Result<Status> {
+        match &self.rebase {
+            Some(plugin) => self.moved(plugin, started)?,
+            None => self.built(started)?,
+        }
+        Ok(Status::Complete)
+    }
+
+    fn built(&self, started: Instant) -> anyhow::Result<()> {
+        let folder = self.dir.as_deref().unwrap_or(Path::new("."));
+        if folder.is_file() {
+            let shown = escape_line(&folder.display().to_string());
+            let error = UsageError::new(format!("`{shown}` is a file; the folder of an env is expected"));
+            return Err(error.hint("the folder that holds its pyproject.toml").into());
+        }
+        let bundle = Bundle::of_folder(folder, &bundle_options(), &mut |told| report(told))?;
+        bundle.warnings.iter().for_each(|warning| complain("warning", warning));
+        if self.list {
+            let object = || with(bundle_json(&bundle), files_json(&bundle));
+            return if self.json { say_json(&object()) } else { say(&listed(&bundle)) };
+        }
+        let output = match &self.output {
+            Some(file) => file.clone(),
+            None => Path::new("dist").join(format!("{}.wasm", bundle.name().replace('-', "_"))),
+        };
+        let written = Written::put(&output, &bundle.plugin()?, started)?;
+        if self.json {
+            return say_json(&with(written.json(), with(bundle_json(&bundle), files_json(&bundle))));
+        }
+        say(&format!("{}{}", written.text(), table(&rows(&bundle))))?;
+        complain("hint", &format!("`rollcage run {}` plays it", argument(&shown(&output))));
+        Ok(())
+    }
+
+    fn moved(&self, path: &Path, started: Instant) -> anyhow::Result<()> {
+        let before = Plugin::from_file(path)?;
+        let base = Base::find(&bundle_options())?;
+        let bytes = std::fs::read(path).with_context(|| shown(path))?;
+        let bytes = rebase(&bytes, &base).map_err(|error| {
+            let message = format!("plugin `{}`: {}", shown(path), error.message);
+            UsageError { message, ..error }
+        })?;
+        let output = self.output.as_deref().unwrap_or(path);
+        let written = Written::put(output, &bytes, started)?;
+        let before = before.sha256_hex();
+        if self.json {
+            return say_json(&with(written.json(), json!({ "base": base_json(&base), "was": before })));
+        }
+        let note = if written.sha256 == before {
+            "it was on this base already".to_owned()
+        } else {
+            format!("sha256 {before}")
+        };
+        say(&format!("{}{}", written.text(), table(&[("before", note), ("base", base_text(&base))])))
+    }
+}
+
+/// A file that was written.
+struct Written {
+    output: PathBuf,
+    bytes: usize,
+    sha256: String,
+    seconds: f64,
+}
+
+impl Written {
+    /// Writes a plugin beside its place and moves it there: a run that has the old file open reads on.
+    fn put(output: &Path, plugin: &[u8], started: Instant) -> anyhow::Result<Written> {
+        let name =
+            output.file_name().ok_or_else(|| UsageError::new(format!("output `{}` is no file", shown(output))))?;
+        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let context = || format!("writing `{}`", shown(output));
+        std::fs::create_dir_all(folder).with_context(context)?;
+        let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+        std::fs::write(&temporary, plugin).and_then(|()| std::fs::rename(&temporary, output)).with_context(|| {
+            let _ = std::fs::remove_file(&temporary);
+            context()
+        })?;
+        Ok(Written {
+            output: output.to_owned(),
+            bytes: plugin.len(),
+            sha256: Sha256::digest(plugin).iter().map(|byte| format!("{byte:02x}")).collect(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let (bytes, sha256) = (HumanCount(self.bytes as u64), &self.sha256);
+        let milliseconds = (self.seconds * 1e3).round();
+        format!("{}: {bytes} bytes, sha256 {sha256}, in {milliseconds} ms\n\n", shown(&self.output))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "plugin": self.output.display().to_string(),
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+        })
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape_line(&path.display().to_string())
+}
+
+fn base_text(base: &Base) -> String {
+    let held = base.facts.distributions.iter().map(|(name, version)| format!("{name} {version}"));
+    let held = [format!("CPython {}", base.facts.python)].into_iter().chain(held).collect::<Vec<_>>().join(", ");
+    escape_line(&format!("rollcage-python-base {}: {held}", base.facts.version))
+}
+
+fn rows(bundle: &Bundle) -> Vec<(&'static str, String)> {
+    let owners = bundle.collected().owners();
+    let amount = |(files, bytes): (usize, u64)| {
+        let size = bytesize::ByteSize(bytes).display().si();
+        if files == 1 { format!("1 file, {size}") } else { format!("{} files, {size}", HumanCount(files as u64)) }
+    };
+    let mut rows = vec![
+        ("env", escape_line(&bundle.env())),
+        ("base", base_text(bundle.base())),
+        ("project", amount(owners.get(&None).copied().unwrap_or_default())),
+    ];
+    let left = bundle.collected().left.len();
+    if left > 0 {
+        rows.push(("not bundled", format!("{left} of its files: `rollcage build --list` names them")));
+    }
+    for (index, (name, version)) in bundle.dependencies.iter().enumerate() {
+        let what = amount(owners.get(&Some(name.clone())).copied().unwrap_or_default());
+        rows.push((if index == 0 { "dependencies" } else { "" }, escape_line(&format!("{name} {version} ({what})"))));
+    }
+    for (index, stub) in bundle.stubs.iter().enumerate() {
+        let why = if stub.why.is_empty() { "left out" } else { stub.why.as_str() };
+        rows.push((
+            if index == 0 { "stubs" } else { "" },
+            escape_line(&format!("{} ({why})", stub.modules.join(", "))),
+        ));
+    }
+    rows
+}
+
+fn table(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    rows.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect()
+}
+
+/// The files of a bundle, one a line: bytes, path, and whose it is.
+fn listed(bundle: &Bundle) -> String {
+    let mut text = String::new();
+    for (path, file) in bundle.collected().files() {
+        let of = file.of.as_deref().map(|of| format!("  ({of})")).unwrap_or_default();
+        text.push_str(&format!("{:>12}  {}{of}\n", HumanCount(file.bytes.len() as u64).to_string(), escape_line(path)));
+    }
+    if !bundle.collected().left.is_empty() {
+        text.push_str("\nnot bundled:\n");
+    }
+    for (path, why) in &bundle.collected().left {
+        text.push_str(&format!("  {}: {why}\n", escape_line(path)));
+    }
+    text.push('\n');
+    text.push_str(&table(&rows(bundle)));
+    text
+}
+
+fn base_json(base: &Base) -> Value {
+    json!({
+        "file": base.path.display().to_string(),
+        "version": base.facts.version,
+        "python": base.facts.python,
+        "distributions": base.facts.distributions,
+    })
+}
+
+fn bundle_json(bundle: &Bundle) -> Value {
+    let dependency = |(name, version): &(String, String)| json!({ "name": name, "version": version });
+    let stub = |stub: &rollcage::plugin::bundle::resolve::Stub| json!({ "name": stub.name, "modules": stub.modules, "why": stub.why, "by": stub.by });
+    json!({
+        "name": bundle.name(),
+        "env": bundle.env(),
+        "base": base_json(bundle.base()),
+        "dependencies": bundle.dependencies.iter().map(dependency).collect::<Vec<_>>(),
+        "stubs": bundle.stubs.iter().map(stub).collect::<Vec<_>>(),
+        "warnings": bundle.warnings,
+    })
+}
+
+fn files_json(bundle: &Bundle) -> Value {
+    let collected = bundle.collected();
+    let files =
+        collected.files().iter().map(|(path, file)| json!({ "path": path, "bytes": file.bytes.len(), "of": file.of }));
+    let left = collected.left.iter().map(|(path, why)| json!({ "path": path, "why": why }));
+    json!({ "files": files.collect::<Vec<_>>(), "not_bundled": left.collect::<Vec<_>>() })
+}
+
+/// One object with the keys of both.
+fn with(mut object: Value, more: Value) -> Value {
+    if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+        object.extend(more);
+    }
+    object
+}

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match verb.as_str() {
         "test" => test(&rest),
-        "python" => build_hostile().and_then(|()| python::python(&rest)),
+        "python" => build_hostile().and_then(|()| python_base::python_base(&[])).and_then(|()| python::python(&rest)),
         "python-base" => python_base::python_base(&rest),
         "pythons" => python::others(&rest),
         "lint" => lint(),
@@ -110,7 +110,9 @@ fn test(filter: &[String]) -> Result<()> {
         let fetched = scope.spawn(|| {
             install_gnugo();
             install_jco();
-            python::venv()
+            let venv = python::venv()?;
+            python_base::python_base(&[])?;
+            Ok(venv)
         });
         build_guests()?;
         let guests = target()?.join("guests-native");

@@ -14,6 +14,7 @@ import rollcage_store
 
 STORE = rollcage_store.install(os.path.join(os.path.dirname(__file__), "modules.store"))
 
+import gc
 import importlib
 import pkgutil
 
@@ -79,5 +80,9 @@ import_world()
 from rollcage_guest.plugin import Environment, WitWorld
 
 forget_files()
+
+# What is in memory now stays: collections in an env leave it alone, and so do they the pages that envs share.
+gc.collect()
+gc.freeze()
 
 __all__ = ["Environment", "WitWorld"]

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 if sys.version_info < (3, 11, 4):
     sys.exit("python-base: the build needs Python 3.11.4 or newer: put one first on PATH")
 
-from basebuild import component, wheel
+from basebuild import component, numpy_tests, wheel
 from basebuild.stages import BASE, BuildError, cpu_seconds, sha256
 
 
@@ -45,9 +45,15 @@ def main() -> None:
     sdk = os.environ.get("ROLLCAGE_GUEST_SDK", BASE.parent / "rollcage_guest")
     parser.add_argument("--sdk", type=Path, default=Path(sdk), help="folder of the package rollcage_guest")
     parser.add_argument("--names", action="store_true", help="keep the names of functions, for backtraces of traps")
+    parser.add_argument("verb", nargs="?", choices=["build", "numpy-tests"], default="build")
+    parser.add_argument("files", nargs="*", help="for numpy-tests: files of tests, such as linalg/tests/test_linalg.py")
     options = parser.parse_args()
     try:
-        build(options)
+        if options.verb == "numpy-tests":
+            program = os.environ.get("ROLLCAGE_PROGRAM", options.target / "release/rollcage")
+            numpy_tests.run_all(Path(program), options.sdk, options.files)
+        else:
+            build(options)
     except BuildError as error:
         sys.exit(f"python-base: {error}")
 

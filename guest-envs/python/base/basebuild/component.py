@@ -11,8 +11,8 @@ from pathlib import Path
 from basebuild import wasm
 from basebuild.numpy_wasm import MODULES, SUFFIX, numpy_for_wasi
 from basebuild.packages import pure_packages
-from basebuild.python_inside import LEFT_OUT, LIBRARY, PACKAGES, componentize, inside
-from basebuild.stages import BASE, EPOCH, BuildError, pins, stage
+from basebuild.python_inside import LEFT_OUT, LIBRARY, PACKAGES, Inside, componentize, inside
+from basebuild.stages import BASE, CROSS, EPOCH, BuildError, pins, stage
 from basebuild.store import Writer
 
 INSIDE = BASE / "inside"
@@ -24,22 +24,31 @@ OWN = ["rollcage_distributions.py", "rollcage_stubs"]
 ABSENT = ["_multiprocessing", "ctypes", "mmap"]
 
 
-def base(sdk: Path, *, names: bool = False, app: Path = BASE / "app.py") -> Path:
+def base(sdk: Path, *, names: bool = False) -> Path:
     """Returns the base component."""
-    if not (sdk / "plugin.py").exists() and app == BASE / "app.py":
+    if not (sdk / "plugin.py").exists():
         raise BuildError(f"{sdk} is not the package rollcage_guest: it has no plugin.py. Name it by ROLLCAGE_GUEST_SDK")
+    return made(sdk, MODULES, app=BASE / "app.py", names=names)
+
+
+def made(sdk: Path, modules: list[str], *, app: Path, names: bool) -> Path:
+    """Returns a component of an app, with these extension modules of numpy."""
     numpy, found = numpy_for_wasi(), inside()
     wit = BASE.parents[2] / "wit/0.1.0"
-    inputs = [pins(), names, app.read_text(), sdk, INSIDE, wit, numpy.name, found.key, MODULES]
+    inputs = [pins(), names, app.read_text(), sdk, INSIDE, wit, numpy.name, found.key, modules]
     code = [BASE / "basebuild" / file for file in ("component.py", "store.py", "wasm.py", "python_inside.py")]
+    code.append(CROSS / "steady.c")
 
     def make(folder: Path) -> None:
         staged = folder / "app"
         staged.mkdir()
         shutil.copy(app, staged / "rollcage_base.py")
         shutil.copy(INSIDE / "rollcage_store.py", staged)
-        pack(sdk, numpy, found.library, found.code).write(staged / "modules.store")
-        shutil.copytree(numpy / "modules", staged, dirs_exist_ok=True)
+        pack(sdk, numpy, modules, found).write(staged / "modules.store")
+        for module in modules:
+            library = f"numpy/{module}{SUFFIX}"
+            (staged / library).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(numpy / "modules" / library, staged / library)
         whole = folder / "whole.wasm"
         output = componentize("rollcage_base", [staged], whole)
         if not whole.exists():
@@ -53,15 +62,15 @@ def base(sdk: Path, *, names: bool = False, app: Path = BASE / "app.py") -> Path
     return stage("component", [*inputs, *code], make) / "python-base.wasm"
 
 
-def pack(sdk: Path, numpy: Path, library: Path, code: Path) -> Writer:
+def pack(sdk: Path, numpy: Path, modules: list[str], found: Inside) -> Writer:
     """Returns the store of all modules."""
     store = Writer()
-    store.tree(library, LIBRARY, code, LEFT_OUT)
+    store.tree(found.library, LIBRARY, found.code, LEFT_OUT)
     for root in (numpy / "python", pure_packages()):
-        store.tree(root, PACKAGES, code, LEFT_OUT)
+        store.tree(root, PACKAGES, found.code, LEFT_OUT)
     store.tree(INSIDE, PACKAGES, None, {"export.py", "rollcage_store.py"})
     store.tree(sdk.parent, PACKAGES, None, {name for name in os.listdir(sdk.parent) if name != sdk.name})
-    for module in MODULES:
+    for module in modules:
         store.extension(f"numpy.{module.replace('/', '.')}", f"/0/numpy/{module}{SUFFIX}")
     for folder in sorted(pure_packages().glob("*.dist-info")):
         store.distribution(folder)

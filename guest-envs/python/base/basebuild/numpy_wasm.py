@@ -56,6 +56,9 @@ OPTIONS = [
     "-Ddisable-intel-sort=true",
 ]
 
+# To be raised when what [`numpy_for_wasi`] does changes: numpy is then compiled again.
+FORM = 1
+
 CROSS_FILE = """\
 [binaries]
 c = ['{python}', '{cross}/compiler.py', 'cc']
@@ -160,7 +163,7 @@ def numpy_for_wasi() -> Path:
     """Returns a folder with numpy's package as it is installed, its extension modules compiled for WASI."""
     source, include, runtime = numpy_source(), include_folder(), runtime_libraries()
     signatures = BASE / "basebuild/signatures.py"
-    inputs = [pins()["numpy"], pins()["tools"], OPTIONS, MODULES, TEST_MODULES, CROSS_FILE, signatures]
+    inputs = [pins()["numpy"], pins()["tools"], OPTIONS, MODULES, TEST_MODULES, CROSS_FILE, FORM, signatures]
     inputs += [CROSS / "compiler.py", CROSS / "python.py"]
 
     def make(folder: Path) -> None:
@@ -201,8 +204,7 @@ def install(work: Path, folder: Path) -> None:
     """Copies what has been built to where it stays: the extension modules, and numpy's Python files."""
     build = work / "build"
     for module in [*MODULES, *TEST_MODULES]:
-        kind = "modules" if module in MODULES else "test-modules"
-        library = folder / kind / f"numpy/{module}{SUFFIX}"
+        library = folder / f"modules/numpy/{module}{SUFFIX}"
         library.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(build / f"numpy/{module}{SUFFIX}", library)
     shutil.copytree(work / "numpy/numpy", folder / "python/numpy", ignore=unwanted)

@@ -66,18 +66,18 @@ def zig_environment(cache: Path) -> dict[str, str]:
     return {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
 
 
-def pure_packages() -> Path:
-    """Returns a folder with the pure Python packages that the base holds."""
-    wanted = requirements(pins()["packages"])
+def pure_packages(kind: str = "packages") -> Path:
+    """Returns a folder with the pure Python packages that the base holds; or with the `tests`' packages."""
+    wanted = requirements(pins()[kind])
 
     def make(folder: Path) -> None:
-        file = folder.parent / "packages.requirements.txt"
+        file = folder.parent / f"{kind}.requirements.txt"
         file.write_text(wanted)
         command: list[str | Path] = [tools() / "bin/python", "-m", "pip", "install", "--only-binary=:all:"]
         run([*command, "--no-compile", "--target", folder, *pip_options(file)])
         file.unlink()
 
-    return stage("packages", [wanted], make)
+    return stage(kind, [wanted], make)
 
 
 def numpy_source() -> Path:

@@ -22,7 +22,7 @@ LIBRARY, PACKAGES = "/python", "/python/site-packages"
 
 # Folders that no env imports; and ctypes, for which there is a stand-in.
 LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "pydoc_data", "venv", "lib-dynload"}
-LEFT_OUT |= {"ctypes", "__pycache__", "site-packages", "f2py", "distutils", "_pyinstaller", "__phello__"}
+LEFT_OUT |= {"ctypes", "__pycache__", "site-packages", "distutils", "_pyinstaller", "__phello__"}
 
 
 class Inside(NamedTuple):

@@ -1,4 +1,4 @@
-"""Runs componentize-py with `steady.c` preloaded: from here on, what file systems say is constant."""
+"""Runs componentize-py with `steady.c` preloaded: from here on what it sees of this machine is constant."""
 
 import ctypes
 import sys

@@ -1,5 +1,5 @@
-/* Preloaded into componentize-py, so that two builds of one source are one file: randomness, the time of day, the times and
- * numbers of files and the order of folders are constant. They would be in the memory that is put into the component.
+/* Preloaded into componentize-py, so that two builds of one source are one file: randomness, clocks, the times and numbers of
+ * files and the order of folders are constant. They would be in the memory that is put into the component.
  *
  * Functions of libc are replaced by their names. Rust's file systems make system calls of their own: `rollcage_steady` installs a
  * seccomp filter by which those of interest become a signal, and its handler makes the call and corrects the result.
@@ -48,13 +48,19 @@ int getentropy(void *bytes, size_t length) {
     return 0;
 }
 
+/* When `rollcage_steady` was called, by the monotonic clock: it stands still from then on. */
+static struct timespec stopped;
+
 int clock_gettime(clockid_t clock, struct timespec *now) {
-    if (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE) {
-        return (int)syscall(SYS_clock_gettime, clock, now);
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) {
+        *now = (struct timespec){.tv_sec = EPOCH};
+        return 0;
     }
-    now->tv_sec = EPOCH;
-    now->tv_nsec = 0;
-    return 0;
+    if (clock == CLOCK_MONOTONIC && stopped.tv_sec) {
+        *now = stopped;
+        return 0;
+    }
+    return (int)syscall(SYS_clock_gettime, clock, now);
 }
 
 int gettimeofday(struct timeval *restrict now, void *restrict zone) {
@@ -219,6 +225,9 @@ static void corrected(int signal, siginfo_t *info, void *context) {
     long number = registers[REG_RAX], result;
     if (number == SYS_getdents64) {
         result = read_sorted((int)registers[REG_RDI], (char *)registers[REG_RSI], (size_t)registers[REG_RDX]);
+    } else if (number == SYS_getrandom) {
+        result = registers[REG_RSI];
+        constant((unsigned char *)registers[REG_RDI], (size_t)result);
     } else {
         result = steady_call(number, registers[REG_RDI], registers[REG_RSI], registers[REG_RDX], registers[REG_R10],
                              registers[REG_R8]);
@@ -237,14 +246,15 @@ static void corrected(int signal, siginfo_t *info, void *context) {
 #define SAME(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
 #define ANSWER(value) BPF_STMT(BPF_RET | BPF_K, value)
 
-/* From now on what file systems say is constant, in this thread and in those that it starts. Returns 0, or -1. */
+/* From now on what the kernel says of these things is constant, in this thread and in those that it starts. Returns 0, or -1. */
 int rollcage_steady(void) {
     uint64_t allowed = (uint64_t)(uintptr_t)steady_after;
     struct sock_filter filter[] = {
         LOAD(offsetof(struct seccomp_data, arch)),
-        SAME(AUDIT_ARCH_X86_64, 0, 9),
+        SAME(AUDIT_ARCH_X86_64, 0, 10),
         LOAD(offsetof(struct seccomp_data, nr)),
-        SAME(SYS_statx, 3, 0),
+        SAME(SYS_statx, 4, 0),
+        SAME(SYS_getrandom, 3, 0),
         SAME(SYS_fstat, 2, 0),
         SAME(SYS_newfstatat, 1, 0),
         SAME(SYS_getdents64, 0, 4),
@@ -261,6 +271,7 @@ int rollcage_steady(void) {
     if (sigaction(SIGSYS, &action, NULL) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {
         return -1;
     }
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &stopped);
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 

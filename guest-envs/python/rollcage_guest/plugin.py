@@ -185,7 +185,8 @@ def load() -> Target:
     loops.install()
     seeding.install()
     seeding.seed_globals_from_host()
-    faults.author_package = (given.env or "").partition(":")[0].partition(".")[0] or next(iter(given.imports), None)
+    named = given.env or next(iter(given.imports), "")
+    faults.author_package = named.partition(":")[0].partition(".")[0] or None
     with stubs.importing():
         target = Target(given)
     forget_garbage()

@@ -109,7 +109,9 @@ def test_the_traceback_is_in_the_log(serve: Callable[..., Plugin], refused: Call
     assert "rollcage_guest" not in log
 
 
-def test_a_deep_recursion_is_told_at_once(serve: Callable[..., Plugin], refused: Callable[..., str], capfd: Any) -> None:
+def test_a_deep_recursion_is_told_at_once(
+    serve: Callable[..., Plugin], refused: Callable[..., str], capfd: Any
+) -> None:
     """In a guest, a traceback of a million frames took longer than a step may take."""
     from rollcage_guest import faults
 

@@ -229,10 +229,15 @@ def _system_hint(error: OSError, text: str) -> str | None:
     path = error.filename
     if "No usable temporary directory" in text:
         return "grant a folder, and name it: `--grant dir=FOLDER:/data:rw` and `tempfile.mkdtemp(dir='/data')`"
+    # `sockets` leaves the address there.
+    address = getattr(error, "rollcage_address", None)
+    if isinstance(address, tuple) and isinstance(error, ConnectionRefusedError):
+        return f"nobody listens at {_peer(address)}; the server must be there before the env connects"
     if path is None and isinstance(error, PermissionError):
+        grant = f"tcp-connect={_peer(address)}" if isinstance(address, tuple) else "tcp-connect=HOST:PORT"
         return (
-            "it is not granted (`--grant tcp-connect=HOST:PORT`, `tcp-listen=` or `udp=`); `wants` in [tool.rollcage] says what "
-            "the env needs, and the report of a run what was refused"
+            f"it is not granted (`--grant {grant}`; datagrams: `udp=`, a server: `tcp-listen=`); `wants` in [tool.rollcage] "
+            "tells who runs the env"
         )
     if isinstance(path, bytes):
         path = os.fsdecode(path)
@@ -242,6 +247,11 @@ def _system_hint(error: OSError, text: str) -> str | None:
             "`[tool.rollcage] assets` puts files into the plugin"
         )
     return None
+
+
+def _peer(address: tuple[object, ...]) -> str:
+    host, port = ([*address, ""])[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
 def path_example(path: str) -> str:

@@ -7,7 +7,6 @@ import errno
 import os
 import sys
 import traceback
-from collections import deque
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -75,12 +74,25 @@ class Wrong(InWords):
 
 def message(error: BaseException) -> str:
     """One line: ``ZeroDivisionError: division by zero (my_env.py, line 12, in step)``, and what to do if that is known."""
+    cut(error)
     hint = _hint(error)
     line = head(error)
     place = where(error)
     if place and not isinstance(error, SyntaxError):
         line += f" ({place})"
     return f"{line}: {hint}" if hint else line
+
+
+def cut(error: BaseException) -> None:
+    """Drops all but the innermost frames of a traceback: a recursion may have a million, and each takes its time."""
+    last = first = error.__traceback__
+    length = 0
+    while last is not None:
+        last = last.tb_next
+        length += 1
+        if length > FRAMES_MAX and first is not None:
+            first = first.tb_next
+    error.__traceback__ = first
 
 
 def head(error: BaseException) -> str:
@@ -116,8 +128,7 @@ def where(error: BaseException) -> str | None:
 
     The innermost frame of the env's own package; else of any bundled file; else the innermost frame outside this package.
     """
-    # A recursion may have a million frames, and the innermost are what is looked for.
-    frames = list(deque(_frames(error.__traceback__), maxlen=FRAMES_MAX))
+    frames = list(_frames(error.__traceback__))
     own = [frame for frame in frames if _is_authors(frame[0])]
     bundled = [frame for frame in frames if relative(frame[0]) is not None]
     chosen = own or bundled or frames
@@ -148,12 +159,14 @@ def _is_authors(path: str) -> bool:
 
 def raised_by_author(error: BaseException) -> bool:
     """Whether the innermost frame of an exception is the author's own: a `raise` or `assert`, or a line's own error."""
-    last = deque(traceback.walk_tb(error.__traceback__), maxlen=1)
-    return bool(last) and _is_authors(last[0][0].f_code.co_filename)
+    cut(error)
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and _is_authors(frames[-1])
 
 
 def report(error: BaseException) -> None:
     """Prints the traceback to stderr, without the frames of this package."""
+    cut(error)
     try:
         log.flush()
         for line in lines(error):
@@ -166,7 +179,7 @@ def report(error: BaseException) -> None:
 
 def lines(error: BaseException) -> Iterator[str]:
     """The traceback as `traceback` formats it, without the frames of this package."""
-    formatted = traceback.TracebackException.from_exception(error, limit=-FRAMES_MAX, compact=True)
+    formatted = traceback.TracebackException.from_exception(error, compact=True)
     _strip(formatted, set())
     yield from formatted.format(chain=True)
 
@@ -216,10 +229,15 @@ def _system_hint(error: OSError, text: str) -> str | None:
     path = error.filename
     if "No usable temporary directory" in text:
         return "grant a folder, and name it: `--grant dir=FOLDER:/data:rw` and `tempfile.mkdtemp(dir='/data')`"
+    # `sockets` leaves the address there.
+    address = getattr(error, "rollcage_address", None)
+    if isinstance(address, tuple) and isinstance(error, ConnectionRefusedError):
+        return f"nobody listens at {_peer(address)}; the server must be there before the env connects"
     if path is None and isinstance(error, PermissionError):
+        grant = f"tcp-connect={_peer(address)}" if isinstance(address, tuple) else "tcp-connect=HOST:PORT"
         return (
-            "it is not granted (`--grant tcp-connect=HOST:PORT`, `tcp-listen=` or `udp=`); `wants` in [tool.rollcage] says what "
-            "the env needs, and the report of a run what was refused"
+            f"it is not granted (`--grant {grant}`; datagrams: `udp=`, a server: `tcp-listen=`); `wants` in [tool.rollcage] "
+            "tells who runs the env"
         )
     if isinstance(path, bytes):
         path = os.fsdecode(path)
@@ -229,6 +247,11 @@ def _system_hint(error: OSError, text: str) -> str | None:
             "`[tool.rollcage] assets` puts files into the plugin"
         )
     return None
+
+
+def _peer(address: tuple[object, ...]) -> str:
+    host, port = ([*address, ""])[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
 def path_example(path: str) -> str:

@@ -4,6 +4,7 @@ An event loop has a pair of sockets by which other threads wake it: there are no
 for another thread (`asyncio.to_thread`, `run_in_executor`, lookups of names) is done at once, in the loop's own.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ def install() -> None:
     """Changes asyncio, if this is a guest; natively asyncio remains."""
     if sys.platform == "wasi":
         change()
+        # componentize-py's runtime has declared a loop of its own, for asynchronous exports, which there are none of.
+        asyncio.events._set_running_loop(None)
 
 
 def change() -> None:

@@ -44,7 +44,7 @@ class Manifest:
     summary: str
     env: str | None
     id: str | None
-    #: Modules to import before `id` is looked up.
+    #: Modules to import before `id` is looked up; ``module:function`` names a function to call after that.
     imports: tuple[str, ...] = ()
     #: Arguments beneath the config.
     kwargs: dict[str, Any] = field(default_factory=dict)

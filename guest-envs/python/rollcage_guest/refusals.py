@@ -14,8 +14,9 @@ from rollcage_guest.manifest import Manifest
 def native_line(manifest: Manifest) -> str:
     """A line for the shell that runs the env natively, so that a debugger can step through it."""
     if manifest.id is not None:
-        imports = ", ".join([*manifest.imports, "gymnasium"])
-        made = f"import {imports}; env = gymnasium.make({manifest.id!r})"
+        modules = ", ".join([*(one.partition(":")[0] for one in manifest.imports), "gymnasium"])
+        calls = "".join(one.replace(":", ".") + "(); " for one in manifest.imports if ":" in one)
+        made = f"import {modules}; {calls}env = gymnasium.make({manifest.id!r})"
     else:
         module, _, name = (manifest.env or "").partition(":")
         outer = name.partition(".")[0]

@@ -24,6 +24,7 @@ def install() -> None:
     """Changes `socket.socket`, if this is a guest; natively it remains."""
     if sys.platform == "wasi":
         change(socket.socket)
+        socket.getaddrinfo = _naming(socket.getaddrinfo)
         socket.socketpair = _no_pair
         socket.SocketType = socket.socket  # type: ignore[misc]
 
@@ -31,6 +32,7 @@ def install() -> None:
 def change(cls: Any) -> None:
     """Gives a socket class what wasi:sockets lacks."""
     plain_recv, plain_option, plain_into = cls.recv, cls.setsockopt, cls.recv_into
+    plain_connect = cls.connect
 
     def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
         if not flags:
@@ -60,10 +62,31 @@ def change(cls: Any) -> None:
             if level != socket.SOL_SOCKET or option not in _HARMLESS:
                 raise
 
+    def connect(self: Any, address: Any, /) -> None:
+        try:
+            plain_connect(self, address)
+        except OSError as error:
+            error.rollcage_address = address  # type: ignore[attr-defined]
+            raise
+
     def dup(self: Any) -> NoReturn:
         raise Refused("a socket cannot be duplicated in the cage; use the one that there is")
 
-    cls.recv, cls.recv_into, cls.setsockopt, cls.dup = recv, recv_into, setsockopt, dup
+    cls.recv, cls.recv_into, cls.setsockopt = recv, recv_into, setsockopt
+    cls.connect, cls.dup = connect, dup
+
+
+def _naming(lookup: Any) -> Any:
+    """`getaddrinfo`, whose errors name what was looked up."""
+
+    def getaddrinfo(host: Any, port: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return lookup(host, port, *arguments, **keywords)
+        except OSError as error:
+            error.rollcage_address = host, port  # type: ignore[attr-defined]
+            raise
+
+    return getaddrinfo
 
 
 def _refuse_flags(flags: int) -> None:

@@ -22,6 +22,9 @@ DTYPES = {
 #: Samples taken of a space of the author's own, to see what its values are and how long.
 SAMPLES = 64
 
+#: The least length that samples lead to: some spaces sample a shorter text than their envs give (BabyAI's missions).
+LENGTH_MIN = 256
+
 _REFUSED = {
     "Sequence": "its values have no fixed size; use a Box or MultiBinary of the greatest length, with a Discrete that counts",
     "Graph": "its values have no fixed size; use a Dict of Boxes for nodes and edges, padded to the greatest number",
@@ -107,7 +110,7 @@ def plain(space: Any, what: str, lengths: Mapping[str, int], path: str = "") -> 
 
 
 def _longest(space: spaces.Space[Any], where: str) -> int:
-    """The greatest length to allow for a space whose samples are texts: twice that of 64 samples.
+    """The greatest length to allow for a space whose samples are texts: twice that of 64 samples, and at least 256.
 
     The samples are taken from a copy, so that the author's space draws what it would draw natively.
     """
@@ -128,7 +131,7 @@ def _longest(space: spaces.Space[Any], where: str) -> int:
             f"{where}: the space {kind} of {type(texts[0]).__name__} values, which rollcage does not have; "
             "use Box, Discrete, MultiDiscrete, MultiBinary, Text, Dict or Tuple"
         )
-    return max(1, 2 * max(len(text) for text in texts))
+    return max(LENGTH_MIN, 2 * max(len(text) for text in texts))
 
 
 def _article(name: str) -> str:

@@ -36,8 +36,8 @@ class Target:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.spec: EnvSpec | None = None
-        for module in manifest.imports:
-            importlib.import_module(module)
+        for given in manifest.imports:
+            _import(given)
         if manifest.id is not None:
             self.spec = _registered(manifest.id)
             self.creator = _entry_point(self.spec)
@@ -114,6 +114,17 @@ class Target:
                 WrapperSpec(one.name, one.entry_point, one.kwargs) for one in self.manifest.wrappers
             )
         return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True, **given)
+
+
+def _import(given: str) -> None:
+    """Imports a module, and calls its function that registers envs, if one is named: ``minatar.gym:register_envs``."""
+    name, _, function = given.partition(":")
+    module = importlib.import_module(name)
+    if function:
+        register = getattr(module, function, None)
+        if not callable(register):
+            raise Unloadable(f"`imports` in [tool.rollcage]: {_nearest(module, function, name)}")
+        register()
 
 
 def _named(path: str) -> Callable[..., Any]:

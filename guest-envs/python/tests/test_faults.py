@@ -109,6 +109,25 @@ def test_the_traceback_is_in_the_log(serve: Callable[..., Plugin], refused: Call
     assert "rollcage_guest" not in log
 
 
+def test_a_deep_recursion_is_told_at_once(
+    serve: Callable[..., Plugin], refused: Callable[..., str], capfd: Any
+) -> None:
+    """In a guest, a traceback of a million frames took longer than a step may take."""
+    from rollcage_guest import faults
+
+    plugin = serve(step_with("def f(n):\n    return f(n - 1) if n else 1 / 0\nf(5000)"))
+    plugin.create()
+    plugin.reset()
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        words = refused("EnvError_Failed", plugin.step)
+    finally:
+        sys.setrecursionlimit(before)
+    assert words == "ZeroDivisionError: division by zero (my_env.py, line 24, in f)"
+    assert f"[Previous line repeated {faults.FRAMES_MAX - 3} more times]" in capfd.readouterr().err
+
+
 def test_the_authors_own_package_is_named_before_its_dependencies(
     serve: Callable[..., Plugin], refused: Callable[..., str]
 ) -> None:

@@ -92,3 +92,24 @@ def test_wrappers_of_a_spec_are_applied(serve: Callable[..., Plugin]) -> None:
     plugin.reset(0)
     assert plugin.step(1).view.observation.count(1) == 1
     assert plugin.get("desc")[0][0] is not None, "of the env itself"
+
+
+def test_imports_register_ids(serve: Callable[..., Plugin]) -> None:
+    source = """
+import gymnasium
+
+def register(name="Mine/Pole-v7"):
+    gymnasium.register(name, entry_point="gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=9)
+"""
+    before = dict(gymnasium.registry)
+    try:
+        plugin = serve({"theirs.py": source}, id="Mine/Pole-v7", imports=["theirs:register"])
+        assert plugin.create().max_episode_steps == 9
+        gymnasium.registry.pop("Mine/Pole-v7")
+        with pytest.raises(
+            ImportError, match=r"`imports` in \[tool.rollcage\]: theirs has no `regster`; did you mean `register`"
+        ):
+            serve({"theirs.py": source}, id="Mine/Pole-v7", imports=["theirs:regster"]).describe()
+    finally:
+        gymnasium.registry.clear()
+        gymnasium.registry.update(before)

@@ -64,6 +64,25 @@ def test_what_there_is_not_is_refused(pair: tuple[Plain, socket.socket]) -> None
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
 
 
+def test_errors_name_the_address() -> None:
+    from rollcage_guest import faults
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+    with Plain() as client, pytest.raises(ConnectionRefusedError) as caught:
+        client.connect(address)
+    assert faults.message(caught.value).endswith(
+        f"nobody listens at 127.0.0.1:{address[1]}; the server must be there before the env connects"
+    )
+
+    def denied(*_: object) -> None:
+        raise PermissionError(2, "Permission denied")
+
+    with pytest.raises(PermissionError) as refused:
+        sockets._naming(denied)("::1", 80)
+    assert "it is not granted (`--grant tcp-connect=[::1]:80`;" in faults.message(refused.value)
+
+
 def test_asyncio_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     from asyncio import base_events, selector_events
 

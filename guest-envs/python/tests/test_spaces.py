@@ -188,13 +188,13 @@ def test_what_does_not_fit_is_named(space: spaces.Space[Any], value: Any, words:
 
 
 class Mission(spaces.Space[str]):
-    """Texts of 9 to 13 characters, as MiniGrid's missions are."""
+    """Texts of 209 to 213 characters; MiniGrid's missions are such a space."""
 
     def __init__(self) -> None:
         super().__init__(dtype=str)
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        return "get the " + "x" * int(self.np_random.integers(1, 6))
+        return "x" * int(self.np_random.integers(209, 214))
 
     def contains(self, x: Any) -> bool:
         return True
@@ -208,12 +208,14 @@ class Odd(spaces.Space[Any]):
 def test_a_space_of_texts_becomes_a_text() -> None:
     mission = Mission()
     space = plain(spaces.Dict(mission=mission), "observation", {})
-    assert tree(space).nodes[1] == t.SpaceNode_Text(t.TextSpace(0, 26, None)), "twice the longest of 64 samples"
+    assert tree(space).nodes[1] == t.SpaceNode_Text(t.TextSpace(0, 426, None)), "twice the longest of 64 samples"
     assert mission._np_random is None, "the author's own generator is untouched"
     assert codec(space).encode({"mission": "fetch ü!"})[:4] == struct.pack("<I", 9)
-    assert mismatch(space, {"mission": "x" * 27}).startswith(
-        "observation `mission`: a text of 27 characters, wanted 0 to 26"
+    assert mismatch(space, {"mission": "x" * 427}).startswith(
+        "observation `mission`: a text of 427 characters, wanted 0 to 426"
     )
+    mission.sample = lambda: "go"  # type: ignore[method-assign]
+    assert tree(plain(mission, "observation", {})).nodes[0].value.max_length == 256, "at least"
     told = plain(spaces.Dict(mission=mission), "observation", {"mission": 100})
     assert tree(told).nodes[1].value.max_length == 100
     deep = plain(spaces.Dict(a=spaces.Dict(mission=mission)), "observation", {"a.mission": 50, "mission": 9})

@@ -86,7 +86,7 @@ def opened(plugin: PluginLike) -> str | native.Plugin:
         if isinstance(plugin.entry_point, str) and plugin.entry_point.startswith(_OWN):
             return _own(plugin)
         return _bundled(_of_spec(plugin))
-    if callable(plugin):
+    if callable(plugin) or isinstance(plugin, gymnasium.Env):
         return _bundled(_of_class(plugin))
     raise TypeError(
         "plugin: expected the name of a shipped plugin, the path of a .wasm file or of an env's folder, an env's class, or an id "
@@ -140,10 +140,10 @@ def _imported(module: str, name: str | None = None) -> Any:
 # ── Classes and specs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_class(made_by: Callable[..., Any]) -> _Env:
+def _of_class(made_by: Any) -> _Env:
     """An env by its class, or by another callable of a module."""
     module, qualname = getattr(made_by, "__module__", None), getattr(made_by, "__qualname__", None)
-    if isinstance(made_by, gymnasium.Env) or (module is None or qualname is None):
+    if isinstance(made_by, gymnasium.Env) or module is None or qualname is None:
         what = type(made_by).__name__
         hints = [
             f"an env is made in its own process: pass the class, as in make_vec({what}, 8), and its arguments as config="

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::errors::exception;
 
 /// A plugin in memory, and warnings from its making.
-#[pyclass(name = "Plugin", module = "rollcage._rollcage", frozen)]
+#[pyclass(name = "Plugin", module = "rollcage._rollcage", frozen, from_py_object)]
 #[derive(Clone)]
 pub(crate) struct Bundled {
     pub(crate) plugin: Plugin,
@@ -79,7 +79,7 @@ impl Bundling {
 /// What `rollcage._sources` found of an env.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Given {
+pub(crate) struct Given {
     name: String,
     shown: String,
     version: String,

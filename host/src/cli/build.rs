@@ -205,8 +205,8 @@ fn rows(bundle: &Bundle) -> Vec<(&'static str, String)> {
 }
 
 fn table(rows: &[(&str, String)]) -> String {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    rows.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect()
+    const WIDTH: usize = "dependencies".len();
+    rows.iter().map(|(name, value)| format!("  {name:<WIDTH$}  {value}\n")).collect()
 }
 
 /// The files of a bundle, one a line: bytes, path, and whose it is.

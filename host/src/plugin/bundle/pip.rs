@@ -97,10 +97,17 @@ impl Pip {
             return Ok(());
         }
         let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-        Err(failed(&said, &format!("downloading {} failed", names.join(", "))).hint(format!(
-            "if a wheel is no longer there, delete `{}`: the next run looks for others",
-            super::lock::FILE
-        )))
+        let names = names.join(", ");
+        let lock = super::lock::FILE;
+        if String::from_utf8_lossy(&said.stderr).contains("DO NOT MATCH THE HASHES") {
+            return Err(failed(
+                &said,
+                &format!("downloading {names} failed: a wheel has another sha256 than `{lock}` says"),
+            )
+            .hint(format!("somebody changed the wheel or the lock; if that is meant, delete `{lock}`")));
+        }
+        Err(failed(&said, &format!("downloading {names} failed"))
+            .hint(format!("if a wheel is no longer there, delete `{lock}`: the next run looks for others")))
     }
 
     /// The wheel that pip would take for the guest's Python; otherwise what pip says.
@@ -127,7 +134,7 @@ impl Pip {
             // Parsed and written by us: it begins with a name, and is no option.
             requirement.as_ref(),
         ];
-        let said = self.run(&arguments, &tags(python, platforms), true)?;
+        let said = self.ask(&arguments, &tags(python, platforms), true)?;
         if !said.status.success() {
             return Ok(Err(said));
         }
@@ -173,7 +180,7 @@ impl Pip {
     /// Versions of a distribution that take the guest's Python, in any form; none if there is no such distribution.
     fn versions(&self, name: &str) -> Result<Option<Vec<Version>>, UsageError> {
         let arguments: [&OsStr; 3] = ["index".as_ref(), "versions".as_ref(), name.as_ref()];
-        let said = self.run(&arguments, &["--python-version".to_owned(), self.python.clone()], false)?;
+        let said = self.ask(&arguments, &["--python-version".to_owned(), self.python.clone()], false)?;
         if !said.status.success() {
             return Ok(None);
         }
@@ -192,12 +199,21 @@ impl Pip {
             command.arg("--quiet");
         }
         let said = command.output().map_err(|error| UsageError::new(format!("`{}`: {error}", program.display())))?;
-        if !said.status.success() && String::from_utf8_lossy(&said.stderr).contains("connection broken by") {
-            return Err(UsageError::new("the package index cannot be reached")
-                .hint("once the wheels are in the cache, no network is needed")
-                .hint(plain(last_line(&said).as_str(), 300)));
-        }
         Ok(said)
+    }
+
+    /// As [`Pip::run`]. What is no answer of the index is an error: it would be taken for "there is no such version".
+    fn ask(&self, arguments: &[&OsStr], more: &[String], quiet: bool) -> Result<Output, UsageError> {
+        let said = self.run(arguments, more, quiet)?;
+        let text = String::from_utf8_lossy(&said.stderr);
+        let broken = ["connection broken by", "Could not fetch URL", "HTTP error", "problem confirming the ssl"];
+        let is_answer =
+            text.contains("No matching distribution found") && !broken.iter().any(|words| text.contains(words));
+        if said.status.success() || is_answer {
+            return Ok(said);
+        }
+        Err(failed(&said, "the package index cannot be reached, or pip failed")
+            .hint("once the wheels are in the cache, no network is needed"))
     }
 }
 

@@ -405,7 +405,7 @@ mod tests {
         ]);
         assert_eq!(versions_of(&resolved(&shelf, &["a"], &[]).unwrap()), ["a 1.0", "b 1.0", "c 1.0", "d 1.0"]);
         let error = resolved(&shelf, &["a", "b>=2"], &[]).unwrap_err();
-        assert_eq!(error.message, "no b >=2, <2 (for the project, d)");
+        assert_eq!(error.message, "no b >=2, <2 (for the project, a, d)");
         let error = resolved(&shelf, &["nowhere"], &[]).unwrap_err();
         assert_eq!(error.message, "no nowhere (for the project)");
     }

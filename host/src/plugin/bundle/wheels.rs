@@ -191,7 +191,11 @@ pub(super) fn installed(name: &str) -> Option<String> {
         let file = path.split_once('/').map_or("", |(_, file)| file);
         return ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"].contains(&file).then(|| path.to_owned());
     }
-    let hidden = path.split('/').any(|part| part.starts_with('.') || part == "__pycache__" || part.is_empty());
+    // Tests are half of some distributions, and an env does not run them.
+    let unused = |part: &str| part.starts_with('.') || part == "__pycache__" || part == "tests" || part.is_empty();
+    let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
+    let hidden = path.rsplit('/').next().is_some_and(|name| name.starts_with('.'))
+        || !folders.is_empty() && folders.split('/').any(unused);
     let of_no_use =
         path.ends_with(".pyc") || path.ends_with(".pth") || path.ends_with(".pyi") || path.ends_with("/py.typed");
     (!hidden && !of_no_use && crate::assets::check_path(path).is_ok()).then(|| path.to_owned())
@@ -230,6 +234,9 @@ mod tests {
             ("maze/_fast.cpython-314-x86_64-linux-gnu.so", b"elf"),
             ("maze/__pycache__/x.pyc", b""),
             ("maze/.hidden/x.py", b""),
+            ("maze/.hidden.py", b""),
+            ("maze/tests/test_x.py", b""),
+            ("maze/tests.py", b"c"),
             ("../../etc/passwd", b""),
             ("/etc/passwd", b""),
             ("maze-1.0.data/purelib/more.py", b"b"),
@@ -243,6 +250,7 @@ mod tests {
         let expected = [
             "maze/__init__.py",
             "maze/levels.json",
+            "maze/tests.py",
             "more.py",
             "maze-1.0.dist-info/METADATA",
             "maze-1.0.dist-info/entry_points.txt",

@@ -26,6 +26,7 @@ from rollcage_guest.faults import Refused, Wrong
 from rollcage_guest.info import MASK, InfoCodec
 from rollcage_guest.masks import MaskCodec
 from rollcage_guest.seeding import Streams, seed_globals_from_host
+from rollcage_guest.signatures import signature
 from rollcage_guest.spaces import UnusableSpace, plain, tree
 from rollcage_guest.stubs import NotInCage
 from rollcage_guest.target import MODES, Target
@@ -268,7 +269,7 @@ class Session:
                 t.EnvError_Unsupported(f"`{method}` of {self._target.name} is no method; read it as an attribute")
             )
         try:
-            inspect.signature(function).bind(*positional, **keywords)
+            signature(function).bind(*positional, **keywords)
         except TypeError as error:
             raise Err(t.EnvError_Unsupported(f"`{method}`: {error}")) from None
         except ValueError:

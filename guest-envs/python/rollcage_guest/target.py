@@ -18,6 +18,7 @@ from rollcage_guest import docstrings
 from rollcage_guest.faults import InWords
 from rollcage_guest.manifest import Manifest
 from rollcage_guest.schema import RENDER_MODE, Fields, of_callable
+from rollcage_guest.signatures import hints_of, signature
 
 #: Characters of a summary.
 SUMMARY_MAX = 200
@@ -173,16 +174,13 @@ def _own_doc(creator: Any) -> str | None:
 
 
 def _returned(creator: Any) -> Any:
-    try:
-        return inspect.signature(creator, eval_str=True).return_annotation
-    except Exception:
-        return None
+    return None if isinstance(creator, type) else hints_of(creator).get("return")
 
 
 def _takes(creator: Any, name: str) -> bool:
     """Whether a class or function takes a keyword."""
     try:
-        parameters = inspect.signature(creator).parameters
+        parameters = signature(creator).parameters
     except (TypeError, ValueError):
         return False
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())

@@ -328,7 +328,7 @@ class Site:
         for holder in (getattr(glob, "_Globber", None), getattr(glob, "_StringGlobber", None)):
             # Python 3.12 and 3.13 keep these functions in a class; before and after, they are looked up in `os`.
             for name in ("lstat", "scandir"):
-                kept = getattr(holder, name, None)
+                kept: Any = getattr(holder, name, None)
                 if kept is not None and kept is self._real.get((os, name)):
                     self._real[holder, name] = staticmethod(kept)
                     setattr(holder, name, staticmethod(getattr(self, name)))

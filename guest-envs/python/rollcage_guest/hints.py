@@ -145,7 +145,7 @@ def name_of(hint: Any) -> str:
 
 
 def _name(origin: Any) -> str:
-    return getattr(origin, "_name", None) or getattr(origin, "__name__", "")
+    return str(getattr(origin, "_name", None) or getattr(origin, "__name__", ""))
 
 
 def _class(hint: type, depth: int) -> Rule:

@@ -166,7 +166,7 @@ def _single(parameters: list[inspect.Parameter], beneath: Mapping[str, Any]) -> 
     kinds = [kind for kind in _alternatives(parameter.annotation) if kind is not type(None)]
     if len(kinds) != 1 or not isinstance(kinds[0], type):
         return None
-    (kind,) = kinds
+    kind: Any = kinds[0]
     name, default = parameter.name, parameter.default
     if dataclasses.is_dataclass(kind):
         instance = default if isinstance(default, kind) else None
@@ -185,7 +185,7 @@ def _single(parameters: list[inspect.Parameter], beneath: Mapping[str, Any]) -> 
         docs = docstrings.parameters(kind.__doc__)
         made = []
         for key, hint in known.items():
-            optional = key not in kind.__required_keys__ or default is not _MISSING  # type: ignore[attr-defined]
+            optional = key not in kind.__required_keys__ or default is not _MISSING
             field = _field(key, hint, values.get(key, _MISSING), docs.get(key, Doc()))
             if field is not None:
                 made.append(dataclasses.replace(field, required=field.required and not optional))

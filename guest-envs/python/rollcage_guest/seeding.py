@@ -127,7 +127,7 @@ class Kept:
         self._env = env
 
     def __enter__(self) -> None:
-        self._generator = getattr(self._env, "_np_random", None)
+        self._generator: Any = getattr(self._env, "_np_random", None)
         bits = getattr(self._generator, "bit_generator", None)
         self._own = None if bits is None else bits.state
         self._plain, self._legacy = random.getstate(), np.random.get_state()

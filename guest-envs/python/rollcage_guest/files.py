@@ -330,7 +330,8 @@ class Site:
             for name in ("lstat", "scandir"):
                 kept: Any = getattr(holder, name, None)
                 if kept is not None and kept is self._real.get((os, name)):
-                    self._real[holder, name] = staticmethod(kept)
+                    function: Any = kept
+                    self._real[holder, name] = staticmethod(function)
                     setattr(holder, name, staticmethod(getattr(self, name)))
         sources = sys.modules.get("numpy.lib._datasource")
         openers = getattr(getattr(sources, "_file_openers", None), "_file_openers", None)

@@ -168,15 +168,16 @@ def _single(parameters: list[inspect.Parameter], beneath: Mapping[str, Any]) -> 
         return None
     kind: Any = kinds[0]
     name, default = parameter.name, parameter.default
+    make_one: Any = kind
     if dataclasses.is_dataclass(kind):
-        instance = default if isinstance(default, kind) else None
+        instance = default if isinstance(default, make_one) else None
         fields = of_dataclass(kind, 0, instance)
         is_optional = default is not _MISSING
 
         def make(given: dict[str, Any]) -> dict[str, Any]:
             if not given and is_optional:
                 return {}
-            return {name: kind(**given) if instance is None else dataclasses.replace(instance, **given)}
+            return {name: make_one(**given) if instance is None else dataclasses.replace(instance, **given)}
 
         return dataclasses.replace(fields, gather=make)
     if typing.is_typeddict(kind):

@@ -84,13 +84,15 @@ class Target:
     def max_episode_steps(self) -> int | None:
         if self.manifest.max_episode_steps is not None:
             return self.manifest.max_episode_steps
-        return self.spec.max_episode_steps if self.spec else None
+        limit = self.spec.max_episode_steps if self.spec else None
+        return None if limit is None else int(limit)
 
     @property
     def reward_threshold(self) -> float | None:
         if self.manifest.reward_threshold is not None:
-            return self.manifest.reward_threshold
-        return self.spec.reward_threshold if self.spec else None
+            return float(self.manifest.reward_threshold)
+        threshold = self.spec.reward_threshold if self.spec else None
+        return None if threshold is None else float(threshold)
 
     def make(self, arguments: Mapping[str, Any]) -> Any:
         """Makes an env with these arguments over those beneath, and the render mode that the host will ask for."""

@@ -259,7 +259,7 @@ def _field(name: str, hint: Any, default: Any, doc: Doc, depth: int = 0) -> Fiel
         except Unusable as why:
             raise UnusableParameter(
                 f"the parameter `{name}` cannot come from a config: {why}; "
-                "give it a default, or a value in `[tool.rollcage] kwargs`"
+                "give it a default, or let `env` in [tool.rollcage] name a function that makes the env"
             ) from None
         return Field(name, _documented(known, doc, _MISSING, ""), _MISSING, True)
     try:

@@ -34,6 +34,9 @@ from rollcage_guest.target import MODES, Target
 #: Methods that the host calls by functions of their own.
 _OWN_CALLS = {"step", "reset", "render", "close"}
 
+#: Methods of Gymnasium-Robotics' goal envs, whose first two arguments are goals.
+_GOAL_CALLS = {"compute_reward", "compute_terminated", "compute_truncated"}
+
 
 class Session:
     """A created env."""
@@ -268,6 +271,8 @@ class Session:
             raise Err(
                 t.EnvError_Unsupported(f"`{method}` of {self._target.name} is no method; read it as an attribute")
             )
+        if method in _GOAL_CALLS:
+            positional = self._goals(positional)
         try:
             signature(function).bind(*positional, **keywords)
         except TypeError as error:
@@ -279,6 +284,13 @@ class Session:
         except BaseException as error:
             _fail(error)
         return _json(f"the result of `{method}`", result)
+
+    def _goals(self, given: list[Any]) -> list[Any]:
+        """Arguments of `compute_reward` and its kin: goals are arrays there, and lists in JSON."""
+        space = self._observation_space
+        inner = space.spaces.get("achieved_goal") if isinstance(space, spaces.Dict) else None
+        dtype = inner.dtype if isinstance(inner, spaces.Box) else None
+        return [np.asarray(goal, dtype) for goal in given[:2]] + given[2:]
 
     def get_attribute(self, name: str) -> str:
         """An attribute as JSON. The generators are put back afterwards.

@@ -338,6 +338,25 @@ def test_methods_are_called(calls: Plugin, refused: Callable[..., str]) -> None:
     assert refused("EnvError_Failed", call, "fail", "{}").startswith("KeyError: 'gone' (my_env.py, line ")
 
 
+def test_goals_are_arrays(serve: Callable[..., Plugin]) -> None:
+    """What HER asks for: rewards of many goals at once."""
+    goal = "spaces.Box(-1.0, 1.0, (2,), np.float32)"
+    source = minimal().replace(
+        "self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)",
+        f"self.observation_space = spaces.Dict(achieved_goal={goal}, desired_goal={goal})",
+    )
+    plugin = serve(
+        source
+        + """
+    def compute_reward(self, achieved, desired, infos):
+        assert achieved.dtype == np.float32 and len(infos) == len(achieved)
+        return -np.linalg.norm(achieved - desired, axis=-1)
+"""
+    )
+    plugin.create()
+    assert plugin.call("compute_reward", [[0, 0], [0.5, 0]], [[0, 1], [0.5, 0]], [{}, {}]) == [-1.0, 0.0]
+
+
 def test_attributes(calls: Plugin, refused: Callable[..., str]) -> None:
     environment = calls.environment
     assert (calls.get("speed"), calls.get("at"), calls.get("pair"), calls.get("volume")) == (

@@ -118,6 +118,7 @@ def test_numpys_legacy_generators_take_64_bits(serve: Callable[..., Plugin]) -> 
     assert isinstance(before, np.random.RandomState) and isinstance(np.random.RandomState(1), type(before))
     small, large = plugin.call("legacy", seed=3), plugin.call("legacy", seed=2**63 + 3)
     assert small == [before.random()] * 2 and large[0] == large[1] != small[0]
+    assert np.random.RandomState(np.uint64(2**63 + 3)).random() == large[1]
     with pytest.raises(Err) as caught:
         plugin.call("legacy", seed=-1)
     assert "Seed must be between" in caught.value.value.value

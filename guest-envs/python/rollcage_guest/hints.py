@@ -87,7 +87,7 @@ KEYWORDS = {
     *("pattern", "maxItems", "minItems", "uniqueItems", "title", "description"),
 }
 
-#: Attributes of the bounds of `annotated_types` and pydantic, as keywords for numbers and, after the bar, for sizes.
+#: Attributes that bounds of `annotated_types` and pydantic have, and the keywords for them.
 _BOUNDS = {
     "ge": "minimum",
     "gt": "exclusiveMinimum",

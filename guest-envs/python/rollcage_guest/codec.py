@@ -194,7 +194,7 @@ def _gather(space: spaces.Space[Any], what: str, path: str) -> Callable[[Any, li
     return from_tuple
 
 
-def _missing(where: str, key: str, value: Any) -> str:
+def _missing(where: str, key: str | int, value: Any) -> str:
     if not isinstance(value, Mapping):
         return f"{where}: {_kind(value)}, wanted a dict with `{key}`"
     given = ", ".join(f"`{one}`" for one in value) or "none"

@@ -328,9 +328,10 @@ class Site:
         for holder in (getattr(glob, "_Globber", None), getattr(glob, "_StringGlobber", None)):
             # Python 3.12 and 3.13 keep these functions in a class; before and after, they are looked up in `os`.
             for name in ("lstat", "scandir"):
-                kept = getattr(holder, name, None)
+                kept: Any = getattr(holder, name, None)
                 if kept is not None and kept is self._real.get((os, name)):
-                    self._real[holder, name] = staticmethod(kept)
+                    function: Any = kept
+                    self._real[holder, name] = staticmethod(function)
                     setattr(holder, name, staticmethod(getattr(self, name)))
         sources = sys.modules.get("numpy.lib._datasource")
         openers = getattr(getattr(sources, "_file_openers", None), "_file_openers", None)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from rollcage_guest.signatures import hints_of
+
 #: Hints inside each other. The host takes 16 schemas inside each other.
 DEPTH_MAX = 12
 
@@ -85,7 +87,7 @@ KEYWORDS = {
     *("pattern", "maxItems", "minItems", "uniqueItems", "title", "description"),
 }
 
-#: Attributes of the bounds of `annotated_types` and pydantic, as keywords for numbers and, after the bar, for sizes.
+#: Attributes that bounds of `annotated_types` and pydantic have, and the keywords for them.
 _BOUNDS = {
     "ge": "minimum",
     "gt": "exclusiveMinimum",
@@ -143,7 +145,7 @@ def name_of(hint: Any) -> str:
 
 
 def _name(origin: Any) -> str:
-    return getattr(origin, "_name", None) or getattr(origin, "__name__", "")
+    return str(getattr(origin, "_name", None) or getattr(origin, "__name__", ""))
 
 
 def _class(hint: type, depth: int) -> Rule:
@@ -309,8 +311,7 @@ def _dataclass(hint: Any, depth: int) -> Rule:
 
 
 def _typed_dict(hint: Any, depth: int) -> Rule:
-    hints = typing.get_type_hints(hint, include_extras=True)
-    rules = {name: rule(one, depth + 1) for name, one in hints.items()}
+    rules = {name: rule(one, depth + 1) for name, one in hints_of(hint).items()}
     schema = {
         "type": "object",
         "additionalProperties": False,
@@ -321,8 +322,8 @@ def _typed_dict(hint: Any, depth: int) -> Rule:
 
 
 def _named_tuple(hint: Any, depth: int) -> Rule:
-    hints = typing.get_type_hints(hint, include_extras=True)
-    rules = {name: rule(hints.get(name, Any), depth + 1) for name in hint._fields}
+    known = hints_of(hint)
+    rules = {name: rule(known.get(name, Any), depth + 1) for name in hint._fields}
     schema = {
         "type": "object",
         "additionalProperties": False,

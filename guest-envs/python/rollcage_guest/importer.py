@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
+from typing import Any
 
+from rollcage_guest import stubs
 from rollcage_guest.assets import Tree
 
 #: Where the assets below ``site/`` stand in the guest.
@@ -30,6 +32,10 @@ class SiteLoader(SourceFileLoader):
         super().__init__(name, path)
         self._tree = tree
 
+    def exec_module(self, module: ModuleType) -> None:
+        with stubs.importing():
+            super().exec_module(module)
+
     def get_data(self, path: str) -> bytes:
         below = relative(path)
         if below is None or not self._tree.is_file(below):
@@ -40,7 +46,7 @@ class SiteLoader(SourceFileLoader):
         # Without a time, `SourceLoader.get_code` looks for no bytecode.
         raise OSError(f"{path} has no bytecode")
 
-    def set_data(self, path: str, data: bytes, *, _mode: int = 0o666) -> None:
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
         pass
 
 

@@ -58,7 +58,7 @@ def install(manifest: Manifest) -> None:
 
     sys.breakpointhook = breakpointhook
     builtins.input = no_input
-    sys.stdin = NoInput(f"sys.stdin: {no_terminal}")  # type: ignore[assignment]
+    sys.stdin = NoInput(f"sys.stdin: {no_terminal}")
     for name in ("_exit", "abort"):
         real = getattr(os, name, None)
         if real is not None and getattr(real, "__module__", None) != __name__:

@@ -23,6 +23,7 @@ from rollcage_guest import docstrings, hints
 from rollcage_guest.docstrings import Doc
 from rollcage_guest.faults import InWords
 from rollcage_guest.hints import ANY, Rule, Unusable, equal, fits
+from rollcage_guest.signatures import hints_of, signature
 
 #: The parameter that says how to draw, which is no config: the host asks for a mode when it wants a picture.
 RENDER_MODE = "render_mode"
@@ -135,7 +136,7 @@ def of_callable(target: Callable[..., Any], beneath: Mapping[str, Any]) -> Field
 def of_dataclass(cls: Any, depth: int = 0, instance: Any = None) -> Fields:
     """The fields of a dataclass; defaults are those of `instance`, if there is one."""
     docs = {**docstrings.parameters(cls.__doc__), **docstrings.parameters(cls.__init__.__doc__)}
-    known = _hints_of(cls, getattr(cls, "__module__", ""))
+    known = hints_of(cls)
     fields = []
     for field in dataclasses.fields(cls):
         if not field.init:
@@ -151,7 +152,7 @@ def of_dataclass(cls: Any, depth: int = 0, instance: Any = None) -> Fields:
         words = getattr(field, "doc", None) or field.metadata.get("description") or field.metadata.get("help")
         if isinstance(words, str):
             doc = Doc(words, doc.rules)
-        made = _field(field.name, known.get(field.name, field.type), default, doc, depth + 1)
+        made = _field(field.name, known.get(field.name, _MISSING), default, doc, depth + 1)
         if made is not None:
             fields.append(made)
     return Fields(tuple(fields))
@@ -165,26 +166,27 @@ def _single(parameters: list[inspect.Parameter], beneath: Mapping[str, Any]) -> 
     kinds = [kind for kind in _alternatives(parameter.annotation) if kind is not type(None)]
     if len(kinds) != 1 or not isinstance(kinds[0], type):
         return None
-    (kind,) = kinds
+    kind: Any = kinds[0]
     name, default = parameter.name, parameter.default
+    make_one: Any = kind
     if dataclasses.is_dataclass(kind):
-        instance = default if isinstance(default, kind) else None
+        instance = default if isinstance(default, make_one) else None
         fields = of_dataclass(kind, 0, instance)
         is_optional = default is not _MISSING
 
         def make(given: dict[str, Any]) -> dict[str, Any]:
             if not given and is_optional:
                 return {}
-            return {name: kind(**given) if instance is None else dataclasses.replace(instance, **given)}
+            return {name: make_one(**given) if instance is None else dataclasses.replace(instance, **given)}
 
         return dataclasses.replace(fields, gather=make)
     if typing.is_typeddict(kind):
         values = dict(default) if isinstance(default, Mapping) else {}
-        known = _hints_of(kind, kind.__module__)
+        known = hints_of(kind)
         docs = docstrings.parameters(kind.__doc__)
         made = []
         for key, hint in known.items():
-            optional = key not in kind.__required_keys__ or default is not _MISSING  # type: ignore[attr-defined]
+            optional = key not in kind.__required_keys__ or default is not _MISSING
             field = _field(key, hint, values.get(key, _MISSING), docs.get(key, Doc()))
             if field is not None:
                 made.append(dataclasses.replace(field, required=field.required and not optional))
@@ -231,53 +233,19 @@ def _parameters(target: Callable[..., Any]) -> tuple[list[inspect.Parameter], di
 def _listed(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], bool]:
     """The named parameters of a function, and whether it has ``**kwargs``."""
     try:
-        signature = inspect.signature(function)
+        parameters = signature(function).parameters.values()
     except (TypeError, ValueError):
         return [], False
     inner = inspect.unwrap(function.func if isinstance(function, functools.partial) else function)
-    known = _hints_of(inner, getattr(inner, "__module__", ""))
+    known = hints_of(inner)
     listed = []
     takes_more = False
-    for parameter in signature.parameters.values():
+    for parameter in parameters:
         if parameter.kind is parameter.VAR_KEYWORD:
             takes_more = True
         elif parameter.kind is not parameter.VAR_POSITIONAL:
-            hint = known.get(parameter.name, parameter.annotation)
-            listed.append(parameter.replace(annotation=_MISSING if isinstance(hint, str) else hint))
+            listed.append(parameter.replace(annotation=known.get(parameter.name, _MISSING)))
     return listed, takes_more
-
-
-def _hints_of(owner: Any, module: str) -> dict[str, Any]:
-    """The hints of a function or class, each by itself where one of them cannot be resolved."""
-    try:
-        return typing.get_type_hints(owner, include_extras=True)
-    except Exception:
-        pass
-    import sys
-
-    try:
-        raw = dict(inspect.get_annotations(owner))
-    except Exception:  # Python 3.14 evaluates annotations here, and a name may be there for type checkers alone
-        raw = _lazy_annotations(owner)
-    names = {**vars(typing), **getattr(sys.modules.get(module), "__dict__", {}), **getattr(owner, "__globals__", {})}
-    found = {}
-    for name, hint in raw.items():
-        if isinstance(hint, str):
-            try:
-                hint = eval(hint, names)  # the author's own text, as `typing.get_type_hints` evaluates it
-            except Exception:
-                continue
-        found[name] = hint
-    return found
-
-
-def _lazy_annotations(owner: Any) -> dict[str, Any]:
-    try:
-        import annotationlib  # type: ignore[import-not-found]  # Python 3.14
-
-        return annotationlib.get_annotations(owner, format=annotationlib.Format.STRING)
-    except Exception:
-        return {}
 
 
 # Fields.
@@ -291,7 +259,7 @@ def _field(name: str, hint: Any, default: Any, doc: Doc, depth: int = 0) -> Fiel
         except Unusable as why:
             raise UnusableParameter(
                 f"the parameter `{name}` cannot come from a config: {why}; "
-                "give it a default, or a value in `[tool.rollcage] kwargs`"
+                "give it a default, or let `env` in [tool.rollcage] name a function that makes the env"
             ) from None
         return Field(name, _documented(known, doc, _MISSING, ""), _MISSING, True)
     try:

@@ -29,9 +29,11 @@ from gymnasium.utils import seeding
 _LEGACY = 1 << 32
 
 
-def words(seed: int) -> int | list[int]:
+def words(seed: Any) -> Any:
     """A seed as numpy's legacy generators take it: itself, or its 32-bit words, lowest first."""
-    if not isinstance(seed, int) or 0 <= seed < _LEGACY or seed < 0:
+    if isinstance(seed, np.integer):
+        seed = int(seed)
+    if not isinstance(seed, int) or seed < _LEGACY:
         return seed
     found = []
     while seed:
@@ -127,7 +129,7 @@ class Kept:
         self._env = env
 
     def __enter__(self) -> None:
-        self._generator = getattr(self._env, "_np_random", None)
+        self._generator: Any = getattr(self._env, "_np_random", None)
         bits = getattr(self._generator, "bit_generator", None)
         self._own = None if bits is None else bits.state
         self._plain, self._legacy = random.getstate(), np.random.get_state()

@@ -26,12 +26,16 @@ from rollcage_guest.faults import Refused, Wrong
 from rollcage_guest.info import MASK, InfoCodec
 from rollcage_guest.masks import MaskCodec
 from rollcage_guest.seeding import Streams, seed_globals_from_host
+from rollcage_guest.signatures import signature
 from rollcage_guest.spaces import UnusableSpace, plain, tree
 from rollcage_guest.stubs import NotInCage
 from rollcage_guest.target import MODES, Target
 
 #: Methods that the host calls by functions of their own.
 _OWN_CALLS = {"step", "reset", "render", "close"}
+
+#: Methods of Gymnasium-Robotics' goal envs, whose first two arguments are goals.
+_GOAL_CALLS = {"compute_reward", "compute_terminated", "compute_truncated"}
 
 
 class Session:
@@ -267,8 +271,10 @@ class Session:
             raise Err(
                 t.EnvError_Unsupported(f"`{method}` of {self._target.name} is no method; read it as an attribute")
             )
+        if method in _GOAL_CALLS:
+            positional = self._goals(positional)
         try:
-            inspect.signature(function).bind(*positional, **keywords)
+            signature(function).bind(*positional, **keywords)
         except TypeError as error:
             raise Err(t.EnvError_Unsupported(f"`{method}`: {error}")) from None
         except ValueError:
@@ -278,6 +284,13 @@ class Session:
         except BaseException as error:
             _fail(error)
         return _json(f"the result of `{method}`", result)
+
+    def _goals(self, given: list[Any]) -> list[Any]:
+        """Arguments of `compute_reward` and its kin: goals are arrays there, and lists in JSON."""
+        space = self._observation_space
+        inner = space.spaces.get("achieved_goal") if isinstance(space, spaces.Dict) else None
+        dtype = inner.dtype if isinstance(inner, spaces.Box) else None
+        return [np.asarray(goal, dtype) for goal in given[:2]] + given[2:]
 
     def get_attribute(self, name: str) -> str:
         """An attribute as JSON. The generators are put back afterwards.

@@ -148,6 +148,7 @@ def tree(space: spaces.Space[Any]) -> "t.Space":
 def _append(space: spaces.Space[Any], nodes: list[Any]) -> int:
     index = len(nodes)
     nodes.append(None)
+    node: Any
     match space:
         case spaces.Box():
             low, high = (_bound(bound, space.dtype) for bound in (space.low, space.high))

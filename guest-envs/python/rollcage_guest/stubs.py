@@ -3,8 +3,8 @@
 Many envs import such modules for a window that nobody opens here. A stand-in can be imported, have attributes, be a base
 class, a decorator, an annotation, and stand in `isinstance` and `except`. To use it is refused by name.
 
-While the env's modules are imported, what they do with it is noted and not refused: ``FONT = pygame.font.Font(None, 20)``
-at the top of a module gives a stand-in in turn. After that, a call is refused.
+While a module of the plugin is imported, what it does with a stand-in is not refused: ``FONT = pygame.font.Font(None, 20)`` at
+the top of a module gives a stand-in in turn. At any other time a call is refused.
 """
 
 import sys
@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-#: Whether the env's modules are being imported.
+#: Whether a module of the plugin is being imported.
 _importing = False
 
 
@@ -170,7 +170,7 @@ class StubFinder:
 def install(names: tuple[str, ...]) -> None:
     """Makes modules of these top-level names importable, where there are no real ones."""
     if names:
-        sys.meta_path.append(StubFinder(names))  # type: ignore[arg-type]
+        sys.meta_path.append(StubFinder(names))
 
 
 def uninstall() -> None:
@@ -183,7 +183,7 @@ def uninstall() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """While the env's modules are imported: uses of stand-ins are not refused."""
+    """While a module of the plugin is imported: uses of stand-ins are not refused."""
     global _importing
     before, _importing = _importing, True
     try:

@@ -18,6 +18,7 @@ from rollcage_guest import docstrings
 from rollcage_guest.faults import InWords
 from rollcage_guest.manifest import Manifest
 from rollcage_guest.schema import RENDER_MODE, Fields, of_callable
+from rollcage_guest.signatures import hints_of, signature
 
 #: Characters of a summary.
 SUMMARY_MAX = 200
@@ -83,13 +84,15 @@ class Target:
     def max_episode_steps(self) -> int | None:
         if self.manifest.max_episode_steps is not None:
             return self.manifest.max_episode_steps
-        return self.spec.max_episode_steps if self.spec else None
+        limit = self.spec.max_episode_steps if self.spec else None
+        return None if limit is None else int(limit)
 
     @property
     def reward_threshold(self) -> float | None:
         if self.manifest.reward_threshold is not None:
-            return self.manifest.reward_threshold
-        return self.spec.reward_threshold if self.spec else None
+            return float(self.manifest.reward_threshold)
+        threshold = self.spec.reward_threshold if self.spec else None
+        return None if threshold is None else float(threshold)
 
     def make(self, arguments: Mapping[str, Any]) -> Any:
         """Makes an env with these arguments over those beneath, and the render mode that the host will ask for."""
@@ -173,16 +176,13 @@ def _own_doc(creator: Any) -> str | None:
 
 
 def _returned(creator: Any) -> Any:
-    try:
-        return inspect.signature(creator, eval_str=True).return_annotation
-    except Exception:
-        return None
+    return None if isinstance(creator, type) else hints_of(creator).get("return")
 
 
 def _takes(creator: Any, name: str) -> bool:
     """Whether a class or function takes a keyword."""
     try:
-        parameters = inspect.signature(creator).parameters
+        parameters = signature(creator).parameters
     except (TypeError, ValueError):
         return False
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())

@@ -385,6 +385,32 @@ def test_hints_that_cannot_be_resolved_leave_the_others(serve: Callable[..., Plu
     }
 
 
+def test_names_for_type_checkers_alone(serve: Callable[..., Plugin]) -> None:
+    before = """
+if typing.TYPE_CHECKING:
+    from nowhere import Thing
+
+@dataclass
+class Base:
+    size: int = 3
+    thing: "Thing | None" = None
+
+@dataclass
+class Config(Base):
+    rate: float = 0.5
+    other: "typing.Optional[Thing]" = None
+"""
+    plugin = serve(keep("config: Config = Config()", before))
+    assert plugin.schema["properties"] == {
+        "size": {"type": "integer", "default": 3},
+        "thing": {"default": None},
+        "rate": {"type": "number", "default": 0.5},
+        "other": {"default": None},
+    }
+    plugin.create(size=4, rate=1)
+    assert plugin.env.given["config"].size == 4
+
+
 WRONG = """
 if size % 2 == 0:
     raise ValueError(f"The size must be odd, not {size}.")

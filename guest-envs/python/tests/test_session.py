@@ -118,6 +118,7 @@ def test_numpys_legacy_generators_take_64_bits(serve: Callable[..., Plugin]) -> 
     assert isinstance(before, np.random.RandomState) and isinstance(np.random.RandomState(1), type(before))
     small, large = plugin.call("legacy", seed=3), plugin.call("legacy", seed=2**63 + 3)
     assert small == [before.random()] * 2 and large[0] == large[1] != small[0]
+    assert np.random.RandomState(np.uint64(2**63 + 3)).random() == large[1]
     with pytest.raises(Err) as caught:
         plugin.call("legacy", seed=-1)
     assert "Seed must be between" in caught.value.value.value
@@ -336,6 +337,25 @@ def test_methods_are_called(calls: Plugin, refused: Callable[..., str]) -> None:
     )
     assert refused("EnvError_Unsupported", call, "step", "{}").startswith("`step` is called by its own function")
     assert refused("EnvError_Failed", call, "fail", "{}").startswith("KeyError: 'gone' (my_env.py, line ")
+
+
+def test_goals_are_arrays(serve: Callable[..., Plugin]) -> None:
+    """What HER asks for: rewards of many goals at once."""
+    goal = "spaces.Box(-1.0, 1.0, (2,), np.float32)"
+    source = minimal().replace(
+        "self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)",
+        f"self.observation_space = spaces.Dict(achieved_goal={goal}, desired_goal={goal})",
+    )
+    plugin = serve(
+        source
+        + """
+    def compute_reward(self, achieved, desired, infos):
+        assert achieved.dtype == np.float32 and len(infos) == len(achieved)
+        return -np.linalg.norm(achieved - desired, axis=-1)
+"""
+    )
+    plugin.create()
+    assert plugin.call("compute_reward", [[0, 0], [0.5, 0]], [[0, 1], [0.5, 0]], [{}, {}]) == [-1.0, 0.0]
 
 
 def test_attributes(calls: Plugin, refused: Callable[..., str]) -> None:

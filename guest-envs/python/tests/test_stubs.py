@@ -119,6 +119,17 @@ def test_a_picture_that_needs_one_leaves_the_env_running(
     plugin.step()
 
 
+def test_a_late_import_is_an_import(serve: Callable[..., Plugin], refused: Callable[..., str]) -> None:
+    sources = {
+        "my_env.py": minimal(step="import late\nlate.draw()"),
+        "late.py": "import fakegame\nfakegame.init()\ndef draw():\n    fakegame.draw()\n",
+    }
+    plugin = serve(sources, stubs=["fakegame"])
+    plugin.create()
+    plugin.reset()
+    assert "(`fakegame.draw` was used)" in refused("EnvError_Failed", plugin.step)
+
+
 def test_a_real_module_is_preferred(serve: Callable[..., Plugin]) -> None:
     plugin = serve({"my_env.py": "import fakegame\n" + minimal(), "fakegame.py": "X = 3\n"}, stubs=["fakegame"])
     plugin.describe()

@@ -637,7 +637,7 @@ fn the_object_has_the_keys_of_the_contract() {
 
 #[test]
 fn the_object_of_inspect_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 20] = [
+    const KEYS: [&str; 21] = [
         "plugin",
         "sha256",
         "bytes",

@@ -20,7 +20,7 @@ const FAULTS_TOLD_MAX: usize = 5;
 const FRAMES_TOLD_MAX: usize = 4;
 
 /// The last lines of an env's log that are printed with a fault.
-const LOG_LINES_TOLD_MAX: usize = 3;
+const LOG_LINES_TOLD_MAX: usize = 10;
 
 /// The time between two updates of the bar: as fast as people read.
 pub(super) const REDRAW: Duration = Duration::from_millis(100);

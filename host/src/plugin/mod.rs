@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use crate::assets;
 use crate::cage::engine::EngineSettings;
 use crate::error::{Error, UsageError};
+use crate::fault::FaultKind;
 use crate::interrupt::Interrupt;
 use crate::limits::{COMPILE_WALL_TIMES, Limits, deadline};
 use crate::plugin::cache::{Cache, Part};
@@ -504,7 +505,13 @@ fn describe(
         }
         Ok(FromWorker::Fault(fault)) => {
             let message = crate::text::escape_line(&cut(fault.message));
-            Err(refuse(format!("`describe` failed ({}): {message}", fault.kind)))
+            // An interpreter's own words say more than how its program ended.
+            let last = last_line(&child);
+            let message =
+                if fault.kind == FaultKind::Exited && !last.is_empty() { last } else { format!(": {message}{last}") };
+            let error =
+                UsageError::new(format!("plugin `{}`: `describe` failed ({}){message}", plugin.name, fault.kind));
+            Err(told_from_log(error, &child).into())
         }
         Ok(other) => Err(refuse(format!("its description is an unexpected answer: {}", brief(&other)))),
         Err(start::NoAnswer::Timeout) => {
@@ -531,6 +538,22 @@ fn last_line(child: &Child) -> String {
         Some(line) => format!(": {}", crate::text::escape_line(&cut(line.to_owned()))),
         None => String::new(),
     }
+}
+
+/// Lines of a log that an error repeats: a traceback of a few calls.
+const LOG_LINES_MAX: usize = 10;
+
+/// Adds the end of what a process printed, if that is more than the last line.
+fn told_from_log(error: UsageError, child: &Child) -> UsageError {
+    let log = child.log().text();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.len() < 2 {
+        return error;
+    }
+    let end = lines.get(lines.len().saturating_sub(LOG_LINES_MAX)..).unwrap_or_default();
+    let end: Vec<String> =
+        end.iter().map(|line| format!("\n    {}", crate::text::escape_line(&cut((*line).to_owned())))).collect();
+    error.hint(format!("what it printed ends with{}", end.concat()))
 }
 
 fn cut(mut text: String) -> String {

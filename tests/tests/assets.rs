@@ -7,7 +7,7 @@ use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
 use rollcage::replay::rerun::replay;
 use rollcage::{Backend, Cache, CompileObserver, Error, Plugin, Start, VecEnv};
-use rollcage_tests::{Scratch, builder, cache, discrete, fixture_path, program};
+use rollcage_tests::{Rollcage, Scratch, builder, cache, discrete, fixture_path, program};
 use serde_json::{Value, json};
 
 /// A section of these files, written as the page says and not by the host's own writer.
@@ -91,6 +91,37 @@ fn a_guest_reads_the_files_that_came_with_its_plugin() {
 
     let mut envs = builder(carrying(&[])).build().unwrap();
     assert_eq!(envs.call(0, "list", &json!({})).unwrap(), json!([]));
+}
+
+/// What an author in Rust types.
+#[test]
+fn a_folder_is_put_into_a_plugin_by_a_command() {
+    let scratch = Scratch::new("assets-build");
+    let (plugin, levels) = (scratch.folder().join("carries.wasm"), scratch.folder().join("levels"));
+    std::fs::copy(fixture_path("carries"), &plugin).unwrap();
+    std::fs::create_dir_all(levels.join("deep")).unwrap();
+    for (name, text) in [("one.txt", "####"), ("deep/two.txt", "#"), (".secret", "key")] {
+        std::fs::write(levels.join(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", levels.join("link")).unwrap();
+    let build = |from: &std::path::Path| {
+        Rollcage::run([&"build".as_ref(), from.as_os_str(), "--assets".as_ref(), levels.as_os_str()])
+    };
+    let ran = build(&plugin);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("2 files, 5 B"), "{}", ran.stdout);
+    let list = || {
+        let mut envs = builder(Plugin::from_file(&plugin).unwrap()).build().unwrap();
+        envs.call(0, "list", &json!({})).unwrap()
+    };
+    assert_eq!(list(), json!(["deep/two.txt", "one.txt"]));
+    // Again: in place of those that it had.
+    std::fs::remove_file(levels.join("deep/two.txt")).unwrap();
+    assert_eq!(build(&plugin).status, Some(0));
+    assert_eq!(list(), json!(["one.txt"]));
+    std::fs::remove_file(levels.join("one.txt")).unwrap();
+    let ran = build(&plugin);
+    assert!(ran.status == Some(2) && ran.stderr.contains("no files are there"), "{ran:?}");
 }
 
 /// Of every plugin that is compiled its name.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use indicatif::HumanCount;
+use rollcage::plugin::bundle::archive::{Files, attach, detach};
 use rollcage::plugin::bundle::{Base, Bundle, rebase};
 use rollcage::text::{argument, escape_line};
 use rollcage::{Plugin, UsageError};
@@ -26,6 +27,7 @@ Examples:
   rollcage build ./my_env                     writes dist/my_env.wasm
   rollcage build ./my_env --list              what would be in it, and what would not
   rollcage build --rebase old_env.wasm        the same env on the base that is installed now
+  rollcage build my_rust_env.wasm --assets ./levels
 
 The least pyproject.toml:
   [project]
@@ -41,7 +43,7 @@ Exit status:
   1  the file cannot be written
   2  something of the folder is wrong, or there is no base: the error says what to do")]
 pub(super) struct Build {
-    /// The env's folder [default: the working directory]
+    /// The env's folder [default: the working directory]; with --assets a plugin's file
     #[arg(conflicts_with = "rebase")]
     dir: Option<PathBuf>,
 
@@ -57,6 +59,10 @@ pub(super) struct Build {
     #[arg(long, value_name = "PLUGIN")]
     rebase: Option<PathBuf>,
 
+    /// Put the files below a folder into a plugin that is built, as its assets: DIR is its .wasm file then
+    #[arg(long, value_name = "FOLDER", requires = "dir", conflicts_with_all = ["rebase", "list"])]
+    assets: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -64,9 +70,10 @@ pub(super) struct Build {
 
 impl Build {
     pub(super) fn run(&self, started: Instant) -> anyhow::Result<Status> {
-        match &self.rebase {
-            Some(plugin) => self.moved(plugin, started)?,
-            None => self.built(started)?,
+        match (&self.rebase, &self.assets, &self.dir) {
+            (Some(plugin), ..) => self.moved(plugin, started)?,
+            (None, Some(folder), Some(plugin)) => self.carrying(plugin, folder, started)?,
+            (None, ..) => self.built(started)?,
         }
         Ok(Status::Complete)
     }
@@ -97,6 +104,27 @@ impl Build {
         Ok(())
     }
 
+    /// A plugin of any language, with the files below a folder in place of the assets that it had.
+    fn carrying(&self, path: &Path, folder: &Path, started: Instant) -> anyhow::Result<()> {
+        Plugin::from_file(path)?;
+        let plugin = std::fs::read(path).with_context(|| shown(path))?;
+        let mut files = Files::new();
+        collect(folder, "", &mut files)?;
+        if files.is_empty() {
+            let error = UsageError::new(format!("assets `{}`: no files are there", shown(folder)));
+            return Err(error.hint("name the folder whose files the plugin reads").into());
+        }
+        let (code, _) = detach(&plugin)?;
+        let output = self.output.as_deref().unwrap_or(path);
+        let written = Written::put(output, &attach(code, &files)?, started)?;
+        let bytes: usize = files.values().map(Vec::len).sum();
+        if self.json {
+            return say_json(&with(written.json(), json!({ "assets": files.keys().collect::<Vec<_>>() })));
+        }
+        let amount = format!("{} files, {}", files.len(), bytesize::ByteSize(bytes as u64).display().si());
+        say(&format!("{}{}", written.text(), table(&[("assets", amount)])))
+    }
+
     fn moved(&self, path: &Path, started: Instant) -> anyhow::Result<()> {
         let before = Plugin::from_file(path)?;
         let base = Base::find(&bundle_options())?;
@@ -118,6 +146,29 @@ impl Build {
         };
         say(&format!("{}{}", written.text(), table(&[("before", note), ("base", base_text(&base))])))
     }
+}
+
+/// Reads the files below a folder by their paths in the plugin. Links and dot files stay out.
+fn collect(folder: &Path, prefix: &str, files: &mut Files) -> anyhow::Result<()> {
+    let context = || format!("assets `{}`", shown(folder));
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let kind = entry.file_type().with_context(context)?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            let name = escape_line(&name.to_string_lossy());
+            UsageError::new(format!("assets `{}`: the name `{name}` is not UTF-8", shown(folder)))
+        })?;
+        if name.starts_with('.') {
+            continue;
+        }
+        if kind.is_dir() {
+            collect(&entry.path(), &format!("{prefix}{name}/"), files)?;
+        } else if kind.is_file() {
+            let bytes = std::fs::read(entry.path()).with_context(|| shown(&entry.path()))?;
+            files.insert(format!("{prefix}{name}"), bytes);
+        }
+    }
+    Ok(())
 }
 
 /// A file that was written.

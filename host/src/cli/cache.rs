@@ -1,15 +1,20 @@
-//! `rollcage cache`: shows the size of the cache, and removes files from it.
+//! `rollcage cache`: shows the size of the cache, removes files from it, and compiles ahead.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::HumanCount;
 use rollcage::plugin::cache::{Amount, CACHE_BYTES_MAX, Usage};
-use rollcage::{Cache, UsageError};
+use rollcage::{Backend, Cache, Limits, UsageError, VecEnv};
 use serde_json::{Value, json};
 
-use super::source::{bounded, cache_folder, shown_folder};
-use super::{Status, say, say_json};
+use super::run::{backend, duration};
+use super::source::{bounded, cache_folder, open, shown_folder, with_cache};
+use super::{Status, complain, one_line, say, say_json};
 
-/// Show or clear the cache of compiled plugins
+/// Show, clear or fill the cache of compiled plugins
 ///
 /// The cache is in the folder that ROLLCAGE_CACHE names, else in `rollcage` in the user's own cache folder. Where a new entry
 /// takes it past ROLLCAGE_CACHE_MAX bytes (2GB by default), the least recently used entries are removed.
@@ -19,11 +24,12 @@ Examples:
   rollcage cache size
   rollcage cache clear
   rollcage cache clear --plugins
+  rollcage cache warm cartpole ./my_env
 
 Exit status:
   0  done, also where there is no cache yet
   1  the folder cannot be read, or a file cannot be removed
-  2  the folder cannot be used as a cache")]
+  2  the folder cannot be used as a cache, or a plugin cannot be compiled")]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct CacheCommand {
     #[command(subcommand)]
@@ -50,6 +56,22 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Compile plugins ahead, so that no run waits for it
+    ///
+    /// All environments in Python share one interpreter: after one of them the others are warm too.
+    Warm {
+        /// Names that `rollcage list` shows, or paths of `.wasm` files or of folders of envs in Python
+        #[arg(value_name = "PLUGIN", required = true)]
+        plugins: Vec<OsString>,
+
+        /// Compile to the machine's code, or for the interpreter
+        #[arg(long, value_name = "BACKEND", default_value = "native", value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
+        backend: Backend,
+
+        /// Limit of processor time for each plugin
+        #[arg(long, value_name = "DUR", default_value = "2m", value_parser = duration)]
+        compile_timeout: Duration,
+    },
 }
 
 impl CacheCommand {
@@ -57,6 +79,10 @@ impl CacheCommand {
         let folder = cache_folder().ok_or_else(|| {
             UsageError::new("cache folder: the home folder is not known").hint("name one with `ROLLCAGE_CACHE`")
         })?;
+        if let What::Warm { plugins, backend, compile_timeout } = &self.what {
+            plugins.iter().try_for_each(|plugin| warm(plugin, *backend, *compile_timeout))?;
+            return Ok(Status::Complete);
+        }
         // Looking at a cache does not create it.
         let cache = if folder.exists() { Some(bounded(Cache::open(&folder)?)?) } else { None };
         let shown = shown_folder(&folder);
@@ -74,8 +100,8 @@ impl CacheCommand {
             }
             object
         };
-        match self.what {
-            What::Size { json } => {
+        match &self.what {
+            &What::Size { json } => {
                 let usage = cache.as_ref().map(Cache::usage).transpose();
                 let usage = usage.with_context(|| format!("reading {shown}"))?.unwrap_or_default();
                 let bytes_max = cache.as_ref().map_or(CACHE_BYTES_MAX, Cache::bytes_max);
@@ -85,14 +111,32 @@ impl CacheCommand {
                     say(&size(&shown, &usage, bytes_max))?;
                 }
             }
-            What::Clear { plugins, json } => {
+            &What::Clear { plugins, json } => {
                 let removed = cache.as_ref().map(|cache| cache.clear(plugins)).transpose();
                 let removed = removed.with_context(|| format!("clearing {shown}"))?.unwrap_or_default();
                 if json { say_json(&object(&removed, Value::Null)) } else { say(&cleared(&shown, &removed, plugins)) }?;
             }
+            // It was done above.
+            What::Warm { .. } => {}
         }
         Ok(Status::Complete)
     }
+}
+
+/// Compiles and describes a plugin, and says how long that took.
+fn warm(given: &OsStr, backend: Backend, compile_timeout: Duration) -> anyhow::Result<()> {
+    let limits = Limits { compile_timeout, ..Limits::default() };
+    let prepared = with_cache(VecEnv::builder(open(given)?)).backend(backend).limits(limits).prepare()?;
+    for warning in prepared.warnings() {
+        complain("warning", warning);
+    }
+    let name = one_line(prepared.plugin().name());
+    let how = match prepared.compile_time() {
+        Some(time) => format!("compiled in {:.1} s", time.as_secs_f64()),
+        None => "was warm".to_owned(),
+    };
+    say(&format!("{name}: {how}\n"))?;
+    Ok(())
 }
 
 fn bytes(bytes: u64) -> String {

@@ -504,7 +504,7 @@ impl Signals {
 }
 
 /// Reads a time: `250ms`, `10s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|_| "expected a time like `250ms` or `10s`".to_owned())?;
     if time.is_zero() || time > STEP_TIMEOUT_MAX {
         return Err("expected a time above 0 and up to 30 days".to_owned());

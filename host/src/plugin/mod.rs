@@ -543,17 +543,16 @@ fn last_line(child: &Child) -> String {
 /// Lines of a log that an error repeats: a traceback of a few calls.
 const LOG_LINES_MAX: usize = 10;
 
-/// Adds the end of what a process printed, if that is more than the last line.
+/// Adds the end of what a process printed before its last line.
 fn told_from_log(error: UsageError, child: &Child) -> UsageError {
     let log = child.log().text();
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    if lines.len() < 2 {
-        return error;
-    }
-    let end = lines.get(lines.len().saturating_sub(LOG_LINES_MAX)..).unwrap_or_default();
-    let end: Vec<String> =
-        end.iter().map(|line| format!("\n    {}", crate::text::escape_line(&cut((*line).to_owned())))).collect();
-    error.hint(format!("what it printed ends with{}", end.concat()))
+    // The last line is in the message.
+    let before = lines.split_last().map(|(_, before)| before).unwrap_or_default();
+    let end = before.get(before.len().saturating_sub(LOG_LINES_MAX)..).unwrap_or_default();
+    end.iter().fold(error, |error, line| {
+        error.hint(format!("it printed: {}", crate::text::escape_line(&cut((*line).to_owned()))))
+    })
 }
 
 fn cut(mut text: String) -> String {

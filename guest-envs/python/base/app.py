@@ -73,7 +73,7 @@ def forget_files() -> None:
 
 
 import_all(NUMPY)
-importlib.import_module("rollcage_numpy").read_files_by_read()
+importlib.import_module("rollcage_numpy").install()
 rollcage_stubs.install()
 import_all(NEEDED)
 rollcage_stubs.refuse_processes()

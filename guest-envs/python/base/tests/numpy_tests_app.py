@@ -36,7 +36,7 @@ for _name in (
 import rollcage_numpy
 import rollcage_stubs
 
-rollcage_numpy.read_files_by_read()
+rollcage_numpy.install()
 rollcage_stubs.install()
 
 import wit_world

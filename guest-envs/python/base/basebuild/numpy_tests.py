@@ -83,7 +83,7 @@ def run_file(rollcage: Path, component: Path, numpy: Path, file: str, excluded: 
                 {"arguments": ["--rootdir=/python/site-packages", "--basetemp=/report/temporary", path, *left_out]}
             )
         )
-        command = [
+        command: list[str | Path] = [
             rollcage,
             "run",
             component,

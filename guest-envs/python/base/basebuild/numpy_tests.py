@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from basebuild.component import made
+from basebuild.component import made, place
 from basebuild.numpy_wasm import MODULES, TEST_MODULES, numpy_for_wasi
 from basebuild.packages import pure_packages
 from basebuild.stages import BASE, BuildError, say
@@ -38,12 +38,14 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def run_all(rollcage: Path, sdk: Path, files: list[str]) -> None:
+def run_all(rollcage: Path, sdk: Path, target: Path, files: list[str]) -> None:
     """Runs the named files of tests (`_core/tests/test_api.py`), or all, and tells what became of them."""
     if not rollcage.exists():
         raise BuildError(f"{rollcage} is not there: run `cargo build --release --package rollcage` first")
     app = BASE / "tests/numpy_tests_app.py"
-    component = made(sdk, [*MODULES, *TEST_MODULES], app=app, names=True)
+    # Out of the cache, from which another build might remove it meanwhile.
+    component = target / "python-base/numpy-tests.wasm"
+    place(made(sdk, [*MODULES, *TEST_MODULES], app=app, names=True), component)
     numpy = numpy_for_wasi() / "python"
     groups = tomllib.loads((BASE / "tests/numpy_excluded.toml").read_text())["excluded"]
     excluded = [name for group in groups for name in group["tests"]]

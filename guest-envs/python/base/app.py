@@ -73,8 +73,10 @@ def forget_files() -> None:
 
 
 import_all(NUMPY)
+importlib.import_module("rollcage_numpy").install()
 rollcage_stubs.install()
 import_all(NEEDED)
+rollcage_stubs.refuse_processes()
 import_world()
 
 from rollcage_guest.plugin import Environment, WitWorld

@@ -51,7 +51,7 @@ def main() -> None:
     try:
         if options.verb == "numpy-tests":
             program = os.environ.get("ROLLCAGE_PROGRAM", options.target / "release/rollcage")
-            numpy_tests.run_all(Path(program), options.sdk, options.files)
+            numpy_tests.run_all(Path(program), options.sdk, options.target, options.files)
         else:
             build(options)
     except BuildError as error:

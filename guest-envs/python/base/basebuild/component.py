@@ -17,11 +17,8 @@ from basebuild.store import Writer
 
 INSIDE = BASE / "inside"
 
-# Modules of the base itself, in the store.
-OWN = ["rollcage_distributions.py", "rollcage_stubs"]
-
 # Modules of the standard library that are stand-ins in the base.
-ABSENT = ["_multiprocessing", "ctypes", "mmap"]
+ABSENT = ["_multiprocessing", "_posixshmem", "ctypes", "mmap"]
 
 
 def base(sdk: Path, *, names: bool = False) -> Path:

@@ -57,7 +57,7 @@ OPTIONS = [
 ]
 
 # To be raised when what [`numpy_for_wasi`] does changes: numpy is then compiled again.
-FORM = 1
+FORM = 2
 
 CROSS_FILE = """\
 [binaries]
@@ -217,7 +217,7 @@ def install(work: Path, folder: Path) -> None:
 
 def unwanted(folder: str, names: list[str]) -> set[str]:
     """Names in a folder of numpy's source that are not installed."""
-    kept = (".py", ".pyi", ".txt", ".csv", ".npy", ".npz", ".pkl", ".dat")
+    kept = (".py", ".pyi", ".txt", ".csv", ".npy", ".npz", ".pkl", ".dat", ".gz", ".fits")
     unneeded = {"src", "include", "code_generators", "__pycache__", "meson.build"}
     return {
         name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import tarfile
 from pathlib import Path
@@ -45,8 +46,8 @@ def tools() -> Path:
     wanted = requirements(pins()["tools"])
 
     def make(folder: Path) -> None:
-        if sys.platform != "linux":
-            raise BuildError("the base is built on Linux: elsewhere install the wheel rollcage-python-base")
+        if sys.platform != "linux" or platform.machine() != "x86_64":
+            raise BuildError("the base is built on x86-64 Linux: elsewhere install the wheel rollcage-python-base")
         run([sys.executable, "-m", "venv", folder / "venv"])
         file = folder / "requirements.txt"
         file.write_text(wanted)
@@ -111,7 +112,11 @@ def headers() -> Path:
         for name in ("lists/partial", "archives/partial", "state"):
             (apt / name).mkdir(parents=True)
         (apt / "status").touch()
-        keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+        keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+        if not keyring.exists():
+            raise BuildError(
+                f"CPython's headers are Debian's, and {keyring} is not there: install debian-archive-keyring"
+            )
         (apt / "sources.list").write_text(
             f"deb [signed-by={keyring}] http://deb.debian.org/debian {pin['suite']} main\n"
         )

@@ -23,6 +23,8 @@ LIBRARY, PACKAGES = "/python", "/python/site-packages"
 # Folders that no env imports; and ctypes, for which there is a stand-in.
 LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "pydoc_data", "venv", "lib-dynload"}
 LEFT_OUT |= {"ctypes", "__pycache__", "site-packages", "distutils", "_pyinstaller", "__phello__"}
+# Tools of numpy's build.
+LEFT_OUT |= {"_build_utils", "_examples", "doc", "lapack_lite"}
 
 
 class Inside(NamedTuple):

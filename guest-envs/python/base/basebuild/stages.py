@@ -107,16 +107,19 @@ def say(text: str) -> None:
 def run(command: list[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Runs a command and returns what it wrote. The output of a failed command is in the error."""
     words = [str(word) for word in command]
-    done = subprocess.run(
-        words,
-        cwd=cwd,
-        env=None if env is None else {**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    try:
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=None if env is None else {**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        raise BuildError(f"the build needs the program `{words[0]}`: {error}") from None
     if done.returncode != 0:
         raise BuildError(f"`{' '.join(words)}` failed with {done.returncode}:\n{done.stdout[-6000:]}")
     return done.stdout

@@ -10,6 +10,7 @@ STAND_INS = {
     "ctypes.util": "ctypes_util",
     "mmap": "mmap",
     "_multiprocessing": "multiprocessing",
+    "_posixshmem": "posixshmem",
 }
 
 
@@ -24,3 +25,13 @@ def install() -> None:
     """Puts the stand-ins where `import` looks."""
     for name, module in STAND_INS.items():
         sys.modules[name] = importlib.import_module(f"{__name__}.{module}")
+
+
+def refuse_processes() -> None:
+    """Has `multiprocessing` say what is wrong when a process is started: its own error would be about a name of `os`."""
+    from multiprocessing.process import BaseProcess
+
+    def start(self: BaseProcess) -> None:
+        raise refusal("multiprocessing")
+
+    BaseProcess.start = start

@@ -187,7 +187,7 @@ impl Project {
             Some(name) => name.to_owned(),
             None => folder_name(folder),
         };
-        let summary = string(project, "description", "project.description")?.map(|text| one_line(text));
+        let summary = string(project, "description", "project.description")?.map(one_line);
         let mut settings = match table(tool, "rollcage", "tool.rollcage")? {
             Some(table) => settings(table)?,
             None => Settings::default(),

@@ -308,6 +308,7 @@ fn help_is_what_it_was() {
         ("help_short", &["-h"]),
         ("help_run", &["run", "--help"]),
         ("help_run_short", &["run", "-h"]),
+        ("help_build", &["build", "--help"]),
         ("help_inspect", &["inspect", "--help"]),
         ("help_list", &["list", "--help"]),
         ("help_cache", &["cache", "--help"]),

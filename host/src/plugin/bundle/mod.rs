@@ -229,6 +229,8 @@ impl Bundle {
                 stub.why, stub.by
             ));
         }
+        // Some came with the folder's lock.
+        let warnings = warnings.iter().map(|warning| crate::text::one_line(warning)).collect();
         Bundle { base, manifest, collected, dependencies, stubs, warnings }
     }
 
@@ -361,8 +363,8 @@ fn is_bundled(project: &Project, entry: &Entry, collected: &Collected, base: &Ba
     if in_base || collected.has_top_level(wanted) { Ok(()) } else { Err(files::no_module(project, wanted)) }
 }
 
-/// Adds the modules that have to be imported before an id is known: those of the dependencies, unless they have an entry
-/// point for Gymnasium, which loads them by itself.
+/// Adds what has to be imported before an id is known, for each dependency: the functions that its entry points for
+/// Gymnasium name, or else its modules. `module:function` means that the function is called.
 fn registered(entry: &mut Entry, project: &Project, collected: &Collected) {
     let Entry::Id { imports, .. } = entry else { return };
     if !imports.is_empty() {
@@ -376,23 +378,24 @@ fn registered(entry: &mut Entry, project: &Project, collected: &Collected) {
             .filter(|(_, file)| file.of.as_deref() == Some(&name))
             .filter_map(|(path, file)| Some((path.strip_prefix(SITE)?.strip_prefix('/')?, file.bytes.as_slice())))
             .collect();
-        let has_entry_point = |(path, bytes): &(&str, &[u8])| {
-            path.ends_with(".dist-info/entry_points.txt") && String::from_utf8_lossy(bytes).contains("[gymnasium.envs]")
-        };
-        if own.iter().any(has_entry_point) {
+        let points = own.iter().find(|(path, _)| path.ends_with(".dist-info/entry_points.txt"));
+        let points = points.map(|(_, bytes)| entry_points(&String::from_utf8_lossy(bytes))).unwrap_or_default();
+        if !points.is_empty() {
+            imports.extend(points);
             continue;
         }
-        let tops: BTreeSet<&str> = own
-            .iter()
-            .filter_map(|(path, _)| match path.split_once('/') {
-                Some((folder, "__init__.py")) => Some(folder),
-                Some(_) => None,
-                None => path.strip_suffix(".py"),
-            })
-            .filter(|top| !["test", "tests", "docs", "examples"].contains(top))
-            .collect();
-        imports.extend(tops.into_iter().map(str::to_owned));
+        let files: Vec<String> = own.iter().map(|(path, _)| (*path).to_owned()).collect();
+        imports.extend(tops(&files).into_iter().filter(|top| !["test", "docs", "examples"].contains(&top.as_str())));
     }
+}
+
+/// What the entry points for Gymnasium name: `module` or `module:function`.
+fn entry_points(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).skip_while(|line| *line != "[gymnasium.envs]").skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let values = lines.filter_map(|line| Some(line.split_once('=')?.1.split('[').next()?.trim()));
+    // As `minigrid.__init__:register`.
+    values.map(|value| value.replace(".__init__", "").replace(' ', "")).filter(|value| !value.is_empty()).collect()
 }
 
 // ── What is installed ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -462,4 +465,24 @@ fn add_installed(
         }
     }
     Ok(left_native(&distribution.name, &native))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_points_for_gymnasium_are_found() {
+        let text = "[console_scripts]\na = b:c\n\n[gymnasium.envs]\nMinAtar = minatar.gym:register_envs\n\
+                    __root__ = grid.__init__:register [extra]\nplain=more\n\n[other]\nd = e\n";
+        assert_eq!(entry_points(text), ["minatar.gym:register_envs", "grid:register", "more"]);
+        assert_eq!(entry_points("[console_scripts]\na = b\n"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_modules_at_the_top_are_found() {
+        let files =
+            ["a/__init__.py", "a/b.py", "c.py", "d.cpython-314-x86_64-linux-gnu.so", "e.dist-info/METADATA", "f/g.py"];
+        assert_eq!(tops(&files.map(str::to_owned)), ["a", "c", "d"]);
+    }
 }

@@ -299,6 +299,12 @@ fn last_line(said: &Output) -> String {
 fn isolated(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["-I", "-m", "pip"]).current_dir(std::env::temp_dir()).stdin(Stdio::null());
+    // What a user sets for installing has no meaning here; indexes, proxies and constraints have.
+    for name in
+        ["USER", "TARGET", "PREFIX", "ROOT", "REQUIREMENT", "REQUIRE_VIRTUALENV", "NO_BINARY", "QUIET", "VERBOSE"]
+    {
+        command.env_remove(format!("PIP_{name}"));
+    }
     command
 }
 

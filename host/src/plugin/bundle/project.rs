@@ -28,8 +28,18 @@ const NAME_MAX: usize = 64;
 const SUMMARY_MAX: usize = 200;
 
 /// The keys of `[tool.rollcage]`.
-const KEYS: [&str; 8] =
-    ["env", "max-episode-steps", "reward-threshold", "summary", "wants", "assets", "leave-out", "text-length"];
+const KEYS: [&str; 10] = [
+    "env",
+    "id",
+    "imports",
+    "max-episode-steps",
+    "reward-threshold",
+    "summary",
+    "wants",
+    "assets",
+    "leave-out",
+    "text-length",
+];
 
 /// What env a bundle is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +187,7 @@ impl Project {
             Some(name) => name.to_owned(),
             None => folder_name(folder),
         };
-        let summary = string(project, "description", "project.description")?.map(|text| one_line(text));
+        let summary = string(project, "description", "project.description")?.map(one_line);
         let mut settings = match table(tool, "rollcage", "tool.rollcage")? {
             Some(table) => settings(table)?,
             None => Settings::default(),
@@ -300,10 +310,10 @@ fn settings(table: &Table) -> Result<Settings, UsageError> {
         });
     }
     let of = |key: &str| format!("tool.rollcage.{key}");
-    let env = string(table, "env", &of("env"))?;
+    let env = entry(table)?;
     let leave_out = texts(table, "leave-out", &of("leave-out"))?;
     Ok(Settings {
-        env: env.map(|text| Entry::parse(text).map_err(|error| error.of("`tool.rollcage.env`: "))).transpose()?,
+        env,
         max_episode_steps: match table.get("max-episode-steps") {
             None => None,
             Some(Value::Integer(steps)) if u32::try_from(*steps).is_ok_and(|steps| steps > 0) => {
@@ -335,6 +345,45 @@ fn settings(table: &Table) -> Result<Settings, UsageError> {
             .collect::<Result<_, _>>()?,
         text_length: text_length(table)?,
     })
+}
+
+/// The env: `env`, or `id`; and `imports`, which register an id.
+fn entry(table: &Table) -> Result<Option<Entry>, UsageError> {
+    let env = string(table, "env", "tool.rollcage.env")?;
+    let id = string(table, "id", "tool.rollcage.id")?;
+    let given = texts(table, "imports", "tool.rollcage.imports")?;
+    if env.is_some() && id.is_some() {
+        return Err(UsageError::new("`tool.rollcage`: `env` and `id` both name the env").hint("leave one of them out"));
+    }
+    let is_import = |text: &str| {
+        let (module, function) = text.split_once(':').unwrap_or((text, "register"));
+        module.split('.').all(is_identifier) && is_identifier(function)
+    };
+    if let Some(wrong) = given.iter().find(|text| !is_import(text)) {
+        let wrong = escape_line(wrong);
+        return Err(UsageError::new(format!(
+            "`tool.rollcage.imports`: `{wrong}` is neither `module` nor `module:function`"
+        )));
+    }
+    let parse =
+        |key: &str, text: &str| Entry::parse(text).map_err(|error| error.of(&format!("`tool.rollcage.{key}`: ")));
+    let mut entry = match (env, id) {
+        (Some(env), _) => Some(parse("env", env)?),
+        (None, Some(id)) => Some(parse("id", id)?),
+        (None, None) => None,
+    };
+    match &mut entry {
+        Some(Entry::Id { imports, .. }) => imports.splice(0..0, given).for_each(drop),
+        Some(Entry::Class { .. }) if id.is_some() => {
+            return Err(UsageError::new("`tool.rollcage.id`: it names a class").hint("write it as `env`"));
+        }
+        _ if !given.is_empty() => {
+            return Err(UsageError::new("`tool.rollcage.imports`: it is for a registered id, and `env` names a class")
+                .hint("import them in the class's module"));
+        }
+        _ => {}
+    }
+    Ok(entry)
 }
 
 fn wants(of: &Table) -> Result<Vec<Want>, UsageError> {
@@ -581,6 +630,11 @@ text-length = { mission = 128 }
             ("minigrid:MiniGrid-Empty-5x5-v0", id("MiniGrid-Empty-5x5-v0", &["minigrid"])),
         ] {
             assert_eq!(Entry::parse(text).unwrap(), entry, "{text}");
+        }
+        for key in ["id", "env"] {
+            let project =
+                parse(&format!("[tool.rollcage]\n{key} = 'Maze-v0'\nimports = ['grid', 'a.b:register']")).unwrap();
+            assert_eq!(project.settings.env, Some(id("Maze-v0", &["grid", "a.b:register"])));
         }
     }
 }

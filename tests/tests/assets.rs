@@ -105,7 +105,7 @@ fn a_folder_is_put_into_a_plugin_by_a_command() {
     }
     std::os::unix::fs::symlink("/etc/passwd", levels.join("link")).unwrap();
     let build = |from: &std::path::Path| {
-        Rollcage::run([&"build".as_ref(), from.as_os_str(), "--assets".as_ref(), levels.as_os_str()])
+        Rollcage::run(["build".as_ref(), from.as_os_str(), "--assets".as_ref(), levels.as_os_str()])
     };
     let ran = build(&plugin);
     assert_eq!(ran.status, Some(0), "{ran:?}");

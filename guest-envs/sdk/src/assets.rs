@@ -170,7 +170,8 @@ mod source {
 
     /// The file of a path that stays below the folder.
     fn file(path: &str) -> Option<PathBuf> {
-        let is_plain = !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        let is_plain =
+            !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
         FOLDER.with_borrow(Clone::clone).filter(|_| is_plain).map(|folder| folder.join(path))
     }
 }

@@ -500,7 +500,8 @@ mod tests {
              sympy (4095 files, 0 bytes)"
         );
         let mut collected = Collected::default();
-        let error = collected.add("site/a".to_owned(), vec![0; (BYTES_MAX + 1) as usize], None).unwrap_err();
+        let error =
+            collected.add("site/a".to_owned(), vec![0; usize::try_from(BYTES_MAX + 1).unwrap()], None).unwrap_err();
         assert!(error.message.starts_with("more than 67108864 bytes of files would be bundled"), "{}", error.message);
     }
 }

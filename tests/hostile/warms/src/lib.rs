@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 
-use mischief::rollcage_sdk;
 use mischief::rollcage_sdk::prelude::*;
 use wasip2::clocks::monotonic_clock;
 use wasip2::random::random;

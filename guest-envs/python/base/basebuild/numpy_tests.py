@@ -20,7 +20,7 @@ from typing import NamedTuple
 from basebuild.component import made, place
 from basebuild.numpy_wasm import MODULES, TEST_MODULES, numpy_for_wasi
 from basebuild.packages import pure_packages
-from basebuild.stages import BASE, BuildError, say
+from basebuild.stages import BASE, BuildError, run, say
 
 # Packages of numpy whose tests are run.
 TESTED = ["_core", "random", "linalg", "fft", "ma"]
@@ -47,6 +47,8 @@ def run_all(rollcage: Path, sdk: Path, target: Path, files: list[str]) -> None:
     component = target / "python-base/numpy-tests.wasm"
     place(made(sdk, [*MODULES, *TEST_MODULES], app=app, names=True), component)
     numpy = numpy_for_wasi() / "python"
+    # Compiled once, before several envs want it.
+    run([rollcage, "inspect", component])
     groups = tomllib.loads((BASE / "tests/numpy_excluded.toml").read_text())["excluded"]
     excluded = [name for group in groups for name in group["tests"]]
     wanted = files or sorted(

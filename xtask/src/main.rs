@@ -23,7 +23,7 @@ cargo xtask VERB
                    nothing, then seconds; `numpy-tests` runs numpy's own tests inside a guest
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
-                   other trainers in Python
+                   other trainers in Python, numpy's own tests inside a guest
   golden           rewrites golden files (help texts, digests), then tests
   environments     measures what ships, and writes docs/environments.md
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
@@ -287,6 +287,8 @@ fn lint() -> Result<()> {
 fn long() -> Result<()> {
     build_guests()?;
     model(&[("ROLLCAGE_LONG", "1")])?;
+    python_base::python_base(&[])?;
+    python_base::python_base(&["numpy-tests".to_owned()])?;
     python::python(&["-m".to_owned(), "long".to_owned()])?;
     python::others(&["debian".to_owned()])?;
     python::others(&["rllib".to_owned()])?;

@@ -47,7 +47,8 @@ impl Package<'_> {
 /// The tests of the SDK's Python side, which runs inside the base, here over the Python of the venv.
 fn guest_sdk(venv: &Path) -> Result<()> {
     let mut pytest = Command::new(venv.join("bin/pytest"));
-    pytest.args(["-q", "-p", "no:cacheprovider", "tests"]).current_dir(root().join("guest-envs/python"));
+    pytest.args(["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "tests", "base/tests"]);
+    pytest.current_dir(root().join("guest-envs/python"));
     run(pytest.env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 

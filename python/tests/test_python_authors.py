@@ -166,6 +166,8 @@ def test_a_mistake_is_told_with_its_line(name: str, tmp_path: Path) -> None:
     assert author.log.replace("LINE", str(author.line)) in fault.log, fault.log
     # Who sees the exception alone has it all.
     assert fault.message.partition("\n")[0] in said
+    if fault.log and author.log.startswith("File"):
+        assert f"\n    {author.log.replace('LINE', str(author.line))}\n" in said, "a traceback, indented"
     assert time.monotonic() - begun < 15
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 from short_kick import ShortKick
 from stable_baselines3 import PPO
@@ -21,6 +22,8 @@ HERE = Path(__file__).parent
 
 def main(steps: int) -> None:
     """Trains, and prints what was learned."""
+    # A network of this size is not faster on more.
+    torch.set_num_threads(1)
     config = yaml.safe_load((HERE / "param.yaml").read_text())
     envs = VecEnv([ShortKick] * 8, config=config, grants=HERE / "grants.toml", seed=1)
     print("ports", *sorted(config["server_port"] for config in envs.vector_env.configs))
@@ -35,4 +38,4 @@ def main(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000)

@@ -3,6 +3,7 @@
     python python/examples/three_pains.py
 
 Needs stable-baselines3 for the one side. Its workers are spawned; under fork the first would hang in the constructor.
+The other side is shown twice: with a shipped env, and with the Python envs of `soccer.py`, which need the base plugin.
 """
 
 from __future__ import annotations
@@ -11,28 +12,11 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from soccer import ReadsConf, Soccer, conf
-
-
-class CountsPorts(Soccer):
-    """Counts in a class variable, of which every process has its own."""
-
-    next_port = 47710
-
-    def __init__(self) -> None:
-        self.port = CountsPorts.next_port
-        CountsPorts.next_port += 1
-        self.server = socket.create_server(("127.0.0.1", self.port))
-
-
-class HoldsASocket(Soccer):
-    """Is given to another process, socket and all."""
-
-    def __init__(self) -> None:
-        self.socket = socket.socket()
+from soccer import Connects, CountsPorts, HasAPort, HoldsASocket, ReadsConf, conf, set_up
 
 
 def theirs(factories: list[Any]) -> str:
@@ -91,18 +75,77 @@ def settings() -> str:
     return f"the envs see {seen[0]!r} and {seen[1]!r}"
 
 
+def python_ports() -> str:
+    """A Python env listens on the port that was leased for it."""
+    import rollcage
+
+    grants = ["lease=agent:47700-47709", "tcp-listen=127.0.0.1:{agent}"]
+    with rollcage.make_vec(HasAPort, 2, grants=grants, config={"port": {"lease": "agent"}}) as envs:
+        envs.reset()
+        taken = [config["port"] for config in envs.configs]
+        for port in taken:
+            socket.create_connection(("127.0.0.1", port)).close()
+    return f"two Python envs listen on {taken[0]} and {taken[1]}"
+
+
+def python_connections() -> str:
+    """A Python env makes its socket in its own process, and keeps it."""
+    import rollcage
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threading.Thread(target=echo, args=(server, 2), daemon=True).start()
+        with rollcage.make_vec(Connects, 2, grants=[f"tcp-connect=127.0.0.1:{port}"], config={"port": port}) as envs:
+            envs.reset()
+            answers = envs.step([0, 1])[0]
+    return f"two Python envs hold a socket each, and were answered {answers[0, 0]:g} and {answers[1, 0]:g}"
+
+
+def echo(server: socket.socket, many: int) -> None:
+    """A server whose answer to a byte is that byte and ten."""
+
+    def answer(client: socket.socket) -> None:
+        with client:
+            while asked := client.recv(1):
+                client.sendall(bytes([asked[0] + 10]))
+
+    for _ in range(many):
+        threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+
+def python_settings() -> str:
+    """What the main program said is an argument of the function that makes the env."""
+    import rollcage
+
+    with rollcage.make_vec(set_up, 2, config={"server_ip": conf.server_ip}) as envs:
+        envs.reset()
+        seen = envs.get_attr("address")
+    return f"two Python envs see {seen[0]!r} and {seen[1]!r}"
+
+
+def in_python(shown: Callable[[], str]) -> str:
+    """One of the three, or why it cannot be shown here."""
+    import rollcage
+
+    try:
+        return shown()
+    except rollcage.UsageError as error:
+        return str(error).partition("\n")[0]
+
+
 def main() -> None:
     """Prints the three, theirs and ours."""
     conf.setup("10.0.0.7")
-    pains: list[tuple[str, list[Any], Callable[[], str]]] = [
-        ("a class variable counts the ports", [CountsPorts, CountsPorts], ports),
-        ("envs that hold sockets", [HoldsASocket(), HoldsASocket()], connections),
-        ("a setting of the main program", [ReadsConf, ReadsConf], settings),
+    pains: list[tuple[str, list[Any], Callable[[], str], Callable[[], str]]] = [
+        ("a class variable counts the ports", [CountsPorts, CountsPorts], ports, python_ports),
+        ("envs that hold sockets", [HoldsASocket(), HoldsASocket()], connections, python_connections),
+        ("a setting of the main program", [ReadsConf, ReadsConf], settings, python_settings),
     ]
-    for number, (pain, factories, ours) in enumerate(pains, 1):
+    for number, (pain, factories, ours, ours_in_python) in enumerate(pains, 1):
         print(f"{number}. {pain}")
         print(f"   SubprocVecEnv  {theirs(factories)}")
-        print(f"   rollcage       {ours()}", flush=True)
+        print(f"   rollcage       {ours()}")
+        print(f"   in Python      {in_python(ours_in_python)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -164,6 +164,12 @@ class Fault:
         return f"{where}: {self.kind}: {self.message}"
 
 
+def _indented(line: str) -> str:
+    """A line of a log for a message, as far to the right as it was: a traceback of Python lives by that."""
+    indent = min(len(line) - len(line.lstrip(" ")), 40)
+    return " " * indent + native.one_line(line)
+
+
 class FaultError(RollcageError, RuntimeError):
     """An env's fault that the policy (`on_fault`) does not absorb.
 
@@ -180,7 +186,7 @@ class FaultError(RollcageError, RuntimeError):
         text = "".join(f"\n  at {frame}" for frame in fault.backtrace[:8])
         log = fault.log.strip().splitlines()[-8:]
         if log:
-            text += "\nthe last lines it printed:" + "".join(f"\n  {native.one_line(line)}" for line in log)
+            text += "\nthe last lines it printed:" + "".join(f"\n  {_indented(line)}" for line in log)
         super().__init__(f"{fault}{text}")
         self.fault = fault
 

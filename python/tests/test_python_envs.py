@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import importlib
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 from conftest import TARGET, twin
 from gymnasium.envs.registration import WrapperSpec
+from on_base import base, needs_base
 
 import rollcage
 from rollcage import _rollcage as native
@@ -275,15 +275,6 @@ def test_a_folder_is_a_plugin_and_has_a_name(
 
 
 # ── On the real base ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def base() -> Path | None:
-    named = os.environ.get("ROLLCAGE_PYTHON_BASE") or sources._base()
-    places = [Path(named)] if named else [TARGET / "python-base/python-base.wasm"]
-    return next((place for place in places if place.is_file()), None)
-
-
-needs_base = pytest.mark.skipif(base() is None, reason="the base is not built: `cargo xtask python-base`")
 
 
 @pytest.fixture

@@ -56,6 +56,22 @@ NATIVE = {
     ),
 }
 
+#: Starts of names in `os` that are about other processes.
+_PROCESSES = (
+    "exec",
+    "fork",
+    "kill",
+    "nice",
+    "pidfd",
+    "popen",
+    "posix_spawn",
+    "sched_",
+    "set",
+    "spawn",
+    "system",
+    "wait",
+)
+
 #: Errors of the machine's own numbering and of WASI's, which differ.
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, 2, 63, 76}
 
@@ -93,6 +109,12 @@ def cut(error: BaseException) -> None:
         if length > FRAMES_MAX and first is not None:
             first = first.tb_next
     error.__traceback__ = first
+
+
+def a(value: object) -> str:
+    """The type of an answer with its article: ``a str``, ``an ndarray``."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' or name == 'ndarray' else 'a'} {name}"
 
 
 def head(error: BaseException) -> str:
@@ -212,14 +234,28 @@ def _hint(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "start new thread" in text:
         return "the cage has no threads; call the function directly, or do the work in step"
     if isinstance(error, MemoryError):
-        return "the env's memory limit is reached; `--memory` raises it"
-    if isinstance(error, AttributeError) and getattr(error, "obj", None) is os:
-        return f"the cage has no other processes, so `os.{error.name}` does not exist"
+        return "the env's memory limit is reached; `--memory` raises it (`memory_bytes` of `limits` in Python)"
+    if isinstance(error, ValueError) and text.startswith("array is too big"):
+        return "an env has at most 4 GiB of memory, and an array half of that"
+    if isinstance(error, AttributeError):
+        return _attribute_hint(error)
     if isinstance(error, OSError):
-        return _system_hint(error, text)
+        # Libraries wrap what a connection said: `URLError`, the errors of requests.
+        cause = error.__cause__ or error.__context__
+        own = _system_hint(error, text)
+        return own if own is not None or cause is None or cause is error else _hint(cause)
     if type(error).__name__ == "DependencyNotInstalled":
         cause = error.__cause__ or error.__context__
         return None if cause is None or cause is error else _hint(cause)
+    return None
+
+
+def _attribute_hint(error: AttributeError) -> str | None:
+    where = getattr(error, "obj", None)
+    if getattr(where, "__name__", None) == "signal":
+        return f"the cage has no signals, so `signal.{error.name}` does not exist"
+    if where is os and str(error.name).startswith(_PROCESSES):
+        return f"the cage has no other processes, so `os.{error.name}` does not exist"
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from wit_world.imports import types as t
 
-from rollcage_guest.faults import Wrong
+from rollcage_guest.faults import Wrong, a
 
 
 def frame(drawn: Any, mode: str) -> Any:
@@ -38,7 +38,7 @@ def _text(drawn: Any) -> Any:
     if isinstance(drawn, io.StringIO):
         drawn = drawn.getvalue()
     if not isinstance(drawn, str):
-        raise Wrong(f"render returned a {type(drawn).__name__}, wanted a text")
+        raise Wrong(f"render returned {a(drawn)}, wanted a text")
     return t.Frame_Text(drawn.encode("utf-8", "replace").decode())
 
 

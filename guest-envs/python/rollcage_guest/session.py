@@ -206,7 +206,7 @@ class Session:
 
     def _fill(self, view: "t.View", call: str, observation: Any, info: Any) -> None:
         if not isinstance(info, dict):
-            raise Wrong(f"{call} returned an info that is a {type(info).__name__}, wanted a dict")
+            raise Wrong(f"{call} returned an info that is {faults.a(info)}, wanted a dict")
         try:
             view.observation = self._encode(observation)
             if self._mask is not None:
@@ -367,7 +367,7 @@ def _made(target: Target, config: dict[str, Any]) -> Any:
         raise Err(t.CreateError_Failed(faults.message(error))) from None
     for method in ("reset", "step"):
         if not callable(getattr(env, method, None)):
-            raise Err(t.CreateError_Failed(f"{target.name} made a {type(env).__name__}, which has no `{method}`"))
+            raise Err(t.CreateError_Failed(f"{target.name} made {faults.a(env)}, which has no `{method}`"))
     return env
 
 
@@ -397,7 +397,7 @@ def _reward(reward: Any) -> float:
     try:
         number = float(reward)
     except (TypeError, ValueError):
-        raise Wrong(f"step returned a reward that is a {type(reward).__name__}, wanted a number") from None
+        raise Wrong(f"step returned a reward that is {faults.a(reward)}, wanted a number") from None
     if math.isnan(number):
         raise Wrong("step returned a reward that is NaN")
     return number
@@ -413,7 +413,7 @@ def _mask_in(info: dict[str, Any]) -> Any:
 def _shape_of(result: Any) -> str:
     if isinstance(result, tuple):
         return f"a tuple of {len(result)}"
-    return "None" if result is None else f"a {type(result).__name__}"
+    return "None" if result is None else faults.a(result)
 
 
 def _json(what: str, value: Any) -> str:

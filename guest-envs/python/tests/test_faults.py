@@ -51,7 +51,25 @@ def step_with(body: str) -> str:
             "raise OSError(58, 'wasi does not support processes.')",
             "OSError: [Errno 58] wasi does not support processes. (my_env.py, line 23, in step): the cage starts no programs",
         ),
-        ("import os\nos.forkk()", "AttributeError: module 'os' has no attribute 'forkk'"),
+        (
+            "import os\nos.forkk()",
+            "AttributeError: module 'os' has no attribute 'forkk' (my_env.py, line 24, in step): the cage has no other "
+            "processes, so `os.forkk` does not exist",
+        ),
+        (
+            "import signal\nsignal.alarmed(3)",
+            "AttributeError: module 'signal' has no attribute 'alarmed' (my_env.py, line 24, in step): the cage has no signals",
+        ),
+        (
+            "import urllib.error\ntry:\n    raise PermissionError(2, 'Permission denied')\n"
+            "except OSError as error:\n    raise urllib.error.URLError(error)",
+            "URLError: <urlopen error [Errno 2] Permission denied> (my_env.py, line 27, in step): it is not granted",
+        ),
+        (
+            "raise ValueError('array is too big; `arr.size * arr.dtype.itemsize` is larger than the maximum possible size.')",
+            "ValueError: array is too big; `arr.size * arr.dtype.itemsize` is larger than the maximum possible size. "
+            "(my_env.py, line 23, in step): an env has at most 4 GiB of memory",
+        ),
         ("raise MemoryError", "MemoryError (my_env.py, line 23, in step): the env's memory limit is reached"),
         (
             "breakpoint()",
@@ -81,6 +99,16 @@ def test_a_step_that_fails(serve: Callable[..., Plugin], refused: Callable[..., 
     plugin.reset()
     assert refused("EnvError_Failed", plugin.step).startswith(words)
     refused("EnvError_NeedsReset", plugin.step)
+
+
+@pytest.mark.parametrize("body", ["os.pth", "{}[os.name]"])
+def test_no_advice_where_the_cage_is_not_the_cause(
+    serve: Callable[..., Plugin], refused: Callable[..., str], body: str
+) -> None:
+    plugin = serve(step_with(f"import os\n{body}"))
+    plugin.create()
+    plugin.reset()
+    assert refused("EnvError_Failed", plugin.step).endswith("(my_env.py, line 24, in step)")
 
 
 @pytest.mark.parametrize("reward", ["1", "np.float32(1)", "np.array([1.0])", "np.array(1)", "True", "1.0"])
@@ -268,7 +296,7 @@ def test_options_that_the_env_refuses(serve: Callable[..., Plugin], refused: Cal
 
 def test_an_old_reset(serve: Callable[..., Plugin], refused: Callable[..., str]) -> None:
     for returned, words in (
-        ("np.zeros(2, np.float32)", "a ndarray"),
+        ("np.zeros(2, np.float32)", "an ndarray"),
         ("[0, 0], {}, 0", "a tuple of 3"),
         ("None", "None"),
     ):

@@ -445,7 +445,7 @@ def test_text(drawn: Plugin, refused: Callable[..., str]) -> None:
     drawn.env.frame = 3
     assert (
         refused("EnvError_Unsupported", drawn.environment.render, t.RenderMode.ANSI)
-        == "render returned a int, wanted a text"
+        == "render returned an int, wanted a text"
     )
 
 

@@ -1,0 +1,35 @@
+"""A game of TextArena as a `gymnasium.Env`: the game itself is unchanged, and only its answers are put into a tuple."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import textarena
+from gymnasium import spaces
+
+
+class GuessTheNumber(gymnasium.Env[str, str]):
+    """Guess a number. Texts come in, and texts go out."""
+
+    def __init__(self, number: str = "GuessTheNumber-v0") -> None:
+        """Make the game.
+
+        Args:
+            number: Its id in TextArena.
+        """
+        self.game = textarena.make(number)
+        self.observation_space = spaces.Text(100_000, min_length=0)
+        self.action_space = spaces.Text(16, min_length=0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.game.reset(num_players=1, seed=seed)
+        return self.game.get_observation()[1], {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        done, _ = self.game.step(action)
+        if not done:
+            return self.game.get_observation()[1], 0.0, False, False, {}
+        rewards, _ = self.game.close()
+        return "", float(rewards[0]), True, False, {}

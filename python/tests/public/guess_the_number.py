@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import string
+import sys
+from types import ModuleType
 from typing import Any
 
 import gymnasium
-import textarena
 from gymnasium import spaces
+
+try:
+    import ssl  # noqa: F401
+except ImportError:
+    # TextArena imports it for games over the network, and the cage has none.
+    sys.modules["ssl"] = ModuleType("ssl")
+    sys.modules["ssl"].OPENSSL_VERSION = "OpenSSL, which is not here"  # type: ignore[attr-defined]
+
+import textarena  # noqa: E402
+import urllib3  # noqa: E402, F401  # TextArena imports it, and does not declare it.
 
 
 class GuessTheNumber(gymnasium.Env[str, str]):
@@ -19,8 +31,8 @@ class GuessTheNumber(gymnasium.Env[str, str]):
             number: Its id in TextArena.
         """
         self.game = textarena.make(number)
-        self.observation_space = spaces.Text(100_000, min_length=0)
-        self.action_space = spaces.Text(16, min_length=0)
+        self.observation_space = spaces.Text(100_000, min_length=0, charset=string.printable)
+        self.action_space = spaces.Text(16, min_length=0, charset=string.printable)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)

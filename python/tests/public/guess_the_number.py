@@ -20,6 +20,9 @@ except ImportError:
 import textarena  # noqa: E402
 import urllib3  # noqa: E402, F401  # TextArena imports it, and does not declare it.
 
+#: How many characters of a game are seen, the last ones: it gets longer with every guess.
+SEEN = 4_000
+
 
 class GuessTheNumber(gymnasium.Env[str, str]):
     """Guess a number. Texts come in, and texts go out."""
@@ -31,17 +34,17 @@ class GuessTheNumber(gymnasium.Env[str, str]):
             number: Its id in TextArena.
         """
         self.game = textarena.make(number)
-        self.observation_space = spaces.Text(100_000, min_length=0, charset=string.printable)
+        self.observation_space = spaces.Text(SEEN, min_length=0, charset=string.printable)
         self.action_space = spaces.Text(16, min_length=0, charset=string.printable)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         self.game.reset(num_players=1, seed=seed)
-        return self.game.get_observation()[1], {}
+        return self.game.get_observation()[1][-SEEN:], {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         done, _ = self.game.step(action)
         if not done:
-            return self.game.get_observation()[1], 0.0, False, False, {}
+            return self.game.get_observation()[1][-SEEN:], 0.0, False, False, {}
         rewards, _ = self.game.close()
         return "", float(rewards[0]), True, False, {}

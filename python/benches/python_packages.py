@@ -66,6 +66,15 @@ TRIED = [
     ),
     Tried("gym-simplegrid", "`SimpleGrid-8x8-v0`", "gym_simplegrid:SimpleGrid-8x8-v0"),
     Tried("highway-env", "`highway-v0`", "highway_env:highway-v0"),
+    Tried(
+        "highway-env",
+        "`highway-v0`, times to collision",
+        source=made(
+            "seen = {'type': 'TimeToCollision', 'horizon': 5}\nreturn gymnasium.make('highway-v0', config={'observation': seen})",
+            "import highway_env",
+        ),
+        note="its default observation needs pandas",
+    ),
     Tried("popgym", "`RepeatPreviousEasy`", "popgym.envs.repeat_previous:RepeatPreviousEasy"),
     Tried(
         "reasoning-gym",
@@ -94,7 +103,8 @@ class Question(gymnasium.Env):
 
 make = Question
 """,
-        note="datasets, no env: an adapter of ten lines",
+        note="datasets, no env: an adapter of ten lines, and `python-dateutil`, which it needs and does not declare",
+        more=("python-dateutil",),
     ),
     Tried(
         "textarena",
@@ -150,7 +160,7 @@ def tried(one: Tried, rollcage: str, steps: int, seconds: float) -> tuple[bool, 
     said = run.stdout + run.stderr
     if run.returncode == 0 and re.search(r"^\s*faults\s+none", said, re.MULTILINE):
         return True, version(said, one.package)
-    return False, reason(said)
+    return False, reason(said, one.package)
 
 
 def version(said: str, package: str) -> str:
@@ -159,14 +169,27 @@ def version(said: str, package: str) -> str:
     return found[1] if found else ""
 
 
-def reason(said: str) -> str:
+def reason(said: str, package: str) -> str:
     """The program's own words, in one cell of a table."""
-    lines = [line for line in said.splitlines() if line.startswith("error:")]
-    line = lines[-1].removeprefix("error: ") if lines else (said.strip().splitlines() or ["nothing was said"])[-1]
+    if re.search(rf"^warning: {re.escape(package)} \S+ has native code", said, re.MULTILINE):
+        return "it is native code itself"
+    if re.search(
+        rf"^warning: {re.escape(package)} .*no wheel|there is neither `{re.escape(package)}.py` nor a package",
+        said,
+        re.MULTILINE,
+    ):
+        return "there is no wheel of it"
+    lines = [line for line in said.splitlines() if line.startswith("error:")][-1:]
+    lines += [line for line in said.splitlines() if line.startswith("fault:")]
+    line = re.sub("^(error|fault): ", "", (lines or said.strip().splitlines() or ["nothing was said"])[0])
     line = re.sub(r"plugin `[^`]*`: ", "", line)
-    line = re.sub(r"^not all was played: env \d+ \(instance \d+\), episode \d+, step \d+: ", "", line)
+    line = re.sub(r"^(not all was played: )?env \d+ \(instance \d+\), episode \d+, step \d+: ", "", line)
     line = re.sub(r" \(the restart budget is spent.*\)$", "", line)
     line = re.sub(r"`?/tmp/\S*/tried/?(pyproject\.toml)?`?:? ?", "", line)
+    line = re.sub(
+        r"^(`describe` failed \(exited\)|guest_failed|create_failed): (the env cannot be imported: )?", "", line
+    )
+    line = re.sub(r"; if it is a file, put it beside the env$|: if `\w+` is a package, list it.*$", "", line)
     return line.replace("|", "\\|")[:240]
 
 

@@ -42,6 +42,9 @@ class StandIn:
         self._bases: tuple[type, ...] | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name in StandIn.__slots__:
+            # Made by `__new__` alone: looking for its name would come here again, without end.
+            raise AttributeError(name)
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"{self._name} has no {name}: it is not in the cage")
         found = self._attributes.get(name)
@@ -61,6 +64,12 @@ class StandIn:
         if not _importing:
             _refuse(self._name)
         return StandIn(self._name + "()") if not self._name.endswith("()") else self
+
+    def __copy__(self) -> "StandIn":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "StandIn":
+        return self
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         if self._bases is None:

@@ -1,9 +1,12 @@
 """Stand-ins: importable, and refused by name when they are used."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
 from conftest import Plugin, minimal, t
+
+from rollcage_guest import stubs
 
 TOP = """
 import fakegame
@@ -147,3 +150,13 @@ def test_gymnasiums_own_words_for_pygame(
     words = refused("EnvError_Unsupported", plugin.environment.render, t.RenderMode.RGB_ARRAY)
     assert words.endswith("`pygame` has native code, which does not run in the cage"), words
     plugin.step()
+
+
+def test_stand_ins_are_copied_as_they_are() -> None:
+    """Tables that are read at the top of a module are put into `kwargs` of a registration as copies, by some packages."""
+    stub = stubs.StandIn("fakegame.table")
+    assert copy.copy(stub) is stub and copy.deepcopy({"a": [stub]})["a"][0] is stub
+    name = "anything"
+    # One that nobody has filled, as `pickle` and `copy` make it, has an end.
+    with pytest.raises(AttributeError):
+        getattr(stubs.StandIn.__new__(stubs.StandIn), name)

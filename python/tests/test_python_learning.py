@@ -91,16 +91,15 @@ def test_what_is_learned_is_what_is_learned_natively() -> None:
 
 @pytest.mark.long
 def test_ppo_learns_gymnasiums_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
-    """A mean return of 475, which is what the id counts as solved; seconds beside the others, in one run."""
-    seconds = {}
-    for name in VEC_ENVS:
-        model, seconds[name] = learned(name, 100_000)
-        if name == "rollcage":
-            evaluation = VecEnv("CartPole-v1", 4, seed=1000)
-            mean, _ = evaluate_policy(model, evaluation, n_eval_episodes=20)
-            evaluation.close()
-            assert mean >= 475, mean
+    """A mean return of 475, which is what the id counts as solved; and the seconds of 10,000 steps beside the others."""
+    model, whole = learned("rollcage", 100_000)
+    evaluation = VecEnv("CartPole-v1", 4, seed=1000)
+    mean, _ = evaluate_policy(model, evaluation, n_eval_episodes=20)
+    evaluation.close()
+    assert mean >= 475, mean
+    # One after the other, and again: a machine that is busy for a while is so for all of them. The best of three counts.
+    rounds = [{name: learned(name, 10_000)[1] for name in VEC_ENVS} for _ in range(3)]
     with capsys.disabled():
-        print(f"\nPPO, 100,000 steps, 8 envs of CartPole-v1; mean return of 20 episodes {mean:.1f}")
-        for name, taken in seconds.items():
-            print(f"  {name:<14} {taken:6.1f} s")
+        print(f"\nPPO over 8 envs of CartPole-v1: after 100,000 steps, {whole:.0f} s, 20 episodes return {mean:.1f}")
+        for name in VEC_ENVS:
+            print(f"  10,000 steps with {name:<14} {min(seconds[name] for seconds in rounds):6.1f} s")

@@ -4,9 +4,9 @@
     python python/benches/python_envs.py --parts
 
 Two classes: CartPole in Python without numpy in its step (`pure_cartpole.py`), and Gymnasium's own, which computes with numpy.
-Every figure is measured in a fresh process, peer after peer beside the same busy processes, and the round begins anew with
-another peer. `--busy 2` means two processes for each core that compute and never sleep. The tables have medians over the
-rounds; ratios are of figures of one round.
+The figures of a class and a peer are measured in a fresh process, peer after peer beside the same busy processes, and the
+round begins anew with another peer. `--busy 2` means two processes for each core that compute and never sleep. The tables
+have medians over the rounds; ratios are of figures of one round.
 
 * steps/s: all envs together, resets included; actions drawn beforehand.
 * CPU: of the process and everything below it, for one step of one env, microseconds. It hardly depends on what else runs.
@@ -102,14 +102,13 @@ def measure(kind: str, peer: str, envs: int, seconds: float) -> tuple[float, flo
     return calls * envs / elapsed, cpu / calls / envs * 1e6
 
 
-def one(kind: str, peer: str, envs: int, seconds: float) -> tuple[float, float]:
-    """One figure, in a process of its own."""
-    command = [sys.executable, "-W", "ignore", __file__, "--one", kind, peer, str(envs), "--seconds", str(seconds)]
-    run = subprocess.run(command, capture_output=True, text=True)
+def one(kind: str, peer: str, envs: list[int], seconds: float) -> list[tuple[float, float]]:
+    """A figure for each number of envs, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "--one", kind, peer, "--seconds", str(seconds)]
+    run = subprocess.run([*command, "--envs", *map(str, envs)], capture_output=True, text=True)
     if run.returncode != 0:
         raise SystemExit(f"\n{kind}, {peer}, {envs} envs:\n{run.stderr}")
-    speed, cpu = json.loads(run.stdout.splitlines()[-1])
-    return speed, cpu
+    return [(speed, cpu) for speed, cpu in json.loads(run.stdout.splitlines()[-1])]
 
 
 def all_of(given: argparse.Namespace) -> Figures:
@@ -119,17 +118,18 @@ def all_of(given: argparse.Namespace) -> Figures:
         for kind in CLASSES
     }
     cores = len(os.sched_getaffinity(0))
-    total, done = given.rounds * len(given.busy) * len(given.envs) * len(CLASSES) * len(PEERS), 0
+    total, done = given.rounds * len(given.busy) * len(CLASSES) * len(PEERS), 0
     for turn in range(given.rounds):
         for load in given.busy:
             with busy(load * cores):
-                for envs in given.envs:
-                    for kind in CLASSES:
-                        first = turn % len(PEERS)
-                        for peer in PEERS[first:] + PEERS[:first]:
-                            figures[kind][load][envs][peer].append(one(kind, peer, envs, given.seconds))
-                            done += 1
-                            print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+                for kind in CLASSES:
+                    first = turn % len(PEERS)
+                    for peer in PEERS[first:] + PEERS[:first]:
+                        values = one(kind, peer, given.envs, given.seconds)
+                        for envs, value in zip(given.envs, values, strict=True):
+                            figures[kind][load][envs][peer].append(value)
+                        done += 1
+                        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return figures
 
@@ -297,11 +297,11 @@ def main() -> None:
     parser.add_argument("--chart", type=Path, help="draw steps/s here")
     parser.add_argument("--json", type=Path, help="write every single figure here")
     parser.add_argument("--parts", action="store_true", help="where the time of a step goes, and nothing else")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        kind, peer, envs = given.one
-        print(json.dumps(measure(kind, peer, int(envs), given.seconds)))
+        kind, peer = given.one
+        print(json.dumps([measure(kind, peer, envs, given.seconds) for envs in given.envs]))
         return
     if given.parts:
         parts()
@@ -309,7 +309,7 @@ def main() -> None:
 
     # So that no figure holds the compilation of a plugin.
     for kind in CLASSES:
-        one(kind, PEERS[0], 1, 0.1)
+        one(kind, PEERS[0], [1], 0.1)
     figures = all_of(given)
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1))

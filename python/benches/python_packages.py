@@ -159,14 +159,8 @@ def tried(one: Tried, rollcage: str, steps: int, seconds: float) -> tuple[bool, 
             return False, f"nothing within {seconds:.0f} s"
     said = run.stdout + run.stderr
     if run.returncode == 0 and re.search(r"^\s*faults\s+none", said, re.MULTILINE):
-        return True, version(said, one.package)
+        return True, ""
     return False, reason(said, one.package)
-
-
-def version(said: str, package: str) -> str:
-    """Of the package that was bundled, if the program says it."""
-    found = re.search(rf"\b{re.escape(package)} (\d[\w.]*)", said)
-    return found[1] if found else ""
 
 
 def reason(said: str, package: str) -> str:
@@ -196,31 +190,33 @@ def reason(said: str, package: str) -> str:
 def main() -> None:
     """Tries all in turn and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", help="packages")
+    parser.add_argument("--only", nargs="+", help="packages; the rows of others stay")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=180, help="for one package, downloads included")
     parser.add_argument("--rollcage", default=shutil.which("rollcage") or str(Path(sys.executable).parent / "rollcage"))
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--no-page", action="store_true", help="print alone")
     given = parser.parse_args()
-    rows = []
+    page = given.page.read_text()
+    if BEGIN not in page:
+        raise SystemExit(f"{given.page} has no {BEGIN}")
+    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
+    # Rows of other packages stay, if some are tried alone.
+    kept = [row for row in page[len(before) : -len(after)].splitlines() if row.startswith("| ") and given.only]
+    rows = {tuple(row.split(" | ")[:2]): row for row in kept if not row.startswith("| package")}
     for one in TRIED:
         if given.only and one.package not in given.only:
             continue
         plays, said = tried(one, given.rollcage, given.steps, given.seconds)
-        cell = "; ".join(part for part in (one.note if plays else said,) if part)
-        rows.append(f"| {one.package} | {one.env} | {'yes' if plays else 'no'} | {cell} |")
-        print(rows[-1], file=sys.stderr, flush=True)
-    rows.sort(key=lambda row: "| no |" in row)
-    table = "\n".join(["| package | env | runs | |", "|---|---|---|---|", *rows])
+        rows[f"| {one.package}", one.env] = (
+            f"| {one.package} | {one.env} | {'yes' if plays else 'no'} | {one.note if plays else said} |"
+        )
+        print(rows[f"| {one.package}", one.env], file=sys.stderr, flush=True)
+    ordered = sorted(rows.values(), key=lambda row: "| no |" in row)
+    table = "\n".join(["| package | env | runs | |", "|---|---|---|---|", *ordered])
     print(table)
-    if given.no_page or given.only:
-        return
-    page = given.page.read_text()
-    if BEGIN not in page:
-        raise SystemExit(f"{given.page} has no {BEGIN}")
-    before, after = page[: page.index(BEGIN)], page[page.index(END) :]
-    given.page.write_text(f"{before}{BEGIN}\n{table}\n{after}")
+    if not given.no_page:
+        given.page.write_text(f"{before}\n{table}\n{after}")
 
 
 if __name__ == "__main__":

@@ -283,6 +283,32 @@ def digest(plugin: str) -> str:
     return found[1]
 
 
+@pytest.mark.xfail(strict=True, reason="componentize-py never frees the bytes that an export returns")
+def test_a_step_leaves_no_memory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as many bytes of pictures as the env has memory."""
+    (tmp_path / "picture_env.py").write_text(
+        "import gymnasium\nimport numpy as np\nfrom gymnasium import spaces\n"
+        "class Picture(gymnasium.Env):\n"
+        "    action_space = spaces.Discrete(2)\n"
+        "    observation_space = spaces.Box(0, 255, (200, 200, 3), np.uint8)\n"
+        "    seen = np.zeros((200, 200, 3), np.uint8)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        return self.seen, {}\n"
+        "    def step(self, action):\n"
+        "        return self.seen, 0.0, False, False, {}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made_by = importlib.import_module("picture_env").Picture
+    envs = rollcage.make_vec(made_by, 1, seed=1, limits={"memory_bytes": 64 << 20}, on_fault="raise")
+    try:
+        envs.reset()
+        for _ in range(2 * (64 << 20) // (200 * 200 * 3)):
+            envs.step([0])
+    finally:
+        envs.close()
+        del sys.modules["picture_env"]
+
+
 # ── Those of other packages ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -283,7 +283,6 @@ def digest(plugin: str) -> str:
     return found[1]
 
 
-@pytest.mark.xfail(strict=True, reason="componentize-py never frees the bytes that an export returns")
 def test_a_step_leaves_no_memory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as many bytes of pictures as the env has memory."""
     (tmp_path / "picture_env.py").write_text(

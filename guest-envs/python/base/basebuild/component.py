@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from basebuild import wasm
+from basebuild import lists, wasm
 from basebuild.numpy_wasm import MODULES, SUFFIX, numpy_for_wasi
 from basebuild.packages import pure_packages
 from basebuild.python_inside import LEFT_OUT, LIBRARY, PACKAGES, Inside, componentize, inside
@@ -33,7 +33,9 @@ def made(sdk: Path, modules: list[str], *, app: Path, names: bool) -> Path:
     numpy, found = numpy_for_wasi(), inside()
     wit = BASE.parents[2] / "wit/0.1.0"
     inputs = [pins(), names, app.read_text(), sdk, INSIDE, wit, numpy.name, found.key, modules]
-    code = [BASE / "basebuild" / file for file in ("component.py", "store.py", "wasm.py", "python_inside.py")]
+    code = [
+        BASE / "basebuild" / file for file in ("component.py", "lists.py", "store.py", "wasm.py", "python_inside.py")
+    ]
     code.append(CROSS / "steady.c")
 
     def make(folder: Path) -> None:
@@ -51,7 +53,7 @@ def made(sdk: Path, modules: list[str], *, app: Path, names: bool) -> Path:
         if not whole.exists():
             raise BuildError(f"componentize-py made no component:\n{output[-6000:]}")
         component = whole.read_bytes()
-        component = component if names else wasm.stripped(component)
+        component = lists.freed(component if names else wasm.stripped(component))
         (folder / "python-base.wasm").write_bytes(wasm.with_assets(component, {"base.json": base_json()}))
         whole.unlink()
         shutil.rmtree(staged)

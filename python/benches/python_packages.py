@@ -38,6 +38,8 @@ class Tried:
     #: What else an author has to know, in a few words.
     note: str = ""
     more: tuple[str, ...] = field(default=())
+    #: At most so many steps.
+    steps: int = 1_000_000
 
 
 def made(body: str, imports: str = "") -> str:
@@ -73,7 +75,8 @@ TRIED = [
             "seen = {'type': 'TimeToCollision', 'horizon': 5}\nreturn gymnasium.make('highway-v0', config={'observation': seen})",
             "import highway_env",
         ),
-        note="its default observation needs pandas",
+        note="its default observation needs pandas; slow: 20 steps were played",
+        steps=20,
     ),
     Tried("popgym", "`RepeatPreviousEasy`", "popgym.envs.repeat_previous:RepeatPreviousEasy"),
     Tried(
@@ -148,7 +151,7 @@ def tried(one: Tried, rollcage: str, steps: int, seconds: float) -> tuple[bool, 
             "--envs",
             "2",
             "--steps",
-            str(steps),
+            str(min(steps, one.steps)),
             "--seed",
             "7",
             "--max-episode-steps",

@@ -260,7 +260,7 @@ fn dependencies_are_wheels_and_a_lock_keeps_them() {
     ]);
     let ran = place.run(&["build", "my_env"]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
-    let warning = "warning: speedups 1.0 has native code, and is not bundled: `speedups` can be imported, and refuses to be used \
+    let warning = "warning: speedups 1.0 has native code, and is not bundled: `speedups` can be imported, but not used \
                    (needed by the project)\n";
     assert!(ran.stderr.contains(warning), "{}", ran.stderr);
     let file = std::fs::read(place.scratch.folder().join("dist/my_env.wasm")).unwrap();

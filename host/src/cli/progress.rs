@@ -292,14 +292,15 @@ mod tests {
     fn a_fault_is_told_without_acting_on_the_terminal() {
         let fault: Fault = serde_json::from_value(serde_json::json!({
             "env": 3, "instance": 1, "episode": 4, "step": 15, "kind": "trap",
-            "message": "wasm `unreachable`\nexecuted\u{1b}[2J", "log": "one\ntwo\nthree\n\nfour\u{7}\n",
+            "message": "wasm `unreachable`\nexecuted\u{1b}[2J", "log": "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n\nlast\u{7}\n",
             "log_dropped_bytes": 0, "backtrace": ["abort", "core::x", "a", "b", "c", "d", "e"],
         }))
         .unwrap();
         assert_eq!(
             told(&fault),
             "fault: env 3 (instance 1), episode 4, step 15: trap: wasm `unreachable`; executed\\u{1b}[2J\n  at a\n  at b\n  \
-             at c\n  at d\n  log: two\n  log: three\n  log: four\\u{7}\n"
+             at c\n  at d\n  log: 1\n  log: 2\n  log: 3\n  log: 4\n  log: 5\n  log: 6\n  log: 7\n  log: 8\n  log: 9\n  \
+             log: last\\u{7}\n"
         );
     }
 }

@@ -225,7 +225,7 @@ impl Bundle {
         for stub in stubs.iter().filter(|stub| !stub.why.is_empty() && !stub.modules.is_empty()) {
             let modules = stub.modules.join("`, `");
             warnings.push(format!(
-                "{}, and is not bundled: `{modules}` can be imported, and refuses to be used (needed by {})",
+                "{}, and is not bundled: `{modules}` can be imported, but not used (needed by {})",
                 stub.why, stub.by
             ));
         }

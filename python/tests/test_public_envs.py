@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 from conftest import TARGET
 from gymnasium.envs.registration import WrapperSpec
+from on_base import base, needs_base
 
 import rollcage
 from rollcage import _program
-from rollcage import _sources as sources
 
 #: What the long half gets from PyPI.
 PACKAGES = (
@@ -63,13 +63,7 @@ SEEDS = [1, 2, 3]
 LAST_BITS = 1e-6
 
 
-def base() -> Path | None:
-    named = os.environ.get("ROLLCAGE_PYTHON_BASE") or sources._base()
-    places = [Path(named)] if named else [TARGET / "python-base/python-base.wasm"]
-    return next((place for place in places if place.is_file()), None)
-
-
-pytestmark = pytest.mark.skipif(base() is None, reason="the base is not built: `cargo xtask python-base`")
+pytestmark = needs_base
 
 
 @pytest.fixture(autouse=True)

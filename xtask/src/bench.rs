@@ -50,7 +50,6 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             return in_python("peers.py", &["--chart".as_ref(), chart.as_os_str()]);
         }
         [what, only @ ..] if what == "page" => return page(only),
-        [what, only @ ..] if what == "page" => return page(only),
         [what, more @ ..] if what == "load" => {
             return in_python("load.py", &more.iter().map(AsRef::as_ref).collect::<Vec<_>>());
         }

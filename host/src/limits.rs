@@ -29,7 +29,7 @@ pub struct Limits {
     pub clock_step: Duration,
     /// The processor time for compiling one plugin, in whole seconds: a loaded machine does not change what compiles. A
     /// megabyte of wasm takes about a second, a Python interpreter with numpy about 25. The wall time is bounded too, by
-    /// [`COMPILE_WALL_TIMES`] times as much.
+    /// ten times as much.
     pub compile_timeout: Duration,
     /// Bytes of memory that a compile process may have: Cranelift takes some hundred times the size of a function.
     pub compile_bytes: u64,

@@ -9,6 +9,9 @@ pub const MAGIC: [u8; 8] = *b"rcassets";
 /// Bytes of the trailer: the length of the whole section as a little-endian `u64`, then [`MAGIC`].
 pub const TRAILER_BYTES: usize = 16;
 
+/// Bytes before the trailer that hold the length of the index.
+pub const INDEX_LEN_BYTES: usize = 4;
+
 /// The most bytes that the whole section may have.
 pub const BYTES_MAX: u64 = 64 << 20;
 
@@ -22,7 +25,7 @@ pub const PATH_BYTES_MAX: usize = 1_024;
 pub const PART_BYTES_MAX: usize = 255;
 
 /// The fewest bytes of a section: its header, the name, an empty index and the trailer.
-const SECTION_BYTES_MIN: u64 = 2 + 1 + SECTION.len() as u64 + 4 + TRAILER_BYTES as u64;
+const SECTION_BYTES_MIN: u64 = 2 + 1 + SECTION.len() as u64 + (INDEX_LEN_BYTES + TRAILER_BYTES) as u64;
 
 /// Bytes of a plugin's file that come before its assets: all bytes if it has none. Looks at the trailer only.
 ///

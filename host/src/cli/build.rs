@@ -7,7 +7,7 @@ use anyhow::Context;
 use indicatif::HumanCount;
 use rollcage::plugin::bundle::archive::{Files, attach, detach};
 use rollcage::plugin::bundle::{Base, Bundle, rebase};
-use rollcage::text::{argument, escape_line};
+use rollcage::text::{argument, escape_line, hex};
 use rollcage::{Plugin, UsageError};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -195,7 +195,7 @@ impl Written {
         Ok(Written {
             output: output.to_owned(),
             bytes: plugin.len(),
-            sha256: Sha256::digest(plugin).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex(&Sha256::digest(plugin)),
             seconds: started.elapsed().as_secs_f64(),
         })
     }

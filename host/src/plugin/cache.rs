@@ -22,8 +22,9 @@ use crate::cage::engine::EngineSettings;
 use crate::error::UsageError;
 use crate::files::{absolute, open_regular};
 use crate::limits::Limits;
-use crate::plugin::{Plugin, hex};
+use crate::plugin::Plugin;
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
+use crate::text::hex;
 
 /// The first bytes of an entry; the digit is the format's version.
 const MAGIC: &[u8; 16] = b"rollcage-cache-2";

@@ -185,7 +185,7 @@ impl Plugin {
 
     /// SHA-256 of the file, 64 lower-case hex digits.
     pub fn sha256_hex(&self) -> String {
-        hex(&self.sha256)
+        crate::text::hex(&self.sha256)
     }
 
     /// SHA-256 of the file without its assets.
@@ -195,7 +195,7 @@ impl Plugin {
 
     /// SHA-256 of the file without its assets, 64 lower-case hex digits.
     pub(crate) fn code_sha256_hex(&self) -> String {
-        hex(&self.code_sha256)
+        crate::text::hex(&self.code_sha256)
     }
 
     /// The file.
@@ -353,27 +353,30 @@ impl Prepared {
         let described = described.or_else(|| described_apart?.description);
         let is_fresh = !is_compiled || described.is_none();
         warnings.extend(machine::lower_than_a_workers_own(limits, is_fresh));
-        let keep = |part: Part, key: &str, interface: &str, description: Option<&Description>, code: &[u8]| {
-            let written = cache.map_or(Ok(()), |cache| cache.write(part, key, interface, description, code));
-            // A cache that cannot be written costs time, but does not stop the run.
-            let folder = || cache.map(|cache| cache.folder().display().to_string()).unwrap_or_default();
-            written.err().map(|error| format!("the compiled plugin could not be kept in {}: {error}", folder()))
-        };
+        let keep =
+            |part: Part, key: &str, interface: &str, description: Option<&Description>, code: Option<&OwnedFd>| {
+                let cache = cache?;
+                let code = code.map_or_else(|| Ok(Vec::new()), read_all);
+                let written = code.and_then(|code| cache.write(part, key, interface, description, &code));
+                // A cache that cannot be written costs time, but does not stop the run.
+                let folder = cache.folder().display();
+                written.err().map(|error| format!("the compiled plugin could not be kept in {folder}: {error}"))
+            };
         let begun = Instant::now();
         let under_way = (!is_compiled).then(|| UnderWay::begin(plugin, how.observer));
-        let (interface, bytes) = match cached_code {
-            Some(cached) => cached,
+        let (code, interface) = match cached_code {
+            Some((interface, code)) => {
+                (sealed("rollcage-code", &code).map_err(Error::system("handing over compiled code"))?, interface)
+            }
             None => {
                 let (code, interface) = compile(plugin, how)?;
-                let bytes = read_all(&code).map_err(Error::system("reading compiled code"))?;
                 if carries {
                     // Other plugins have the same code, whatever becomes of this one.
-                    warnings.extend(keep(Part::Code, &code_key, &interface, None, &bytes));
+                    warnings.extend(keep(Part::Code, &code_key, &interface, None, Some(&code)));
                 }
-                (interface, bytes)
+                (code, interface)
             }
         };
-        let code = sealed("rollcage-code", &bytes).map_err(Error::system("handing over compiled code"))?;
         let assets = match plugin.assets() {
             [] => None,
             assets => Some(sealed("rollcage-assets", assets).map_err(Error::system("handing over assets"))?),
@@ -386,9 +389,9 @@ impl Prepared {
         let schema = ConfigSchema::parse(&description.config_schema)
             .map_err(|error| refuse(format!("its config schema is not usable: {error}")))?;
         if is_fresh && carries {
-            warnings.extend(keep(Part::Description, &key, &interface, Some(&description), &[]));
+            warnings.extend(keep(Part::Description, &key, &interface, Some(&description), None));
         } else if is_fresh {
-            warnings.extend(keep(Part::Code, &code_key, &interface, Some(&description), &bytes));
+            warnings.extend(keep(Part::Code, &code_key, &interface, Some(&description), Some(&code)));
         }
         Ok(Prepared {
             plugin: plugin.clone(),
@@ -564,11 +567,6 @@ fn brief(message: &FromWorker) -> String {
     let mut text = format!("{message:?}");
     crate::text::cut(&mut text, 200);
     crate::text::escape_line(&text)
-}
-
-/// Bytes as lower-case hex digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_version(text: &str) -> bool {

@@ -5,16 +5,13 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::assets::{FILES_MAX, MAGIC, PATH_BYTES_MAX, SECTION, TRAILER_BYTES, check_path};
+use crate::assets::{FILES_MAX, INDEX_LEN_BYTES, MAGIC, PATH_BYTES_MAX, SECTION, TRAILER_BYTES, check_path};
 
 /// Bytes of one read: a guest that asks for more gets this many, and asks again.
 pub(crate) const READ_BYTES_MAX: u32 = 1 << 20;
 
 /// Bytes of an index entry beside its path.
 const ENTRY_BYTES: usize = 2 + 8;
-
-/// Bytes of the number that says how long the index is.
-const COUNT_BYTES: usize = 4;
 
 /// The files inside a plugin. The default is none.
 #[derive(Debug, Default)]
@@ -40,7 +37,7 @@ impl Assets {
     pub(crate) fn open(section: OwnedFd, bytes: u64) -> Result<Assets, String> {
         let end = usize::try_from(bytes).map_err(|error| error.to_string())?;
         let before_index = index_begins(&section, end)?;
-        let index = read(&section, before_index, end - TRAILER_BYTES - COUNT_BYTES - before_index)?;
+        let index = read(&section, before_index, end - TRAILER_BYTES - INDEX_LEN_BYTES - before_index)?;
         let data = header_ends(&section, end)?;
         let files = parse(&index, data as u64, before_index as u64)?;
         Ok(Assets { section: Some(section), files })
@@ -78,10 +75,10 @@ impl Assets {
 
 /// Where the index begins, as the end of the section says.
 fn index_begins(section: &OwnedFd, end: usize) -> Result<usize, String> {
-    let tail_bytes = COUNT_BYTES + TRAILER_BYTES;
+    let tail_bytes = INDEX_LEN_BYTES + TRAILER_BYTES;
     let at = end.checked_sub(tail_bytes).ok_or("the section is shorter than its trailer")?;
     let tail = read(section, at, tail_bytes)?;
-    let (count, trailer) = tail.split_first_chunk::<COUNT_BYTES>().ok_or("the section has no end")?;
+    let (count, trailer) = tail.split_first_chunk::<INDEX_LEN_BYTES>().ok_or("the section has no end")?;
     let (length, magic) = trailer.split_first_chunk::<8>().ok_or("the section has no trailer")?;
     if magic != MAGIC || u64::from_le_bytes(*length) != end as u64 {
         return Err("the trailer does not fit the section".to_owned());
@@ -198,7 +195,7 @@ mod tests {
     }
 
     fn around(data: &[u8], index: &[u8]) -> Vec<u8> {
-        let rest = 16 + data.len() + index.len() + COUNT_BYTES + TRAILER_BYTES;
+        let rest = 16 + data.len() + index.len() + INDEX_LEN_BYTES + TRAILER_BYTES;
         let septet = |at: usize| u8::try_from(rest >> (7 * at) & 0x7f).unwrap();
         let mut section = vec![0, septet(0) | 0x80, septet(1) | 0x80, septet(2) | 0x80, septet(3)];
         section.push(15);

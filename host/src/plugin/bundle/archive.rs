@@ -3,11 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::assets::{self, BYTES_MAX, FILES_MAX, MAGIC, SECTION, TRAILER_BYTES};
+use crate::assets::{self, BYTES_MAX, FILES_MAX, INDEX_LEN_BYTES, MAGIC, SECTION, TRAILER_BYTES};
 use crate::error::UsageError;
-
-/// Bytes before the trailer that hold the length of the index.
-const INDEX_LEN_BYTES: usize = 4;
 
 /// Files by their paths. The order of the keys is the order of their bytes, which is that of the section.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -33,19 +30,11 @@ pub fn detach(plugin: &[u8]) -> Result<(&[u8], Option<&[u8]>), UsageError> {
     if !plugin.ends_with(&MAGIC) {
         return Ok((plugin, None));
     }
-    let wrong = || UsageError::new("its assets section is damaged: the length in its trailer cannot be right");
-    let trailer = plugin.last_chunk::<TRAILER_BYTES>().ok_or_else(wrong)?;
-    let (length, _) = trailer.split_first_chunk::<8>().ok_or_else(wrong)?;
-    let length = u64::from_le_bytes(*length);
-    if length > BYTES_MAX {
-        return Err(UsageError::new(format!("its assets section has {length} bytes; the limit is {BYTES_MAX}")));
-    }
-    let length = usize::try_from(length).map_err(|_| wrong())?;
-    let at = plugin.len().checked_sub(length).filter(|_| length > TRAILER_BYTES).ok_or_else(wrong)?;
-    let (code, archive) = plugin.split_at(at);
+    let damaged = |what: String| UsageError::new(format!("its assets section is damaged: {what}"));
+    let (code, archive) = plugin.split_at(assets::split(plugin).map_err(damaged)?);
     // The first byte of a custom section.
     if archive.first() != Some(&0) {
-        return Err(wrong());
+        return Err(damaged("it does not begin as a custom section does".to_owned()));
     }
     Ok((code, Some(archive)))
 }

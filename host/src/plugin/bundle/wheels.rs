@@ -82,7 +82,7 @@ impl Wheels {
     /// A wheel that is here and whole.
     fn kept(&self, package: &Package) -> Option<Vec<u8>> {
         let bytes = read_regular(&self.place(package), WHEEL_BYTES_MAX).ok()?;
-        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = crate::text::hex(&Sha256::digest(&bytes));
         (hash == package.sha256).then_some(bytes)
     }
 
@@ -101,7 +101,7 @@ impl Wheels {
                 }
                 let bytes = read_regular(&path, WHEEL_BYTES_MAX)
                     .map_err(|error| UsageError::new(format!("`{}`: {error}", path.display())))?;
-                let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                let hash = crate::text::hex(&Sha256::digest(&bytes));
                 std::fs::rename(&path, self.folder.join(format!("{hash}.whl")))
                     .map_err(|error| UsageError::new(format!("`{}`: {error}", self.folder.display())))?;
             }

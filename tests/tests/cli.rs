@@ -548,7 +548,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 24] = [
+    const KEYS: [&str; 25] = [
         "plugin",
         "sha256",
         "envs",
@@ -561,6 +561,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "steps_per_second",
         "start_seconds",
         "compile_seconds",
+        "import_seconds",
         "start",
         "faults",
         "faults_total",

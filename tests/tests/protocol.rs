@@ -50,7 +50,7 @@ fn true_messages() -> Vec<Vec<u8>> {
     let fault = GuestFault { kind: FaultKind::Trap, message: "m".repeat(40), backtrace: vec!["frame".to_owned(); 5] };
     [
         FromWorker::Hello { build: "b".repeat(32) },
-        FromWorker::Ready { bulk_len: 1234 },
+        FromWorker::Ready { bulk_len: 1234, imports_us: 0 },
         FromWorker::Compiled { code_len: 1 << 40, interface: "0.1.0".to_owned() },
         FromWorker::NotCompiled("why".to_owned()),
         FromWorker::ConfigRefused(vec![("path".to_owned(), "message".to_owned()); 3]),

@@ -44,6 +44,10 @@ pub(super) struct Report {
     steps_per_second: f64,
     start_seconds: Option<f64>,
     compile_seconds: Option<f64>,
+    import_seconds: Option<f64>,
+    /// The reason why each env imports for itself.
+    #[serde(skip)]
+    own_imports: Option<&'static str>,
     start: Option<String>,
     faults: Vec<FaultLine>,
     faults_total: u64,
@@ -159,6 +163,8 @@ impl Report {
             steps_per_second: if tally.steps > 0 && seconds > 0.0 { tally.steps as f64 / seconds } else { 0.0 },
             start_seconds: times.start.map(|time| time.as_secs_f64()),
             compile_seconds: envs.prepared().compile_time().map(|time| time.as_secs_f64()),
+            import_seconds: envs.own_imports().map(|(time, _)| time.as_secs_f64()),
+            own_imports: envs.own_imports().map(|(_, why)| why),
             start: envs.started_by(0).map(|start| start.to_string()),
             faults: envs.faults().first().iter().take(FAULTS_KEPT_MAX).map(FaultLine::from).collect(),
             faults_total: envs.faults().total(),
@@ -197,6 +203,9 @@ impl Report {
             let compiling = self.compile_seconds.map(|seconds| format!(" (compiling {})", duration(seconds)));
             let (time, compiling) = (duration(seconds), compiling.unwrap_or_default());
             rows.push(("start", format!("{time}{compiling} until every env had answered its first reset")));
+        }
+        if let (Some(seconds), Some(why)) = (self.import_seconds, self.own_imports) {
+            rows.push(("imports", format!("{} in each env: {why}", duration(seconds))));
         }
         rows.push(("faults", self.faults_by_kind()));
         if let Some(walls) = &self.walls {
@@ -340,6 +349,8 @@ mod tests {
             steps_per_second: 131_220.4,
             start_seconds: Some(0.0312),
             compile_seconds: None,
+            import_seconds: None,
+            own_imports: None,
             start: Some("fork".to_owned()),
             faults: Vec::new(),
             faults_total: 0,
@@ -372,6 +383,7 @@ mod tests {
             "steps_per_second",
             "start_seconds",
             "compile_seconds",
+            "import_seconds",
             "start",
             "faults",
             "faults_total",
@@ -409,6 +421,9 @@ cartpole, 8 envs, seed 7
         let compiled = Report { start_seconds: Some(0.62), compile_seconds: Some(0.48), ..report() };
         let expected = "  start       620 ms (compiling 480 ms) until every env had answered its first reset\n";
         assert!(compiled.summary().contains(expected), "{}", compiled.summary());
+        let own = Report { import_seconds: Some(1.94), own_imports: Some("envs with sockets share none"), ..report() };
+        let expected = "answered its first reset\n  imports     1.9 s in each env: envs with sockets share none\n";
+        assert!(own.summary().contains(expected), "{}", own.summary());
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Terms {
             && unshared_by_imports(&self.prepared.description, &self.granted, self.beside.is_kept()).is_none()
     }
 
+    /// The reason why envs that import for themselves do so.
+    pub(super) fn why_imports_are_own(&self) -> &'static str {
+        unshared_by_imports(&self.prepared.description, &self.granted, self.beside.is_kept())
+            .unwrap_or("only envs started by `fork-after-import` share them")
+    }
+
     /// Whether there are more cores than envs.
     pub(crate) fn is_roomy(&self) -> bool {
         self.stock.envs.load(Relaxed) < self.cores

@@ -735,6 +735,13 @@ impl VecEnv {
         self.slots.get(env).and_then(Slot::started_by)
     }
 
+    /// The time that the slowest env took for the imports of its guest, and the reason why envs do not share them. None if they
+    /// do, or if the plugin imports nothing before `create`.
+    pub fn own_imports(&self) -> Option<(Duration, &'static str)> {
+        let longest = self.slots.iter().map(Slot::imports).max().filter(|time| !time.is_zero())?;
+        Some((longest, self.terms.why_imports_are_own()))
+    }
+
     /// The process id of the template process that envs are copied from, if it runs. The template process is not an env.
     pub fn template_pid(&self) -> Option<u32> {
         self.terms.stock.template.pid()

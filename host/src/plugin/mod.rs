@@ -494,7 +494,7 @@ fn describe(
     let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &descriptors)?;
     let until = deadline(limits.start_timeout.max(Duration::from_millis(1)));
     match start::answer(&child, until, program, cage, interrupt)? {
-        Ok(FromWorker::Ready { bulk_len }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {
+        Ok(FromWorker::Ready { bulk_len, .. }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {
             child.kill();
             let bytes = match child.slab().map(|slab| slab.read_bulk(0, bulk_len as usize)) {
                 Some(Ok(bytes)) => bytes,

@@ -73,6 +73,8 @@ pub enum FromWorker {
     Ready {
         /// The bytes of the spec or description.
         bulk_len: u32,
+        /// Microseconds that the guest took for its imports in this process; 0 if it made none of its own.
+        imports_us: u32,
     },
     /// The code is in the output memfd.
     Compiled {

@@ -14,6 +14,7 @@ pub(crate) mod wasi;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use assets::Assets;
 use instance::{Instance, InstanceSettings};
@@ -154,7 +155,10 @@ fn describe_plugin(
         });
     match description {
         Ok(bytes) if mapped.write_bulk(0, &bytes) => {
-            say(control, &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) })?;
+            say(
+                control,
+                &FromWorker::Ready { bulk_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX), imports_us: 0 },
+            )?;
         }
         Ok(_) => {
             say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, "the description does not fit".into())))?
@@ -183,7 +187,7 @@ fn serve_env(
     let Some(Begun { slab, loaded, assets, standing, .. }) = begun else { return Ok(()) };
     outside.assets = assets;
     match create_ready(job, &loaded, outside) {
-        Ok(instance) => serve::serve(control, job, slab, instance, standing),
+        Ok((instance, imports)) => serve::serve(control, job, slab, instance, standing, imports),
         Err(fault) => say(control, &FromWorker::Fault(fault)),
     }
 }
@@ -205,7 +209,7 @@ fn serve_template(
     let outside = Outside { directories, assets, ..Outside::default() };
     let content = if job.warm_up {
         match create_ready(job, &loaded, outside) {
-            Ok(instance) => Content::Instance(instance),
+            Ok((instance, _)) => Content::Instance(instance),
             Err(fault) => return say(control, &FromWorker::Fault(fault)),
         }
     } else {
@@ -380,14 +384,16 @@ fn instance_of(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<
     Instance::new(loaded, &settings, outside, Box::new(LogPipe))
 }
 
-/// Instantiates a job's code, and lets the guest do what comes before `create`.
-fn create_ready(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<Instance, GuestFault> {
+/// Instantiates a job's code, and lets the guest do what comes before `create`. Also returns how long that took.
+fn create_ready(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<(Instance, Duration), GuestFault> {
     let mut instance = instance_of(job, loaded, outside)?;
-    if job.warm_up {
-        // The host knows the description already.
-        instance.describe()?;
+    if !job.warm_up {
+        return Ok((instance, Duration::ZERO));
     }
-    Ok(instance)
+    let begun = Instant::now();
+    // The host knows the description already.
+    instance.describe()?;
+    Ok((instance, begun.elapsed()))
 }
 
 fn refused(kind: FaultKind, message: String) -> GuestFault {

@@ -41,6 +41,8 @@ pub(super) struct Served {
     /// The encoded spec, which a copy sends as its own. Below, the active sandbox layers.
     spec: Vec<u8>,
     standing: Standing,
+    /// How long the guest's imports took in this process.
+    imports: Duration,
 }
 
 /// Turns an instance into an env that answers its turns, until its end.
@@ -50,13 +52,14 @@ pub(super) fn serve(
     slab: WorkerSlab,
     mut instance: Instance,
     standing: Standing,
+    imports: Duration,
 ) -> io::Result<()> {
     let spec = match instance.create(&job.config) {
         Ok(spec) => spec,
         Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),
         Err(CreateFailure::Fault(fault)) => return say(control, &FromWorker::Fault(fault)),
     };
-    match Served::new(slab, control, instance, &spec, standing) {
+    match Served::new(slab, control, instance, &spec, standing, imports) {
         Ok(served) => served.run(),
         Err(what) => say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
     }
@@ -118,6 +121,7 @@ impl Served {
         instance: Instance,
         spec: &Spec,
         standing: Standing,
+        imports: Duration,
     ) -> Result<Served, String> {
         let encoded = spec.encode()?;
         let layout = ViewLayout::of(spec)?;
@@ -133,6 +137,7 @@ impl Served {
             layout,
             spec: encoded,
             standing,
+            imports,
         })
     }
 
@@ -141,7 +146,9 @@ impl Served {
         if !self.slab.write_bulk(0, &self.spec) {
             return Err(io::Error::other("the spec does not fit the bulk area"));
         }
-        say(self.control, &FromWorker::Ready { bulk_len: u32::try_from(self.spec.len()).unwrap_or(u32::MAX) })
+        let bulk_len = u32::try_from(self.spec.len()).unwrap_or(u32::MAX);
+        let imports_us = u32::try_from(self.imports.as_micros()).unwrap_or(u32::MAX);
+        say(self.control, &FromWorker::Ready { bulk_len, imports_us })
     }
 
     /// Reports that the env is ready, then answers turns until the end.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
@@ -41,7 +42,7 @@ impl Template {
     /// Reports that it is ready, then makes a copy for each message, until the host is gone. Also returns in each copy, at
     /// the copy's end.
     pub(super) fn run(self) -> io::Result<()> {
-        say(self.control, &FromWorker::Ready { bulk_len: 0 })?;
+        say(self.control, &FromWorker::Ready { bulk_len: 0, imports_us: 0 })?;
         loop {
             let (ToTemplate::Copy, descriptors) = match packet::receive(self.control, RecvFlags::empty())? {
                 Received::Message(message, descriptors) => (message, descriptors),
@@ -78,13 +79,13 @@ impl Template {
         drop(descriptors.next());
         let outside = super::outside_of(&job, &mut descriptors)?;
         let instance = match self.content {
-            Content::Instance(instance) => Ok(instance),
+            Content::Instance(instance) => Ok((instance, Duration::ZERO)),
             Content::Code(loaded, Outside { directories, assets, .. }) => {
                 create_ready(&job, &loaded, Outside { directories, assets, ..outside })
             }
         };
         match instance {
-            Ok(instance) => serve::serve(self.control, &job, self.slab, instance, self.standing),
+            Ok((instance, imports)) => serve::serve(self.control, &job, self.slab, instance, self.standing, imports),
             Err(fault) => say(self.control, &FromWorker::Fault(fault)),
         }
     }

@@ -129,8 +129,8 @@ fn start(control: BorrowedFd<'_>, slab: &WorkerSlab, lie: Lie) {
             rustix::net::shutdown(control, rustix::net::Shutdown::Both).unwrap();
             hang();
         }
-        Lie::SpecHuge => say(control, &FromWorker::Ready { bulk_len: 9 << 20 }),
-        Lie::SpecBeyondBulk => say(control, &FromWorker::Ready { bulk_len: u32::MAX }),
+        Lie::SpecHuge => say(control, &FromWorker::Ready { bulk_len: 9 << 20, imports_us: 0 }),
+        Lie::SpecBeyondBulk => say(control, &FromWorker::Ready { bulk_len: u32::MAX, imports_us: 0 }),
         Lie::SpecGarbage => bytes.iter_mut().for_each(|byte| *byte = !*byte),
         Lie::SpecOther => {
             let other = Spec { action_space: Space::Discrete { n: 11, start: 0 }, ..spec() };
@@ -142,7 +142,7 @@ fn start(control: BorrowedFd<'_>, slab: &WorkerSlab, lie: Lie) {
         _ => {}
     }
     assert!(slab.write_bulk(0, &bytes));
-    say(control, &FromWorker::Ready { bulk_len: bytes.len().try_into().unwrap() });
+    say(control, &FromWorker::Ready { bulk_len: bytes.len().try_into().unwrap(), imports_us: 0 });
 }
 
 /// The answer's words, in the slab's order.

@@ -220,7 +220,7 @@ impl Slot {
                 other => other,
             };
             match heard {
-                Heard::Message(FromWorker::Ready { bulk_len }) => {
+                Heard::Message(FromWorker::Ready { bulk_len, imports_us }) => {
                     let Some(standing) = introduction.standing() else {
                         return Started::fault(FaultKind::Protocol, "it did not say which walls stand");
                     };
@@ -229,6 +229,7 @@ impl Slot {
                         return Started::fault(FaultKind::Protocol, &what);
                     }
                     self.standing = Some(standing.clone());
+                    self.imports = Duration::from_micros(u64::from(imports_us));
                     return self.check_spec(bulk_len as usize, terms);
                 }
                 Heard::Message(FromWorker::ConfigRefused(errors)) => {

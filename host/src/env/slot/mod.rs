@@ -184,6 +184,8 @@ pub(crate) struct Slot {
     /// The most bytes of events that are kept for snapshots.
     past_bytes: usize,
     started_by: Option<Start>,
+    /// How long the running instance took for imports that it shares with no other.
+    imports: Duration,
     /// The spec that the first env's `create` returned, until it becomes the shape of all envs.
     first_spec: Option<Spec>,
     /// Whether the caller sent something and has not received its answer.
@@ -237,6 +239,7 @@ impl Slot {
             own_time_limit: None,
             past_bytes: 0,
             started_by: None,
+            imports: Duration::ZERO,
             first_spec: None,
             in_flight: false,
             interrupt: Interrupt::default(),
@@ -498,6 +501,10 @@ impl Slot {
     /// How the running instance, or the last, was started. A branch counts as started like the env that it copies.
     pub(crate) fn started_by(&self) -> Option<Start> {
         self.started_by
+    }
+
+    pub(crate) fn imports(&self) -> Duration {
+        self.imports
     }
 
     /// The seed from which the first seeds of its instances are derived.

@@ -72,7 +72,7 @@ pub(crate) struct Bundling {
 impl Bundling {
     fn options(self) -> Options {
         let Bundling { base, cache, python, program } = self;
-        Options { base, cache, python, program }
+        Options { base, cache, python, program, ..Options::from_environment() }
     }
 }
 

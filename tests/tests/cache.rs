@@ -406,13 +406,20 @@ fn a_cache_is_shown_and_cleared() {
     fs::create_dir(&beyond).unwrap();
     put(&beyond, &named('7', "plugin"), 1, 0);
     symlink(&beyond, folder.join("beyond")).unwrap();
+    let wheels = folder.join("wheels");
+    fs::create_dir(&wheels).unwrap();
+    put(&wheels, &named('9', "whl"), 7, 0);
+    // Not where wheels lie, and not a wheel.
+    put(&folder, &named('9', "whl"), 1, 0);
+    put(&wheels, &named('9', "plugin"), 1, 0);
     let stranger = folder.join(named('8', "plugin"));
     fs::create_dir_all(stranger.join("full")).unwrap();
 
     let expected = json!({
         "folder": folder.display().to_string(),
-        "bytes": bytes + 1110,
+        "bytes": bytes + 1117,
         "compiled": amount(1, bytes),
+        "wheels": amount(1, 7),
         "plugins": amount(1, 1000),
         "unfinished": amount(2, 110),
         "bytes_max": 2_000_000_000u64,
@@ -423,15 +430,17 @@ fn a_cache_is_shown_and_cleared() {
     assert!(ran.stdout.contains(" of 2.0 GB\n\n  compiled code 1 file, ") && ran.status == Some(0), "{ran:?}");
 
     let removed = cache_json(&folder, &["clear"]);
+    assert_eq!(removed["wheels"], amount(0, 0));
     assert_eq!((&removed["compiled"], &removed["plugins"]), (&amount(1, bytes), &amount(0, 0)));
     assert_eq!((&removed["unfinished"], &removed["bytes"]), (&amount(1, 100), &json!(bytes + 100)));
     assert_eq!(removed.get("bytes_max"), None);
-    let ran = run_with(&folder, ["cache", "clear", "--plugins"]);
-    let line = "removed compiled code (0 files, 0 B), plugins (1 file, 1.0 kB)";
+    let ran = run_with(&folder, ["cache", "clear", "--plugins", "--wheels"]);
+    let line = "removed compiled code (0 files, 0 B), wheels (1 file, 7 B), plugins (1 file, 1.0 kB)";
     assert_eq!((ran.status, ran.stdout), (Some(0), format!("{}: {line}\n", folder.display())));
     let mut left =
         [&others[..], &[named('3', "7-0.tmp"), named('6', "plugin"), "beyond".to_owned(), named('8', "plugin")]]
             .concat();
+    left.extend([named('9', "whl"), "wheels".to_owned()]);
     left.sort();
     assert_eq!(names(&folder), left);
     assert!(stranger.join("full").exists() && beyond.join(named('7', "plugin")).exists());

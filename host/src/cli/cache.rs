@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::HumanCount;
-use rollcage::plugin::cache::{Amount, CACHE_BYTES_MAX, Usage};
+use rollcage::plugin::cache::{Also, Amount, CACHE_BYTES_MAX, Usage};
 use rollcage::{Backend, Cache, Limits, UsageError, VecEnv};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ use super::{Status, complain, one_line, say, say_json};
 Examples:
   rollcage cache size
   rollcage cache clear
-  rollcage cache clear --plugins
+  rollcage cache clear --plugins --wheels
   rollcage cache warm cartpole ./my_env
 
 Exit status:
@@ -51,6 +51,10 @@ enum What {
         /// Remove the files of recorded plugins too: replaying a recording may then need `--plugin FILE`
         #[arg(long)]
         plugins: bool,
+
+        /// Remove the wheels of bundles too: the next build needs the network
+        #[arg(long)]
+        wheels: bool,
 
         /// Print one JSON object: what was removed
         #[arg(long)]
@@ -92,6 +96,7 @@ impl CacheCommand {
                 "folder": folder.display().to_string(),
                 "bytes": usage.bytes(),
                 "compiled": amount(usage.compiled),
+                "wheels": amount(usage.wheels),
                 "plugins": amount(usage.plugins),
                 "unfinished": amount(usage.unfinished),
             });
@@ -111,10 +116,11 @@ impl CacheCommand {
                     say(&size(&shown, &usage, bytes_max))?;
                 }
             }
-            &What::Clear { plugins, json } => {
-                let removed = cache.as_ref().map(|cache| cache.clear(plugins)).transpose();
+            &What::Clear { plugins, wheels, json } => {
+                let also = Also { wheels, plugins };
+                let removed = cache.as_ref().map(|cache| cache.clear(also)).transpose();
                 let removed = removed.with_context(|| format!("clearing {shown}"))?.unwrap_or_default();
-                if json { say_json(&object(&removed, Value::Null)) } else { say(&cleared(&shown, &removed, plugins)) }?;
+                if json { say_json(&object(&removed, Value::Null)) } else { say(&cleared(&shown, &removed, also)) }?;
             }
             // It was done above.
             What::Warm { .. } => {}
@@ -150,17 +156,23 @@ fn amount(amount: Amount) -> String {
 
 fn size(folder: &str, usage: &Usage, bytes_max: u64) -> String {
     let mut text = format!("{folder}: {} of {}\n\n", bytes(usage.bytes()), bytes(bytes_max));
-    for (what, of_it) in
-        [("compiled code", usage.compiled), ("plugins", usage.plugins), ("unfinished", usage.unfinished)]
-    {
+    for (what, of_it) in [
+        ("compiled code", usage.compiled),
+        ("wheels", usage.wheels),
+        ("plugins", usage.plugins),
+        ("unfinished", usage.unfinished),
+    ] {
         text.push_str(&format!("  {what:<14}{}\n", amount(of_it)));
     }
     text
 }
 
-fn cleared(folder: &str, removed: &Usage, plugins: bool) -> String {
+fn cleared(folder: &str, removed: &Usage, also: Also) -> String {
     let mut text = format!("{folder}: removed compiled code ({})", amount(removed.compiled));
-    if plugins {
+    if also.wheels {
+        text.push_str(&format!(", wheels ({})", amount(removed.wheels)));
+    }
+    if also.plugins {
         text.push_str(&format!(", plugins ({})", amount(removed.plugins)));
     }
     if removed.unfinished.files > 0 {
@@ -178,6 +190,7 @@ mod tests {
     fn a_size_is_read_at_a_glance() {
         let usage = Usage {
             compiled: Amount { files: 1_234, bytes: 1_900_000_000 },
+            wheels: Amount { files: 2, bytes: 140_000 },
             plugins: Amount { files: 1, bytes: 849_796 },
             unfinished: Amount::default(),
         };
@@ -185,11 +198,12 @@ mod tests {
 ~/.cache/rollcage: 1.9 GB of 2.0 GB
 
   compiled code 1,234 files, 1.9 GB
+  wheels        2 files, 140.0 kB
   plugins       1 file, 849.8 kB
   unfinished    0 files, 0 B
 ";
         assert_eq!(size("~/.cache/rollcage", &usage, CACHE_BYTES_MAX), expected);
         let expected = "x: removed compiled code (1,234 files, 1.9 GB), plugins (1 file, 849.8 kB)\n";
-        assert_eq!(cleared("x", &usage, true), expected);
+        assert_eq!(cleared("x", &usage, Also { wheels: false, plugins: true }), expected);
     }
 }

@@ -93,6 +93,8 @@ enum Kind {
     Compiled,
     /// A description.
     Described,
+    /// A wheel of Python code, for bundles.
+    Wheel,
     /// A plugin's file, or its assets alone, kept for the recordings that name it.
     Plugin,
 }
@@ -109,6 +111,7 @@ impl Kind {
             "plugin" => Some(Kind::Compiled),
             "described" => Some(Kind::Described),
             "wasm" | "assets" => Some(Kind::Plugin),
+            "whl" => Some(Kind::Wheel),
             _ => {
                 let (process, number) = ending.strip_suffix(".tmp")?.split_once('-')?;
                 (is_number(process) && is_number(number)).then_some(Kind::Unfinished)
@@ -120,7 +123,7 @@ impl Kind {
     fn stays(self) -> Duration {
         match self {
             Kind::Unfinished => UNFINISHED_AFTER,
-            Kind::Compiled | Kind::Described => Duration::ZERO,
+            Kind::Compiled | Kind::Described | Kind::Wheel => Duration::ZERO,
             Kind::Plugin => PLUGIN_STAYS,
         }
     }
@@ -164,10 +167,21 @@ pub struct Amount {
 pub struct Usage {
     /// Compiled code and descriptions.
     pub compiled: Amount,
+    /// Wheels of Python code, kept for the bundles that are made of them.
+    pub wheels: Amount,
     /// Plugins' files, kept for the recordings that name them.
     pub plugins: Amount,
     /// Files that are being written, or whose writer was killed.
     pub unfinished: Amount,
+}
+
+/// What [`Cache::clear`] removes beside compiled code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Also {
+    /// Wheels of Python code: the next build of a bundle downloads those that it needs.
+    pub wheels: bool,
+    /// Plugins' files: the replay of a recording may need `--plugin FILE` then.
+    pub plugins: bool,
 }
 
 impl Usage {
@@ -175,6 +189,7 @@ impl Usage {
         let amount = match file.kind {
             Kind::Unfinished => &mut self.unfinished,
             Kind::Compiled | Kind::Described => &mut self.compiled,
+            Kind::Wheel => &mut self.wheels,
             Kind::Plugin => &mut self.plugins,
         };
         amount.files += 1;
@@ -183,7 +198,7 @@ impl Usage {
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.compiled.bytes + self.plugins.bytes + self.unfinished.bytes
+        self.compiled.bytes + self.wheels.bytes + self.plugins.bytes + self.unfinished.bytes
     }
 }
 
@@ -209,8 +224,8 @@ impl Cache {
     }
 
     /// Sets the bound, which is [`CACHE_BYTES_MAX`] by default. If the folder has more bytes than this after an entry
-    /// is added, other files are removed: compiled code first, least recently used first; then plugins' files that were
-    /// not used for 30 days. The added entry stays, whatever its size.
+    /// is added, other files are removed: compiled code first, least recently used first; then wheels; then plugins' files that
+    /// were not used for 30 days. The added entry stays, whatever its size.
     #[must_use]
     pub fn bound(mut self, bytes: u64) -> Cache {
         self.bytes_max = bytes;
@@ -241,12 +256,12 @@ impl Cache {
         Ok(usage)
     }
 
-    /// Removes compiled code and files that killed processes left unfinished; with `plugins`, also plugins' files.
-    /// Returns what was removed. Runs that are under way go on.
+    /// Removes compiled code and files that killed processes left unfinished; and further kinds of files, if asked. Returns
+    /// what was removed. Runs that are under way go on.
     ///
     /// # Errors
     /// The folder cannot be read, or a file cannot be removed. All other files are removed even then.
-    pub fn clear(&self, plugins: bool) -> io::Result<Usage> {
+    pub fn clear(&self, also: Also) -> io::Result<Usage> {
         let now = SystemTime::now();
         let mut removed = Usage::default();
         let mut failed = None;
@@ -254,7 +269,8 @@ impl Cache {
             let goes = match file.kind {
                 Kind::Unfinished => file.may_go(now),
                 Kind::Compiled | Kind::Described => true,
-                Kind::Plugin => plugins,
+                Kind::Wheel => also.wheels,
+                Kind::Plugin => also.plugins,
             };
             if !goes {
                 continue;
@@ -269,11 +285,22 @@ impl Cache {
 
     /// The folder's files with names of a cache: regular files of the user's own. Links are not followed.
     fn files(&self) -> io::Result<Vec<Found>> {
-        let own = rustix::process::geteuid().as_raw();
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        self.files_of(&self.folder, &mut files)?;
+        match self.files_of(&self.wheels(), &mut files) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(files),
+        }
+    }
+
+    fn files_of(&self, folder: &Path, files: &mut Vec<Found>) -> io::Result<()> {
+        let own = rustix::process::geteuid().as_raw();
+        for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let Some(kind) = Kind::of(&entry.file_name()) else { continue };
+            if (kind == Kind::Wheel) != (folder != self.folder) {
+                continue;
+            }
             // Another process removed this file meanwhile.
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_file() && metadata.uid() == own {
@@ -281,16 +308,21 @@ impl Cache {
                 files.push(Found { path: entry.path(), kind, bytes: metadata.len(), used });
             }
         }
-        Ok(files)
+        Ok(())
+    }
+
+    /// The folder of wheels: `HASH.whl` each.
+    pub(super) fn wheels(&self) -> PathBuf {
+        self.folder.join("wheels")
     }
 
     /// Removes files until the folder is within its bound again. `added` was just written, and stays. A file that
     /// cannot be removed is no error, but costs room.
-    fn make_room(&self, added: &Path) {
+    pub(super) fn make_room(&self, added: &[&Path]) {
         let Ok(mut files) = self.files() else { return };
         let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let now = SystemTime::now();
-        files.retain(|file| file.path != added && file.may_go(now));
+        files.retain(|file| !added.contains(&file.path.as_path()) && file.may_go(now));
         files.sort_unstable_by_key(|file| (file.kind, file.used));
         for file in files {
             if bytes <= self.bytes_max {
@@ -410,7 +442,7 @@ impl Cache {
             std::fs::rename(&temporary, path)
         })();
         match &written {
-            Ok(()) => self.make_room(path),
+            Ok(()) => self.make_room(&[path]),
             Err(_) => drop(fs::remove_file(&temporary)),
         }
         written
@@ -419,7 +451,7 @@ impl Cache {
 
 /// Marks a file as used now. The time of last access would not do: many systems do not keep it, and a backup changes
 /// it.
-fn touch(file: &File) {
+pub(super) fn touch(file: &File) {
     // If the time cannot be set, the file is removed sooner.
     let _ = file.set_modified(SystemTime::now());
 }
@@ -430,7 +462,7 @@ fn touch(file: &File) {
     clippy::cast_sign_loss,
     reason = "not negative; a size past the last one is the last one"
 )]
-fn bytes_of(text: &str) -> Option<u64> {
+pub(super) fn bytes_of(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let unit: u64 = match unit.to_ascii_lowercase().as_str() {
@@ -498,6 +530,7 @@ mod tests {
             (format!("{hash}.described"), Some(Kind::Described)),
             (format!("{hash}.wasm"), Some(Kind::Plugin)),
             (format!("{hash}.assets"), Some(Kind::Plugin)),
+            (format!("{hash}.whl"), Some(Kind::Wheel)),
             (format!("{hash}.4711-0.tmp"), Some(Kind::Unfinished)),
             (format!("{hash}.tmp"), None),
             (format!("{hash}.-.tmp"), None),

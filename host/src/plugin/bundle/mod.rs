@@ -133,7 +133,7 @@ impl Bundle {
         let mut stubs = Vec::new();
         let mut dependencies = Vec::new();
         if let Some((lock, pip)) = lock {
-            let wheels = Wheels::open(options.cache.as_deref())?;
+            let wheels = Wheels::open(options)?;
             let bytes = wheels.get(lock.packages(), &pip, &mut |names| tell(Told::Downloading(names)))?;
             for (package, wheel) in lock.packages().iter().zip(bytes) {
                 let unzipped = unzip(&wheel)

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::plugin::cache::bytes_of;
+
 /// What the bundler uses of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -9,6 +11,8 @@ pub struct Options {
     pub base: Option<PathBuf>,
     /// The cache folder; downloaded wheels are kept in `wheels` in it. None: they are downloaded each time.
     pub cache: Option<PathBuf>,
+    /// Bytes that the cache may have. None: [`CACHE_BYTES_MAX`](crate::plugin::cache::CACHE_BYTES_MAX).
+    pub cache_bytes_max: Option<u64>,
     /// The Python whose pip downloads wheels. None: the one of the active virtual environment, or `python3`.
     pub python: Option<PathBuf>,
     /// The program beside which a base may lie. None: this one.
@@ -16,7 +20,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options that the environment variables of this process name: `ROLLCAGE_PYTHON_BASE`, `ROLLCAGE_CACHE`.
+    /// The options that the environment variables of this process name: `ROLLCAGE_PYTHON_BASE`, `ROLLCAGE_CACHE`,
+    /// `ROLLCAGE_CACHE_MAX`.
     pub fn from_environment() -> Options {
         let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let absolute = |name: &str| named(name).filter(|path| path.is_absolute());
@@ -25,6 +30,7 @@ impl Options {
         Options {
             base: named("ROLLCAGE_PYTHON_BASE"),
             cache: named("ROLLCAGE_CACHE").or_else(own),
+            cache_bytes_max: named("ROLLCAGE_CACHE_MAX").and_then(|text| bytes_of(text.to_str()?)),
             ..Options::default()
         }
     }

@@ -10,15 +10,13 @@ use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
 use super::lock::Package;
+use super::options::Options;
 use super::pip::Pip;
 use crate::assets::BYTES_MAX;
 use crate::error::UsageError;
-use crate::files::read_regular;
-use crate::plugin::cache::Cache;
+use crate::files::{open_regular, read_regular};
+use crate::plugin::cache::{Cache, touch};
 use crate::text::escape_line;
-
-/// The folder of wheels in the cache.
-const FOLDER: &str = "wheels";
 
 /// The most bytes of a wheel.
 const WHEEL_BYTES_MAX: u64 = 256 << 20;
@@ -29,7 +27,8 @@ const ENTRIES_MAX: usize = 20_000;
 /// A folder that holds wheels by their hashes. One that is temporary is removed when dropped.
 pub(super) struct Wheels {
     folder: PathBuf,
-    is_temporary: bool,
+    /// The cache that the folder belongs to, which has a bound. None: the folder is temporary.
+    cache: Option<Cache>,
 }
 
 impl Wheels {
@@ -37,16 +36,15 @@ impl Wheels {
     ///
     /// # Errors
     /// The folder cannot be made, or may be written to by others.
-    pub(super) fn open(cache: Option<&Path>) -> Result<Wheels, UsageError> {
-        let (folder, is_temporary) = match cache {
-            Some(cache) => {
-                Cache::open(cache)?;
-                (crate::files::absolute(cache.join(FOLDER)), false)
-            }
-            None => (temporary(&std::env::temp_dir()), true),
-        };
+    pub(super) fn open(options: &Options) -> Result<Wheels, UsageError> {
+        let cache = options.cache.as_deref().map(Cache::open).transpose()?;
+        let cache = cache.map(|cache| match options.cache_bytes_max {
+            Some(bytes) => cache.bound(bytes),
+            None => cache,
+        });
+        let folder = cache.as_ref().map_or_else(|| temporary(&std::env::temp_dir()), Cache::wheels);
         make(&folder)?;
-        Ok(Wheels { folder, is_temporary })
+        Ok(Wheels { folder, cache })
     }
 
     /// The bytes of wheels, in the given order. Those that are not here yet are downloaded.
@@ -66,6 +64,10 @@ impl Wheels {
             let names: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
             tell(&names.join(", "));
             self.download(&missing, pip)?;
+            if let Some(cache) = &self.cache {
+                let places: Vec<PathBuf> = packages.iter().map(|package| self.place(package)).collect();
+                cache.make_room(&places.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+            }
         }
         let bytes = packages.iter().zip(kept).map(|(package, kept)| {
             kept.or_else(|| self.kept(package)).ok_or_else(|| {
@@ -81,8 +83,11 @@ impl Wheels {
 
     /// A wheel that is here and whole.
     fn kept(&self, package: &Package) -> Option<Vec<u8>> {
-        let bytes = read_regular(&self.place(package), WHEEL_BYTES_MAX).ok()?;
+        let mut file = open_regular(&self.place(package), WHEEL_BYTES_MAX).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
         let hash = crate::text::hex(&Sha256::digest(&bytes));
+        touch(&file);
         (hash == package.sha256).then_some(bytes)
     }
 
@@ -114,7 +119,7 @@ impl Wheels {
 
 impl Drop for Wheels {
     fn drop(&mut self) {
-        if self.is_temporary {
+        if self.cache.is_none() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }

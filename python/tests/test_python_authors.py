@@ -87,17 +87,17 @@ AUTHORS = {
     ),
     "a wrong shape": Author(
         "guest_failed",
-        r"step returned a wrong observation: shape \(3,\), wanted \(2,\)",
+        r"step returned a wrong observation: shape \(3,\), wanted \(2,\) \(bad_env\.py, line \d+, in step\)",
         step="return np.zeros(3, np.float32), 0.0, False, False, {}",
     ),
     "NaN in an observation": Author(
         "guest_failed",
-        r"step returned a wrong observation: NaN in element \[1\]",
+        r"step returned a wrong observation: NaN in element \[1\] \(bad_env\.py, line \d+, in step\)",
         step="return np.array([0, np.nan], np.float32), 0.0, False, False, {}",
     ),
     "NaN as a reward": Author(
         "guest_failed",
-        "step returned a reward that is NaN",
+        r"step returned a reward that is NaN \(bad_env\.py, line \d+, in step\)",
         step=f"return {ZEROS}, np.nan, False, False, {{}}",
     ),
     "an endless loop": Author("step_timeout", "the step did not answer within 1 s", step="while True: pass"),
@@ -132,6 +132,18 @@ AUTHORS = {
         r"/site\) and granted folders",
         step='open("/etc/passwd")',
     ),
+    "TLS": Author(
+        "guest_failed",
+        r"ssl is not in the cage: it has native code, which does not run here \(`ssl\.create_default_context` was used\)",
+        imports="import asyncio, bz2, curses.ascii, ssl, sqlite3, termios, tkinter.ttk, urllib.request",
+        step="ssl.create_default_context()",
+    ),
+    "a library of the machine": Author(
+        "guest_failed",
+        r"OSError: ctypes\.LibraryLoader\.LoadLibrary does not work in a rollcage guest.* \(bad_env\.py, line LINE, in step\)",
+        imports="import ctypes",
+        step='ctypes.cdll.LoadLibrary("libGL.so")',
+    ),
     "a program": Author(
         "guest_failed",
         r"OSError: .*does not support processes.* \(bad_env\.py, line LINE, in step\): the cage starts no programs; run "
@@ -143,8 +155,10 @@ AUTHORS = {
 
 
 @pytest.fixture(autouse=True)
-def on_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_the_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROLLCAGE_PYTHON_BASE", str(base()))
+    # Compiled, if it is not yet: the tests' own times hold no compilation.
+    rollcage.make_vec(str(project(tmp_path / "good", "good_env", "BadEnv", Author("", "").source)), 1).close()
 
 
 @needs_base

@@ -4,10 +4,11 @@ The message goes to the host, and becomes the fault's. The traceback goes to std
 """
 
 import errno
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 
 from rollcage_guest import log
@@ -158,6 +159,19 @@ def where(error: BaseException) -> str | None:
         return None
     path, line, function = chosen[-1]
     return f"{shown(path)}, line {line}" + ("" if function == "<module>" else f", in {function}")
+
+
+def where_defined(functions: Iterable[object]) -> str | None:
+    """Place of the first of these functions that is the author's own, else of the last one that is bundled."""
+    found = None
+    for function in functions:
+        code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
+        if code is None or relative(code.co_filename) is None:
+            continue
+        found = f"{shown(code.co_filename)}, line {code.co_firstlineno}, in {code.co_name}"
+        if _is_authors(code.co_filename):
+            break
+    return found
 
 
 def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int | None, str]]:

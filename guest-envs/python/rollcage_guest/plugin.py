@@ -180,6 +180,7 @@ def load() -> Target:
     importer.install(tree)
     files.Site(tree).install()
     stubs.install(given.stubs)
+    stubs.install_standard(lambda path: importer.relative(path) is not None)
     refusals.install(given)
     sockets.install()
     loops.install()

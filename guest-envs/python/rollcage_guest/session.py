@@ -129,9 +129,9 @@ class Session:
             if given:
                 faults.report(error)
                 raise Err(t.EnvError_InvalidOptions(faults.message(error))) from None
-            _fail(error)
+            self._fail("reset", error)
         except BaseException as error:
-            _fail(error)
+            self._fail("reset", error)
         self._began = self._running = True
         return view
 
@@ -173,7 +173,7 @@ class Session:
                 self._running = False
         except BaseException as error:
             self._running = False
-            _fail(error)
+            self._fail("step", error)
         return transition
 
     def step_many(self, actions: bytes, count: int) -> "t.Transitions":
@@ -203,6 +203,13 @@ class Session:
         if not any(taken.infos_extra):
             taken.infos_extra.clear()
         return taken
+
+    def _fail(self, call: str, error: BaseException) -> NoReturn:
+        """Ends a call by the error `failed`. A wrong answer has no traceback: the place is that of the method which gave it."""
+        if isinstance(error, Wrong):
+            place = faults.where_defined(getattr(layer, call, None) for layer in _layers(self.env))
+            raise Err(t.EnvError_Failed(f"{error} ({place})" if place else str(error))) from None
+        _fail(error)
 
     def _fill(self, view: "t.View", call: str, observation: Any, info: Any) -> None:
         if not isinstance(info, dict):

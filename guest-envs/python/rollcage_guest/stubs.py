@@ -8,10 +8,10 @@ the top of a module gives a stand-in in turn. At any other time a call is refuse
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from importlib.machinery import ModuleSpec, PathFinder
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 #: Whether a module of the plugin is being imported.
@@ -182,8 +182,71 @@ def install(names: tuple[str, ...]) -> None:
         sys.meta_path.append(StubFinder(names))
 
 
+#: Modules of Python's own library, and the native part that each needs.
+STANDARD = {
+    "bz2": "_bz2",
+    "curses": "_curses",
+    "fcntl": "fcntl",
+    "grp": "grp",
+    "lzma": "_lzma",
+    "pwd": "pwd",
+    "readline": "readline",
+    "resource": "resource",
+    "sqlite3": "_sqlite3",
+    "ssl": "_ssl",
+    "syslog": "syslog",
+    "termios": "termios",
+    "tkinter": "_tkinter",
+    "tty": "termios",
+    "turtle": "_tkinter",
+}
+
+
+class StandardFinder(StubFinder):
+    """Finds those of `STANDARD` whose native part is missing, for code of the plugin.
+
+    Python's own library asks for some of them too, and does without.
+    """
+
+    def __init__(self, is_plugins: Callable[[str], bool]) -> None:
+        super().__init__(tuple(STANDARD))
+        self._is_plugins = is_plugins
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        part = STANDARD.get(fullname.partition(".")[0])
+        if part is None or not self._is_plugins(_importing_file()):
+            return None
+        if part in sys.builtin_module_names or PathFinder.find_spec(part) is not None:
+            return None
+        return super().find_spec(fullname, path, target)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ == "ssl":
+            # Its errors are caught as errors of the system.
+            for name in ("SSLError", "SSLWantReadError", "SSLWantWriteError", "SSLZeroReturnError", "SSLEOFError"):
+                setattr(module, name, type(name, (OSError,), {"__module__": "ssl"}))
+
+
+def _importing_file() -> str:
+    """The file of the code that has an `import` now."""
+    frame: FrameType | None = sys._getframe()
+    own = frame.f_code.co_filename
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path != own and not path.startswith("<frozen ") and not path.endswith("/importlib/__init__.py"):
+            return path
+        frame = frame.f_back
+    return ""
+
+
+def install_standard(is_plugins: Callable[[str], bool]) -> None:
+    """Makes those of `STANDARD` that are missing importable for the plugin's code: `is_plugins` says which files are that."""
+    # Before the real ones, whose Python part is there and then lacks its native part.
+    sys.meta_path.insert(0, StandardFinder(is_plugins))
+
+
 def uninstall() -> None:
-    """Undoes `install`: for tests."""
+    """Undoes `install` and `install_standard`: for tests."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, StubFinder)]
     for name, module in list(sys.modules.items()):
         if isinstance(module, StubModule):

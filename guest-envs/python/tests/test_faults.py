@@ -1,5 +1,6 @@
 """Bad authors: each mistake ends in words that name the author's file and line, and what to do."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -294,6 +295,10 @@ def test_options_that_the_env_refuses(serve: Callable[..., Plugin], refused: Cal
     plugin.step()
 
 
+def plugin_lines(plugin: Plugin) -> list[str]:
+    return inspect.getsource(sys.modules["my_env"]).splitlines()
+
+
 def test_an_old_reset(serve: Callable[..., Plugin], refused: Callable[..., str]) -> None:
     for returned, words in (
         ("np.zeros(2, np.float32)", "an ndarray"),
@@ -302,7 +307,10 @@ def test_an_old_reset(serve: Callable[..., Plugin], refused: Callable[..., str])
     ):
         plugin = serve(minimal(reset=f"return {returned}"))
         plugin.create()
-        assert refused("EnvError_Failed", plugin.reset) == f"reset returned {words}, wanted (observation, info)"
+        # With the line where it begins.
+        place = next(i for i, line in enumerate(plugin_lines(plugin), 1) if "def reset" in line)
+        said = f"reset returned {words}, wanted (observation, info) (my_env.py, line {place}, in reset)"
+        assert refused("EnvError_Failed", plugin.reset) == said
 
 
 def test_step_many_is_many_steps(serve: Callable[..., Plugin]) -> None:

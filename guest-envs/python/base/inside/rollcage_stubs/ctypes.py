@@ -25,7 +25,41 @@ def _stand_in(name: str) -> type:
 
 _SimpleCData = _stand_in("_SimpleCData")
 Structure, Union, Array, _Pointer = map(_stand_in, ("Structure", "Union", "Array", "_Pointer"))
-CDLL, PyDLL, LibraryLoader = map(_stand_in, ("CDLL", "PyDLL", "LibraryLoader"))
+
+
+def _no_library(name: str) -> OSError:
+    """Returns the error of a library that cannot be loaded: natively one that is missing is an `OSError` too."""
+    return OSError(str(refusal(f"ctypes.{name}")))
+
+
+class CDLL:
+    """Refuses to be loaded."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        raise _no_library(type(self).__name__)
+
+
+class PyDLL(CDLL):
+    """Refuses to be loaded."""
+
+
+class LibraryLoader:
+    """Refuses to load."""
+
+    def __init__(self, dlltype: type) -> None:
+        self._dlltype = dlltype
+
+    def LoadLibrary(self, name: str) -> object:  # noqa: N802
+        """Refuses."""
+        raise _no_library("LibraryLoader.LoadLibrary")
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise _no_library(f"cdll.{name}")
+
+
+cdll, pydll = LibraryLoader(CDLL), LibraryLoader(PyDLL)
 
 
 class ArgumentError(Exception):

@@ -96,8 +96,8 @@ const TABLES: [(&str, &[&str]); 7] = [
     ("peers", &["peers"]),
     ("run", &[]),
     ("start", &["start"]),
-    ("load", &["load", "--no-learn"]),
-    ("learn", &["load", "--no-steps"]),
+    ("load", &["load", "--no-learn", "--rounds", "1"]),
+    ("learn", &["load", "--no-steps", "--rounds", "1"]),
     ("walls", &["walls"]),
     ("record", &["record"]),
 ];
@@ -110,10 +110,13 @@ fn page(only: &[String]) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| !TABLES.iter().any(|(known, _)| known == name)) {
         bail!("no table `{unknown}`: the tables are {}", TABLES.map(|(name, _)| name).join(", "));
     }
+    // Built once: the sources may change while this runs.
+    ready()?;
+    python::wheel(&python::venv()?)?;
     for (name, arguments) in TABLES.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|one| one == name)) {
         eprintln!("bench: the table `{name}`");
         let mut command = Command::new(std::env::current_exe().context("where this program lies")?);
-        let output = command.arg("bench").args(*arguments).stderr(Stdio::inherit()).output()?;
+        let output = command.arg("bench").args(*arguments).env(BUILT, "1").stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             bail!("bench {}: {}", arguments.join(" "), output.status);
         }
@@ -144,10 +147,19 @@ fn put(page: &str, name: &str, table: &str) -> Result<()> {
     std::fs::write(&file, format!("{before}{begin}{table}\n{end}{after}")).with_context(|| page.to_owned())
 }
 
+/// Set while one run measures many tables: program and wheel are there, and are not built again.
+const BUILT: &str = "ROLLCAGE_BENCH_BUILT";
+
+fn is_built() -> bool {
+    std::env::var_os(BUILT).is_some()
+}
+
 /// The program, built; and its cache filled, so that no figure holds a compilation.
 fn ready() -> Result<PathBuf> {
-    run(&mut cargo(&["build", "--release", "--locked"]))?;
     let program = target()?.join("release/rollcage");
+    if !is_built() {
+        run(&mut cargo(&["build", "--release", "--locked"]))?;
+    }
     rollcage(&program, 1, 10, &[])?;
     Ok(program)
 }
@@ -313,7 +325,9 @@ fn recording() -> Result<()> {
 /// The Python package beside its peers: one of the scripts in `python/benches/`.
 fn in_python(script: &str, arguments: &[&OsStr]) -> Result<()> {
     let venv = python::venv()?;
-    python::wheel(&venv)?;
+    if !is_built() {
+        python::wheel(&venv)?;
+    }
     let benches = root().join("python/benches");
     run(Command::new(venv.join("bin/python")).arg(benches.join(script)).args(arguments).current_dir(benches))
 }

@@ -176,7 +176,9 @@ fn walls() -> Result<()> {
         for round in 0..WALL_ROUNDS {
             // Who begins changes with the round: the second of a pair may find a warmer machine.
             for which in [round % 2, 1 - round % 2] {
-                let walls: &[&str] = if which == 0 { &[] } else { &["--walls", "none"] };
+                // Only behind its filters is an env started by fork.
+                let spawned: &[&str] = &["--start", "spawn"];
+                let walls = if which == 0 { spawned } else { &["--start", "spawn", "--walls", "none"] };
                 let result = rollcage(&program, envs, if envs == 1 { 400_000 } else { 100_000 }, walls)?;
                 speeds[which].push(number(&result, "steps_per_second")?);
                 starts[which].push(number(&result, "start_seconds")? * 1e3);

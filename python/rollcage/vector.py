@@ -753,6 +753,15 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._native.fault_log()[1]
 
     @property
+    def oddities(self) -> list[dict[str, Any]]:
+        """Odd answers so far that are no faults, an entry for each kind that there was.
+
+        The keys are ``kind`` (``nan_reward``, ``infinite_reward``, ``outside_space``: an observation with an element outside the
+        bounds of its Box, or NaN), ``times``, and of the first one ``env``, ``episode``, ``step`` (0 is the reset) and ``example``.
+        """
+        return self._native.oddities()
+
+    @property
     def left_out_infos(self) -> dict[str, int]:
         """How often an env's info had a reserved key, by key. Its value was left out.
 

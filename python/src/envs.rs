@@ -12,7 +12,7 @@ use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use rollcage::{Batch, Error, Frame, ResetSome, Snapshot, UsageError, VecEnv};
+use rollcage::{Batch, Error, Frame, Oddity, ResetSome, Snapshot, UsageError, VecEnv};
 
 use crate::arguments::{Arguments, parse};
 use crate::errors::{exception, fault_object, usage_error};
@@ -344,6 +344,22 @@ impl Envs {
     /// How the envs were started.
     fn started_by(&self, py: Python<'_>) -> PyResult<Option<String>> {
         Ok(self.state(py)?.envs.started_by(0).map(|start| start.to_string()))
+    }
+
+    /// Odd answers so far, by kind.
+    fn oddities<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let oddities = self.state(py)?.envs.oddities();
+        let as_dict = |oddity: &Oddity| {
+            let dict = PyDict::new(py);
+            dict.set_item("kind", oddity.kind.name())?;
+            dict.set_item("times", oddity.times)?;
+            dict.set_item("env", oddity.env)?;
+            dict.set_item("episode", oddity.episode)?;
+            dict.set_item("step", oddity.step)?;
+            dict.set_item("example", rollcage::text::one_line(&oddity.example))?;
+            Ok(dict)
+        };
+        oddities.iter().map(as_dict).collect()
     }
 
     /// Closes the recording, if there is one, and returns its receipt.

@@ -235,7 +235,8 @@ fn grants_that_ship_are_found_by_their_plugins_name() {
         "{ran:?}"
     );
     let ran = run(&["inspect", "go", "--grants", "go"]);
-    assert_eq!(ran.status, Some(2), "`inspect` grants nothing: {ran:?}");
+    let spaces = ran.status == Some(0) && ran.stdout.contains("observations  Box(-1, 1, (9, 9), int8)");
+    assert!(spaces || ran.stderr.starts_with("error: service `gnugo`: "), "{ran:?}");
     let ran = run(&["run", "go", "--seed=1", "--steps=2", "--grants", "go"]);
     // It plays, or the machine has no GNU Go.
     let played = ran.status == Some(0) && ran.stdout.contains("lease=gtp:6200-6299");
@@ -548,7 +549,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 25] = [
+    const KEYS: [&str; 26] = [
         "plugin",
         "sha256",
         "envs",
@@ -565,6 +566,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "start",
         "faults",
         "faults_total",
+        "oddities",
         "digest",
         "digests",
         "walls",

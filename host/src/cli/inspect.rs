@@ -6,9 +6,10 @@ use indicatif::HumanCount;
 use rollcage::plugin::config::KeyRow;
 use rollcage::plugin::shipped;
 use rollcage::text::escape_line;
-use rollcage::{Error, Grants, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
+use rollcage::{Error, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
 use serde_json::{Value, json};
 
+use super::grants::Granting;
 use super::source::{Source, with_cache};
 use super::{Status, complain, one_line, say, say_json};
 
@@ -31,6 +32,9 @@ pub(super) struct Inspect {
     #[command(flatten)]
     source: Source,
 
+    #[command(flatten)]
+    granting: Granting,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -38,12 +42,13 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
-        let builder = with_cache(self.source.open()?).on_fault(OnFault::Raise);
+        let builder = self.granting.give(with_cache(self.source.open()?).on_fault(OnFault::Raise))?;
         let prepared = builder.prepare()?;
         for warning in prepared.warnings() {
             complain("warning", warning);
         }
-        let lacking = Grants::new().check_wants(prepared.plugin().name(), &prepared.description().wants).err();
+        let lacking =
+            self.granting.grants()?.check_wants(prepared.plugin().name(), &prepared.description().wants).err();
         let spec = match builder.build() {
             Ok(envs) => Ok(envs.spec().clone()),
             // Users run this command to learn what a plugin needs, so an unmet want is not an error here.

@@ -231,7 +231,9 @@ fn told(fault: &Fault) -> String {
     for frame in fault.backtrace.iter().skip(own).take(FRAMES_TOLD_MAX) {
         lines.push_str(&format!("  at {}\n", escape_line(frame)));
     }
-    let log: Vec<&str> = fault.log.lines().filter(|line| !line.trim().is_empty()).collect();
+    // Rust's note about backtraces is for whoever runs a program of their own.
+    let says = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
+    let log: Vec<&str> = fault.log.lines().filter(says).collect();
     for line in &log[log.len().saturating_sub(LOG_LINES_TOLD_MAX)..] {
         lines.push_str(&format!("  log: {}\n", escape_line(line)));
     }

@@ -10,7 +10,7 @@ use rollcage::outside::grant::Refused;
 use rollcage::space::float_json;
 use rollcage::spread::Spread;
 use rollcage::text::escape_line;
-use rollcage::{Fault, FaultKind, Grant, Grants, Snapshot, VecEnv};
+use rollcage::{Fault, FaultKind, Grant, Grants, Oddity, Snapshot, VecEnv};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,6 +51,7 @@ pub(super) struct Report {
     start: Option<String>,
     faults: Vec<FaultLine>,
     faults_total: u64,
+    oddities: Vec<OddityLine>,
     digest: String,
     digests: Vec<String>,
     walls: Option<Vec<&'static str>>,
@@ -135,6 +136,28 @@ impl From<&Fault> for FaultLine {
     }
 }
 
+/// One kind of odd answers in the JSON object.
+#[derive(Serialize)]
+struct OddityLine {
+    kind: &'static str,
+    times: u64,
+    env: u32,
+    episode: u64,
+    step: u32,
+    example: String,
+    /// The same in words.
+    #[serde(skip)]
+    told: String,
+}
+
+impl From<&Oddity> for OddityLine {
+    fn from(oddity: &Oddity) -> OddityLine {
+        let Oddity { kind, times, env, episode, step, example } = oddity;
+        let (kind, times, env, episode, step) = (kind.name(), *times, *env, *episode, *step);
+        OddityLine { kind, times, env, episode, step, example: example.clone(), told: oddity.to_string() }
+    }
+}
+
 impl Report {
     /// Collects the facts at the end of a run, or of an attempt.
     #[expect(clippy::cast_precision_loss, reason = "nobody takes 2^53 steps")]
@@ -168,6 +191,7 @@ impl Report {
             start: envs.started_by(0).map(|start| start.to_string()),
             faults: envs.faults().first().iter().take(FAULTS_KEPT_MAX).map(FaultLine::from).collect(),
             faults_total: envs.faults().total(),
+            oddities: envs.oddities().iter().map(OddityLine::from).collect(),
             digest: envs.digest().to_string(),
             digests: envs.digests().iter().map(ToString::to_string).collect(),
             // If no env was ready, its sandbox layers are unknown.
@@ -208,6 +232,10 @@ impl Report {
             rows.push(("imports", format!("{} in each env: {why}", duration(seconds))));
         }
         rows.push(("faults", self.faults_by_kind()));
+        if !self.oddities.is_empty() {
+            let lines: Vec<String> = self.oddities.iter().map(|one| one_line(&one.told)).collect();
+            rows.push(("odd", lines.join(&format!("\n{:14}", ""))));
+        }
         if let Some(walls) = &self.walls {
             rows.push(("walls", walls.join(", ")));
         }
@@ -354,6 +382,7 @@ mod tests {
             start: Some("fork".to_owned()),
             faults: Vec::new(),
             faults_total: 0,
+            oddities: Vec::new(),
             digest: "ab".to_owned(),
             digests: vec!["cd".to_owned()],
             walls: Some(vec!["wasm", "process"]),
@@ -387,6 +416,7 @@ mod tests {
             "start",
             "faults",
             "faults_total",
+            "oddities",
             "digest",
             "digests",
             "walls",

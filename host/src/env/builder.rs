@@ -61,6 +61,8 @@ pub struct Builder {
     recycle_after: Option<u64>,
     record: Option<Record>,
     again: Option<PastInstance>,
+    /// The plugin, if it was prepared before.
+    prepared: Option<Prepared>,
     start: Start,
     copied: bool,
     /// The folder that relative paths of grants start from.
@@ -99,6 +101,7 @@ impl Builder {
             recycle_after: None,
             record: None,
             again: None,
+            prepared: None,
             start: Start::default(),
             copied: true,
             folder: std::env::current_dir().unwrap_or_default(),
@@ -345,6 +348,12 @@ impl Builder {
         self.assemble_prepared(prepared, program, opened, recording)
     }
 
+    /// Uses the plugin as it was prepared before, if the engine's settings are the same.
+    pub(crate) fn prepared(mut self, prepared: Prepared) -> Builder {
+        self.prepared = Some(prepared);
+        self
+    }
+
     /// The plugin, compiled and described: what `build` does first.
     ///
     /// # Errors
@@ -355,6 +364,9 @@ impl Builder {
 
     fn prepare_with(&self, program: &Path) -> Result<Prepared, Error> {
         let engine = EngineSettings { backend: self.backend, fuel: self.limits.fuel_per_step.is_some() };
+        if let Some(prepared) = self.prepared.as_ref().filter(|prepared| prepared.engine == engine) {
+            return Ok(prepared.clone());
+        }
         let how = Preparing {
             engine,
             limits: &self.limits,

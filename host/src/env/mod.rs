@@ -6,6 +6,7 @@ pub mod autoreset;
 pub mod batch;
 mod branch;
 pub mod builder;
+pub mod oddity;
 pub mod policy;
 pub(crate) mod recorded;
 pub(crate) mod slot;

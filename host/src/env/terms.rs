@@ -111,7 +111,7 @@ impl Terms {
             cage: self.cage,
             engine: self.prepared.engine,
             interface: self.prepared.description.interface.clone(),
-            plugin_sha256: self.prepared.plugin.sha256(),
+            plugin_sha256: self.prepared.random_of,
             assets_bytes: self.prepared.plugin.assets().len() as u64,
             warm_up: self.prepared.description.warm_up,
             config,

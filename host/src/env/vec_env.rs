@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::batch::{Batch, Steps};
+use super::oddity::{Oddities, Oddity};
 use super::recorded::manifest_of;
 use super::slot::{self, Progress, Slot};
 use super::terms::{Shape, Start, Terms};
@@ -728,6 +729,11 @@ impl VecEnv {
     /// Faults so far.
     pub fn faults(&self) -> &FaultLog {
         &self.faults
+    }
+
+    /// Odd answers so far, by kind: rewards that are no finite numbers, observations outside their space. No fault is made of them.
+    pub fn oddities(&self) -> Vec<Oddity> {
+        Oddities::of_all((0..).zip(&self.slots).map(|(env, slot)| (env, slot.oddities())))
     }
 
     /// How the running instance of an env, or the last, was started; none before the first.

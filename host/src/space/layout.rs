@@ -27,6 +27,9 @@ pub struct Layout {
     pub(super) tree: Tree,
     /// Leaves for which not every sequence of bytes is a value.
     checked: Vec<usize>,
+    /// Leaves of which an element may be outside its bounds: boxes of floats, which may be NaN, and of integers whose bounds
+    /// leave out some.
+    bounded: Vec<usize>,
     /// The ranges between leaves and after the last leaf, which hold zeros.
     gaps: Vec<Range<usize>>,
     mask_len: usize,
@@ -140,7 +143,15 @@ impl Layout {
 
     fn empty() -> Layout {
         let tree = Tree::Tuple(Vec::new());
-        Layout { stride: 0, leaves: Vec::new(), tree, checked: Vec::new(), gaps: Vec::new(), mask_len: 0 }
+        Layout {
+            stride: 0,
+            leaves: Vec::new(),
+            tree,
+            checked: Vec::new(),
+            bounded: Vec::new(),
+            gaps: Vec::new(),
+            mask_len: 0,
+        }
     }
 
     /// Aligns the next leaf. While a layout is being made, `stride` is where the next leaf may begin.
@@ -186,6 +197,9 @@ impl Layout {
         let index = self.leaves.len();
         if !matches!(kind, LeafKind::Box { dtype, .. } if dtype != Dtype::Boolean) {
             self.checked.push(index);
+        }
+        if kind.is_bounded() {
+            self.bounded.push(index);
         }
         let mask = self.mask_len;
         self.mask_len = mask.saturating_add(choices(space));
@@ -233,6 +247,12 @@ impl Layout {
         self.leaves.iter().try_for_each(|leaf| leaf.check_bounds(bytes))
     }
 
+    /// Whether every `Box` element lies between its `low` and its `high`, as in [`Layout::contains`]: made for every step, one pass
+    /// without a branch. The value has passed [`Layout::check`].
+    pub(crate) fn is_within_bounds(&self, bytes: &[u8]) -> bool {
+        self.bounded.iter().all(|&leaf| self.leaves[leaf].is_within_bounds(bytes))
+    }
+
     /// Turns an agent's action into the action that the env gets: a value that passes [`Layout::contains`]. A finite
     /// float outside its `Box` stays as it is if the env accepts such floats; otherwise it becomes the bound, if
     /// rounding alone put it outside. Returns the new bytes if they differ from `bytes`.
@@ -268,6 +288,29 @@ impl Layout {
             return Err(format!("a mask of {} bytes, expected {expected}", mask.len()));
         }
         check_binary(mask).map_err(|(index, byte)| format!("byte {index} of the mask is {byte}, expected 0 or 1"))
+    }
+
+    /// Checks that `mask` leaves a choice open wherever one is made. The mask has passed [`Layout::check_mask`].
+    ///
+    /// # Errors
+    ///
+    /// The first element without an open choice.
+    pub fn check_open(&self, mask: &[u8]) -> Result<(), String> {
+        for leaf in &self.leaves {
+            let mut rest = &mask[leaf.mask..];
+            for (index, n, _) in leaf.kind.choices() {
+                let (allowed, after) = rest.split_at(n);
+                rest = after;
+                if all_zero(allowed) {
+                    let which = match &leaf.kind {
+                        LeafKind::MultiDiscrete { shape, .. } => format!(" in element {}", index_of(shape, index)),
+                        _ => String::new(),
+                    };
+                    return Err(format!("{}no choice is open{which}", at(&leaf.path)));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks that `mask` allows `action`. If a mask allows no choice, the first choice is allowed, as in Gymnasium's
@@ -342,6 +385,25 @@ impl Leaf {
         Ok(())
     }
 
+    fn is_within_bounds(&self, value: &[u8]) -> bool {
+        let LeafKind::Box { dtype, low, high, .. } = &self.kind else { return true };
+        let bytes = self.bytes(value);
+        match dtype {
+            Dtype::Boolean => true,
+            Dtype::Int8 => are_within(bytes, low, high, i8::from_le_bytes),
+            Dtype::Int16 => are_within(bytes, low, high, i16::from_le_bytes),
+            Dtype::Int32 => are_within(bytes, low, high, i32::from_le_bytes),
+            Dtype::Int64 => are_within(bytes, low, high, i64::from_le_bytes),
+            Dtype::Uint8 => are_within(bytes, low, high, u8::from_le_bytes),
+            Dtype::Uint16 => are_within(bytes, low, high, u16::from_le_bytes),
+            Dtype::Uint32 => are_within(bytes, low, high, u32::from_le_bytes),
+            Dtype::Uint64 => are_within(bytes, low, high, u64::from_le_bytes),
+            Dtype::Float16 => are_within(bytes, low, high, half::f16::from_le_bytes),
+            Dtype::Float32 => are_within(bytes, low, high, f32::from_le_bytes),
+            Dtype::Float64 => are_within(bytes, low, high, f64::from_le_bytes),
+        }
+    }
+
     /// [`Layout::as_action`] for one leaf whose structure was checked. `clipped` is the whole value, once it differs.
     fn as_action(&self, value: &[u8], outside: OutOfBounds, clipped: &mut Option<Vec<u8>>) -> Result<(), UsageError> {
         let LeafKind::Box { dtype, shape, low, high } = &self.kind else { return Ok(()) };
@@ -388,6 +450,20 @@ impl Leaf {
 }
 
 impl LeafKind {
+    /// Whether an element may be outside its bounds.
+    fn is_bounded(&self) -> bool {
+        let LeafKind::Box { dtype, shape, low, high } = self else { return false };
+        let (least, most) = dtype.limits();
+        let leaves_out = |index| dtype.bound(low, index) > least || dtype.bound(high, index) < most;
+        if low.is_empty() || high.is_empty() {
+            // Of a layout alone, whose bounds nobody asks for; or of a box without elements.
+            return false;
+        }
+        // One bound stands for all elements, or there is one for each.
+        let bounds = if low.len() == dtype.size() && high.len() == dtype.size() { 1 } else { count(shape) };
+        *dtype != Dtype::Boolean && (dtype.is_float() || (0..bounds).any(leaves_out))
+    }
+
     /// Every element in which one of n choices is made: the element's index, n, and the first choice.
     pub(super) fn choices(&self) -> impl Iterator<Item = (usize, usize, i64)> {
         let discrete = match self {
@@ -481,6 +557,33 @@ fn check_binary(bytes: &[u8]) -> Result<(), (usize, u8)> {
     }
     let found = bytes.iter().enumerate().find(|(_, byte)| **byte > 1);
     found.map_or(Ok(()), |(index, &byte)| Err((index, byte)))
+}
+
+/// Whether elements lie between bounds, which hold one element for all, or one for each. NaN lies nowhere.
+fn are_within<const N: usize, T: PartialOrd + Copy>(
+    bytes: &[u8],
+    low: &[u8],
+    high: &[u8],
+    read: impl Fn([u8; N]) -> T,
+) -> bool {
+    let elements = bytes.as_chunks::<N>().0;
+    match (low.as_chunks::<N>().0, high.as_chunks::<N>().0) {
+        (&[low], &[high]) => {
+            let (low, high) = (read(low), read(high));
+            elements.iter().fold(true, |within, &element| {
+                let element = read(element);
+                within & (low <= element) & (element <= high)
+            })
+        }
+        (lows, highs) => {
+            // A list of one bound stands for all.
+            let bounds = lows.iter().cycle().zip(highs.iter().cycle());
+            elements.iter().zip(bounds).fold(true, |within, (&element, (&low, &high))| {
+                let element = read(element);
+                within & (read(low) <= element) & (element <= read(high))
+            })
+        }
+    }
 }
 
 fn all_zero(bytes: &[u8]) -> bool {
@@ -831,6 +934,43 @@ mod tests {
         assert_eq!(layout.check_mask(&[0, 0, 0]), Ok(()));
         assert_eq!(layout.check_mask(&[0, 2, 0]), Err("byte 1 of the mask is 2, expected 0 or 1".to_owned()));
         assert_eq!(layout.check_mask(&[0, 1]), Err("a mask of 2 bytes, expected 3".to_owned()));
+    }
+
+    #[test]
+    fn a_pass_over_bounds_is_what_contains_says() {
+        let mut rng = ChaCha12Rng::seed_from_u64(2);
+        for space in all() {
+            let layout = space.layout();
+            let mut bytes = vec![0; layout.stride];
+            for _ in 0..200 {
+                layout.sample(&mut rng, None, &mut bytes);
+                for _ in 0..rng.next_u32() % 3 {
+                    let at = usize::try_from(rng.next_u32()).unwrap() % bytes.len();
+                    bytes[at] = rng.next_u32().to_le_bytes()[0];
+                }
+                if layout.check(&bytes).is_ok() {
+                    assert_eq!(layout.is_within_bounds(&bytes), layout.contains(&bytes).is_ok(), "{space}");
+                }
+            }
+        }
+        let pixels = bytes_box(Dtype::Uint8, &[8]).layout();
+        assert!(pixels.bounded.is_empty(), "every byte is within the bounds of a picture");
+    }
+
+    #[test]
+    fn a_mask_without_an_open_choice_is_named() {
+        let space = Space::Tuple(vec![Space::Discrete { n: 3, start: -1 }, multi()]);
+        let layout = space.layout();
+        let open = [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 1];
+        assert_eq!(layout.check_open(&open), Ok(()));
+        let mut closed = open;
+        closed[..3].fill(0);
+        assert_eq!(layout.check_open(&closed), Err("`[0]`: no choice is open".to_owned()));
+        let mut closed = open;
+        closed[9..12].fill(0);
+        assert_eq!(layout.check_open(&closed), Err("`[1]`: no choice is open in element [1, 0]".to_owned()));
+        assert_eq!(discrete(2).layout().check_open(&[0, 0]), Err("no choice is open".to_owned()));
+        assert_eq!(cartpole().layout().check_open(&[]), Ok(()));
     }
 
     #[test]

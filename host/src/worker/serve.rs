@@ -200,7 +200,7 @@ impl Served {
         let done = |error| (NOTHING, error);
         match request.command {
             Command::Reset => self.reset(request).map_err(done),
-            Command::Step => self.step().map_err(done),
+            Command::Step => self.step(request).map_err(done),
             Command::StepThenReset => self.step_then_reset(request),
             Command::StepMany => self.step_many(request),
             Command::Message => self.converse().map_err(done),
@@ -211,13 +211,13 @@ impl Served {
         let options = self.reset_options(request)?;
         let seed = (request.flags & request_flags::SEED != 0).then_some(request.seed);
         let view = self.instance.reset(seed, options.as_deref())?;
-        self.check(&view)?;
+        self.check(&view, GoesOn::Yes)?;
         self.write(Which::View, &view);
         Ok(Answer { extra_len: view.info_extra.len(), ..NOTHING })
     }
 
-    fn step(&mut self) -> Result<Answer, Unanswered> {
-        let transition = self.take_step(0)?;
+    fn step(&mut self, request: &Request) -> Result<Answer, Unanswered> {
+        let transition = self.take_step(0, is_last(request))?;
         self.write(Which::View, &transition.view);
         Ok(Answer { extra_len: transition.view.info_extra.len(), ..stepped(&transition) })
     }
@@ -226,9 +226,9 @@ impl Served {
     fn step_then_reset(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
         // Read in any case, because the message was sent with the turn.
         let options = self.reset_options(request).map_err(|error| (NOTHING, error))?;
-        let transition = self.take_step(0).map_err(|error| (NOTHING, error))?;
+        let last = is_last(request);
+        let transition = self.take_step(0, last).map_err(|error| (NOTHING, error))?;
         let answer = stepped(&transition);
-        let last = request.flags & request_flags::LAST_STEP != 0;
         if !(answer.terminated || answer.truncated || last) {
             self.write(Which::View, &transition.view);
             return Ok(Answer { extra_len: transition.view.info_extra.len(), ..answer });
@@ -238,7 +238,7 @@ impl Served {
         self.slab.publish_half(&half);
         let reset = self.instance.reset(None, options.as_deref()).map_err(Unanswered::from);
         let view = reset.map_err(|error| (half, error))?;
-        self.check(&view).map_err(|fault| (half, fault.into()))?;
+        self.check(&view, GoesOn::Yes).map_err(|fault| (half, fault.into()))?;
         self.write(Which::View, &view);
         Ok(Answer { extra_len: view.info_extra.len(), ..half })
     }
@@ -254,7 +254,8 @@ impl Served {
                 // Fewer steps than asked, and the episode goes on: the host asks for the rest.
                 break;
             }
-            let transition = self.take_step(index).map_err(|error| (answer, error))?;
+            let last = is_last(request) && index + 1 == count;
+            let transition = self.take_step(index, last).map_err(|error| (answer, error))?;
             let Transition { view, reward, .. } = &transition;
             let step = ColumnBytes { view: bytes_of(view), reward: *reward, extra: view.info_extra.as_bytes() };
             self.slab.write_column(&self.layout, count, index, step, &mut texts);
@@ -267,11 +268,12 @@ impl Served {
         Ok(answer)
     }
 
-    /// Takes one step of the instance, and checks it.
-    fn take_step(&mut self, index: usize) -> Result<Transition, Unanswered> {
+    /// Takes one step of the instance, and checks it. `last`: the time limit ends the episode with it.
+    fn take_step(&mut self, index: usize, last: bool) -> Result<Transition, Unanswered> {
         self.slab.read_action(&self.layout, index, &mut self.action);
         let transition = self.instance.step(&self.action)?;
-        self.check(&transition.view)?;
+        let ends = last || transition.terminated || transition.truncated;
+        self.check(&transition.view, if ends { GoesOn::No } else { GoesOn::Yes })?;
         Ok(transition)
     }
 
@@ -349,7 +351,7 @@ impl Served {
     }
 
     /// Checks a view against the env's own spec.
-    fn check(&self, view: &View) -> Result<(), GuestFault> {
+    fn check(&self, view: &View, goes_on: GoesOn) -> Result<(), GuestFault> {
         let lengths = [
             ("observation", view.observation.len(), self.layout.observation),
             ("action mask", view.action_mask.len(), self.layout.mask),
@@ -364,6 +366,10 @@ impl Served {
         if self.layout.mask > 0 {
             self.action_space
                 .check_mask(&view.action_mask)
+                .and_then(|()| match goes_on {
+                    GoesOn::Yes => self.action_space.check_open(&view.action_mask),
+                    GoesOn::No => Ok(()),
+                })
                 .map_err(|what| bad_answer(format!("its action mask: {what}")))?;
         }
         self.info.check(&view.info).map_err(|what| bad_answer(format!("its info: {what}")))?;
@@ -378,6 +384,18 @@ impl Served {
         self.slab.write_view(&self.layout, which, bytes_of(view));
         self.slab.write_extra(which, view.info_extra.as_bytes());
     }
+}
+
+/// Whether an episode goes on after a view: then an action must be open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GoesOn {
+    Yes,
+    No,
+}
+
+/// Whether the time limit ends the episode with the request's last step.
+fn is_last(request: &Request) -> bool {
+    request.flags & request_flags::LAST_STEP != 0
 }
 
 fn bytes_of(view: &View) -> ViewBytes<'_> {

@@ -147,6 +147,11 @@ impl Slot {
             fault.log = log.text();
             fault.log_dropped_bytes = log.dropped();
         }
+        if kind == FaultKind::Trap
+            && let Some(said) = panic_in(&fault.log)
+        {
+            fault.message = fault.message.replacen(UNREACHABLE, &said, 1);
+        }
         self.enter_fault(kind, &fault.message, fault.step);
         self.stop();
         if !self.ended {
@@ -244,6 +249,22 @@ pub(super) fn guest_fault(fault: GuestFault) -> FaultFound {
         crate::text::cut(frame, 512);
     }
     (kind, message, backtrace)
+}
+
+/// The engine's words for the trap in which a Rust guest's panic ends.
+const UNREACHABLE: &str = "wasm trap: wasm `unreachable` instruction executed";
+
+/// Bytes of a panic's own words in a fault's message.
+const PANIC_BYTES_MAX: usize = 1024;
+
+/// What a Rust guest's last panic said, and where, from the lines that Rust prints: `panicked at src/lib.rs:12:5: …`.
+fn panic_in(log: &str) -> Option<String> {
+    let (_, said) = log.rsplit_once("panicked at ")?;
+    let (place, text) = said.split_once(":\n")?;
+    let text = text.split("\nnote: run with `RUST_BACKTRACE").next().unwrap_or(text).trim();
+    let mut said = format!("panicked at {place}: {text}");
+    crate::text::cut(&mut said, PANIC_BYTES_MAX);
+    Some(said)
 }
 
 pub(super) fn name_of(message: &FromWorker) -> &'static str {

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 pub(super) use super::autoreset::Turn;
 use super::batch::{Batch, Steps, View};
+use super::oddity::Oddities;
 use super::terms::Start;
 use crate::cage::{Standing, Wall, Walls};
 use crate::digest::{self, Digest};
@@ -177,6 +178,9 @@ pub(crate) struct Slot {
     /// env's digest only with the event that follows them, since in no other mode would they come after a run's last step.
     before_added_reset: Option<AsOf>,
     log: LogTail,
+    /// Odd answers so far, and the number of all answers.
+    oddities: Oddities,
+    answers: u64,
     view: View,
     steps: Steps,
     /// The time limit that this env's `create` returned. Configs differ between envs, and so may the limit.
@@ -234,6 +238,8 @@ impl Slot {
             finished: Vec::new(),
             before_added_reset: None,
             log: LogTail::default(),
+            oddities: Oddities::default(),
+            answers: 0,
             view: View::default(),
             steps: Steps::default(),
             own_time_limit: None,
@@ -501,6 +507,15 @@ impl Slot {
     /// How the running instance, or the last, was started. A branch counts as started like the env that it copies.
     pub(crate) fn started_by(&self) -> Option<Start> {
         self.started_by
+    }
+
+    /// Lets the next step reach the guest although the episode is over: for a check of what the guest says then.
+    pub(crate) fn forget_the_end(&mut self) {
+        self.ended = false;
+    }
+
+    pub(crate) fn oddities(&self) -> &Oddities {
+        &self.oddities
     }
 
     pub(crate) fn imports(&self) -> Duration {

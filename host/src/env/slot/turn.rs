@@ -8,6 +8,7 @@ use super::fault::{FaultFound, end_of, guest_fault, lied, name_of, nobody};
 use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
 use crate::digest::{StepFlags, ViewParts};
 use crate::env::batch::{Batch, EpisodeEnd, Steps, View};
+use crate::env::oddity::Place;
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
 use crate::json;
@@ -225,11 +226,15 @@ impl Slot {
     ) -> Result<(), FaultFound> {
         let row = self.row();
         self.read_view(answer, if answer.reset { Which::Final } else { Which::View }, terms)?;
+        if !answer.terminated && !answer.truncated && !busy.limit_flag {
+            self.check_open(terms)?;
+        }
         self.step += 1;
         self.episode_return += answer.reward;
         let Answer { terminated, truncated, reward, .. } = *answer;
         let flags = StepFlags { terminated, truncated, time_limit: busy.limit_flag };
         self.enter_own_step(reward, flags);
+        self.look_for_oddities(reward, terms);
         batch.set_view(row, &self.view);
         batch.rewards[row] = reward;
         batch.terminated[row] = terminated;
@@ -271,6 +276,7 @@ impl Slot {
             return Err(self.rejection(answer.status)?);
         }
         self.read_view(&answer, Which::View, terms)?;
+        self.check_open(terms)?;
         let row = self.row();
         if !self.ended {
             // Not earlier: if the env had refused, its episode would go on.
@@ -284,7 +290,23 @@ impl Slot {
         self.ended = false;
         self.step = 0;
         self.episode_return = 0.0;
+        self.look_for_oddities(0.0, terms);
         Ok(())
+    }
+
+    /// Checks that the view leaves an action open. The worker has done so.
+    fn check_open(&self, terms: &Terms) -> Result<(), FaultFound> {
+        if self.view.mask.is_empty() {
+            return Ok(());
+        }
+        terms.shape().action.check_open(&self.view.mask).map_err(|what| lied(Lie(format!("its action mask: {what}"))))
+    }
+
+    /// Counts what is odd about the present view and the reward that came with it.
+    fn look_for_oddities(&mut self, reward: f64, terms: &Terms) {
+        let place = Place { at: self.answers, episode: self.episode, step: self.step };
+        self.answers += 1;
+        self.oddities.look(&terms.shape().observation, &self.view.observation, reward, place);
     }
 
     /// Accepts the answer to a batch of steps. Steps taken count, whatever happened after them.
@@ -301,16 +323,21 @@ impl Slot {
         let taken = answer.taken as usize;
         let slab = self.child.as_ref().and_then(Child::slab).ok_or_else(nobody)?;
         let columns = slab.read_columns(&layout, count as usize, taken).map_err(lied)?;
+        let ended =
+            (answer.terminated || answer.truncated || (busy.limit_flag && taken == count as usize)) && taken > 0;
         let mut extras = Vec::with_capacity(taken);
+        let mut step = self.step;
         for (index, extra) in columns.extras.into_iter().enumerate() {
             let observation = &columns.observations[index * layout.observation..][..layout.observation];
             let mask = &columns.masks[index * layout.mask..][..layout.mask];
             let info = &columns.infos[index * layout.info..][..layout.info];
             shape.check(observation, mask, info).map_err(|what| lied(Lie(what)))?;
+            let is_last = ended && index + 1 == taken;
+            if !mask.is_empty() && !is_last {
+                shape.action.check_open(mask).map_err(|what| lied(Lie(format!("its action mask: {what}"))))?;
+            }
             extras.push(check_extra(extra)?);
         }
-        let ended =
-            (answer.terminated || answer.truncated || (busy.limit_flag && taken == count as usize)) && taken > 0;
         for (index, extra) in extras.iter().enumerate() {
             let last = ended && index + 1 == taken;
             let flags = StepFlags {
@@ -318,13 +345,18 @@ impl Slot {
                 truncated: last && answer.truncated,
                 time_limit: last && busy.limit_flag && taken == count as usize,
             };
+            let observation = &columns.observations[index * layout.observation..][..layout.observation];
             let view = ViewParts {
-                observation: &columns.observations[index * layout.observation..][..layout.observation],
+                observation,
                 mask: &columns.masks[index * layout.mask..][..layout.mask],
                 info: &columns.infos[index * layout.info..][..layout.info],
                 extra: extra.as_bytes(),
             };
             self.enter_step(index, layout.action, columns.rewards[index], flags, view);
+            step += 1;
+            let place = Place { at: self.answers, episode: self.episode, step };
+            self.answers += 1;
+            self.oddities.look(&shape.observation, observation, columns.rewards[index], place);
             self.episode_return += columns.rewards[index];
         }
         self.step += answer.taken;

@@ -28,6 +28,7 @@
 
 pub mod assets;
 pub mod cage;
+pub mod check;
 pub mod digest;
 pub mod env;
 pub mod episode;

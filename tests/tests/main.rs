@@ -3,9 +3,11 @@
 
 mod actions;
 mod assets;
+mod authors;
 mod autoreset;
 mod bundles;
 mod cache;
+mod check;
 mod cli;
 mod config;
 mod copies;

@@ -26,12 +26,19 @@ from basebuild import component, numpy_tests, wheel
 from basebuild.stages import BASE, BuildError, cpu_seconds, sha256
 
 
+# Any number but 0 chooses another secret of Python's hashes.
+OTHER_SECRET = 1
+
+
 def build(options: argparse.Namespace) -> None:
     """Builds the component and its wheel, and tells what they are."""
     begun = time.monotonic()
     made = component.base(options.sdk, names=options.names)
     output = options.target / "python-base/python-base.wasm"
     component.place(made, output)
+    # The same with another secret: `rollcage check` compares the two.
+    other = options.target / "python-base/python-base-other-secret.wasm"
+    component.place(component.base(options.sdk, names=options.names, secret=OTHER_SECRET), other)
     package = wheel.make(output, options.target / "wheels")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(output)}")
     print(f"{package}: {package.stat().st_size / 1e6:.1f} MB")

@@ -6,27 +6,32 @@ use std::time::Instant;
 use anyhow::Context;
 use indicatif::HumanCount;
 use rollcage::plugin::bundle::archive::{Files, attach, detach};
+use rollcage::plugin::bundle::project::Project;
 use rollcage::plugin::bundle::{Base, Bundle, rebase};
-use rollcage::text::{argument, escape_line, hex};
-use rollcage::{Plugin, UsageError};
+use rollcage::text::{argument, escape_line, hex, one_line};
+use rollcage::{Error, OnFault, Plugin, UsageError, VecEnv, Want};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::source::{bundle_options, report};
-use super::{Status, complain, say, say_json};
+use super::source::{bundle_options, report, with_cache};
+use super::{Status, complain, rust, say, say_json};
 
-/// Make one .wasm file of a Python environment's folder
+/// Make one .wasm file of an environment's folder
 ///
 /// The folder has a pyproject.toml, in which `[tool.rollcage]` names the env's class, as in `env = "my_env:MyEnv"`. Any
 /// gymnasium.Env will do. Nothing of the folder is run here: its Python files and those of its dependencies are put behind
 /// a base plugin that holds CPython, numpy and gymnasium. `rollcage run DIR` does the same in memory, so a build is
 /// needed only to hand the env to others.
+///
+/// The folder of a crate (a Cargo.toml, and no pyproject.toml) is built by cargo, which runs the folder's build scripts with your
+/// rights; `[package.metadata.rollcage] assets` names files that travel inside the plugin.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   rollcage build ./my_env                     writes dist/my_env.wasm
   rollcage build ./my_env --list              what would be in it, and what would not
   rollcage build --rebase old_env.wasm        the same env on the base that is installed now
+  rollcage build ./my_crate                   by cargo: writes my_crate/dist/my_crate.wasm
   rollcage build my_rust_env.wasm --assets ./levels
 
 The least pyproject.toml:
@@ -85,6 +90,9 @@ impl Build {
             let error = UsageError::new(format!("`{shown}` is a file; the folder of an env is expected"));
             return Err(error.hint("the folder that holds its pyproject.toml").into());
         }
+        if !Project::is_in(folder) && rust::is_in(folder) {
+            return self.by_cargo(folder, started);
+        }
         let bundle = Bundle::of_folder(folder, &bundle_options(), &mut |told| report(told))?;
         bundle.warnings.iter().for_each(|warning| complain("warning", warning));
         if self.list {
@@ -104,6 +112,30 @@ impl Build {
         Ok(())
     }
 
+    /// The plugin of a crate.
+    fn by_cargo(&self, folder: &Path, started: Instant) -> anyhow::Result<()> {
+        if self.list {
+            let error = UsageError::new("--list is for environments in Python: of a crate cargo knows what is in it");
+            return Err(error.hint("`package.metadata.rollcage.assets` in Cargo.toml names its assets").into());
+        }
+        let rust::Built { name, plugin, assets } = rust::build(folder)?;
+        let output = match &self.output {
+            Some(file) => file.clone(),
+            None => folder.join("dist").join(format!("{name}.wasm")),
+        };
+        let written = Written::put(&output, &plugin, started)?;
+        if self.json {
+            return say_json(&with(
+                written.json(),
+                json!({ "name": name, "assets": assets.keys().collect::<Vec<_>>() }),
+            ));
+        }
+        let described = describe(&output)?;
+        say(&format!("{}{}", written.text(), table(&[&described[..], &asset_rows(&assets)[..]].concat())))?;
+        complain("hint", &format!("`rollcage run {}` plays it", argument(&shown(folder))));
+        Ok(())
+    }
+
     /// A plugin of any language, with the files below a folder in place of the assets that it had.
     fn carrying(&self, path: &Path, folder: &Path, started: Instant) -> anyhow::Result<()> {
         Plugin::from_file(path)?;
@@ -117,12 +149,10 @@ impl Build {
         let (code, _) = detach(&plugin)?;
         let output = self.output.as_deref().unwrap_or(path);
         let written = Written::put(output, &attach(code, &files)?, started)?;
-        let bytes: usize = files.values().map(Vec::len).sum();
         if self.json {
             return say_json(&with(written.json(), json!({ "assets": files.keys().collect::<Vec<_>>() })));
         }
-        let amount = format!("{} files, {}", files.len(), bytesize::ByteSize(bytes as u64).display().si());
-        say(&format!("{}{}", written.text(), table(&[("assets", amount)])))
+        say(&format!("{}{}", written.text(), table(&asset_rows(&files))))
     }
 
     fn moved(&self, path: &Path, started: Instant) -> anyhow::Result<()> {
@@ -146,6 +176,38 @@ impl Build {
         };
         say(&format!("{}{}", written.text(), table(&[("before", note), ("base", base_text(&base))])))
     }
+}
+
+/// What a plugin says of itself: one env is started to find out its spaces.
+fn describe(file: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let builder = with_cache(VecEnv::builder(Plugin::from_file(file)?)).on_fault(OnFault::Raise);
+    let prepared = builder.prepare()?;
+    let wants: Vec<&str> = prepared.description().wants.iter().map(Want::noun).collect();
+    let mut rows = Vec::new();
+    match builder.build() {
+        Ok(envs) => {
+            rows.push(("observations", envs.spec().observation_space.to_string()));
+            rows.push(("actions", envs.spec().action_space.to_string()));
+        }
+        // It may need a grant or a config.
+        Err(Error::Usage(error)) => rows.push(("spaces", format!("not known: {}", one_line(&error.message)))),
+        Err(error) => rows.push(("spaces", format!("not known: {}", one_line(&error.to_string())))),
+    }
+    rows.push(("wants", if wants.is_empty() { "nothing of the outside".to_owned() } else { wants.join(", ") }));
+    Ok(rows)
+}
+
+/// How many files a plugin carries.
+fn asset_rows(files: &Files) -> Vec<(&'static str, String)> {
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let bytes: usize = files.values().map(Vec::len).sum();
+    let size = bytesize::ByteSize(bytes as u64).display().si();
+    vec![(
+        "assets",
+        if files.len() == 1 { format!("1 file, {size}") } else { format!("{} files, {size}", files.len()) },
+    )]
 }
 
 /// Reads the files below a folder by their paths in the plugin. Links and dot files stay out.

@@ -3,6 +3,7 @@
 
 mod build;
 mod cache;
+mod check;
 mod compiling;
 mod doctor;
 mod export;
@@ -10,12 +11,14 @@ mod grants;
 mod inspect;
 mod lease;
 mod list;
+mod new;
 mod picture;
 mod play;
 mod progress;
 mod replay;
 mod report;
 mod run;
+mod rust;
 mod source;
 mod verify;
 
@@ -48,19 +51,23 @@ Examples:
   rollcage inspect cartpole                       its spaces, and every key of its config
   rollcage run cartpole --envs 8 --episodes 200   200 episodes by a random policy, in 8 processes
   rollcage run ./my_env.wasm --config size=8      a plugin of your own
+  rollcage new my_env                             an env of your own, to begin with
   rollcage run ./my_env --envs 8                  an env in Python: a folder with a pyproject.toml
   rollcage build ./my_env                         the same as one file, for others
+  rollcage check ./my_env                         what its author should mend
   rollcage run cartpole --record first            every step of it, in a folder
   rollcage replay first                           the same again, compared to the bit";
 
 #[derive(Subcommand)]
 enum Command {
+    New(new::New),
     Run(Box<run::Run>),
     Build(build::Build),
     Replay(replay::Replay),
     Verify(verify::Verify),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Check(Box<check::Check>),
     List(list::List),
     Cache(cache::CacheCommand),
     Doctor(doctor::Doctor),
@@ -135,12 +142,14 @@ fn parse(typed: &[OsString]) -> Result<Cli, clap::Error> {
 
 fn obey(command: Command, started: Instant) -> Status {
     let done = match command {
+        Command::New(new) => new.run(),
         Command::Run(run) => run.run(started),
         Command::Build(build) => build.run(started),
         Command::Replay(replay) => replay.run(),
         Command::Verify(verify) => verify.run(),
         Command::Export(export) => export.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Check(check) => check.run(),
         Command::List(list) => list.run(),
         Command::Cache(cache) => cache.run(),
         Command::Doctor(doctor) => doctor.run(),

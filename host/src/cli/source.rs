@@ -52,7 +52,12 @@ impl Source {
         !self.config.is_empty() || self.config_file.is_some()
     }
 
-    fn config(&self) -> Result<Value, UsageError> {
+    /// The folder that was named, if one was.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        self.plugin.as_deref().map(PathBuf::from).filter(|path| path.is_dir())
+    }
+
+    pub(super) fn config(&self) -> Result<Value, UsageError> {
         let mut config = match &self.config_file {
             Some(path) => read_config(path)?,
             None => Value::Object(Map::new()),

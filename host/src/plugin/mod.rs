@@ -52,6 +52,31 @@ pub struct Plugin {
     code_name: Option<&'static str>,
 }
 
+/// The plugin of a folder that is no project in Python: what was built into its `dist`. Building it would run the folder's
+/// code, so that is done by `rollcage build` alone. None: it is a project in Python, or none.
+#[cfg(feature = "shipped")]
+fn built_in(folder: &Path) -> Result<Option<std::path::PathBuf>, UsageError> {
+    let is_there = |name: &str| folder.join(name).is_file();
+    if bundle::project::Project::is_in(folder) || !["Cargo.toml", "package.json"].into_iter().any(is_there) {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(folder.join("dist")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut built: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).collect();
+    let shown = folder.display();
+    let build = format!(
+        "`rollcage build {}` builds it: that runs the folder's code with your rights",
+        crate::text::argument(&shown.to_string())
+    );
+    match built.len() {
+        0 => Err(UsageError::new(format!("plugin `{shown}`: the folder is not built: there is no `dist/*.wasm`"))
+            .hint(build)),
+        1 => Ok(built.pop()),
+        several => Err(UsageError::new(format!("plugin `{shown}`: its `dist` has {several} plugins"))
+            .hint("name the file of one of them")),
+    }
+}
+
 impl Plugin {
     /// Reads a plugin's file, at most [`Limits::plugin_bytes`] of the default limits.
     ///
@@ -112,7 +137,10 @@ impl Plugin {
         let shown = path.display();
         let is_path = path.extension().is_some_and(|extension| extension == "wasm") || path.components().count() > 1;
         if path.is_dir() {
-            return bundle::open(path, options, tell);
+            return match built_in(path)? {
+                Some(file) => Plugin::from_file(&file),
+                None => bundle::open(path, options, tell),
+            };
         }
         if path.exists() {
             return Plugin::from_file(path);
@@ -276,6 +304,8 @@ pub(crate) struct Preparing<'a> {
 pub struct Prepared {
     pub(crate) plugin: Plugin,
     pub(crate) engine: EngineSettings,
+    /// The hash that the guest's own randomness is made of: the file's.
+    pub(crate) random_of: [u8; 32],
     pub(crate) code: Arc<OwnedFd>,
     /// The plugin's assets, sealed; none if it has none.
     assets: Option<Arc<OwnedFd>>,
@@ -396,6 +426,7 @@ impl Prepared {
         Ok(Prepared {
             plugin: plugin.clone(),
             engine,
+            random_of: plugin.sha256,
             code: Arc::new(code),
             assets: assets.map(Arc::new),
             description,

@@ -21,14 +21,14 @@ INSIDE = BASE / "inside"
 ABSENT = ["_multiprocessing", "_posixshmem", "ctypes", "mmap"]
 
 
-def base(sdk: Path, *, names: bool = False) -> Path:
-    """Returns the base component."""
+def base(sdk: Path, *, names: bool = False, secret: int = 0) -> Path:
+    """Returns the base component. With another secret, Python's hashes of strings are others, and so is the order of its sets."""
     if not (sdk / "plugin.py").exists():
         raise BuildError(f"{sdk} is not the package rollcage_guest: it has no plugin.py. Name it by ROLLCAGE_GUEST_SDK")
-    return made(sdk, MODULES, app=BASE / "app.py", names=names)
+    return made(sdk, MODULES, app=BASE / "app.py", names=names, secret=secret)
 
 
-def made(sdk: Path, modules: list[str], *, app: Path, names: bool) -> Path:
+def made(sdk: Path, modules: list[str], *, app: Path, names: bool, secret: int = 0) -> Path:
     """Returns a component of an app, with these extension modules of numpy."""
     numpy, found = numpy_for_wasi(), inside()
     wit = BASE.parents[2] / "wit/0.1.0"
@@ -37,6 +37,8 @@ def made(sdk: Path, modules: list[str], *, app: Path, names: bool) -> Path:
         BASE / "basebuild" / file for file in ("component.py", "lists.py", "store.py", "wasm.py", "python_inside.py")
     ]
     code.append(CROSS / "steady.c")
+    if secret:
+        inputs.append(secret)
 
     def make(folder: Path) -> None:
         staged = folder / "app"
@@ -49,7 +51,7 @@ def made(sdk: Path, modules: list[str], *, app: Path, names: bool) -> Path:
             (staged / library).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(numpy / "modules" / library, staged / library)
         whole = folder / "whole.wasm"
-        output = componentize("rollcage_base", [staged], whole)
+        output = componentize("rollcage_base", [staged], whole, secret=secret)
         if not whole.exists():
             raise BuildError(f"componentize-py made no component:\n{output[-6000:]}")
         component = whole.read_bytes()

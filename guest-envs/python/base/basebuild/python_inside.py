@@ -93,9 +93,9 @@ def steady() -> Path:
     return stage("steady", [CROSS / "steady.c", pins()["tools"]["ziglang"]], make) / "steady.so"
 
 
-def componentize(app: str, paths: list[Path], output: Path) -> str:
+def componentize(app: str, paths: list[Path], output: Path, *, secret: int = 0) -> str:
     """Runs componentize-py over an app, and returns what it wrote: there is a component if `output` exists. Its environment is
-    fixed, so that nothing of this machine gets into the component."""
+    fixed, so that nothing of this machine gets into the component. `secret` chooses the secret of Python's hashes."""
     for path in paths:
         for folder, _, files in os.walk(path):
             for name in [*(os.path.join(folder, file) for file in files), folder]:
@@ -106,6 +106,9 @@ def componentize(app: str, paths: list[Path], output: Path) -> str:
         command += ["-p", path]
     # No Python or pipenv on the path: componentize-py would ask it for its packages, and add them.
     environment = {"PATH": "/nonexistent", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "LD_PRELOAD": str(steady())}
+    if secret:
+        # A number would be the secret itself.
+        environment |= {"PYTHONHASHSEED": "random", "ROLLCAGE_STEADY": str(secret)}
     done = subprocess.run(
         [*(str(word) for word in command), "-o", str(output)],
         cwd=output.parent,

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::archive::Files;
+use super::glob::Glob;
 use super::project::Project;
 use crate::assets::{BYTES_MAX, FILES_MAX};
 use crate::error::UsageError;
@@ -180,31 +182,14 @@ impl Collected {
         if globs.is_empty() {
             return Ok(());
         }
-        let mut found = Vec::new();
-        walk(&project.folder, "", 0, &mut 0, &mut found)?;
+        let found = matching(&project.folder, globs).map_err(|error| error.of("`tool.rollcage.assets`: "))?;
         let src = root.strip_prefix(&project.folder).ok().and_then(Path::to_str).unwrap_or_default();
-        let mut used = vec![false; globs.len()];
         for path in found {
-            let mut is_asset = false;
-            for (glob, used) in globs.iter().zip(&mut used) {
-                if glob.matches(&path) {
-                    (*used, is_asset) = (true, true);
-                }
-            }
-            if is_asset {
-                let inside = path.strip_prefix(src).and_then(|path| path.strip_prefix('/')).filter(|_| !src.is_empty());
-                self.add_file(&project.folder.join(&path), inside.unwrap_or(&path))?;
-            }
+            let inside = path.strip_prefix(src).and_then(|path| path.strip_prefix('/')).filter(|_| !src.is_empty());
+            self.add_file(&project.folder.join(&path), inside.unwrap_or(&path))?;
         }
         self.left.retain(|(path, _)| !self.files.contains_key(&format!("{SITE}/{path}")));
-        match used.iter().position(|used| !used) {
-            Some(unused) => {
-                let glob = escape_line(globs[unused].text());
-                Err(UsageError::new(format!("`tool.rollcage.assets`: `{glob}` matches no file of the folder"))
-                    .hint("files whose names begin with a dot, links, `dist` and environments are never bundled"))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Adds a file of the project at `site/…`.
@@ -350,6 +335,34 @@ impl Ord for Kind {
     fn cmp(&self, other: &Kind) -> std::cmp::Ordering {
         (*self as u8).cmp(&(*other as u8))
     }
+}
+
+/// The files of a folder that globs match, as paths relative to it. A glob that matches nothing is an error.
+fn matching(folder: &Path, globs: &[Glob]) -> Result<Vec<String>, UsageError> {
+    let mut found = Vec::new();
+    walk(folder, "", 0, &mut 0, &mut found)?;
+    if let Some(unused) = globs.iter().find(|glob| !found.iter().any(|path| glob.matches(path))) {
+        let glob = escape_line(unused.text());
+        return Err(UsageError::new(format!("`{glob}` matches no file of the folder"))
+            .hint("files whose names begin with a dot, links, `dist` and environments are never bundled"));
+    }
+    found.retain(|path| globs.iter().any(|glob| glob.matches(path)));
+    Ok(found)
+}
+
+/// The assets of a plugin in another language than Python: the files of its folder that globs match, by their paths there.
+///
+/// # Errors
+/// A glob is wrong or matches nothing, a file cannot be read, or the limits of assets.
+pub fn assets_of(folder: &Path, globs: &[&str]) -> Result<Files, UsageError> {
+    let globs = globs.iter().map(|glob| Glob::parse(glob)).collect::<Result<Vec<_>, _>>()?;
+    let mut collected = Collected::default();
+    for path in matching(folder, &globs)? {
+        let bytes = read_regular(&folder.join(&path), BYTES_MAX)
+            .map_err(|error| UsageError::new(format!("`{}`: {error}", escape_line(&path))))?;
+        collected.add(path, bytes, None)?;
+    }
+    Ok(collected.files.into_iter().map(|(path, file)| (path, file.bytes)).collect())
 }
 
 /// All files of a folder that could be assets, as paths relative to it.

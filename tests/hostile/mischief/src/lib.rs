@@ -262,7 +262,8 @@ macro_rules! export {
 
                 fn step(action: Vec<u8>) -> Result<raw::Transition, raw::EnvError> {
                     let step = ENV.with(|env| env.step(&action))?;
-                    Ok(raw::Transition { view: tamper::apply_to_view(step.view), ..step })
+                    let terminated = tamper::apply_to_end(step.terminated);
+                    Ok(raw::Transition { view: tamper::apply_to_view(step.view), terminated, ..step })
                 }
 
                 fn step_many(actions: Vec<u8>, count: u32) -> raw::Transitions {

@@ -2,7 +2,7 @@
 //!
 //! Arranged from inside the call whose answer it is; applied once, by `export!`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use rollcage_sdk::raw::{Spec, View};
 
@@ -11,6 +11,7 @@ type Change<T> = Option<Box<dyn FnOnce(&mut T)>>;
 thread_local! {
     static SPEC: RefCell<Change<Spec>> = const { RefCell::new(None) };
     static VIEW: RefCell<Change<View>> = const { RefCell::new(None) };
+    static END: Cell<bool> = const { Cell::new(false) };
     static TEXT: RefCell<Change<String>> = const { RefCell::new(None) };
 }
 
@@ -27,6 +28,16 @@ pub fn view(change: impl FnOnce(&mut View) + 'static) {
 /// Changes the JSON text, from inside `call` or `get_attribute`.
 pub fn text(change: impl FnOnce(&mut String) + 'static) {
     TEXT.set(Some(Box::new(change)));
+}
+
+/// Ends the episode behind the SDK's back, from inside `step`: it answers the next step too.
+pub fn end() {
+    END.set(true);
+}
+
+#[doc(hidden)]
+pub fn apply_to_end(terminated: bool) -> bool {
+    END.take() || terminated
 }
 
 #[doc(hidden)]

@@ -1,0 +1,298 @@
+//! `rollcage new`: an author's project that builds, is tested and runs at once.
+//!
+//! The files are those of `guest-envs/templates/`, with the author's name in place of `my-env`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use rollcage::UsageError;
+use rollcage::text::{argument, escape_line};
+
+use super::{Status, complain, say};
+
+/// Make a new env's project, which builds and runs as it stands
+///
+/// An env in Python needs no compiler: `rollcage run` takes the folder. One in Rust is built by `rollcage build`, with cargo.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  rollcage new my_env                          Python, one number to see and one to choose
+  rollcage new maze --template grid            a Dict, action masks, a level file, pictures
+  rollcage new fast --lang rust
+  rollcage run my_env --envs 8
+  rollcage check my_env
+
+Templates:
+  discrete    a walk along a corridor
+  grid        a maze from a file: Dict observation, action mask, info, pictures (Python)
+  continuous  a cart on a rail: Box actions (Python)
+  pixels      a ball and a bat, seen as 84 by 84 pixels (Python)
+  socket      a game that a server keeps, with the server and its grants (Python)
+
+Exit status:
+  0  the project is there
+  1  a file cannot be written
+  2  the name is none, or something is there already")]
+pub(super) struct New {
+    /// The folder to make; its name is the env's
+    name: PathBuf,
+
+    /// The language
+    #[arg(long, value_name = "LANG", value_enum, default_value_t = Language::Python)]
+    lang: Language,
+
+    /// What the project begins with
+    #[arg(long, value_name = "TEMPLATE", value_enum, default_value_t = Template::Discrete)]
+    template: Template,
+
+    /// Folder of the crate rollcage-sdk [default: the checkout that this program was built in, else the repository]
+    #[arg(long, value_name = "DIR")]
+    sdk: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Language {
+    Python,
+    Rust,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Template {
+    Discrete,
+    Grid,
+    Continuous,
+    Pixels,
+    Socket,
+}
+
+/// A file of a project: where it goes, and its text.
+type File = (&'static str, &'static str);
+
+macro_rules! template {
+    ($($path:literal => $file:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!("../../../guest-envs/templates/", $file)))),*]
+    };
+}
+
+const PYTHON: &[File] = template![
+    ".gitignore" => "python/common/gitignore",
+    "pyproject.toml" => "python/common/pyproject.toml",
+    "README.md" => "python/common/README.md",
+    "AGENTS.md" => "python/common/AGENTS.md",
+    "tests/test_my_env.py" => "python/common/tests/test_my_env.py",
+];
+
+const RUST: &[File] = template![
+    ".gitignore" => "rust/common/gitignore",
+    "Cargo.toml" => "rust/common/Cargo.toml.in",
+    "rust-toolchain.toml" => "rust/common/rust-toolchain.toml",
+    "README.md" => "rust/common/README.md",
+    "AGENTS.md" => "rust/common/AGENTS.md",
+];
+
+/// What a template has of its own.
+struct Own {
+    summary: &'static str,
+    /// More lines of pyproject.toml or Cargo.toml.
+    settings: &'static str,
+    /// More lines of README.md.
+    readme: &'static str,
+    files: &'static [File],
+}
+
+fn own(language: Language, template: Template) -> Option<Own> {
+    let own = match (language, template) {
+        (Language::Python, Template::Discrete) => Own {
+            summary: "Walk to the right end of a slippery corridor",
+            settings: "max-episode-steps = 200\n",
+            readme: "",
+            files: template!["my_env.py" => "python/discrete/my_env.py"],
+        },
+        (Language::Python, Template::Grid) => Own {
+            summary: "Find the key in a maze, and then the door",
+            settings: "max-episode-steps = 500\n# Files that travel inside the plugin.\nassets = [\"levels/*.txt\"]\n",
+            readme: "",
+            files: template![
+                "my_env.py" => "python/grid/my_env.py",
+                "levels/first.txt" => "python/grid/levels/first.txt",
+            ],
+        },
+        (Language::Python, Template::Continuous) => Own {
+            summary: "Push a cart to a place on a rail, and stop it there",
+            settings: "max-episode-steps = 200\n",
+            readme: "",
+            files: template!["my_env.py" => "python/continuous/my_env.py"],
+        },
+        (Language::Python, Template::Pixels) => Own {
+            summary: "Catch falling balls with a bat, seen as grey pixels",
+            settings: "",
+            readme: "",
+            files: template!["my_env.py" => "python/pixels/my_env.py"],
+        },
+        (Language::Python, Template::Socket) => Own {
+            summary: "Guess a number that a server keeps",
+            settings: "\n[[tool.rollcage.wants]]\nkind = \"tcp-connect\"\nexample = \"127.0.0.1:{game}\"\n\
+                       reason = \"the number is kept by a server\"\nrequired = true\n",
+            readme: "\nThe env needs its server: `rollcage run . --envs 8 --grants grants.toml` starts one for each env, on a port of \
+                     its own.\n",
+            files: template![
+                "my_env.py" => "python/socket/my_env.py",
+                "server.py" => "python/socket/server.py",
+                "grants.toml" => "python/socket/grants.toml",
+                "tests/test_my_env.py" => "python/socket/tests/test_my_env.py",
+            ],
+        },
+        (Language::Rust, Template::Discrete) => Own {
+            summary: "Walk to the right end of a slippery corridor",
+            settings: "",
+            readme: "",
+            files: template![
+                "src/lib.rs" => "rust/discrete/src/lib.rs",
+                "tests/my_env.rs" => "rust/discrete/tests/my_env.rs",
+            ],
+        },
+        (Language::Rust, _) => return None,
+    };
+    Some(own)
+}
+
+impl New {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let names = Names::of(&self.name)?;
+        let Some(own) = own(self.lang, self.template) else {
+            let error = UsageError::new("this template is there in Python alone");
+            return Err(error.hint("`--template discrete` is there in Rust too, and docs/sdk.md has the rest").into());
+        };
+        if self.name.exists() && fs::read_dir(&self.name).map_or(true, |mut entries| entries.next().is_some()) {
+            let error = UsageError::new(format!("`{}` is there already", shown(&self.name)));
+            return Err(error.hint("name a folder that is not there, or an empty one").into());
+        }
+        let sdk = match self.lang {
+            Language::Rust => self.sdk()?,
+            Language::Python => String::new(),
+        };
+        let common = match self.lang {
+            Language::Python => PYTHON,
+            Language::Rust => RUST,
+        };
+        let mut written = Vec::new();
+        // What a template has of its own takes the place of what all have.
+        let all = common.iter().filter(|(path, _)| !own.files.iter().any(|(own, _)| own == path)).chain(own.files);
+        for (path, text) in all {
+            let text = names.put_into(text).replace("SUMMARY", own.summary);
+            let text = text
+                .replace("SETTINGS\n", own.settings)
+                .replace("MORE\n", own.readme)
+                .replace("{ SDK }", &format!("{{ {sdk} }}"));
+            let path = names.put_into(path);
+            let file = self.name.join(&path);
+            let folder = file.parent().unwrap_or(&self.name);
+            fs::create_dir_all(folder).with_context(|| format!("making `{}`", shown(folder)))?;
+            fs::write(&file, text).with_context(|| format!("writing `{}`", shown(&file)))?;
+            written.push(path);
+        }
+        written.sort();
+        say(&format!("{}: {}\n", shown(&self.name), written.join(", ")))?;
+        let folder = argument(&self.name.display().to_string());
+        let grants =
+            if self.template == Template::Socket { format!(" --grants {folder}/grants.toml") } else { String::new() };
+        match self.lang {
+            Language::Python => {
+                complain("hint", &format!("`rollcage run {folder} --envs 8{grants}` plays it as it stands"))
+            }
+            Language::Rust => complain(
+                "hint",
+                &format!("`rollcage build {folder}` builds it with cargo, and `rollcage run {folder}` plays it"),
+            ),
+        }
+        complain("hint", &format!("`rollcage check {folder}{grants}` says what should be mended"));
+        Ok(Status::Complete)
+    }
+
+    /// Where the SDK is, as Cargo.toml says it.
+    fn sdk(&self) -> Result<String, UsageError> {
+        let named = |folder: &Path| {
+            let there = folder.join("Cargo.toml").is_file();
+            let folder = fs::canonicalize(folder).ok().filter(|_| there)?;
+            Some(format!("path = {:?}", folder.display().to_string()))
+        };
+        match &self.sdk {
+            Some(folder) => named(folder).ok_or_else(|| {
+                UsageError::new(format!("`{}` is no crate: it has no Cargo.toml", shown(folder)))
+                    .hint("in a checkout of rollcage it is guest-envs/sdk")
+            }),
+            // TARGET/release/rollcage, where TARGET lies in the checkout.
+            None => Ok(std::env::current_exe()
+                .ok()
+                .and_then(|program| named(&program.ancestors().nth(3)?.join("guest-envs/sdk")))
+                .unwrap_or_else(|| format!("git = \"{}\"", env!("CARGO_PKG_REPOSITORY")))),
+        }
+    }
+}
+
+/// The env's name in its forms.
+struct Names {
+    /// `my-env`.
+    hyphened: String,
+    /// `my_env`.
+    underscored: String,
+    /// `MyEnv`.
+    class: String,
+}
+
+impl Names {
+    fn of(folder: &Path) -> Result<Names, UsageError> {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let refuse = |what: &str| {
+            UsageError::new(format!("name `{}`: {what}", escape_line(&name)))
+                .hint("lower-case letters, digits, `-` and `_`, beginning with a letter: `my_env`")
+        };
+        let parts: Vec<&str> = name.split(['-', '_']).collect();
+        let is_part = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        if !parts.iter().all(is_part) || !name.starts_with(|first: char| first.is_ascii_lowercase()) || name.len() > 64
+        {
+            return Err(refuse("it cannot be the name of a package"));
+        }
+        // Names that a module of the project would hide, or that are no names in the language.
+        if ["test", "tests", "gymnasium", "numpy", "rollcage", "server", "class", "import", "mod", "crate", "self"]
+            .contains(&&*name)
+        {
+            return Err(refuse("it has a meaning already"));
+        }
+        let capitalised = |part: &&str| {
+            let (first, rest) = part.split_at(1);
+            first.to_uppercase() + rest
+        };
+        Ok(Names {
+            hyphened: parts.join("-"),
+            underscored: parts.join("_"),
+            class: parts.iter().map(capitalised).collect(),
+        })
+    }
+
+    fn put_into(&self, text: &str) -> String {
+        text.replace("my-env", &self.hyphened).replace("my_env", &self.underscored).replace("MyEnv", &self.class)
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape_line(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_three_forms() {
+        let names = Names::of(Path::new("envs/big_maze-2")).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(names.put_into("my-env my_env MyEnv"), "big-maze-2 big_maze_2 BigMaze2");
+        for wrong in ["", "Maze", "2d", "a b", "a__b", "-a", "..", "tests", "é"] {
+            assert!(Names::of(Path::new(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

@@ -152,8 +152,12 @@ impl Environment for Flawed {
             match self.config.defect {
                 Defect::RewardNan => reward = f64::NAN,
                 Defect::RewardInfinite => reward = f64::INFINITY,
-                Defect::ObservationShort => tamper::view(|view| drop(view.observation.pop())),
-                Defect::MaskShort => tamper::view(|view| drop(view.action_mask.pop())),
+                Defect::ObservationShort => tamper::view(|view| {
+                    view.observation.pop();
+                }),
+                Defect::MaskShort => tamper::view(|view| {
+                    view.action_mask.pop();
+                }),
                 Defect::Panics => panic!("the walker fell"),
                 _ => {}
             }

@@ -67,6 +67,7 @@ pub use error::{Error, UsageError, UsageKind};
 pub use fault::{Budget, Fault, FaultKind, FaultLog, OnFault};
 pub use limits::Limits;
 pub use outside::grant::{Access, Grant, Grants};
+pub use outside::trust::Trust;
 pub use plugin::cache::Cache;
 pub use plugin::{CompileObserver, Compiling, Plugin, Prepared};
 pub use process::start::check_walls;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
-use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, TimeLimit, UsageError, VecEnv, Walls};
+use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls};
 use serde_json::Value;
 
 use crate::bundles::{Bundling, Named};
@@ -93,6 +93,7 @@ impl Arguments {
             .backend(choice::<Backend>("backend", &self.backend)?)
             .worker(self.worker)
             .grants(grants)
+            .trust(Trust::standing(Trust::file_of_user().as_deref()))
             .temporary(std::env::temp_dir())
             .protect(self.home.as_deref().map(Protected::of_home).unwrap_or_default());
         match self.cache.as_deref().map(Cache::open) {

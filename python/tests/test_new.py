@@ -38,7 +38,7 @@ def goes(template: str, folder: Path) -> None:
         if file.is_file():
             text = file.read_text()
             assert not [
-                word for word in ("my_env", "my-env", "MyEnv", "SUMMARY", "SETTINGS", "MORE\n") if word in text
+                word for word in ("my_env", "my-env", "MyEnv", "@SUMMARY@", "SETTINGS", "MORE\n") if word in text
             ], file
     grants = ["--grants", "grants.toml"] if template == "socket" else []
     ruff = Path(sys.executable).with_name("ruff")

@@ -641,7 +641,7 @@ fn the_object_has_the_keys_of_the_contract() {
 
 #[test]
 fn the_object_of_inspect_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 21] = [
+    const KEYS: [&str; 22] = [
         "plugin",
         "sha256",
         "bytes",
@@ -660,6 +660,7 @@ fn the_object_of_inspect_has_the_keys_of_the_contract() {
         "render_modes",
         "render_fps",
         "wants",
+        "package",
         "runtime",
         "config",
         "config_schema",

@@ -25,6 +25,7 @@ mod leases;
 mod machines;
 mod mutations;
 mod options;
+mod packages;
 mod processes;
 mod progress;
 mod protocol;

@@ -8,7 +8,7 @@ use rollcage_tests::{program, root};
 
 /// An option: the method of `Builder` or field of `Limits`, Python's keyword, the flag of `rollcage run`. Empty: that place
 /// does not have the option, for the reason that the row gives.
-const OPTIONS: [[&str; 4]; 52] = [
+const OPTIONS: [[&str; 4]; 54] = [
     // What the envs are.
     ["envs", "num_envs", "--envs", ""],
     ["config", "config", "--config", ""],
@@ -35,6 +35,8 @@ const OPTIONS: [[&str; 4]; 52] = [
     ["debug", "debug", "--debug", ""],
     ["cache", "", "--no-cache", "the folder comes from the environment: `ROLLCAGE_CACHE`"],
     ["limits", "limits", "", "a flag for each limit that a run of the command line needs, below"],
+    ["trust", "", "--trust", "the standing files hold in Python too; a caller there knows what it opens"],
+    ["", "", "--sha256", "`Plugin::sha256` tells a caller"],
     // What only a caller of the library needs.
     ["worker", "", "", "the program itself; Python has it in its package"],
     ["when_compiling", "", "", "the command line prints what it is told"],
@@ -144,7 +146,8 @@ fn the_command_line_has_the_options_of_the_list() {
     let flags = help.lines().filter_map(|line| {
         let line = line.trim_start();
         let line = line.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(line, |(_, long)| long);
-        let end = line.find(|next: char| !(next.is_ascii_lowercase() || next == '-')).unwrap_or(line.len());
+        let is_of_flag = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '-';
+        let end = line.find(|next: char| !is_of_flag(next)).unwrap_or(line.len());
         (line.starts_with("--") && end > 2).then(|| line[..end].to_owned())
     });
     compare("`rollcage run`", &flags.collect(), &column(2));

@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(of(json!({"type": "boolean"}), json!(true)), [json!(false)]);
         assert_eq!(of(json!({"type": "integer", "minimum": 1, "maximum": 3}), json!(3)), [json!(2), json!(1)]);
         assert_eq!(of(json!({"type": "integer"}), json!(4)), [json!(5), json!(3), json!(8)]);
-        assert_eq!(of(json!({"type": "integer", "minimum": 0, "multipleOf": 2}), Value::Null), [json!(2)]);
+        assert_eq!(of(json!({"type": "integer", "minimum": 0, "multipleOf": 2}), json!(0)), [json!(2)]);
         let half = of(json!({"type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0}), json!(0.0));
         assert_eq!(half, [json!(0.75), json!(0.25)]);
         assert_eq!(of(json!({"type": "string"}), json!("a")), Vec::<Value>::new());

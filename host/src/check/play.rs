@@ -17,6 +17,7 @@ use crate::episode::Autoreset;
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, OnFault};
 use crate::outside::grant::{Grant, Grants, Protected};
+use crate::outside::trust::Trust;
 use crate::plugin::cache::Cache;
 use crate::plugin::{CompileObserver, Plugin, Prepared};
 use crate::spec::Spec;
@@ -32,6 +33,8 @@ pub struct Options {
     pub config: Value,
     /// What it is granted.
     pub grants: Grants,
+    /// What the operator allows.
+    pub trust: Trust,
     /// Paths that no grant may reach.
     pub protected: Vec<Protected>,
     /// The limits of its envs.
@@ -113,6 +116,7 @@ pub(super) fn builder(options: &Options, plugin: &Plugin) -> Result<Builder, Usa
         .config(&options.config)?
         .grants(options.grants.clone())
         .protect(options.protected.iter().cloned())
+        .trust(options.trust.clone())
         .limits(options.limits.clone())
         .seed(options.seed)
         .autoreset(Autoreset::Disabled)

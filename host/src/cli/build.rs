@@ -234,7 +234,7 @@ fn collect(folder: &Path, prefix: &str, files: &mut Files) -> anyhow::Result<()>
 }
 
 /// A file that was written.
-struct Written {
+pub(super) struct Written {
     output: PathBuf,
     bytes: usize,
     sha256: String,
@@ -243,7 +243,7 @@ struct Written {
 
 impl Written {
     /// Writes a plugin beside its place and moves it there: a run that has the old file open reads on.
-    fn put(output: &Path, plugin: &[u8], started: Instant) -> anyhow::Result<Written> {
+    pub(super) fn put(output: &Path, plugin: &[u8], started: Instant) -> anyhow::Result<Written> {
         let name =
             output.file_name().ok_or_else(|| UsageError::new(format!("output `{}` is no file", shown(output))))?;
         let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -15,7 +15,7 @@ use rollcage::{Limits, UsageError};
 use serde_json::{Value, json};
 
 use super::grants::Granting;
-use super::source::{Source, bundle_options, cache};
+use super::source::{Source, bundle_options, cache, standing};
 use super::{Status, compiling, one_line, say, say_json};
 
 /// The program that plays the native class.
@@ -83,6 +83,7 @@ impl Check {
             config: self.source.config()?,
             grants: self.granting.grants()?,
             protected: self.granting.protected(),
+            trust: standing().both(self.source.trust()),
             limits: Limits::default(),
             observer: Some(compiling::told(cache.as_ref())),
             cache,

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::HumanCount;
 use rollcage::plugin::config::KeyRow;
+use rollcage::plugin::package::Parts;
 use rollcage::plugin::shipped;
 use rollcage::text::escape_line;
 use rollcage::{Error, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
@@ -99,6 +100,9 @@ fn as_json(prepared: &Prepared, spec: &Result<Spec, Unknown>) -> Value {
         "render_modes": description.render_modes,
         "render_fps": description.render_fps,
         "wants": description.wants,
+        "package": plugin.package().map(|parts| json!({
+            "manifest": parts.manifest, "grants": parts.grants, "readme": parts.readme, "picture_bytes": parts.picture.len(),
+        })),
         "runtime": (!description.runtime.is_empty()).then_some(&description.runtime),
         "config": prepared.schema().table().iter().map(key).collect::<Vec<_>>(),
         "config_schema": serde_json::from_str::<Value>(&description.config_schema).unwrap_or_default(),
@@ -133,6 +137,19 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
     rows.extend(wants(plugin.name(), &description.wants));
     if !description.runtime.is_empty() {
         rows.push(("runs on", escape_line(&description.runtime)));
+    }
+    if let Some(Parts { manifest, grants, .. }) = plugin.package() {
+        rows.push(("signed by", manifest.key.clone().unwrap_or_else(|| "nobody".to_owned())));
+        let said = [("authors", &manifest.authors), ("licences", &manifest.licences), ("made by", &manifest.tools)];
+        for (name, texts) in said.into_iter().filter(|(_, texts)| !texts.is_empty()) {
+            rows.push((name, escape_line(&texts.join(", "))));
+        }
+        if let Some(source) = &manifest.source {
+            rows.push(("source", escape_line(source)));
+        }
+        if !grants.is_empty() {
+            rows.push(("grants file", "its author's template is in `--json`: copy what you want to give".to_owned()));
+        }
     }
     rows.push(("interface", format!("rollcage:env {}", escape_line(&description.interface))));
     rows.push(("file", format!("{} bytes, sha256 {}", HumanCount(plugin.size() as u64), plugin.sha256_hex())));

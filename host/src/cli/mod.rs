@@ -9,9 +9,11 @@ mod doctor;
 mod export;
 mod grants;
 mod inspect;
+mod key;
 mod lease;
 mod list;
 mod new;
+mod package;
 mod picture;
 mod play;
 mod progress;
@@ -63,6 +65,8 @@ enum Command {
     New(new::New),
     Run(Box<run::Run>),
     Build(build::Build),
+    Package(package::Package),
+    Key(key::Key),
     Replay(replay::Replay),
     Verify(verify::Verify),
     Export(export::Export),
@@ -145,6 +149,8 @@ fn obey(command: Command, started: Instant) -> Status {
         Command::New(new) => new.run(),
         Command::Run(run) => run.run(started),
         Command::Build(build) => build.run(started),
+        Command::Package(package) => package.run(started),
+        Command::Key(key) => key.run(),
         Command::Replay(replay) => replay.run(),
         Command::Verify(verify) => verify.run(),
         Command::Export(export) => export.run(),

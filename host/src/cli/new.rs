@@ -181,7 +181,7 @@ impl New {
         // What a template has of its own takes the place of what all have.
         let all = common.iter().filter(|(path, _)| !own.files.iter().any(|(own, _)| own == path)).chain(own.files);
         for (path, text) in all {
-            let text = names.put_into(text).replace("SUMMARY", own.summary);
+            let text = names.put_into(text).replace("@SUMMARY@", own.summary);
             let text = text
                 .replace("SETTINGS\n", own.settings)
                 .replace("MORE\n", own.readme)

@@ -18,7 +18,7 @@ use super::grants::Granting;
 use super::picture::Picture;
 use super::progress::BARS;
 use super::run::backend;
-use super::source::{cache, check_hash, not_here, open};
+use super::source::{cache, check_hash, not_here, open, standing};
 use super::{Status, compiling, complain, say, say_json};
 
 /// Run a recording again and compare every step of it
@@ -125,6 +125,7 @@ impl Recorded {
             grants: self.granting.grants()?,
             protected: self.granting.protected(),
             require_sandbox: self.require_sandbox,
+            trust: standing(),
             ..Replaying::default()
         };
         for signal in [SIGINT, SIGTERM] {

@@ -12,7 +12,7 @@ use rollcage::plugin::cache::CACHE_BYTES_MAX;
 use rollcage::plugin::config::{self, CONFIG_FILE_BYTES_MAX};
 use rollcage::record::manifest::PluginName;
 use rollcage::text::escape_line;
-use rollcage::{Builder, Cache, Plugin, UsageError, VecEnv};
+use rollcage::{Builder, Cache, Plugin, Trust, UsageError, VecEnv};
 use serde_json::{Map, Value};
 
 use super::{compiling, complain};
@@ -33,18 +33,45 @@ pub(super) struct Source {
     /// A file with the config: .toml, .json or .yaml
     #[arg(long, value_name = "F")]
     config_file: Option<PathBuf>,
+
+    /// Refuse any other plugin than the one of this SHA-256, 64 hex digits
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+
+    /// A trust file more: run no more than it allows; may be repeated
+    ///
+    /// `/etc/rollcage/trust.toml` and `~/.config/rollcage/trust.toml` are read in any case. Each can only narrow what the others
+    /// allow: docs/trust.md has the form.
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
 }
 
 impl Source {
     /// Opens the plugin and reads the config. It compiles nothing.
     pub(super) fn open(&self) -> Result<Builder, UsageError> {
         let plugin = self.plugin()?.ok_or_else(|| UsageError::new("no plugin was named"))?;
-        VecEnv::builder(plugin).config(&self.config()?)
+        Ok(VecEnv::builder(plugin).config(&self.config()?)?.trust(self.trust()))
     }
 
     /// The plugin, if one was named.
     pub(super) fn plugin(&self) -> Result<Option<Plugin>, UsageError> {
-        self.plugin.as_deref().map(open).transpose()
+        let plugin = self.plugin.as_deref().map(open).transpose()?;
+        if let (Some(plugin), Some(wanted)) = (&plugin, &self.sha256)
+            && !plugin.sha256_hex().eq_ignore_ascii_case(wanted)
+        {
+            let (name, found) = (plugin.name(), plugin.sha256_hex());
+            let wanted = escape_line(wanted);
+            return Err(UsageError::new(format!(
+                "plugin `{name}` has sha256 {found}; `--sha256` allows {wanted} alone"
+            ))
+            .hint("it is not the file that was meant: do not run it"));
+        }
+        Ok(plugin)
+    }
+
+    /// What the trust files that were named allow.
+    pub(super) fn trust(&self) -> Trust {
+        self.trust.iter().fold(Trust::all(), |trust, file| trust.and(file))
     }
 
     /// Whether a config was given at all.
@@ -131,17 +158,22 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     }
 }
 
+/// What the standing trust files allow: the machine's and the user's own.
+pub(super) fn standing() -> Trust {
+    Trust::standing(Trust::file_of_user().as_deref())
+}
+
 /// Adds the cache, if there is one. Compilations are reported.
 pub(super) fn with_cache(builder: Builder) -> Builder {
     match cache() {
-        Some(cache) => builder.when_compiling(compiling::told(Some(&cache))).cache(cache),
+        Some(cache) => builder.trust(standing()).when_compiling(compiling::told(Some(&cache))).cache(cache),
         None => without_cache(builder),
     }
 }
 
 /// Compiles without a cache. Compilations are reported, and their results are not kept.
 pub(super) fn without_cache(builder: Builder) -> Builder {
-    builder.when_compiling(compiling::told(None))
+    builder.trust(standing()).when_compiling(compiling::told(None))
 }
 
 /// The cache, with the bound from `ROLLCAGE_CACHE_MAX`.
@@ -198,6 +230,8 @@ mod tests {
             plugin: Some("x".into()),
             config: vec!["gravity=9.5".to_owned(), "map.name=a b".to_owned()],
             config_file: Some(path.clone()),
+            sha256: None,
+            trust: Vec::new(),
         };
         let config = source.config();
         std::fs::remove_file(path).unwrap();

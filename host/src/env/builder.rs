@@ -24,6 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::limits::Limits;
 use crate::outside::broker::Names;
 use crate::outside::grant::{Access, Extent, Grant, Grants, Opened, Placeholders, Protected, inject, over};
+use crate::outside::trust::{Asked, Trust};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{CompileObserver, Plugin, Prepared, Preparing};
@@ -63,6 +64,7 @@ pub struct Builder {
     again: Option<PastInstance>,
     /// The plugin, if it was prepared before.
     prepared: Option<Prepared>,
+    trust: Trust,
     start: Start,
     copied: bool,
     /// The folder that relative paths of grants start from.
@@ -102,6 +104,7 @@ impl Builder {
             record: None,
             again: None,
             prepared: None,
+            trust: Trust::all(),
             start: Start::default(),
             copied: true,
             folder: std::env::current_dir().unwrap_or_default(),
@@ -341,11 +344,32 @@ impl Builder {
     pub fn assemble(self) -> Result<VecEnv, Error> {
         let program = start::program(self.worker.as_deref())?;
         self.check()?;
+        self.check_trust()?;
         let opened = self.grants.open(&self.folder, &self.protected_with(&program))?;
         // Before the work: if the folder cannot be had, or belongs to another run, compiling would be in vain.
         let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         let prepared = self.prepare_with(&program)?;
         self.assemble_prepared(prepared, program, opened, recording)
+    }
+
+    /// Allows no more than an operator does: which plugins, whose, with what grants; and requires the sandbox, if that is asked.
+    /// Several add up.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Builder {
+        if trust.requires_sandbox() {
+            self.cage.required = Walls::SANDBOX;
+        }
+        self.trust = std::mem::take(&mut self.trust).both(trust);
+        self
+    }
+
+    fn check_trust(&self) -> Result<(), UsageError> {
+        self.trust.check(&Asked {
+            plugin: &self.plugin,
+            grants: &self.grants,
+            envs: self.envs as u64,
+            memory_bytes: self.limits.memory_bytes,
+        })
     }
 
     /// Uses the plugin as it was prepared before, if the engine's settings are the same.
@@ -359,6 +383,7 @@ impl Builder {
     /// # Errors
     /// As [`Builder::build`], for the plugin.
     pub fn prepare(&self) -> Result<Prepared, Error> {
+        self.check_trust()?;
         self.prepare_with(&start::program(self.worker.as_deref())?)
     }
 

@@ -7,3 +7,4 @@ pub mod grant;
 #[cfg(feature = "worker")]
 pub(crate) mod keeper;
 pub mod service;
+pub mod trust;

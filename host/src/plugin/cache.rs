@@ -462,7 +462,7 @@ pub(super) fn touch(file: &File) {
     clippy::cast_sign_loss,
     reason = "not negative; a size past the last one is the last one"
 )]
-pub(super) fn bytes_of(text: &str) -> Option<u64> {
+pub(crate) fn bytes_of(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let unit: u64 = match unit.to_ascii_lowercase().as_str() {

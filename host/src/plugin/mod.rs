@@ -5,6 +5,7 @@
 pub mod bundle;
 pub mod cache;
 pub mod config;
+pub mod package;
 #[cfg(feature = "shipped")]
 pub mod shipped;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::SealFlags;
 use sha2::{Digest as _, Sha256};
 
+use self::package::{Package, Parts};
 use crate::assets;
 use crate::cage::engine::EngineSettings;
 use crate::error::{Error, UsageError};
@@ -50,6 +52,10 @@ pub struct Plugin {
     code_sha256: [u8; 32],
     /// What people call the code, where it is not this plugin's alone.
     code_name: Option<&'static str>,
+    /// What came around it, if it came in a package.
+    package: Option<Arc<Parts>>,
+    /// Whether it ships with rollcage.
+    shipped: bool,
 }
 
 /// The plugin of a folder that is no project in Python: what was built into its `dist`. Building it would run the folder's
@@ -95,7 +101,41 @@ impl Plugin {
             return Err(UsageError::new(format!("plugin `{shown}`: {bytes} bytes; the limit is {limit}")));
         }
         let bytes = std::fs::read(path).map_err(refuse)?;
-        Ok(Plugin::new(shown.to_string(), bytes.into()))
+        if !Package::begins(&bytes) {
+            return Ok(Plugin::new(shown.to_string(), bytes.into()));
+        }
+        Plugin::of_package(&shown.to_string(), &bytes).map_err(|error| error.of(&format!("plugin `{shown}`: ")))
+    }
+
+    /// The plugin in a package, whose signature is verified.
+    fn of_package(name: &str, bytes: &[u8]) -> Result<Plugin, UsageError> {
+        let Package { parts, component } = Package::read(bytes)?;
+        let mut plugin = Plugin::new(name.to_owned(), bytes[component].to_vec().into());
+        if plugin.sha256_hex() != parts.manifest.sha256 {
+            return Err(UsageError::new("the package has another component than its manifest says"));
+        }
+        plugin.package = Some(Arc::new(parts));
+        Ok(plugin)
+    }
+
+    /// What came around the plugin, if it came in a package: its author's words.
+    pub fn package(&self) -> Option<&Parts> {
+        self.package.as_deref()
+    }
+
+    /// The plugin's own bytes, for a package.
+    pub fn component(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The public key that the plugin's package is signed by.
+    pub fn key(&self) -> Option<&str> {
+        self.package.as_ref()?.manifest.key.as_deref()
+    }
+
+    /// Whether the plugin ships with rollcage.
+    pub fn is_shipped(&self) -> bool {
+        self.shipped
     }
 
     /// A plugin from bytes; messages call it `name`.
@@ -107,7 +147,7 @@ impl Plugin {
     #[cfg(feature = "shipped")]
     pub fn shipped(name: &str) -> Option<Plugin> {
         let (name, bytes) = crate::plugin::shipped::PLUGINS.iter().find(|(shipped, _)| *shipped == name)?;
-        Some(Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)))
+        Some(Plugin { shipped: true, ..Plugin::new((*name).to_owned(), Cow::Borrowed(bytes)) })
     }
 
     /// A plugin that ships with rollcage, by name; otherwise a file, or the folder of an env in Python, by its path.
@@ -181,7 +221,7 @@ impl Plugin {
         let code_sha256: [u8; 32] = hasher.clone().finalize().into();
         hasher.update(archive);
         let sha256 = hasher.finalize().into();
-        Plugin { name, bytes, cut, sha256, code_sha256, code_name: None }
+        Plugin { name, bytes, cut, sha256, code_sha256, code_name: None, package: None, shipped: false }
     }
 
     /// The name in messages: the path or name that the plugin was opened by.

@@ -94,6 +94,7 @@ impl<'a> Stage<'a> {
             .protect(self.how.protected.iter().cloned())
             .time_limit(manifest.max_episode_steps)
             .again(again);
+        builder = builder.trust(self.how.trust.clone());
         if self.how.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
         }

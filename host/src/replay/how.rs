@@ -11,6 +11,7 @@ use crate::cage::engine::Backend;
 use crate::digest::Digest;
 use crate::error::{Error, UsageError};
 use crate::outside::grant::{Grants, Protected};
+use crate::outside::trust::Trust;
 use crate::plugin::CompileObserver;
 use crate::plugin::cache::Cache;
 
@@ -31,6 +32,8 @@ pub struct Replaying {
     pub grants: Grants,
     /// Paths that no grant may reach.
     pub protected: Vec<Protected>,
+    /// What the operator allows.
+    pub trust: Trust,
     /// Whether to refuse to run where a layer of the sandbox is not active, because a recording's plugin is untrusted.
     pub require_sandbox: bool,
     /// Whether the envs that [`watch`](super::rerun::watch) shows can be branched. This includes envs with sockets, since their input is served

@@ -28,7 +28,7 @@ impl Environment for MyEnv {
     type InfoSpace = NoInfo;
 
     const NAME: &'static str = "my-env";
-    const SUMMARY: &'static str = "SUMMARY";
+    const SUMMARY: &'static str = "@SUMMARY@";
     const RENDER_MODES: &'static [RenderMode] = &[RenderMode::Ansi];
     const RENDER_FPS: u32 = 10;
 

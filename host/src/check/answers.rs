@@ -20,6 +20,9 @@ const LONG_STEPS_QUICK: usize = 1_000;
 /// Steps that show how long one takes.
 const FIRST_STEPS: usize = 5;
 
+/// Steps without an end that say that there is none.
+const ENDLESS_STEPS: usize = 500;
+
 /// Steps between two looks at the memory.
 const LAP: usize = 1_000;
 
@@ -76,6 +79,8 @@ pub(super) fn look(stage: &Stage<'_>, mut player: Box<Player>, notes: &mut Notes
         notes.pass(Rule::EpisodeEnds);
     } else if fault.is_some() {
         notes.skip(Rule::EpisodeEnds, "a fault came first");
+    } else if times.len() < ENDLESS_STEPS.min(most) {
+        notes.skip(Rule::EpisodeEnds, "too few steps were taken");
     } else {
         let seen = format!("no episode ended in {} steps, and there is no time limit", times.len());
         notes.find(Rule::EpisodeEnds, Finding::at(seen, stage.options.seed, times.len() as u64));

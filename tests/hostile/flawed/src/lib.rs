@@ -181,8 +181,7 @@ impl Environment for Flawed {
 
     fn action_mask(&self) -> Vec<bool> {
         let closed = self.is(Defect::MaskClosed) && self.steps == 4;
-        // There is nothing to the left of the beginning.
-        vec![self.at.get() > 0 && !closed, !closed, !closed]
+        vec![!closed; 3]
     }
 
     fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {

@@ -111,7 +111,9 @@ def test_what_python_does_wrong_is_found(defects: dict[str, str], rule: str, tmp
 def test_a_want_that_nobody_needs_is_found(tmp_path: Path) -> None:
     folder = walk(tmp_path / "walk")
     with (folder / "pyproject.toml").open("a") as file:
-        file.write('\n[[tool.rollcage.wants]]\nkind = "tcp-connect"\nexample = "127.0.0.1:80"\nreason = "none"\n')
+        file.write(
+            '\n[[tool.rollcage.wants]]\nkind = "tcp-connect"\nexample = "127.0.0.1:80"\nreason = "none"\nrequired = false\n'
+        )
     status, report = check(folder, "--quick")
     assert (found(report), status) == (["wants-used"], 1), report
 

@@ -2,7 +2,7 @@
 //!
 //! This floor knows envs, recordings and snapshots as any caller does. It must never know a terminal.
 //!
-//! [`rule`] lists the rules → [`play`] makes envs and plays them → a file for each kind of rule looks at what was played.
+//! `rule.rs` lists the rules → `play.rs` makes envs and plays them → a file for each kind of rule looks at what was played.
 
 mod agree;
 mod answers;

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::fault::{Fault, FaultKind};
 
 /// Steps that are compared with those of other plays.
-pub(super) const COMPARED_STEPS: usize = 300;
+const COMPARED_STEPS: usize = 300;
 const COMPARED_STEPS_QUICK: usize = 100;
 
 /// Steps of the long play: memory that grows shows by then.
@@ -67,12 +67,11 @@ pub(super) fn look(stage: &Stage<'_>, mut player: Box<Player>, notes: &mut Notes
     }
     notes.pass(Rule::Faults);
     oddities(stage, &player, notes);
-    let masked = first.spec.action_masked;
-    if masked {
-        notes.pass(Rule::MaskOpen)
+    if first.spec.action_masked {
+        notes.pass(Rule::MaskOpen);
     } else {
-        notes.skip(Rule::MaskOpen, "the env masks no actions")
-    };
+        notes.skip(Rule::MaskOpen, "the env masks no actions");
+    }
     notes.measures.steps = times.len() as u64;
     notes.measures.episodes = episodes;
     if episodes > 0 || player.envs.max_episode_steps().is_some() {

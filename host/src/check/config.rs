@@ -15,11 +15,14 @@ use crate::error::Error;
 const STEPS: usize = 100;
 const STEPS_QUICK: usize = 40;
 
-/// Steps in which a key must show one that takes its time, and how long an action is held in them at most.
+/// Steps in which a key must show an effect that comes late.
 const LONG_STEPS: usize = 20_000;
-/// What a long play may take where steps are slow.
-const LONG_TIME: Duration = Duration::from_secs(4);
+
+/// Steps for which an action is held at most in such a long play.
 const HOLD: u32 = 48;
+
+/// The time that a long play may take where steps are slow.
+const LONG_TIME: Duration = Duration::from_secs(4);
 
 /// Values of one key that are tried, beside its default.
 const VALUES_MAX: usize = 4;

@@ -16,7 +16,6 @@ mod play;
 mod rule;
 mod state;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,7 +25,6 @@ pub use rule::{Finding, Outcome, Rule};
 
 use self::play::{Player, Stage};
 use crate::error::{Error, UsageError};
-use crate::plugin::Prepared;
 
 /// The time of a step from which on only the first play is looked at.
 const PACE_MAX: Duration = Duration::from_millis(500);
@@ -118,12 +116,7 @@ impl Notes {
 /// [`Error::Usage`]: the plugin cannot be compiled or described, or needs what is not granted. [`Error::Interrupted`], and
 /// errors of the system. A fault of the env is a finding.
 pub fn examine(options: &Options, tell: &mut dyn FnMut(Rule)) -> Result<Report, Error> {
-    let prepared = play::builder(options, &options.plugin)?.prepare()?;
-    examine_prepared(options, prepared, tell)
-}
-
-fn examine_prepared(options: &Options, prepared: Prepared, tell: &mut dyn FnMut(Rule)) -> Result<Report, Error> {
-    let stage = Stage { options, prepared, pace: Cell::new(Duration::ZERO) };
+    let stage = Stage::new(options)?;
     let mut notes = Notes::default();
     tell(Rule::Creates);
     match created(&stage)? {

@@ -1,13 +1,10 @@
 //! Plays for a comparison with the native class, which runs elsewhere: in a Python of the author's own.
 
-use std::cell::Cell;
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Report;
-use super::play::{Options, Player, Stage, builder};
+use super::play::{Options, Player, Stage};
 use super::rule::{Finding, Outcome, Rule};
 use crate::error::Error;
 
@@ -46,8 +43,7 @@ impl NativePlay {
     /// # Errors
     /// As [`examine`](super::examine).
     pub fn all(options: &Options) -> Result<Vec<NativePlay>, Error> {
-        let prepared = builder(options, &options.plugin)?.prepare()?;
-        let stage = Stage { options, prepared, pace: Cell::new(Duration::ZERO) };
+        let stage = Stage::new(options)?;
         let steps = if options.quick { STEPS_QUICK } else { STEPS };
         let mut player = Player::new(stage.env()?, options.seed)?;
         let mut plays = Vec::new();

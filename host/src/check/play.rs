@@ -20,6 +20,7 @@ use crate::outside::grant::{Grant, Grants, Protected};
 use crate::outside::trust::Trust;
 use crate::plugin::cache::Cache;
 use crate::plugin::{CompileObserver, Plugin, Prepared};
+use crate::space::Layout;
 use crate::spec::Spec;
 
 /// Bytes of observations that a play keeps. Of more, it keeps hashes: a difference is then found, and its values are not told.
@@ -67,7 +68,13 @@ const PLAY_TIME_QUICK: Duration = Duration::from_millis(100);
 /// Steps that are taken however long they take: fewer show nothing.
 const LEAST_STEPS: usize = 4;
 
-impl Stage<'_> {
+impl<'o> Stage<'o> {
+    /// Compiles and describes the plugin.
+    pub(super) fn new(options: &'o Options) -> Result<Stage<'o>, Error> {
+        let prepared = builder(options, &options.plugin)?.prepare()?;
+        Ok(Stage { options, prepared, pace: Cell::new(Duration::ZERO) })
+    }
+
     /// A builder of envs without autoreset, whose faults are errors.
     pub(super) fn builder(&self) -> Result<Builder, UsageError> {
         Ok(builder(self.options, &self.options.plugin)?.prepared(self.prepared.clone()))
@@ -277,6 +284,8 @@ impl Played {
 pub(super) struct Player {
     pub(super) envs: VecEnv,
     spec: Spec,
+    /// The layout of the action space.
+    actions: Layout,
     policy: Policy,
     action: Vec<u8>,
     /// The most steps that an action is held, and how many more it is held now.
@@ -291,14 +300,16 @@ impl Player {
     /// A player whose actions begin at the beginning.
     pub(super) fn new(envs: VecEnv, actions_seed: u64) -> Result<Player, Error> {
         let spec = envs.spec().clone();
-        let policy = Policy::Random(Random::new(spec.action_space.layout(), 1, actions_seed)?);
-        let action = vec![0; spec.action_space.stride()];
-        Ok(Player { envs, spec, policy, action, hold: 1, held: 0, mask: Vec::new(), is_over: true })
+        let actions = spec.action_space.layout();
+        let policy = Policy::Random(Random::new(actions.clone(), 1, actions_seed)?);
+        let action = vec![0; actions.stride];
+        Ok(Player { envs, spec, actions, policy, action, hold: 1, held: 0, mask: Vec::new(), is_over: true })
     }
 
     /// Begins the actions anew.
     pub(super) fn again(&mut self, actions_seed: u64) -> Result<(), Error> {
-        self.policy = Policy::Random(Random::new(self.spec.action_space.layout(), 1, actions_seed)?);
+        self.policy = Policy::Random(Random::new(self.actions.clone(), 1, actions_seed)?);
+        self.held = 0;
         Ok(())
     }
 
@@ -347,8 +358,7 @@ impl Player {
             let answer = if self.is_over {
                 self.envs.reset(None).map(|batch| Row::of(batch, keeps))
             } else {
-                let mask = Some(self.mask.as_slice()).filter(|mask| !mask.is_empty());
-                choose(&mut self.policy, &self.spec, mask, &mut self.action, (self.hold, &mut self.held))?;
+                self.choose()?;
                 played.actions.extend_from_slice(&self.action);
                 let begun = Instant::now();
                 let answer = self.envs.step(&self.action).map(|batch| Row::of(batch, keeps));
@@ -360,6 +370,28 @@ impl Player {
             }
         }
         Ok(())
+    }
+
+    /// Chooses the next action, or keeps the last one while it is held and open.
+    fn choose(&mut self) -> Result<(), UsageError> {
+        let is_open = || self.mask.is_empty() || self.actions.check_unmasked(&self.action, &self.mask).is_ok();
+        if self.held > 0 && is_open() {
+            self.held -= 1;
+            return Ok(());
+        }
+        self.draw()?;
+        if self.hold > 1 {
+            // As random as the action itself, and the same in every play.
+            let mix = |sum: u32, byte: &u8| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)).wrapping_add(7);
+            self.held = self.action.iter().fold(self.held, mix) % self.hold;
+        }
+        Ok(())
+    }
+
+    /// Draws an action that is open.
+    fn draw(&mut self) -> Result<(), UsageError> {
+        let mask = Some(self.mask.as_slice()).filter(|mask| !mask.is_empty());
+        self.policy.act(0, mask, &mut self.action)
     }
 
     /// Takes an answer into the play. False: a fault ended it.
@@ -379,9 +411,7 @@ impl Player {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Player {
     /// Whether the next answer is to a reset.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
@@ -394,32 +424,8 @@ impl Player {
 
     /// Asks the guest for a step although the episode is over.
     pub(super) fn step_after_the_end(&mut self) -> Result<(), Error> {
-        let mask = Some(self.mask.as_slice()).filter(|mask| !mask.is_empty());
-        self.policy.act(0, mask, &mut self.action)?;
+        self.draw()?;
         self.envs.slots[0].forget_the_end();
         self.envs.step(&self.action).map(|_| ())
     }
-}
-
-/// Chooses an action, or keeps the last one while it is held and open.
-fn choose(
-    policy: &mut Policy,
-    spec: &Spec,
-    mask: Option<&[u8]>,
-    action: &mut [u8],
-    (most, held): (u32, &mut u32),
-) -> Result<(), UsageError> {
-    let is_open = || mask.is_none_or(|mask| spec.action_space.layout().check_unmasked(action, mask).is_ok());
-    if *held > 0 && is_open() {
-        *held -= 1;
-        return Ok(());
-    }
-    policy.act(0, mask, action)?;
-    if most > 1 {
-        // As random as the action itself, and the same in every play.
-        *held =
-            action.iter().fold(*held, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)).wrapping_add(7))
-                % most;
-    }
-    Ok(())
 }

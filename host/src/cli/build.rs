@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::source::{bundle_options, report, with_cache};
-use super::{Status, complain, rust, say, say_json};
+use super::{Status, complain, rust, say, say_json, shown};
 
 /// Make one .wasm file of an environment's folder
 ///
@@ -276,10 +276,6 @@ impl Written {
             "seconds": self.seconds,
         })
     }
-}
-
-fn shown(path: &Path) -> String {
-    escape_line(&path.display().to_string())
 }
 
 fn base_text(base: &Base) -> String {

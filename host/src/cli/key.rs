@@ -9,7 +9,6 @@ use anyhow::Context;
 use etcetera::BaseStrategy;
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use rollcage::UsageError;
-use rollcage::text::escape_line;
 
 use super::{Status, complain, say};
 
@@ -81,7 +80,7 @@ fn file_or_default(given: Option<&Path>) -> Result<PathBuf, UsageError> {
 }
 
 fn new(file: &Path, encrypt: bool) -> anyhow::Result<()> {
-    let shown = escape_line(&file.display().to_string());
+    let shown = super::shown(file);
     if file.symlink_metadata().is_ok() {
         let error = UsageError::new(format!("`{shown}` is there already"));
         return Err(error.hint("`rollcage key show` prints its public key; `--output` makes another").into());
@@ -111,7 +110,7 @@ fn new(file: &Path, encrypt: bool) -> anyhow::Result<()> {
 
 /// Reads a secret key; asks for its password on a terminal, if it has one.
 pub(super) fn read(file: &Path) -> anyhow::Result<(SecretKey, PublicKey)> {
-    let shown = escape_line(&file.display().to_string());
+    let shown = super::shown(file);
     let text = match std::fs::read_to_string(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let error = UsageError::new(format!("there is no key `{shown}`"));

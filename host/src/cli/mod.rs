@@ -27,6 +27,7 @@ mod verify;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -166,6 +167,11 @@ fn obey(command: Command, started: Instant) -> Status {
         hints_of(&error).iter().for_each(|hint| complain("hint", hint));
         status_of(&error)
     })
+}
+
+/// A path in a message.
+fn shown(path: &Path) -> String {
+    escape_line(&path.display().to_string())
 }
 
 /// The exit code for each kind of error.

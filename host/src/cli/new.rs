@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use rollcage::UsageError;
 use rollcage::text::{argument, escape_line};
 
-use super::{Status, complain, say};
+use super::{Status, complain, say, shown};
 
 /// Make a new env's project, which builds and runs as it stands
 ///
@@ -277,10 +277,6 @@ impl Names {
     fn put_into(&self, text: &str) -> String {
         text.replace("my-env", &self.hyphened).replace("my_env", &self.underscored).replace("MyEnv", &self.class)
     }
-}
-
-fn shown(path: &Path) -> String {
-    escape_line(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rollcage::plugin::bundle::assets_of;
 use rollcage::text::{escape_line, one_line};
 use serde_json::Value;
 
-use super::complain;
+use super::{complain, shown};
 
 /// The target of components.
 const TARGET: &str = "wasm32-wasip2";
@@ -54,14 +54,13 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Built> {
     let status = child.wait().context("waiting for cargo")?;
     if !status.success() {
         // Cargo has said why.
-        let error =
-            UsageError::new(format!("`{}`: cargo could not build it", escape_line(&folder.display().to_string())));
+        let error = UsageError::new(format!("`{}`: cargo could not build it", shown(folder)));
         return Err(error.hint("what cargo says is above").into());
     }
     let [(name, file)] = &made[..] else {
         let hint = "`crate-type = [\"cdylib\", \"rlib\"]` in `[lib]` of Cargo.toml makes one of it";
         let what = if made.is_empty() { "no component" } else { "several components" };
-        let error = UsageError::new(format!("`{}` makes {what}", escape_line(&folder.display().to_string())));
+        let error = UsageError::new(format!("`{}` makes {what}", shown(folder)));
         return Err(if made.is_empty() { error.hint(hint) } else { error.hint("name the folder of one crate") }.into());
     };
     let code = std::fs::read(file).with_context(|| file.display().to_string())?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use rollcage_tests::{Ran, Rollcage, Scratch, target, within};
+use rollcage_tests::{Ran, Rollcage, Scratch, builder, root, target, within};
 use serde_json::Value;
 
 /// One folder of build products for all crates of these tests: the SDK is compiled once.
@@ -66,4 +66,116 @@ fn a_crate_goes_as_it_stands() {
         "{}",
         refused.stderr
     );
+}
+
+/// The other templates: each builds, is tested, plays and passes as it stands.
+#[test]
+#[ignore = "compiles four crates; `cargo xtask long` runs it"]
+fn every_template_in_rust_goes_as_it_stands() {
+    let scratch = Scratch::new("new-rust-all");
+    for (template, name) in [("grid", "maze"), ("continuous", "rail"), ("pixels", "catcher"), ("socket", "asker")] {
+        let made = rollcage(scratch.folder(), &["new", name, "--lang", "rust", "--template", template]);
+        assert_eq!(made.status, Some(0), "{made:?}");
+        let built = rollcage(scratch.folder(), &["build", name]);
+        assert_eq!(built.status, Some(0), "{built:?}");
+        let grants = format!("{name}/grants.toml");
+        let grants: &[&str] = if template == "socket" { &["--grants", &grants] } else { &[] };
+        let played = ["run", name, "--envs", "2", "--seed", "1", "--json"];
+        let ran = rollcage(scratch.folder(), &[&played[..], grants].concat());
+        let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        assert_eq!((&object["faults_total"], &object["oddities"]), (&0.into(), &serde_json::json!([])), "{object}");
+        let checked = rollcage(scratch.folder(), &[&["check", name][..], grants].concat());
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        let folder = scratch.folder().join(name);
+        let tested = within(
+            600,
+            Command::new("cargo").args(["test", "--quiet"]).current_dir(&folder).env("CARGO_TARGET_DIR", products()),
+        );
+        assert_eq!(tested.status, Some(0), "{tested:?}");
+    }
+}
+
+/// Whether npm is there; `cargo xtask test` installs it where it can.
+fn has_npm() -> bool {
+    let has = Command::new("npm").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has {
+        eprintln!("SKIPPED: npm is not installed");
+    }
+    has
+}
+
+#[test]
+fn a_package_in_javascript_goes_as_it_stands() {
+    if !has_npm() {
+        return;
+    }
+    let scratch = Scratch::new("new-js");
+    let made = rollcage(scratch.folder(), &["new", "long-walk", "--lang", "js"]);
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let refused = rollcage(scratch.folder(), &["run", "long-walk"]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("`rollcage build long-walk`"), "{}", refused.stderr);
+
+    // A level that travels inside the plugin, and an error that names the author's line.
+    let folder = scratch.folder().join("long-walk");
+    std::fs::create_dir(folder.join("levels")).unwrap();
+    std::fs::write(folder.join("levels/one.txt"), "##é##").unwrap();
+    let manifest = std::fs::read_to_string(folder.join("package.json")).unwrap();
+    std::fs::write(folder.join("package.json"), manifest.replace("[]", r#"["levels/*.txt"]"#)).unwrap();
+    let env = std::fs::read_to_string(folder.join("long_walk.js")).unwrap();
+    let more = "  level() {\n    log(\"asked for the level\");\n    return assetText(\"levels/one.txt\");\n  }\n\n  broken() {\n    return this.nothing.at;\n  }\n\n  render(";
+    let env = env.replace("  render(", more).replace("{ discrete }", "{ assetText, discrete, log }");
+    std::fs::write(folder.join("long_walk.js"), &env).unwrap();
+    let built = rollcage(&folder, &["build", "."]);
+    assert_eq!(built.status, Some(0), "{built:?}");
+    assert!(built.stderr.contains("with your rights"), "{}", built.stderr);
+    for words in
+        ["dist/long_walk.wasm: ", "observations  Discrete(9)", "actions       Discrete(2)", "assets        1 file, 6 B"]
+    {
+        assert!(built.stdout.contains(words), "{words:?} in {}", built.stdout);
+    }
+    let ran = rollcage(scratch.folder(), &["run", "long-walk", "--envs", "2", "--seed", "1", "--json"]);
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert_eq!((&object["episodes"], &object["faults_total"]), (&10.into(), &0.into()), "{object}");
+    let checked = rollcage(scratch.folder(), &["check", "long-walk"]);
+    assert_eq!(checked.status, Some(0), "{checked:?}");
+
+    let plugin = rollcage::Plugin::from_file(&folder.join("dist/long_walk.wasm")).unwrap();
+    let mut envs = builder(plugin).build().unwrap();
+    envs.reset(Some(3)).unwrap();
+    assert_eq!(envs.call(0, "level", &serde_json::json!({})).unwrap(), "##é##");
+    let error = envs.call(0, "broken", &serde_json::json!({})).unwrap_err().to_string();
+    assert!(error.contains("TypeError: ") && error.contains("long_walk.js:"), "{error}");
+
+    let tested = within(600, Command::new("npm").args(["test"]).current_dir(&folder));
+    assert_eq!(tested.status, Some(0), "{tested:?}");
+
+    // What package.json says wrongly is named.
+    std::fs::write(folder.join("package.json"), manifest.replace("long_walk.js", "short_walk.js")).unwrap();
+    let refused = rollcage(&folder, &["build", "."]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("`rollcage.env`: no file `short_walk.js`"), "{}", refused.stderr);
+}
+
+/// CartPole in JavaScript has the digest of the one in Rust.
+#[test]
+fn cartpole_in_javascript_is_cartpole() {
+    if !has_npm() {
+        return;
+    }
+    let scratch = Scratch::new("cartpole-js");
+    for file in ["package.json", "cartpole.js"] {
+        std::fs::copy(root().join("guest-envs/cartpole-js").join(file), scratch.folder().join(file)).unwrap();
+    }
+    let built = rollcage(scratch.folder(), &["build", "."]);
+    assert_eq!(built.status, Some(0), "{built:?}");
+    let digest = |plugin: &str, more: &[&str]| {
+        let arguments =
+            [&["run", plugin, "--envs", "8", "--episodes", "40", "--seed", "7", "--json"][..], more].concat();
+        let ran = rollcage(scratch.folder(), &arguments);
+        let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        object["digest"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(digest(".", &[]), digest("cartpole", &[]));
+    assert_eq!(digest(".", &["--start", "spawn"]), digest("cartpole", &["--start", "spawn"]));
 }

@@ -76,8 +76,8 @@ macro_rules! elements {
             fn write(elements: &[Self], to: &mut Vec<u8>) {
                 let start = to.len();
                 to.resize(start + size_of_val(elements), 0);
-                for (bytes, &$each) in to[start..].chunks_exact_mut(Self::SIZE).zip(elements) {
-                    bytes.copy_from_slice(&$write);
+                for (bytes, &$each) in to[start..].as_chunks_mut().0.iter_mut().zip(elements) {
+                    *bytes = $write;
                 }
             }
 

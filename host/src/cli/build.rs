@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::source::{bundle_options, report, with_cache};
-use super::{Status, complain, rust, say, say_json, shown};
+use super::{Status, complain, js, rust, say, say_json, shown};
 
 /// Make one .wasm file of an environment's folder
 ///
@@ -24,7 +24,8 @@ use super::{Status, complain, rust, say, say_json, shown};
 /// needed only to hand the env to others.
 ///
 /// The folder of a crate (a Cargo.toml, and no pyproject.toml) is built by cargo, which runs the folder's build scripts with your
-/// rights; `[package.metadata.rollcage] assets` names files that travel inside the plugin.
+/// rights; `[package.metadata.rollcage] assets` names files that travel inside the plugin. The folder of a package of npm's (a
+/// package.json) is built by componentize-qjs, which npm installs; `rollcage.env` there names the module of the env's class.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,6 +33,7 @@ Examples:
   rollcage build ./my_env --list              what would be in it, and what would not
   rollcage build --rebase old_env.wasm        the same env on the base that is installed now
   rollcage build ./my_crate                   by cargo: writes my_crate/dist/my_crate.wasm
+  rollcage build ./my_package                 JavaScript, by componentize-qjs: my_package/dist/my_package.wasm
   rollcage build my_rust_env.wasm --assets ./levels
 
 The least pyproject.toml:
@@ -91,7 +93,10 @@ impl Build {
             return Err(error.hint("the folder that holds its pyproject.toml").into());
         }
         if !Project::is_in(folder) && rust::is_in(folder) {
-            return self.by_cargo(folder, started);
+            return self.compiled(folder, rust::build, started);
+        }
+        if !Project::is_in(folder) && js::is_in(folder) {
+            return self.compiled(folder, js::build, started);
         }
         let bundle = Bundle::of_folder(folder, &bundle_options(), &mut |told| report(told))?;
         bundle.warnings.iter().for_each(|warning| complain("warning", warning));
@@ -112,13 +117,19 @@ impl Build {
         Ok(())
     }
 
-    /// The plugin of a crate.
-    fn by_cargo(&self, folder: &Path, started: Instant) -> anyhow::Result<()> {
+    /// The plugin of a folder that a tool of its language compiles.
+    fn compiled(
+        &self,
+        folder: &Path,
+        compile: fn(&Path) -> anyhow::Result<rust::Built>,
+        started: Instant,
+    ) -> anyhow::Result<()> {
         if self.list {
-            let error = UsageError::new("--list is for environments in Python: of a crate cargo knows what is in it");
-            return Err(error.hint("`package.metadata.rollcage.assets` in Cargo.toml names its assets").into());
+            let error = UsageError::new("--list is for environments in Python");
+            let hint = "`package.metadata.rollcage.assets` in Cargo.toml, or `rollcage.assets` in package.json, names the assets";
+            return Err(error.hint(hint).into());
         }
-        let rust::Built { name, plugin, assets } = rust::build(folder)?;
+        let rust::Built { name, plugin, assets } = compile(folder)?;
         let output = match &self.output {
             Some(file) => file.clone(),
             None => folder.join("dist").join(format!("{name}.wasm")),

@@ -9,6 +9,7 @@ mod doctor;
 mod export;
 mod grants;
 mod inspect;
+mod js;
 mod key;
 mod lease;
 mod list;

@@ -14,22 +14,24 @@ use super::{Status, complain, say, shown};
 
 /// Make a new env's project, which builds and runs as it stands
 ///
-/// An env in Python needs no compiler: `rollcage run` takes the folder. One in Rust is built by `rollcage build`, with cargo.
+/// An env in Python needs no compiler: `rollcage run` takes the folder. One in Rust or JavaScript is built by
+/// `rollcage build`, with cargo or npm.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   rollcage new my_env                          Python, one number to see and one to choose
   rollcage new maze --template grid            a Dict, action masks, a level file, pictures
   rollcage new fast --lang rust
+  rollcage new light --lang js
   rollcage run my_env --envs 8
   rollcage check my_env
 
 Templates:
   discrete    a walk along a corridor
-  grid        a maze from a file: Dict observation, action mask, info, pictures (Python)
-  continuous  a cart on a rail: Box actions (Python)
-  pixels      a ball and a bat, seen as 84 by 84 pixels (Python)
-  socket      a game that a server keeps, with the server and its grants (Python)
+  grid        a maze from a file: Dict observation, action mask, info, pictures
+  continuous  a cart on a rail: Box actions
+  pixels      a ball and a bat, seen as 84 by 84 pixels
+  socket      a game that a server keeps, with the server and its grants
 
 Exit status:
   0  the project is there
@@ -56,6 +58,8 @@ pub(super) struct New {
 enum Language {
     Python,
     Rust,
+    /// JavaScript
+    Js,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,6 +96,14 @@ const RUST: &[File] = template![
     "AGENTS.md" => "rust/common/AGENTS.md",
 ];
 
+const JS: &[File] = template![
+    ".gitignore" => "js/common/gitignore",
+    "package.json" => "js/common/package.json",
+    "rollcage.js" => "../js/rollcage.js",
+    "README.md" => "js/common/README.md",
+    "AGENTS.md" => "js/common/AGENTS.md",
+];
+
 /// What a template has of its own.
 struct Own {
     summary: &'static str,
@@ -101,6 +113,10 @@ struct Own {
     readme: &'static str,
     files: &'static [File],
 }
+
+/// What README says of an env with a server.
+const SERVER: &str = "\nThe env needs its server: `rollcage run . --envs 8 --grants grants.toml` starts one for each env, on a port of \
+                      its own.\n";
 
 fn own(language: Language, template: Template) -> Option<Own> {
     let own = match (language, template) {
@@ -135,8 +151,7 @@ fn own(language: Language, template: Template) -> Option<Own> {
             summary: "Guess a number that a server keeps",
             settings: "\n[[tool.rollcage.wants]]\nkind = \"tcp-connect\"\nexample = \"127.0.0.1:{game}\"\n\
                        reason = \"the number is kept by a server\"\nrequired = true\n",
-            readme: "\nThe env needs its server: `rollcage run . --envs 8 --grants grants.toml` starts one for each env, on a port of \
-                     its own.\n",
+            readme: SERVER,
             files: template![
                 "my_env.py" => "python/socket/my_env.py",
                 "server.py" => "python/socket/server.py",
@@ -153,7 +168,55 @@ fn own(language: Language, template: Template) -> Option<Own> {
                 "tests/my_env.rs" => "rust/discrete/tests/my_env.rs",
             ],
         },
-        (Language::Rust, _) => return None,
+        (Language::Rust, Template::Grid) => Own {
+            summary: "Find the key in a maze, and then the door",
+            settings: "\n[package.metadata.rollcage]\n# Files that travel inside the plugin.\nassets = [\"levels/*.txt\"]\n",
+            readme: "",
+            files: template![
+                "src/lib.rs" => "rust/grid/src/lib.rs",
+                "tests/my_env.rs" => "rust/grid/tests/my_env.rs",
+                "levels/first.txt" => "python/grid/levels/first.txt",
+            ],
+        },
+        (Language::Rust, Template::Continuous) => Own {
+            summary: "Push a cart to a place on a rail, and stop it there",
+            settings: "",
+            readme: "",
+            files: template![
+                "src/lib.rs" => "rust/continuous/src/lib.rs",
+                "tests/my_env.rs" => "rust/continuous/tests/my_env.rs",
+            ],
+        },
+        (Language::Rust, Template::Pixels) => Own {
+            summary: "Catch falling balls with a bat, seen as grey pixels",
+            settings: "",
+            readme: "",
+            files: template![
+                "src/lib.rs" => "rust/pixels/src/lib.rs",
+                "tests/my_env.rs" => "rust/pixels/tests/my_env.rs",
+            ],
+        },
+        (Language::Rust, Template::Socket) => Own {
+            summary: "Guess a number that a server keeps",
+            settings: "",
+            readme: SERVER,
+            files: template![
+                "src/lib.rs" => "rust/socket/src/lib.rs",
+                "tests/my_env.rs" => "rust/socket/tests/my_env.rs",
+                "server.py" => "python/socket/server.py",
+                "grants.toml" => "python/socket/grants.toml",
+            ],
+        },
+        (Language::Js, Template::Discrete) => Own {
+            summary: "Walk to the right end of a slippery corridor",
+            settings: "",
+            readme: "",
+            files: template![
+                "my_env.js" => "js/discrete/my_env.js",
+                "tests/my_env.test.js" => "js/discrete/my_env.test.js",
+            ],
+        },
+        (Language::Js, _) => return None,
     };
     Some(own)
 }
@@ -162,8 +225,10 @@ impl New {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let names = Names::of(&self.name)?;
         let Some(own) = own(self.lang, self.template) else {
-            let error = UsageError::new("this template is there in Python alone");
-            return Err(error.hint("`--template discrete` is there in Rust too, and docs/sdk.md has the rest").into());
+            let error = UsageError::new("this template is there in Python and Rust alone");
+            return Err(error
+                .hint("`--template discrete` is there in JavaScript too, and docs/javascript.md has the rest")
+                .into());
         };
         if self.name.exists() && fs::read_dir(&self.name).map_or(true, |mut entries| entries.next().is_some()) {
             let error = UsageError::new(format!("`{}` is there already", shown(&self.name)));
@@ -171,11 +236,12 @@ impl New {
         }
         let sdk = match self.lang {
             Language::Rust => self.sdk()?,
-            Language::Python => String::new(),
+            Language::Python | Language::Js => String::new(),
         };
         let common = match self.lang {
             Language::Python => PYTHON,
             Language::Rust => RUST,
+            Language::Js => JS,
         };
         let mut written = Vec::new();
         // What a template has of its own takes the place of what all have.
@@ -202,10 +268,15 @@ impl New {
             Language::Python => {
                 complain("hint", &format!("`rollcage run {folder} --envs 8{grants}` plays it as it stands"))
             }
-            Language::Rust => complain(
-                "hint",
-                &format!("`rollcage build {folder}` builds it with cargo, and `rollcage run {folder}` plays it"),
-            ),
+            Language::Rust | Language::Js => {
+                let tool = if self.lang == Language::Rust { "cargo" } else { "npm and componentize-qjs" };
+                complain(
+                    "hint",
+                    &format!(
+                        "`rollcage build {folder}` builds it with {tool}, and `rollcage run {folder}{grants}` plays it"
+                    ),
+                );
+            }
         }
         complain("hint", &format!("`rollcage check {folder}{grants}` says what should be mended"));
         Ok(Status::Complete)

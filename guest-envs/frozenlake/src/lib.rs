@@ -11,8 +11,6 @@
 
 use rollcage_sdk::draw::Color;
 use rollcage_sdk::prelude::*;
-use rollcage_sdk::schemars::JsonSchema;
-use rollcage_sdk::serde::{Deserialize, Serialize};
 use rollcage_sdk::toy_text::{Board, Chance, ChanceSpace, INK, colored, slip};
 
 const LEFT: i64 = 0;
@@ -51,15 +49,14 @@ rollcage_sdk::config! {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(crate = "rollcage_sdk::serde")]
-#[schemars(crate = "rollcage_sdk::schemars")]
-#[expect(missing_docs, reason = "a doc comment here would turn the schema's list of names into a list of schemas")]
-pub enum MapName {
-    #[serde(rename = "4x4")]
-    Small,
-    #[serde(rename = "8x8")]
-    Large,
+rollcage_sdk::choices! {
+    /// A map that comes with the env.
+    pub enum MapName {
+        /// Four tiles a side.
+        Small = "4x4",
+        /// Eight tiles a side.
+        Large = "8x8",
+    }
 }
 
 /// The env.

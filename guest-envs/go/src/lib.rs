@@ -23,9 +23,10 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use rollcage_sdk::error::words;
 use rollcage_sdk::prelude::*;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// The names of columns, from the left: there is no I.
 const COLUMNS: &[u8] = b"ABCDEFGHJKLMNOPQRST";
@@ -90,13 +91,14 @@ impl Config {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "a doc comment here would turn the schema's list of names into a list of schemas")]
-pub enum Color {
-    #[default]
-    Black,
-    White,
+rollcage_sdk::choices! {
+    /// A player's colour, by its name in GTP.
+    #[derive(Default)]
+    pub enum Color {
+        #[default]
+        Black = "black",
+        White = "white",
+    }
 }
 
 impl Color {
@@ -104,14 +106,6 @@ impl Color {
         match self {
             Self::Black => Self::White,
             Self::White => Self::Black,
-        }
-    }
-
-    /// The name of a colour in GTP.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Black => "black",
-            Self::White => "white",
         }
     }
 }
@@ -219,7 +213,7 @@ impl Environment for Go {
     fn step(&mut self, _rng: &mut NumpyRng, action: i64) -> Result<Step<Self>, EnvError> {
         let number = usize::try_from(action).expect("an action was checked to be one of the board's");
         let color = self.config.color;
-        self.ask(&format!("play {} {}", color.name(), vertex(self.size(), number)))?;
+        self.ask(&format!("play {} {}", color.as_str(), vertex(self.size(), number)))?;
         let mut over = self.note(number);
 
         let mut reply = Reply::default();
@@ -302,7 +296,7 @@ impl Go {
     }
 
     fn opponents_move(&mut self) -> Result<Answer, EnvError> {
-        let command = format!("genmove {}", self.config.color.other().name());
+        let command = format!("genmove {}", self.config.color.other().as_str());
         let reply = self.ask(&command)?;
         if reply.eq_ignore_ascii_case("resign") {
             return Ok(Answer::Resigned);
@@ -330,7 +324,7 @@ impl Go {
 
     /// The points of the board that a command lists for one colour.
     fn vertices(&mut self, command: &str, color: Color) -> Result<Vec<usize>, EnvError> {
-        let command = format!("{command} {}", color.name());
+        let command = format!("{command} {}", color.as_str());
         let reply = self.ask(&command)?;
         let (size, pass) = (self.size(), self.pass());
         let point = |name| number_of(size, name).filter(|&number| number != pass).ok_or(name);
@@ -452,15 +446,19 @@ struct Gtp {
 impl Gtp {
     fn connect(config: &Config) -> Result<Self, String> {
         let address = config.address();
-        let stream = TcpStream::connect((config.host.as_str(), config.port)).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => format!(
-                "connecting to {address} is not allowed ({error}): grant `tcp-connect={address}`, or set `host` and \
-                 `port` to what is granted"
-            ),
-            _ => format!(
-                "GNU Go does not answer at {address} ({error}): start `gnugo --mode gtp --gtp-listen {address}` for \
-                 this env alone, anew for each time that it connects"
-            ),
+        let stream = TcpStream::connect((config.host.as_str(), config.port)).map_err(|error| {
+            let kind = error.kind();
+            let error = words(&error);
+            match kind {
+                ErrorKind::PermissionDenied => format!(
+                    "connecting to {address} is not allowed ({error}): grant `tcp-connect={address}`, or set `host` and \
+                     `port` to what is granted"
+                ),
+                _ => format!(
+                    "GNU Go does not answer at {address} ({error}): start `gnugo --mode gtp --gtp-listen {address}` for \
+                     this env alone, anew for each time that it connects"
+                ),
+            }
         })?;
         let mut gtp = Self { stream, received: Vec::new(), id: 0 };
         let strange = |what| format!("what answers at {address} is no GNU Go: {what}");
@@ -478,7 +476,7 @@ impl Gtp {
     fn ask(&mut self, command: &str) -> Result<String, String> {
         self.id = self.id % 1_000_000 + 1;
         let failed = |what: &dyn Display| format!("GTP `{command}`: {what}");
-        self.stream.write_all(format!("{} {command}\n", self.id).as_bytes()).map_err(|error| failed(&error))?;
+        self.stream.write_all(format!("{} {command}\n", self.id).as_bytes()).map_err(|error| failed(&words(&error)))?;
         let reply = self.receive().map_err(|what| failed(&what))?;
         match parse(&reply) {
             Some((id, Ok(result))) if id == self.id => Ok(result.to_owned()),
@@ -509,7 +507,7 @@ impl Gtp {
                 Ok(0) => return Err("the connection was closed".to_owned()),
                 Ok(count) => self.received.extend(bytes[..count].iter().filter(|&&byte| byte != b'\r')),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(words(&error)),
             }
         }
     }

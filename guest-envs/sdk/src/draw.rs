@@ -41,6 +41,7 @@ impl Canvas {
     ///
     /// If either is 0, or the picture would not fit into memory.
     #[must_use]
+    #[track_caller]
     pub fn new(width: u32, height: u32, background: Color) -> Self {
         let Some(mut pixmap) = Pixmap::new(width, height) else { panic!("a canvas of {width} by {height} pixels") };
         let [red, green, blue] = background;

@@ -44,14 +44,57 @@ impl EnvError {
     }
 }
 
+/// The words of an error, for a message of the env's own: `Connection refused`, without the number that `Display` adds.
+///
+/// The number is WASI's, not Linux's: a reader who looks it up on their machine finds another error.
+///
+/// ```
+/// use rollcage_sdk::error::words;
+///
+/// let error = std::fs::read("no such file").unwrap_err();
+/// assert_eq!(error.to_string(), "No such file or directory (os error 2)"); // in a component `(os error 44)`
+/// assert_eq!(words(&error), "No such file or directory");
+/// ```
+#[must_use]
+pub fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let number = |rest: &str| rest.strip_suffix(')').is_some_and(|number| number.parse::<i32>().is_ok());
+    match text.rsplit_once(" (os error ") {
+        Some((words, rest)) if number(rest) => words.to_owned(),
+        _ => text,
+    }
+}
+
 impl From<std::io::Error> for CreateError {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(error.to_string())
+        Self::failed(words(&error))
     }
 }
 
 impl From<std::io::Error> for EnvError {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(error.to_string())
+        Self::failed(words(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn errors_of_the_system_lose_their_numbers() {
+        for (error, expected) in [
+            (Error::from_raw_os_error(2), "No such file or directory"),
+            (Error::new(ErrorKind::NotFound, Error::from_raw_os_error(2)), "No such file or directory"),
+            (Error::from(ErrorKind::UnexpectedEof), "unexpected end of file"),
+            (Error::other("odd (os error 44) place"), "odd (os error 44) place"),
+            (Error::other("odd (os error x)"), "odd (os error x)"),
+        ] {
+            assert_eq!(words(&error), expected);
+            let again = || Error::other(error.to_string());
+            assert_eq!(EnvError::from(again()), EnvError::failed(expected));
+            assert_eq!(CreateError::from(again()), CreateError::failed(expected));
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! On the path of a step: the host's call → **export** → session → the author's `step`, and back.
 
 use std::cell::RefCell;
+use std::io::Write;
+use std::sync::Once;
 
 use crate::raw::{Description, Transition, Transitions, View};
 use crate::session::Session;
@@ -21,10 +23,12 @@ impl<E: Environment> Slot<E> {
 
     #[must_use]
     pub fn describe(version: &str) -> Description {
+        print_panics();
         crate::session::describe::<E>(version)
     }
 
     pub fn create(&self, config: &str) -> Result<raw::Spec, CreateError> {
+        print_panics();
         let session = Session::create(config)?;
         let spec = session.describe_spec();
         self.0.replace(Some(session));
@@ -74,15 +78,65 @@ impl<E: Environment> Slot<E> {
     }
 }
 
+/// Makes a panic print its place and message, in Rust's own form, and nothing else.
+///
+/// Rust's own hook adds a note about `RUST_BACKTRACE`, which does nothing in a component: the host has the backtrace. An
+/// env that sets a hook of its own, in `create` at the earliest, keeps it. The host finds the panic in the log by the
+/// words `panicked at PLACE:` and a line break.
+pub fn print_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+            let message = panic.payload_as_str().unwrap_or("a value that is no text");
+            // In one piece, and without an answer to an error: a panic in here would hide the one to be told.
+            let _ = std::io::stderr().write_all(format!("panicked at {place}:\n{message}\n").as_bytes());
+        }));
+    });
+}
+
+/// Checks an env's `NAME` and `SUMMARY` while it compiles: the host would refuse the plugin.
+#[track_caller]
+pub const fn check_constants<E: Environment>() {
+    let name = E::NAME.as_bytes();
+    assert!(!name.is_empty(), "`NAME` is empty: give the env a name, as in `cartpole`");
+    assert!(name.len() <= NAME_BYTES_MAX, "`NAME` is longer than 64 characters");
+    let mut at = 0;
+    while at < name.len() {
+        let allowed = name[at].is_ascii_lowercase() || name[at].is_ascii_digit() || name[at] == b'-';
+        assert!(allowed, "`NAME` must have lower-case letters, digits and hyphens only, as in `mountain-car`");
+        at += 1;
+    }
+    let summary = E::SUMMARY.as_bytes();
+    let (mut at, mut characters) = (0, 0);
+    while at < summary.len() {
+        assert!(summary[at] != b'\n', "`SUMMARY` must be one line");
+        // All but the bytes with which a character of UTF-8 goes on.
+        if summary[at] & 0xc0 != 0x80 {
+            characters += 1;
+        }
+        at += 1;
+    }
+    assert!(characters <= SUMMARY_CHARACTERS_MAX, "`SUMMARY` is longer than 200 characters");
+}
+
+/// Bytes of a name, by the interface.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Characters of a summary, by the interface.
+const SUMMARY_CHARACTERS_MAX: usize = 200;
+
 /// Makes the crate a plugin: its component's env is the [`Environment`](crate::Environment) named.
 ///
 /// Use it once per crate. The crate's `Cargo.toml` says `crate-type = ["cdylib", "rlib"]`. The plugin's version is the
-/// crate's.
+/// crate's. An env whose [`NAME`](crate::Environment::NAME) or [`SUMMARY`](crate::Environment::SUMMARY) breaks the
+/// interface's rules does not compile.
 #[macro_export]
 macro_rules! export {
     ($env:ty) => {
         // Off wasm there is nothing to export, but a type that is no Environment is an error all the same.
         const _: $crate::export::Slot<$env> = $crate::export::Slot::new();
+        const _: () = $crate::export::check_constants::<$env>();
         #[cfg(target_arch = "wasm32")]
         $crate::__export_component!($env);
     };

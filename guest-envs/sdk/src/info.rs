@@ -15,6 +15,33 @@ pub trait InfoFields: 'static {
     /// Writes one info, or nothing if there are no fields.
     #[doc(hidden)]
     fn write(&self, value: &Self::Value, to: &mut Writer) -> Result<(), Mismatch>;
+
+    /// Whether every present field is in its space, the bounds of a Box included.
+    #[doc(hidden)]
+    fn check(&self, _value: &Self::Value) -> Result<(), Mismatch> {
+        Ok(())
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for super::NoInfo {}
+}
+
+/// The info spaces without declared fields, for which [`Spec::new`](crate::Spec::new) is enough: [`NoInfo`].
+#[diagnostic::on_unimplemented(
+    message = "`Spec::new` is for an env whose `InfoSpace` is `NoInfo`: this one's is `{Self}`",
+    label = "the info of this env has declared fields",
+    note = "use `Spec::with_info(observation_space, action_space, info_space)`"
+)]
+pub trait WithoutFields: InfoFields + sealed::Sealed {
+    #[doc(hidden)]
+    const NONE: Self;
+}
+
+impl WithoutFields for NoInfo {
+    const NONE: Self = NoInfo;
 }
 
 /// The info of an env without declared fields.
@@ -127,6 +154,14 @@ macro_rules! info {
                 to.presence(&[$(value.$field.is_some()),+]);
                 $(to.optional(&self.$field, value.$field.as_ref())
                     .map_err(|mismatch| mismatch.within($crate::__key!($field $($key)?)))?;)+
+                ::std::result::Result::Ok(())
+            }
+
+            fn check(&self, value: &$value) -> ::std::result::Result<(), $crate::space::Mismatch> {
+                $(if let ::std::option::Option::Some(value) = &value.$field {
+                    $crate::space::check(&self.$field, value)
+                        .map_err(|mismatch| mismatch.within($crate::__key!($field $($key)?)))?;
+                })+
                 ::std::result::Result::Ok(())
             }
         }

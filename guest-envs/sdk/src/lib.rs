@@ -51,10 +51,10 @@
 //!
 //! # Layout
 //!
-//! [`space`] has Gymnasium's spaces, [`rng`] numpy's generator. [`config!`] declares a config, and [`info`] the fields
-//! of `info`. [`assets`] reads the files inside the plugin. [`draw`] is a canvas for `render`. [`classic`] has the parts that classic control shares, and
-//! [`toy_text`] those of grid worlds. [`testing`] plays an env natively. [`raw`] is the interface itself, for guests
-//! that do without the SDK.
+//! [`space`] has Gymnasium's spaces, [`rng`] numpy's generator. [`config!`] declares a config, [`choices!`] the texts that
+//! one of its keys allows, and [`mod@info`] the fields of `info`. [`assets`] reads the files inside the plugin. [`draw`] is a
+//! canvas for `render`. [`classic`] has the parts that classic control shares, and [`toy_text`] those of grid worlds.
+//! [`testing`] plays an env natively. [`raw`] is the interface itself, for guests that do without the SDK.
 
 // What `config!` writes names the crate as an author does; while rustdoc looks for examples, that is the built one.
 #[cfg(not(doctest))]
@@ -69,7 +69,8 @@ use serde_json::{Map, Value};
 
 pub mod assets;
 pub mod classic;
-mod config;
+#[doc(hidden)]
+pub mod config;
 pub mod draw;
 mod element;
 pub mod error;
@@ -83,8 +84,9 @@ pub mod space;
 pub mod testing;
 pub mod toy_text;
 
+pub use config::ConfigValue;
 pub use error::{ConfigError, CreateError, EnvError};
-pub use info::{InfoFields, NoInfo};
+pub use info::{InfoFields, NoInfo, WithoutFields};
 use raw::OutOfBounds;
 pub use raw::{Frame, Image, RenderMode, WantKind};
 pub use rng::NumpyRng;
@@ -92,6 +94,11 @@ pub use schemars;
 pub use serde;
 pub use serde_json;
 pub use space::Space;
+
+// The README's example is compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Everything that the file of an env uses.
 pub mod prelude {
@@ -250,15 +257,17 @@ pub struct Spec<E: Environment> {
     pub(crate) reward_threshold: Option<f64>,
 }
 
-impl<E: Environment<InfoSpace = NoInfo>> Spec<E> {
-    /// A spec of an env whose info has no declared fields.
-    #[must_use]
-    pub fn new(observation_space: E::ObservationSpace, action_space: E::ActionSpace) -> Self {
-        Self::with_info(observation_space, action_space, NoInfo)
-    }
-}
-
 impl<E: Environment> Spec<E> {
+    /// A spec of an env whose info has no declared fields: its `InfoSpace` is [`NoInfo`]. Other envs use
+    /// [`with_info`](Self::with_info).
+    #[must_use]
+    pub fn new(observation_space: E::ObservationSpace, action_space: E::ActionSpace) -> Self
+    where
+        E::InfoSpace: WithoutFields,
+    {
+        Self::with_info(observation_space, action_space, WithoutFields::NONE)
+    }
+
     /// A spec of an env, with the spaces of its info's fields.
     #[must_use]
     pub fn with_info(

@@ -23,9 +23,10 @@
     reason = "generated from the WIT"
 )]
 
+// `wit` is a link to the repository's `wit/0.1.0`. Cargo follows it, so that a package has the files themselves.
 #[cfg(not(doctest))]
 wit_bindgen::generate!({
-    path: "../../wit/0.1.0",
+    path: "wit",
     world: "plugin",
     pub_export_macro: true,
     export_macro_name: "export",

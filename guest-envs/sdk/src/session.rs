@@ -105,8 +105,15 @@ impl<E: Environment> Session<E> {
         }
     }
 
-    /// Resets, with options of the env's own type.
+    /// Resets, and asks for the mask.
     pub(crate) fn reset(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<View<E>, EnvError> {
+        let view = self.reset_unmasked(seed, options)?;
+        self.update_mask()?;
+        Ok(view)
+    }
+
+    /// Resets, with options of the env's own type. The mask is still that of the answer before.
+    pub(crate) fn reset_unmasked(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<View<E>, EnvError> {
         let options = options.map(parse).transpose().map_err(EnvError::InvalidOptions)?.unwrap_or_default();
         // The generator is replaced only when the env has accepted: a refused reset changes nothing.
         let mut rng = match seed {
@@ -123,7 +130,6 @@ impl<E: Environment> Session<E> {
         };
         self.rng = Some(rng);
         self.episode = Episode::Running;
-        self.update_mask()?;
         Ok(view)
     }
 
@@ -132,19 +138,35 @@ impl<E: Environment> Session<E> {
         self.encode(&observation, &info, extra.as_deref())
     }
 
+    /// Takes a step, and asks for the mask.
     #[inline]
     pub(crate) fn step(&mut self, action: Action<E>) -> Result<Step<E>, EnvError> {
+        self.may_take(&action)?;
+        let step = self.take(action)?;
+        self.update_mask()?;
+        Ok(step)
+    }
+
+    /// Refuses an action outside an episode, or one that the mask forbids.
+    #[inline]
+    pub(crate) fn may_take(&self, action: &Action<E>) -> Result<(), EnvError> {
+        self.needs_running()?;
+        if self.spec.mask == ActionMask::Rule && !self.spec.action_space.allows(action, &mut Mask(&self.mask)) {
+            return Err(EnvError::invalid_action("the action mask does not allow it"));
+        }
+        Ok(())
+    }
+
+    /// Takes a step with an action that [may be taken](Self::may_take). The mask is still that of the answer before.
+    #[inline]
+    pub(crate) fn take(&mut self, action: Action<E>) -> Result<Step<E>, EnvError> {
         let Some(rng) = self.rng.as_mut().filter(|_| self.episode == Episode::Running) else {
             return Err(EnvError::NeedsReset);
         };
-        if self.spec.mask == ActionMask::Rule && !self.spec.action_space.allows(&action, &mut Mask(&self.mask)) {
-            return Err(EnvError::invalid_action("the action mask does not allow it"));
-        }
         let step = self.env.step(rng, action)?;
         if step.terminated || step.truncated {
             self.episode = Episode::Ended;
         }
-        self.update_mask()?;
         Ok(step)
     }
 
@@ -204,11 +226,7 @@ impl<E: Environment> Session<E> {
 
     pub(crate) fn render(&self, mode: RenderMode) -> Result<Frame, EnvError> {
         if !E::RENDER_MODES.contains(&mode) {
-            let name = match mode {
-                RenderMode::RgbArray => "rgb-array",
-                RenderMode::Ansi => "ansi",
-            };
-            return Err(EnvError::unsupported(format!("{} has no render mode `{name}`", E::NAME)));
+            return Err(EnvError::unsupported(format!("{} has no render mode `{}`", E::NAME, name_of(mode))));
         }
         match self.episode {
             Episode::NeverBegan => Err(EnvError::NeedsReset),
@@ -248,16 +266,52 @@ impl<E: Environment> Session<E> {
         &self.mask
     }
 
-    /// Panics where an answer could not be sent: natively that is a failed test.
-    pub(crate) fn check(&self, observation: &Observation<E>, info: &Info<E>) {
-        if let Err(error) = self.encode(observation, info, None) {
-            panic!("{error:?}");
+    /// Checks what `rollcage check` checks of an answer whose mask has been asked for: the values are in their spaces, and
+    /// while the episode goes on, the mask leaves an action open.
+    pub(crate) fn check(&self, observation: &Observation<E>, info: &Info<E>) -> Result<(), String> {
+        space::check(&self.spec.observation_space, observation)
+            .map_err(|mismatch| format!("the observation is not in its space: {mismatch}"))?;
+        self.spec.info_space.check(info).map_err(|mismatch| format!("the info is not in its space: {mismatch}"))?;
+        match self.spec.mask != ActionMask::None && self.episode == Episode::Running {
+            true => self.check_open(),
+            false => Ok(()),
         }
+    }
+
+    /// Checks that the mask leaves an option of every choice open.
+    fn check_open(&self) -> Result<(), String> {
+        // A mask has the leaves' order, and so have the nodes of the tree.
+        let options = tree_of(&self.spec.action_space).nodes.into_iter().flat_map(|node| match node {
+            raw::SpaceNode::Discrete(node) => vec![node.n],
+            raw::SpaceNode::MultiDiscrete(node) => node.nvec,
+            _ => Vec::new(),
+        });
+        let mut start = 0;
+        for n in options {
+            let end = start + usize::try_from(n).expect("a mask is bounded");
+            if self.mask[start..end].iter().all(|&byte| byte == 0) {
+                let (last, of) = (end - 1, self.mask.len());
+                return Err(format!(
+                    "the action mask leaves no action open while the episode goes on: {start} to {last} of its {of} \
+                     choices are all false"
+                ));
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Whether the env may refuse this action: it has no mask, its mask closes the action, or the action is out of bounds.
+    pub(crate) fn may_refuse(&self, action: &Action<E>) -> bool {
+        let space = &self.spec.action_space;
+        self.spec.mask == ActionMask::None
+            || !space.allows(action, &mut Mask(&self.mask))
+            || space::check(space, action).is_err()
     }
 
     /// Asks the env for its mask.
     #[inline]
-    fn update_mask(&mut self) -> Result<(), EnvError> {
+    pub(crate) fn update_mask(&mut self) -> Result<(), EnvError> {
         if self.spec.mask == ActionMask::None {
             return Ok(());
         }
@@ -286,6 +340,14 @@ impl<E: Environment> Session<E> {
         let info_extra =
             extra.map_or_else(String::new, |map| serde_json::to_string(map).expect("JSON has string keys"));
         Ok(raw::View { observation, action_mask: self.mask.clone(), info: writer.bytes, info_extra })
+    }
+}
+
+/// The interface's name of a render mode.
+pub(crate) fn name_of(mode: RenderMode) -> &'static str {
+    match mode {
+        RenderMode::RgbArray => "rgb-array",
+        RenderMode::Ansi => "ansi",
     }
 }
 

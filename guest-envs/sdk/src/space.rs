@@ -181,6 +181,7 @@ impl<'a> Mask<'a> {
 }
 
 /// The number of elements of an array of this shape.
+#[track_caller]
 fn elements_of(shape: &[u32]) -> usize {
     shape
         .iter()
@@ -189,11 +190,13 @@ fn elements_of(shape: &[u32]) -> usize {
 }
 
 /// The shape of a tensor type, or of this value of the type.
+#[track_caller]
 fn shape_of<V: Tensor>(value: &V) -> Vec<u32> {
     V::shape().unwrap_or_else(|| vec![u32::try_from(value.elements().len()).expect("at most 2^32 - 1 elements")])
 }
 
 /// Checks another shape for a value's elements: it must have as many elements, or the author made a mistake.
+#[track_caller]
 fn reshape(from: &[u32], to: &[u32]) -> Vec<u32> {
     assert_eq!(elements_of(from), elements_of(to), "{from:?} cannot be reshaped to {to:?}");
     to.to_vec()
@@ -254,6 +257,7 @@ impl<V: Tensor> BoxSpace<V> {
     ///
     /// If `low` and `high` are `Vec`s of different lengths.
     #[must_use]
+    #[track_caller]
     pub fn new(low: V, high: V) -> Self {
         let shape = shape_of(&low);
         assert_eq!(shape, shape_of(&high), "the bounds of a Box have one shape");
@@ -266,6 +270,7 @@ impl<V: Tensor> BoxSpace<V> {
     ///
     /// If `V` is a `Vec`, which has no shape of its own: see [`shaped`](Self::shaped).
     #[must_use]
+    #[track_caller]
     pub fn all(low: V::Element, high: V::Element) -> Self {
         let shape = V::shape().expect("a Box of a Vec is made with `shaped`");
         Self { shape, low: Bound::Same(low), high: Bound::Same(high) }
@@ -277,6 +282,7 @@ impl<V: Tensor> BoxSpace<V> {
     ///
     /// If that shape has another number of elements.
     #[must_use]
+    #[track_caller]
     pub fn reshaped(self, shape: &[u32]) -> Self {
         Self { shape: reshape(&self.shape, shape), ..self }
     }
@@ -291,6 +297,7 @@ impl<T: Element> BoxSpace<Vec<T>> {
 }
 
 impl<V: Tensor> Default for BoxSpace<V> {
+    #[track_caller]
     fn default() -> Self {
         Self::all(V::Element::MIN, V::Element::MAX)
     }
@@ -360,6 +367,7 @@ impl Discrete {
     ///
     /// If `n` is less than 1.
     #[must_use]
+    #[track_caller]
     pub const fn new(n: i64) -> Self {
         assert!(n > 0, "a Discrete has at least one choice");
         Self { n, start: 0 }
@@ -371,6 +379,7 @@ impl Discrete {
     ///
     /// If the last choice does not fit an `i64`.
     #[must_use]
+    #[track_caller]
     pub const fn starting_at(self, start: i64) -> Self {
         assert!(start.checked_add(self.n - 1).is_some(), "a Discrete ends within 64 bits");
         Self { start, ..self }
@@ -444,6 +453,7 @@ impl<V: Tensor<Element = i64>> MultiDiscrete<V> {
     ///
     /// If one of them is less than 1.
     #[must_use]
+    #[track_caller]
     pub fn new(nvec: V) -> Self {
         assert!(nvec.elements().iter().all(|&n| n > 0), "every choice of a MultiDiscrete has at least one option");
         Self { shape: shape_of(&nvec), nvec, start: None }
@@ -455,6 +465,7 @@ impl<V: Tensor<Element = i64>> MultiDiscrete<V> {
     ///
     /// If `start` has another length than `nvec`, or an element's last value does not fit an `i64`.
     #[must_use]
+    #[track_caller]
     pub fn starting_at(self, start: V) -> Self {
         let (first, counts) = (start.elements(), self.nvec.elements());
         assert_eq!(first.len(), counts.len(), "start and nvec have one shape");
@@ -469,6 +480,7 @@ impl<V: Tensor<Element = i64>> MultiDiscrete<V> {
     ///
     /// If that shape has another number of elements.
     #[must_use]
+    #[track_caller]
     pub fn reshaped(self, shape: &[u32]) -> Self {
         Self { shape: reshape(&self.shape, shape), ..self }
     }
@@ -539,6 +551,7 @@ impl<V: Tensor<Element = bool>> MultiBinary<V> {
     ///
     /// If `V` is a `Vec`, which has no shape of its own: see [`shaped`](Self::shaped).
     #[must_use]
+    #[track_caller]
     #[expect(clippy::new_without_default, reason = "a Vec of bits has no default shape")]
     pub fn new() -> Self {
         Self {
@@ -857,6 +870,12 @@ pub(crate) fn encode<S: Space>(space: &S, value: &S::Value, room: usize) -> Resu
     space.write(value, &mut writer)?;
     writer.align_composite();
     Ok(writer.bytes)
+}
+
+/// Checks that a value is in its space, the bounds of a Box included.
+#[doc(hidden)]
+pub fn check<S: Space>(space: &S, value: &S::Value) -> Result<(), Mismatch> {
+    decode(space, &encode(space, value, 0)?).map(drop)
 }
 
 /// Reads one whole value from all the bytes; it must be in the space.

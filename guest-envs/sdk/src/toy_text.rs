@@ -73,6 +73,7 @@ impl Board {
     ///
     /// If there are no tiles.
     #[must_use]
+    #[track_caller]
     pub fn new((rows, columns): (usize, usize), side: u32, ground: Color, lines: Color) -> Self {
         const LARGEST: u32 = 1024;
         let count = |tiles: usize| u32::try_from(tiles).unwrap_or(u32::MAX);

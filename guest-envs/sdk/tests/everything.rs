@@ -1,5 +1,7 @@
 //! An env that uses all that the interface has: every kind of space on both sides, masks, info, options, attributes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rollcage_sdk::prelude::*;
 use rollcage_sdk::raw::SpaceNode;
 use rollcage_sdk::serde_json::{Value, json};
@@ -173,7 +175,11 @@ fn an_episode_of_everything() {
     );
     let mut rude = order(2);
     rude.say = "no".to_owned();
-    assert_eq!(env.step(rude).expect_err("refused"), EnvError::invalid_action("too rude"));
+    // It is in its space, and its mask has it open: the host would end the instance.
+    let refused = catch_unwind(AssertUnwindSafe(|| env.step(rude))).expect_err("a mistake of the env");
+    let message = refused.downcast_ref::<String>().expect("a text");
+    assert!(message.starts_with("rover, at step 1 since the reset: the env refuses the action Order {"), "{message}");
+    assert!(message.ends_with(": invalid action: too rude"), "{message}");
 
     let step = env.step(order(2)).expect("a step");
     assert_eq!((step.observation.place.cell, step.observation.radio.as_str()), (2, "step 1"));

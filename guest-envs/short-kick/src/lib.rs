@@ -37,9 +37,10 @@ mod sexpr;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use rollcage_sdk::error::words;
 use rollcage_sdk::prelude::*;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sexpr::{Expr, find};
 
 /// The number of joints of a leg.
@@ -151,13 +152,14 @@ impl Config {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "a doc comment here would turn the schema's list of names into a list of schemas")]
-pub enum Leg {
-    Left,
-    #[default]
-    Right,
+rollcage_sdk::choices! {
+    /// The leg that kicks.
+    #[derive(Default)]
+    pub enum Leg {
+        Left = "left",
+        #[default]
+        Right = "right",
+    }
 }
 
 impl Leg {
@@ -462,7 +464,9 @@ impl Server {
     fn connect(config: &Config) -> Result<Self, String> {
         let address = config.address();
         let stream = TcpStream::connect((config.server_ip.as_str(), config.server_port)).map_err(|error| {
-            match error.kind() {
+            let kind = error.kind();
+            let error = words(&error);
+            match kind {
                 ErrorKind::PermissionDenied => format!(
                     "connecting to {address} is not allowed ({error}): grant `tcp-connect={address}`, or set `server_ip` \
                      and `server_port` to what is granted"
@@ -483,7 +487,7 @@ impl Server {
         let length = u32::try_from(message.len()).map_err(|_| "a message of 4 GiB".to_owned())?;
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.extend_from_slice(message.as_bytes());
-        self.stream.write_all(&bytes).map_err(|error| format!("sending failed: {error}"))
+        self.stream.write_all(&bytes).map_err(|error| format!("sending failed: {}", words(&error)))
     }
 
     fn receive(&mut self) -> Result<String, String> {
@@ -504,7 +508,7 @@ impl Server {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), String> {
         self.stream.read_exact(bytes).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => "the server has closed the connection".to_owned(),
-            _ => format!("receiving failed: {error}"),
+            _ => format!("receiving failed: {}", words(&error)),
         })
     }
 }

@@ -51,10 +51,10 @@
 //!
 //! # Layout
 //!
-//! [`space`] has Gymnasium's spaces, [`rng`] numpy's generator. [`config!`] declares a config, [`choices!`] the texts that
-//! one of its keys allows, and [`mod@info`] the fields of `info`. [`assets`] reads the files inside the plugin. [`draw`] is a
-//! canvas for `render`. [`classic`] has the parts that classic control shares, and [`toy_text`] those of grid worlds.
-//! [`testing`] plays an env natively. [`raw`] is the interface itself, for guests that do without the SDK.
+//! [`space`] has Gymnasium's spaces, [`rng`] numpy's generator. [`config!`] declares a config, [`choices!`] the texts
+//! that one of its keys allows, and [`mod@info`] the fields of `info`. [`assets`] reads the files inside the plugin.
+//! [`draw`] is a canvas for `render`. [`classic`] has the parts that classic control shares, and [`toy_text`] those of
+//! grid worlds. [`testing`] plays an env natively. [`raw`] is the interface itself, for guests that do without the SDK.
 
 // What `config!` writes names the crate as an author does; while rustdoc looks for examples, that is the built one.
 #[cfg(not(doctest))]

@@ -1,4 +1,6 @@
 //! The page for authors, word for word: its blocks are files, commands and what those print.
+//!
+//! `python/tests/test_docs.py` runs what the page has in Python.
 
 use std::fs;
 use std::path::Path;
@@ -62,7 +64,9 @@ enum Block {
 /// The fenced blocks: ```` ```rust src/lib.rs ```` is a file, `sh` are commands, `text` is what they print.
 fn blocks() -> Vec<Block> {
     let page: &'static str = fs::read_to_string(root().join("docs/first-env.md")).unwrap().leak();
-    page.split("\n```")
+    let (_, in_rust) = page.split_once("\n## In Rust\n").unwrap();
+    in_rust
+        .split("\n```")
         .skip(1)
         .step_by(2)
         .map(|block| {

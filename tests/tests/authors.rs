@@ -96,6 +96,7 @@ fn every_template_in_rust_goes_as_it_stands() {
 }
 
 /// Whether npm is there; `cargo xtask test` installs it where it can.
+#[expect(clippy::print_stderr, reason = "whoever reads the log should see it")]
 fn has_npm() -> bool {
     let has = Command::new("npm").arg("--version").output().is_ok_and(|output| output.status.success());
     if !has {

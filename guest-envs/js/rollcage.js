@@ -13,7 +13,7 @@
 // Every other method can be called from outside, and every public property read and set.
 
 /** What the plugin is linked to. `rollcage build` sets it; natively files are read from the working directory. */
-export const host = { assets: undefined, stderr: undefined, connect: undefined };
+export const host = { assets: undefined, stderr: undefined };
 
 // Errors ----------------------------------------------------------------------------------------------------------------------
 
@@ -79,6 +79,7 @@ export class Random {
   #half = undefined;
 
   constructor(seed, spawn = []) {
+    if (seed === undefined) return; // `clone` fills it
     const [a, b, c, d] = seedSequence(BigInt(seed) & MASK_64, spawn);
     this.#increment = ((((c << 64n) | d) << 1n) | 1n) & MASK_128;
     this.#state = (this.#increment + ((a << 64n) | b)) & MASK_128;
@@ -147,7 +148,7 @@ export class Random {
 
   /** The same generator at the same place, for a draw that should leave no trace. */
   clone() {
-    const twin = new Random(0);
+    const twin = new Random();
     [twin.#state, twin.#increment, twin.#half] = [this.#state, this.#increment, this.#half];
     return twin;
   }
@@ -353,6 +354,13 @@ function place(error) {
   return found ? ` (${found[1]})` : "";
 }
 
+/** Answers that the env cannot go on: its log has the stack. */
+function failed(error) {
+  if (!(error instanceof Error)) fail("failed", `thrown: ${error}`);
+  log(`${error.name}: ${error.message}\n${error.stack}`);
+  fail("failed", `${error.name}: ${error.message}${place(error)}`);
+}
+
 /** Turns what the author's code threw into the interface's error. */
 function answer(error) {
   if (error?.payload !== undefined) throw error;
@@ -361,8 +369,7 @@ function answer(error) {
   if (error instanceof InvalidOptions) fail("invalid-options", message);
   if (error instanceof Unsupported) fail("unsupported", message);
   if (error instanceof Restart) fail("restart", message);
-  if (error?.stack) log(`${error.name}: ${message}\n${error.stack}`);
-  fail("failed", error instanceof Error ? `${error.name}: ${message}${place(error)}` : `thrown: ${message}`);
+  failed(error);
 }
 
 function guarded(work) {
@@ -394,7 +401,7 @@ class Session {
     }
     this.choices = this.env.actionMasked ? this.env.actionSpace.choices.reduce((all, n) => all + n, 0) : 0;
     this.fields = Object.entries(this.env.infoSpace ?? {});
-    this.random = undefined;
+    this.generators = [];
     this.phase = "needs-reset";
   }
 
@@ -412,14 +419,23 @@ class Session {
   }
 
   seed(seed) {
-    this.random = new Random(seed);
+    this.generators = [new Random(seed), new Random(seed, [1])];
     // What does not take the generator that it is given follows the seed too.
-    const other = new Random(seed, [1]);
-    Math.random = () => other.random();
+    Math.random = () => this.generators[1].random();
+  }
+
+  /** The generator that `reset` and `step` are given; none before the first seed. */
+  get random() {
+    return this.generators[0];
+  }
+
+  /** The generators at their places, for what should leave no trace. */
+  kept() {
+    return this.generators.map((each) => each.clone());
   }
 
   reset(seed, options) {
-    const before = [this.random?.clone(), Math.random];
+    const before = this.kept();
     if (seed !== undefined && seed !== null) this.seed(seed);
     try {
       const given = options === undefined || options === null ? {} : JSON.parse(options);
@@ -432,7 +448,7 @@ class Session {
       this.phase = "running";
       return view;
     } catch (error) {
-      if (error instanceof InvalidOptions) [this.random, Math.random] = before;
+      if (error instanceof InvalidOptions) this.generators = before;
       throw error;
     }
   }
@@ -513,9 +529,9 @@ class Session {
 
   render(mode) {
     if (this.phase === "needs-reset") fail("needs-reset");
-    const kept = [this.random.clone(), Math.random];
+    const kept = this.kept();
     const frame = this.env.render?.(mode);
-    [this.random, Math.random] = kept;
+    this.generators = kept;
     if (typeof frame === "string") return { tag: "text", val: frame };
     if (frame?.pixels === undefined) throw new Unsupported(`this env has no pictures in mode ${mode}`);
     return { tag: "rgb", val: { width: frame.width, height: frame.height, pixels: Uint8Array.from(frame.pixels) } };
@@ -571,8 +587,7 @@ export function serve(Env, facts) {
         return session.spec();
       } catch (error) {
         if (error instanceof ConfigError) fail("config", [{ path: error.path, message: error.message }]);
-        if (error?.stack) log(`${error.name}: ${error.message}\n${error.stack}`);
-        fail("failed", `${error?.name ?? "thrown"}: ${error?.message ?? error}${place(error ?? {})}`);
+        failed(error);
       }
     },
     reset: (seed, options) => guarded(() => session.reset(seed, options)),

@@ -1,4 +1,4 @@
-//! What an author of an env in Rust does first: `rollcage new --lang rust`, its tests, `build`, `run`, `check`.
+//! What an author of an env in Rust or JavaScript does first: `rollcage new`, its tests, `build`, `run`, `check`.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +15,33 @@ fn rollcage(folder: &Path, arguments: &[&str]) -> Ran {
     let mut command = Rollcage::command();
     command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", products()).env_remove("CARGO");
     within(600, &mut command)
+}
+
+/// The folder's own tests, by its language's tool.
+fn passes_its_tests(folder: &Path, tool: &[&str]) {
+    let mut command = Command::new(tool[0]);
+    let tested = within(600, command.args(&tool[1..]).current_dir(folder).env("CARGO_TARGET_DIR", products()));
+    assert_eq!(tested.status, Some(0), "{tested:?}");
+}
+
+const CARGO_TEST: &[&str] = &["cargo", "test", "--quiet"];
+
+/// Builds the corridor in a folder, plays it, and has it examined. Its assets are one file of so many bytes; `warned` is what the
+/// build says of rights.
+fn corridor_is_built_and_plays(folder: &Path, asset_bytes: usize, warned: &str) {
+    let built = rollcage(folder, &["build", "."]);
+    assert_eq!(built.status, Some(0), "{built:?}");
+    assert!(built.stderr.contains(warned), "{}", built.stderr);
+    let assets = format!("assets        1 file, {asset_bytes} B");
+    for words in ["dist/long_walk.wasm: ", "observations  Discrete(9)", "actions       Discrete(2)", &assets] {
+        assert!(built.stdout.contains(words), "{words:?} in {}", built.stdout);
+    }
+    let above = folder.parent().unwrap();
+    let ran = rollcage(above, &["run", "long-walk", "--envs", "2", "--seed", "1", "--json"]);
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert_eq!((&object["episodes"], &object["faults_total"]), (&10.into(), &0.into()), "{object}");
+    let checked = rollcage(above, &["check", "long-walk"]);
+    assert_eq!(checked.status, Some(0), "{checked:?}");
 }
 
 #[test]
@@ -38,24 +65,8 @@ fn a_crate_goes_as_it_stands() {
     std::fs::write(folder.join("levels/one.txt"), "#####").unwrap();
     let more = format!("{manifest}\n[package.metadata.rollcage]\nassets = [\"levels/*.txt\"]\n");
     std::fs::write(folder.join("Cargo.toml"), &more).unwrap();
-    let built = rollcage(&folder, &["build", "."]);
-    assert_eq!(built.status, Some(0), "{built:?}");
-    assert!(built.stderr.contains("run with your rights"), "{}", built.stderr);
-    for words in
-        ["dist/long_walk.wasm: ", "observations  Discrete(9)", "actions       Discrete(2)", "assets        1 file, 5 B"]
-    {
-        assert!(built.stdout.contains(words), "{words:?} in {}", built.stdout);
-    }
-    let ran = rollcage(scratch.folder(), &["run", "long-walk", "--envs", "2", "--seed", "1", "--json"]);
-    let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-    assert_eq!((&object["episodes"], &object["faults_total"]), (&10.into(), &0.into()), "{object}");
-    let checked = rollcage(scratch.folder(), &["check", "long-walk"]);
-    assert_eq!(checked.status, Some(0), "{checked:?}");
-    let tested = within(
-        600,
-        Command::new("cargo").args(["test", "--quiet"]).current_dir(&folder).env("CARGO_TARGET_DIR", products()),
-    );
-    assert_eq!(tested.status, Some(0), "{tested:?}");
+    corridor_is_built_and_plays(&folder, 5, "run with your rights");
+    passes_its_tests(&folder, CARGO_TEST);
 
     // What matches nothing is a mistake.
     std::fs::write(folder.join("Cargo.toml"), more.replace("levels/*", "maps/*")).unwrap();
@@ -86,12 +97,7 @@ fn every_template_in_rust_goes_as_it_stands() {
         assert_eq!((&object["faults_total"], &object["oddities"]), (&0.into(), &serde_json::json!([])), "{object}");
         let checked = rollcage(scratch.folder(), &[&["check", name][..], grants].concat());
         assert_eq!(checked.status, Some(0), "{checked:?}");
-        let folder = scratch.folder().join(name);
-        let tested = within(
-            600,
-            Command::new("cargo").args(["test", "--quiet"]).current_dir(&folder).env("CARGO_TARGET_DIR", products()),
-        );
-        assert_eq!(tested.status, Some(0), "{tested:?}");
+        passes_its_tests(&scratch.folder().join(name), CARGO_TEST);
     }
 }
 
@@ -126,20 +132,10 @@ fn a_package_in_javascript_goes_as_it_stands() {
     let env = std::fs::read_to_string(folder.join("long_walk.js")).unwrap();
     let more = "  level() {\n    log(\"asked for the level\");\n    return assetText(\"levels/one.txt\");\n  }\n\n  broken() {\n    return this.nothing.at;\n  }\n\n  render(";
     let env = env.replace("  render(", more).replace("{ discrete }", "{ assetText, discrete, log }");
+    // What does not take the generator that it is given follows the seed too, and a picture leaves no trace in it.
+    let env = env.replace("random.random()", "Math.random()").replace("render() {", "render() {\n    Math.random();");
     std::fs::write(folder.join("long_walk.js"), &env).unwrap();
-    let built = rollcage(&folder, &["build", "."]);
-    assert_eq!(built.status, Some(0), "{built:?}");
-    assert!(built.stderr.contains("with your rights"), "{}", built.stderr);
-    for words in
-        ["dist/long_walk.wasm: ", "observations  Discrete(9)", "actions       Discrete(2)", "assets        1 file, 6 B"]
-    {
-        assert!(built.stdout.contains(words), "{words:?} in {}", built.stdout);
-    }
-    let ran = rollcage(scratch.folder(), &["run", "long-walk", "--envs", "2", "--seed", "1", "--json"]);
-    let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-    assert_eq!((&object["episodes"], &object["faults_total"]), (&10.into(), &0.into()), "{object}");
-    let checked = rollcage(scratch.folder(), &["check", "long-walk"]);
-    assert_eq!(checked.status, Some(0), "{checked:?}");
+    corridor_is_built_and_plays(&folder, 6, "runs with your rights");
 
     let plugin = rollcage::Plugin::from_file(&folder.join("dist/long_walk.wasm")).unwrap();
     let mut envs = builder(plugin).build().unwrap();
@@ -148,8 +144,7 @@ fn a_package_in_javascript_goes_as_it_stands() {
     let error = envs.call(0, "broken", &serde_json::json!({})).unwrap_err().to_string();
     assert!(error.contains("TypeError: ") && error.contains("long_walk.js:"), "{error}");
 
-    let tested = within(600, Command::new("npm").args(["test"]).current_dir(&folder));
-    assert_eq!(tested.status, Some(0), "{tested:?}");
+    passes_its_tests(&folder, &["npm", "test"]);
 
     // What package.json says wrongly is named.
     std::fs::write(folder.join("package.json"), manifest.replace("long_walk.js", "short_walk.js")).unwrap();

@@ -7,7 +7,7 @@ use anyhow::Context;
 use indicatif::HumanCount;
 use rollcage::plugin::bundle::archive::{Files, attach, detach};
 use rollcage::plugin::bundle::project::Project;
-use rollcage::plugin::bundle::{Base, Bundle, rebase};
+use rollcage::plugin::bundle::{Base, Bundle, assets_of, rebase};
 use rollcage::text::{argument, escape_line, hex, one_line};
 use rollcage::{Error, OnFault, Plugin, UsageError, VecEnv, Want};
 use serde_json::{Value, json};
@@ -92,11 +92,13 @@ impl Build {
             let error = UsageError::new(format!("`{shown}` is a file; the folder of an env is expected"));
             return Err(error.hint("the folder that holds its pyproject.toml").into());
         }
-        if !Project::is_in(folder) && rust::is_in(folder) {
-            return self.compiled(folder, rust::build, started);
-        }
-        if !Project::is_in(folder) && js::is_in(folder) {
-            return self.compiled(folder, js::build, started);
+        if !Project::is_in(folder) {
+            if rust::is_in(folder) {
+                return self.compiled(folder, rust::build, started);
+            }
+            if js::is_in(folder) {
+                return self.compiled(folder, js::build, started);
+            }
         }
         let bundle = Bundle::of_folder(folder, &bundle_options(), &mut |told| report(told))?;
         bundle.warnings.iter().for_each(|warning| complain("warning", warning));
@@ -121,7 +123,7 @@ impl Build {
     fn compiled(
         &self,
         folder: &Path,
-        compile: fn(&Path) -> anyhow::Result<rust::Built>,
+        compile: fn(&Path) -> anyhow::Result<Compiled>,
         started: Instant,
     ) -> anyhow::Result<()> {
         if self.list {
@@ -129,7 +131,7 @@ impl Build {
             let hint = "`package.metadata.rollcage.assets` in Cargo.toml, or `rollcage.assets` in package.json, names the assets";
             return Err(error.hint(hint).into());
         }
-        let rust::Built { name, plugin, assets } = compile(folder)?;
+        let Compiled { name, plugin, assets } = compile(folder)?;
         let output = match &self.output {
             Some(file) => file.clone(),
             None => folder.join("dist").join(format!("{name}.wasm")),
@@ -186,6 +188,33 @@ impl Build {
             format!("sha256 {before}")
         };
         say(&format!("{}{}", written.text(), table(&[("before", note), ("base", base_text(&base))])))
+    }
+}
+
+/// What a tool of a language made of a folder.
+pub(super) struct Compiled {
+    /// The plugin's name, as a file has it.
+    name: String,
+    plugin: Vec<u8>,
+    assets: Files,
+}
+
+impl Compiled {
+    /// A component, and behind it the files of its folder that globs match. `key` is where the folder names the globs.
+    pub(super) fn with_assets(
+        name: String,
+        component: Vec<u8>,
+        folder: &Path,
+        globs: &[String],
+        key: &str,
+    ) -> anyhow::Result<Compiled> {
+        let globs: Vec<&str> = globs.iter().map(String::as_str).collect();
+        let assets = assets_of(folder, &globs).map_err(|mut error| {
+            error.message.insert_str(0, &format!("{key}: "));
+            error
+        })?;
+        let plugin = if assets.is_empty() { component } else { attach(&component, &assets)? };
+        Ok(Compiled { name, plugin, assets })
     }
 }
 

@@ -7,12 +7,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 use rollcage::UsageError;
-use rollcage::plugin::bundle::archive::attach;
-use rollcage::plugin::bundle::assets_of;
 use rollcage::text::{escape, escape_line};
 use serde_json::{Value, json};
 
-use super::rust::Built;
+use super::build::Compiled;
 use super::{complain, shown};
 
 /// The tool, and the version that `rollcage new` pins.
@@ -22,12 +20,11 @@ const TOOL_VERSION: &str = "0.4.5";
 /// The SDK, which lies beside the env's own modules.
 const SDK: (&str, &str) = ("rollcage.js", include_str!("../../../guest-envs/js/rollcage.js"));
 
-/// The interface, and what of WASI the SDK wraps: the tool reads them from a folder.
+/// The interface, and what of WASI the entry uses: the tool reads them from a folder.
 const WIT: &[(&str, &str)] = &[
-    ("guest.wit", include_str!("../../../guest-envs/wit/guest.wit")),
-    ("deps/cli.wit", include_str!("../../../guest-envs/wit/deps/cli.wit")),
-    ("deps/io.wit", include_str!("../../../guest-envs/wit/deps/io.wit")),
-    ("deps/sockets.wit", include_str!("../../../guest-envs/wit/deps/sockets.wit")),
+    ("guest.wit", include_str!("../../../guest-envs/js/wit/guest.wit")),
+    ("deps/cli.wit", include_str!("../../../guest-envs/js/wit/deps/cli.wit")),
+    ("deps/io.wit", include_str!("../../../guest-envs/js/wit/deps/io.wit")),
     ("deps/env/assets.wit", include_str!("../../../wit/0.1.0/assets.wit")),
     ("deps/env/environment.wit", include_str!("../../../wit/0.1.0/environment.wit")),
     ("deps/env/types.wit", include_str!("../../../wit/0.1.0/types.wit")),
@@ -39,7 +36,7 @@ pub(super) fn is_in(folder: &Path) -> bool {
 }
 
 /// Builds the package of a folder. The tool in its `node_modules` runs with the user's rights.
-pub(super) fn build(folder: &Path) -> anyhow::Result<Built> {
+pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
     let package = Package::read(folder)?;
     complain("building", "by componentize-qjs: what lies in this folder's node_modules runs with your rights");
     if !folder.join(SDK.0).exists() {
@@ -68,13 +65,13 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Built> {
         return Err(error.hint("modules are imported by their relative paths, as in \"./maze.js\"").into());
     }
     let code = fs::read(&component).with_context(|| shown(&component))?;
-    let globs: Vec<&str> = package.assets.iter().map(String::as_str).collect();
-    let assets = assets_of(folder, &globs).map_err(|mut error| {
-        error.message.insert_str(0, "package.json, `rollcage.assets`: ");
-        error
-    })?;
-    let plugin = if assets.is_empty() { code } else { attach(&code, &assets)? };
-    Ok(Built { name: package.name.replace('-', "_"), plugin, assets })
+    Compiled::with_assets(
+        package.name.replace('-', "_"),
+        code,
+        folder,
+        &package.assets,
+        "package.json, `rollcage.assets`",
+    )
 }
 
 /// The tool's program; npm installs it where it is not there.
@@ -181,5 +178,21 @@ impl Package {
              }};\n\
              export const environment = serve(Env, {facts});\n"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_version_of_the_tool_is_pinned() {
+        let pin = format!("\"{TOOL}\": \"{TOOL_VERSION}\"");
+        for package in [
+            include_str!("../../../guest-envs/templates/js/common/package.json"),
+            include_str!("../../../guest-envs/cartpole-js/package.json"),
+        ] {
+            assert!(package.contains(&pin), "{pin} in {package}");
+        }
     }
 }

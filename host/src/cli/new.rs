@@ -106,52 +106,57 @@ const JS: &[File] = template![
 
 /// What a template has of its own.
 struct Own {
-    summary: &'static str,
     /// More lines of pyproject.toml or Cargo.toml.
     settings: &'static str,
-    /// More lines of README.md.
-    readme: &'static str,
     files: &'static [File],
 }
 
-/// What README says of an env with a server.
-const SERVER: &str = "\nThe env needs its server: `rollcage run . --envs 8 --grants grants.toml` starts one for each env, on a port of \
-                      its own.\n";
+/// What a template has in every language.
+impl Template {
+    fn summary(self) -> &'static str {
+        match self {
+            Template::Discrete => "Walk to the right end of a slippery corridor",
+            Template::Grid => "Find the key in a maze, and then the door",
+            Template::Continuous => "Push a cart to a place on a rail, and stop it there",
+            Template::Pixels => "Catch falling balls with a bat, seen as grey pixels",
+            Template::Socket => "Guess a number that a server keeps",
+        }
+    }
+
+    /// More lines of README.md.
+    fn readme(self) -> &'static str {
+        match self {
+            Template::Socket => {
+                "\nThe env needs its server: `rollcage run . --envs 8 --grants grants.toml` starts one for each env, on a port \
+                 of its own.\n"
+            }
+            _ => "",
+        }
+    }
+}
 
 fn own(language: Language, template: Template) -> Option<Own> {
     let own = match (language, template) {
-        (Language::Python, Template::Discrete) => Own {
-            summary: "Walk to the right end of a slippery corridor",
-            settings: "max-episode-steps = 200\n",
-            readme: "",
-            files: template!["my_env.py" => "python/discrete/my_env.py"],
-        },
+        (Language::Python, Template::Discrete) => {
+            Own { settings: "max-episode-steps = 200\n", files: template!["my_env.py" => "python/discrete/my_env.py"] }
+        }
         (Language::Python, Template::Grid) => Own {
-            summary: "Find the key in a maze, and then the door",
             settings: "max-episode-steps = 500\n# Files that travel inside the plugin.\nassets = [\"levels/*.txt\"]\n",
-            readme: "",
             files: template![
                 "my_env.py" => "python/grid/my_env.py",
                 "levels/first.txt" => "python/grid/levels/first.txt",
             ],
         },
         (Language::Python, Template::Continuous) => Own {
-            summary: "Push a cart to a place on a rail, and stop it there",
             settings: "max-episode-steps = 200\n",
-            readme: "",
             files: template!["my_env.py" => "python/continuous/my_env.py"],
         },
-        (Language::Python, Template::Pixels) => Own {
-            summary: "Catch falling balls with a bat, seen as grey pixels",
-            settings: "",
-            readme: "",
-            files: template!["my_env.py" => "python/pixels/my_env.py"],
-        },
+        (Language::Python, Template::Pixels) => {
+            Own { settings: "", files: template!["my_env.py" => "python/pixels/my_env.py"] }
+        }
         (Language::Python, Template::Socket) => Own {
-            summary: "Guess a number that a server keeps",
             settings: "\n[[tool.rollcage.wants]]\nkind = \"tcp-connect\"\nexample = \"127.0.0.1:{game}\"\n\
                        reason = \"the number is kept by a server\"\nrequired = true\n",
-            readme: SERVER,
             files: template![
                 "my_env.py" => "python/socket/my_env.py",
                 "server.py" => "python/socket/server.py",
@@ -160,18 +165,14 @@ fn own(language: Language, template: Template) -> Option<Own> {
             ],
         },
         (Language::Rust, Template::Discrete) => Own {
-            summary: "Walk to the right end of a slippery corridor",
             settings: "",
-            readme: "",
             files: template![
                 "src/lib.rs" => "rust/discrete/src/lib.rs",
                 "tests/my_env.rs" => "rust/discrete/tests/my_env.rs",
             ],
         },
         (Language::Rust, Template::Grid) => Own {
-            summary: "Find the key in a maze, and then the door",
             settings: "\n[package.metadata.rollcage]\n# Files that travel inside the plugin.\nassets = [\"levels/*.txt\"]\n",
-            readme: "",
             files: template![
                 "src/lib.rs" => "rust/grid/src/lib.rs",
                 "tests/my_env.rs" => "rust/grid/tests/my_env.rs",
@@ -179,27 +180,21 @@ fn own(language: Language, template: Template) -> Option<Own> {
             ],
         },
         (Language::Rust, Template::Continuous) => Own {
-            summary: "Push a cart to a place on a rail, and stop it there",
             settings: "",
-            readme: "",
             files: template![
                 "src/lib.rs" => "rust/continuous/src/lib.rs",
                 "tests/my_env.rs" => "rust/continuous/tests/my_env.rs",
             ],
         },
         (Language::Rust, Template::Pixels) => Own {
-            summary: "Catch falling balls with a bat, seen as grey pixels",
             settings: "",
-            readme: "",
             files: template![
                 "src/lib.rs" => "rust/pixels/src/lib.rs",
                 "tests/my_env.rs" => "rust/pixels/tests/my_env.rs",
             ],
         },
         (Language::Rust, Template::Socket) => Own {
-            summary: "Guess a number that a server keeps",
             settings: "",
-            readme: SERVER,
             files: template![
                 "src/lib.rs" => "rust/socket/src/lib.rs",
                 "tests/my_env.rs" => "rust/socket/tests/my_env.rs",
@@ -208,9 +203,7 @@ fn own(language: Language, template: Template) -> Option<Own> {
             ],
         },
         (Language::Js, Template::Discrete) => Own {
-            summary: "Walk to the right end of a slippery corridor",
             settings: "",
-            readme: "",
             files: template![
                 "my_env.js" => "js/discrete/my_env.js",
                 "tests/my_env.test.js" => "js/discrete/my_env.test.js",
@@ -247,10 +240,10 @@ impl New {
         // What a template has of its own takes the place of what all have.
         let all = common.iter().filter(|(path, _)| !own.files.iter().any(|(own, _)| own == path)).chain(own.files);
         for (path, text) in all {
-            let text = names.put_into(text).replace("@SUMMARY@", own.summary);
+            let text = names.put_into(text).replace("@SUMMARY@", self.template.summary());
             let text = text
                 .replace("SETTINGS\n", own.settings)
-                .replace("MORE\n", own.readme)
+                .replace("MORE\n", self.template.readme())
                 .replace("{ SDK }", &format!("{{ {sdk} }}"));
             let path = names.put_into(path);
             let file = self.name.join(&path);

@@ -7,23 +7,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use rollcage::UsageError;
-use rollcage::plugin::bundle::archive::{Files, attach};
-use rollcage::plugin::bundle::assets_of;
 use rollcage::text::{escape_line, one_line};
 use serde_json::Value;
 
+use super::build::Compiled;
 use super::{complain, shown};
 
 /// The target of components.
 const TARGET: &str = "wasm32-wasip2";
 
-/// What was made of a folder.
-pub(super) struct Built {
-    /// The crate's name.
-    pub(super) name: String,
-    pub(super) plugin: Vec<u8>,
-    pub(super) assets: Files,
-}
+/// Where Cargo.toml names the assets.
+const ASSETS_KEY: &str = "`package.metadata.rollcage.assets`";
 
 /// Whether a folder is a crate.
 pub(super) fn is_in(folder: &Path) -> bool {
@@ -31,7 +25,7 @@ pub(super) fn is_in(folder: &Path) -> bool {
 }
 
 /// Builds the crate of a folder. Its build scripts and macros run with the user's rights.
-pub(super) fn build(folder: &Path) -> anyhow::Result<Built> {
+pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
     complain("building", "by cargo: build scripts and macros of this folder and its dependencies run with your rights");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     check_target(folder)?;
@@ -64,9 +58,8 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Built> {
         return Err(if made.is_empty() { error.hint(hint) } else { error.hint("name the folder of one crate") }.into());
     };
     let code = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let assets = assets(folder)?;
-    let plugin = if assets.is_empty() { code } else { attach(&code, &assets)? };
-    Ok(Built { name: name.clone(), plugin, assets })
+    let globs = asset_globs(folder)?;
+    Compiled::with_assets(name.clone(), code, folder, &globs, ASSETS_KEY)
 }
 
 /// The component that a message of cargo's tells of, if it is this crate's.
@@ -100,21 +93,16 @@ fn check_target(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that `[package.metadata.rollcage] assets` names, by their paths in the plugin.
-fn assets(folder: &Path) -> anyhow::Result<Files> {
+/// What Cargo.toml says of assets.
+fn asset_globs(folder: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(folder.join("Cargo.toml")).context("the folder's Cargo.toml")?;
     let table: toml::Table = toml::from_str(&text).context("the folder's Cargo.toml")?;
-    let key = "`package.metadata.rollcage.assets`";
-    let wrong = || UsageError::new(format!("{key}: a list of globs is expected, as in [\"levels/*.txt\"]"));
+    let wrong = || UsageError::new(format!("{ASSETS_KEY}: a list of globs is expected, as in [\"levels/*.txt\"]"));
     let value = ["package", "metadata", "rollcage", "assets"]
         .iter()
         .try_fold(&toml::Value::Table(table), |value, key| value.get(key))
         .cloned();
-    let Some(value) = value else { return Ok(Files::new()) };
+    let Some(value) = value else { return Ok(Vec::new()) };
     let globs = value.as_array().ok_or_else(wrong)?;
-    let globs = globs.iter().map(|glob| glob.as_str().ok_or_else(wrong)).collect::<Result<Vec<_>, _>>()?;
-    Ok(assets_of(folder, &globs).map_err(|mut error| {
-        error.message.insert_str(0, &format!("{key}: "));
-        error
-    })?)
+    Ok(globs.iter().map(|glob| glob.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>()?)
 }

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use rollcage_sdk::error::words;
 use rollcage_sdk::prelude::*;
 use rollcage_sdk::serde_json::{self, Value, json};
 
@@ -53,6 +54,7 @@ impl Environment for MyEnv {
 
     fn create(Config { host, port }: Config) -> Result<Self, CreateError> {
         let stream = TcpStream::connect((host.as_str(), port)).map_err(|error| {
+            let error = words(&error);
             let hint = format!("`python3 server.py --port {port}` starts one");
             CreateError::failed(format!("no server at {host}, port {port}: {error}; {hint}"))
         })?;

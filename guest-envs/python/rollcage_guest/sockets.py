@@ -3,6 +3,9 @@
 Connecting, timeouts, non-blocking use, `select`, `selectors`, datagrams, listening and lookups by name work as they are.
 """
 
+import errno
+import functools
+import os
 import socket
 import sys
 from typing import Any, NoReturn
@@ -31,8 +34,8 @@ def install() -> None:
 
 def change(cls: Any) -> None:
     """Gives a socket class what wasi:sockets lacks."""
-    plain_recv, plain_option, plain_into = cls.recv, cls.setsockopt, cls.recv_into
-    plain_connect = cls.connect
+    plain_recv, plain_into = _naming_a_loss(cls.recv), _naming_a_loss(cls.recv_into)
+    plain_option, plain_connect = cls.setsockopt, cls.connect
 
     def recv(self: Any, bufsize: int, flags: int = 0, /) -> bytes:
         if not flags:
@@ -73,7 +76,23 @@ def change(cls: Any) -> None:
         raise Refused("a socket cannot be duplicated in the cage; use the one that there is")
 
     cls.recv, cls.recv_into, cls.setsockopt = recv, recv_into, setsockopt
+    cls.send, cls.sendall = _naming_a_loss(cls.send), _naming_a_loss(cls.sendall)
     cls.connect, cls.dup = connect, dup
+
+
+def _naming_a_loss(method: Any) -> Any:
+    """A method of a socket. A stream that failed is a lost connection: the C library has but `EIO` for it."""
+
+    @functools.wraps(method)
+    def called(self: Any, *given: Any) -> Any:
+        try:
+            return method(self, *given)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
+
+    return called
 
 
 def _naming(lookup: Any) -> Any:

@@ -1,6 +1,7 @@
 """Sockets and asyncio: natively, with the changes that a guest gets."""
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -51,6 +52,26 @@ def test_wait_for_all_bytes(pair: tuple[Plain, socket.socket]) -> None:
     assert client.recv_into(buffer, 7, socket.MSG_WAITALL) == 7 and buffer == b"abcdefg"
     other.close()
     assert client.recv(5, socket.MSG_WAITALL) == b"h", "up to the end"
+
+
+def test_a_lost_connection_is_named() -> None:
+    class Lost(socket.socket):
+        def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+            raise OSError(errno.EIO, "I/O error")
+
+        def recv_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0) -> int:
+            raise OSError(errno.EIO, "I/O error")
+
+        def sendall(self, data: bytes, flags: int = 0, /) -> None:
+            raise OSError(errno.EPIPE, "Broken pipe")
+
+    sockets.change(Lost)
+    with Lost() as lost:
+        for call in (lambda: lost.recv(1), lambda: lost.recv_into(bytearray(1)), lambda: lost.makefile("rb").read(1)):
+            with pytest.raises(ConnectionResetError, match="Connection reset by peer"):
+                call()
+        with pytest.raises(BrokenPipeError):
+            lost.sendall(b"x")
 
 
 def test_what_there_is_not_is_refused(pair: tuple[Plain, socket.socket]) -> None:

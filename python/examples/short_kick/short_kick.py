@@ -119,7 +119,14 @@ class ShortKick(gymnasium.Env[Any, Any]):
         """Runs one cycle, and reads the perception after it."""
         assert self.connection is not None
         message = f"{effectors}(syn)".encode()
-        self.connection.sendall(len(message).to_bytes(4, "big") + message)
+        try:
+            self.connection.sendall(len(message).to_bytes(4, "big") + message)
+            self._perceive()
+        # A simulator that is killed leaves no end of its stream: whatever is still on its way is lost.
+        except (BrokenPipeError, ConnectionResetError) as lost:
+            raise ConnectionError("the simulator has closed the connection") from lost
+
+    def _perceive(self) -> None:
         length = int.from_bytes(self._receive(4), "big")
         if not 0 < length <= MESSAGE_BYTES_MAX:
             raise ConnectionError(f"a message of {length} bytes, where 1 to {MESSAGE_BYTES_MAX} were expected")

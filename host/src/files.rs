@@ -1,13 +1,14 @@
 //! Reading and writing files safely. An untrusted path is read only if it is a regular file of bounded size. A file
 //! written for others appears in its place whole, or not at all.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+use tempfile::{TempDir, TempPath};
 
 /// Bytes of a file from which on it is checked for holes.
 const SPARSE_FROM_BYTES: u64 = 64 << 20;
@@ -82,8 +83,12 @@ fn too_long(bytes: u64, limit: u64) -> io::Error {
 /// removed, so that an unfinished file is in nobody's way.
 pub(crate) struct Beside {
     place: PathBuf,
-    temporary: PathBuf,
-    is_put: bool,
+    temporary: Temporary,
+}
+
+enum Temporary {
+    File(TempPath),
+    Folder(TempDir),
 }
 
 impl Beside {
@@ -92,10 +97,11 @@ impl Beside {
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`]: something is there. Otherwise the system's error.
     pub(crate) fn file(place: &Path) -> io::Result<(Beside, File)> {
-        let beside = Beside::of(place)?;
-        let flags = libc::O_NOFOLLOW;
-        let file = OpenOptions::new().write(true).create_new(true).custom_flags(flags).open(&beside.temporary)?;
-        Ok((beside, file))
+        let (place, prefix, folder) = free(place)?;
+        let permissions = Permissions::from_mode(0o666);
+        let made = temporary(&prefix).permissions(permissions).tempfile_in(folder)?;
+        let (file, path) = made.into_parts();
+        Ok((Beside { place, temporary: Temporary::File(path) }, file))
     }
 
     /// As [`Beside::file`], for a folder. Returns the folder to write into.
@@ -103,69 +109,81 @@ impl Beside {
     /// # Errors
     /// As [`Beside::file`].
     pub(crate) fn folder(place: &Path) -> io::Result<(Beside, PathBuf)> {
-        let beside = Beside::of(place)?;
-        DirBuilder::new().mode(0o777).create(&beside.temporary)?;
-        let temporary = beside.temporary.clone();
-        Ok((beside, temporary))
-    }
-
-    fn of(place: &Path) -> io::Result<Beside> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let place = std::path::absolute(place)?;
-        if fs::symlink_metadata(&place).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let name = place.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy().into_owned();
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Hidden, so that nobody takes the unfinished file for the finished one.
-        let temporary = place.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
-        Ok(Beside { place, temporary, is_put: false })
+        let (place, prefix, folder) = free(place)?;
+        let permissions = Permissions::from_mode(0o777);
+        let made = temporary(&prefix).permissions(permissions).tempdir_in(folder)?;
+        let path = made.path().to_owned();
+        Ok((Beside { place, temporary: Temporary::Folder(made) }, path))
     }
 
     /// Moves the file or folder to its place. If something is there by now, it stays, and this fails.
     ///
     /// # Errors
     /// As [`Beside::file`].
-    pub(crate) fn put(mut self) -> io::Result<()> {
-        match rustix::fs::renameat_with(CWD, &self.temporary, CWD, &self.place, RenameFlags::NOREPLACE) {
-            // Not every file system supports the flag.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if fs::symlink_metadata(&self.place).is_err() => {
-                fs::rename(&self.temporary, &self.place)?;
+    pub(crate) fn put(self) -> io::Result<()> {
+        match self.temporary {
+            Temporary::File(path) => Ok(path.persist_noclobber(&self.place)?),
+            Temporary::Folder(mut folder) => {
+                match rustix::fs::renameat_with(CWD, folder.path(), CWD, &self.place, RenameFlags::NOREPLACE) {
+                    // Not every file system supports the flag.
+                    Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(&self.place).is_err() => {
+                        fs::rename(folder.path(), &self.place)?;
+                    }
+                    renamed => renamed?,
+                }
+                folder.disable_cleanup(true);
+                Ok(())
             }
-            renamed => renamed?,
         }
-        self.is_put = true;
-        Ok(())
     }
 }
 
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if !self.is_put {
-            // The name contains this process's id, so no other process uses it.
-            let _ = fs::remove_file(&self.temporary).or_else(|_| fs::remove_dir_all(&self.temporary));
-        }
+/// Writes a file whole beside its place and moves it there, in place of an older one: a reader that has the old file open reads
+/// on.
+///
+/// # Errors
+/// The system's.
+pub fn replace(place: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (place, prefix, folder) = named(place)?;
+    let mut file = temporary(&prefix).permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(place)?;
+    Ok(())
+}
+
+/// A place where nothing is yet: its absolute path, the prefix of what is made beside it, and its folder.
+fn free(place: &Path) -> io::Result<(PathBuf, String, PathBuf)> {
+    let named = named(place)?;
+    if fs::symlink_metadata(&named.0).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
     }
+    Ok(named)
+}
+
+fn named(place: &Path) -> io::Result<(PathBuf, String, PathBuf)> {
+    let place = std::path::absolute(place)?;
+    let name = place.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
+    // Hidden, so that nobody takes the unfinished file for the finished one.
+    let prefix = format!(".{name}.");
+    let folder = place.parent().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+    Ok((place, prefix, folder))
+}
+
+fn temporary(prefix: &str) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).suffix(".tmp");
+    builder
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
-    use std::io::Write;
-
     use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("rollcage-files-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).unwrap();
-        folder
-    }
 
     #[test]
     fn what_is_no_regular_file_of_bounded_size_is_not_opened() {
-        let folder = scratch("odd");
-        let path = folder.join("x");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
         let told = |limit| open_regular(&path, limit).unwrap_err().to_string();
         rustix::fs::mkfifoat(CWD, &path, rustix::fs::Mode::RWXU).unwrap();
         assert_eq!(told(9), "it is a FIFO, and no regular file");
@@ -182,14 +200,13 @@ mod tests {
         fs::write(&path, "whole").unwrap();
         assert_eq!(read_regular(&path, 5).unwrap(), b"whole");
         assert_eq!(told(4), "it has 5 bytes; the limit is 4");
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn what_is_broken_off_is_gone_and_what_is_there_stays() {
-        let folder = scratch("beside");
-        let place = folder.join("out");
-        let names = || fs::read_dir(&folder).unwrap().count();
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("out");
+        let names = || fs::read_dir(folder.path()).unwrap().count();
         let (broken, mut file) = Beside::file(&place).unwrap();
         file.write_all(b"half").unwrap();
         assert!(names() == 1 && !place.exists());
@@ -206,6 +223,5 @@ mod tests {
         assert_eq!(second.put().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(Beside::file(&place).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!((fs::read(&place).unwrap().as_slice(), names()), (&b"mine"[..], 1));
-        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -34,7 +34,7 @@ pub mod env;
 pub mod episode;
 pub mod error;
 pub mod fault;
-mod files;
+pub mod files;
 mod interrupt;
 mod json;
 pub mod limits;

@@ -70,11 +70,6 @@ pub fn cut(text: &mut String, bytes: usize) {
 /// Bytes of a word that is searched for typing mistakes: the work is the product of both lengths.
 const WORD_BYTES_MAX: usize = 60;
 
-/// Bytes as lower-case hex digits, as hashes are written.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The known word that was probably meant. One letter in three may be wrong; case does not count, and `-` counts as
 /// `_`.
 pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {

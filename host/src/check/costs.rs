@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use procfs::process::Process;
+
 use super::Notes;
 use super::play::{Player, Stage};
 use super::rule::{Finding, Rule};
@@ -23,9 +25,8 @@ const FILE_BYTES_MAX: u64 = 64_000_000;
 
 /// Bytes of memory that a player's worker has; none if that cannot be read.
 pub(super) fn memory(player: &Player) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", player.envs.pid(0)?)).ok()?;
-    let resident: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(resident * rustix::param::page_size() as u64)
+    let process = Process::new(i32::try_from(player.envs.pid(0)?).ok()?).ok()?;
+    Some(process.statm().ok()?.resident * rustix::param::page_size() as u64)
 }
 
 /// Looks at the times of steps.

@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use rollcage::plugin::bundle::archive::{Files, attach, detach};
 use rollcage::plugin::bundle::project::Project;
 use rollcage::plugin::bundle::{Base, Bundle, assets_of, rebase};
-use rollcage::text::{argument, escape_line, hex, one_line};
+use rollcage::text::{argument, escape_line, one_line};
 use rollcage::{Error, OnFault, Plugin, UsageError, VecEnv, Want};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -284,20 +284,15 @@ pub(super) struct Written {
 impl Written {
     /// Writes a plugin beside its place and moves it there: a run that has the old file open reads on.
     pub(super) fn put(output: &Path, plugin: &[u8], started: Instant) -> anyhow::Result<Written> {
-        let name =
-            output.file_name().ok_or_else(|| UsageError::new(format!("output `{}` is no file", shown(output))))?;
+        output.file_name().ok_or_else(|| UsageError::new(format!("output `{}` is no file", shown(output))))?;
         let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let context = || format!("writing `{}`", shown(output));
         std::fs::create_dir_all(folder).with_context(context)?;
-        let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-        std::fs::write(&temporary, plugin).and_then(|()| std::fs::rename(&temporary, output)).with_context(|| {
-            let _ = std::fs::remove_file(&temporary);
-            context()
-        })?;
+        rollcage::files::replace(output, plugin).with_context(context)?;
         Ok(Written {
             output: output.to_owned(),
             bytes: plugin.len(),
-            sha256: hex(&Sha256::digest(plugin)),
+            sha256: hex::encode(Sha256::digest(plugin)),
             seconds: started.elapsed().as_secs_f64(),
         })
     }

@@ -477,7 +477,8 @@ mod tests {
 
     #[test]
     fn a_gif_is_read_again() {
-        let path = std::env::temp_dir().join(format!("rollcage-gif-{}.gif", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture.gif");
         for colours in [3, 256, 4000] {
             let clock = FrameClock::new(30);
             let mut gif = Gif::create(&path, 64, 64).unwrap();

@@ -224,17 +224,17 @@ mod tests {
 
     #[test]
     fn assignments_come_after_the_file() {
-        let path = std::env::temp_dir().join(format!("rollcage-source-{}.toml", std::process::id()));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
         std::fs::write(&path, "gravity = 1.0\n[map]\nsize = 4\n").unwrap();
         let source = Source {
             plugin: Some("x".into()),
             config: vec!["gravity=9.5".to_owned(), "map.name=a b".to_owned()],
-            config_file: Some(path.clone()),
+            config_file: Some(path),
             sha256: None,
             trust: Vec::new(),
         };
         let config = source.config();
-        std::fs::remove_file(path).unwrap();
         assert_eq!(config.unwrap(), serde_json::json!({"gravity": 9.5, "map": {"size": 4, "name": "a b"}}));
     }
 }

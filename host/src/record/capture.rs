@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_torn_record_goes_and_each_instance_finds_its_own() {
-        let folder = std::env::temp_dir().join(format!("rollcage-capture-{}", std::process::id()));
-        let path = folder.join("0.bin");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("captured/0.bin");
         let mut first = File::from(begin_instance(&path, 0).expect("a file"));
         first.write_all(&[3, 0, 0, 0, 1, 2, 3]).expect("a record");
         first.write_all(&[9, 0, 0, 0, 1]).expect("a torn one");

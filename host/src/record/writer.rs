@@ -436,15 +436,10 @@ mod tests {
     use super::*;
     use crate::digest::ViewParts;
 
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("rollcage-record-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        folder
-    }
-
     #[test]
     fn of_two_recordings_in_one_folder_one_is_refused_and_the_other_stays() {
-        let folder = scratch("two");
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("two");
         let first = Recording::open(&folder).unwrap();
         let refused = Recording::open(&folder).err().unwrap();
         assert!(
@@ -476,7 +471,8 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_recording_thread_is_the_error_of_the_next_call_and_of_the_end() {
-        let folder = scratch("panic");
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("panic");
         let mut recording = Recording::open(&folder).unwrap();
         recording.begin_thread(|_, _| panic!("boom")).unwrap();
         let view = ViewParts { observation: &[0; 4096], mask: &[], info: &[], extra: &[] };

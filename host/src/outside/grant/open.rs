@@ -300,12 +300,12 @@ mod tests {
     use super::*;
 
     /// A folder of this test alone. It is removed when this value is dropped.
-    struct Folder(PathBuf);
+    struct Folder(PathBuf, #[expect(dead_code, reason = "removed when dropped")] tempfile::TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("rollcage-grant-{name}-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&path);
+        fn new() -> Folder {
+            let made = tempfile::tempdir().unwrap();
+            let path = made.path();
             for folder in ["data/levels", "out", "kept/inner"] {
                 std::fs::create_dir_all(path.join(folder)).unwrap();
             }
@@ -313,7 +313,7 @@ mod tests {
             symlink(path.join("data"), path.join("link")).unwrap();
             symlink("/etc", path.join("sly")).unwrap();
             symlink(path.join("loop"), path.join("loop")).unwrap();
-            Folder(std::fs::canonicalize(path).unwrap())
+            Folder(std::fs::canonicalize(path).unwrap(), made)
         }
 
         fn open(&self, texts: &[&str], protected: &[Protected]) -> Result<Opened, UsageError> {
@@ -326,15 +326,9 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn what_is_opened_is_what_is_reported() {
-        let folder = Folder::new("opened");
+        let folder = Folder::new();
         let texts = [
             "random=real",
             "dir=HERE/out:/z:rw",
@@ -362,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_gives_too_much_away_is_refused() {
-        let folder = Folder::new("refused");
+        let folder = Folder::new();
         let protect = |path: &str, extent, from| Protected {
             path: folder.0.join(path),
             what: "a secret".to_owned(),
@@ -411,7 +405,7 @@ mod tests {
 
     #[test]
     fn read_only_holds() {
-        let folder = Folder::new("nested");
+        let folder = Folder::new();
         for texts in [
             ["dir=HERE/data:/a:rw", "dir=HERE/data/levels:/b"],
             ["dir=HERE/data/levels:/b", "dir=HERE/link:/a:rw"],

@@ -5,7 +5,7 @@
 //! keeper, in any session or process group.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use procfs::process::{Process, all_processes};
 use regex::Regex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -267,21 +268,13 @@ struct Stat {
 }
 
 fn stat_of(pid: Pid) -> Option<Stat> {
-    let mut text = Vec::new();
-    std::fs::File::open(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?.read_to_end(&mut text).ok()?;
-    parse_stat(&String::from_utf8_lossy(&text))
-}
-
-/// Parses a line of `/proc/PID/stat`. The name is in brackets and may hold any character, so the last bracket ends it.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-    Some(Stat { parent: fields.get(1)?.parse().ok()?, began: fields.get(19)?.parse().ok()? })
+    let stat = Process::new(pid.as_raw_nonzero().get()).and_then(|process| process.stat()).ok()?;
+    Some(Stat { parent: stat.ppid, began: stat.starttime })
 }
 
 /// Every process that descends from this one.
 fn descendants() -> Vec<(Pid, Stat)> {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let pids = names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?));
+    let pids = all_processes().into_iter().flatten().filter_map(|process| Pid::from_raw(process.ok()?.pid));
     // Zombies count too: a process whose first thread has ended may have other threads running.
     let all: HashMap<i32, Stat> = pids.filter_map(|pid| Some((pid.as_raw_nonzero().get(), stat_of(pid)?))).collect();
     let own = getpid().as_raw_nonzero().get();
@@ -309,15 +302,6 @@ mod tests {
     use rustix::process::kill_process_group;
 
     use super::*;
-
-    #[test]
-    fn a_name_cannot_pass_for_fields() {
-        let rest = "S 7 1 1 0 -1 4194304 100 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        let stat = Some(Stat { parent: 7, began: 12345 });
-        assert_eq!(parse_stat(&format!("42 (sleep) {rest}")), stat);
-        assert_eq!(parse_stat(&format!("42 (x) S 1 (y) {rest}")), stat);
-        assert_eq!(parse_stat("nonsense"), None);
-    }
 
     #[test]
     fn descendants_are_found_through_their_parents() {

@@ -129,9 +129,8 @@ mod tests {
 
     #[test]
     fn a_base_says_what_it_holds() {
-        let folder = std::env::temp_dir().join(format!("rollcage-base-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(FILE);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
         let facts = r#"{"version": "0.1.0", "python": "3.14.0", "distributions": {"numpy": "2.4.6"}}"#;
         std::fs::write(&path, b"code").unwrap();
         let said = Base::open(&path).unwrap_err().message;
@@ -145,7 +144,6 @@ mod tests {
         let base = Base::open(&path).unwrap();
         assert_eq!((base.code.as_slice(), base.facts.version.as_str()), (&b"code"[..], "0.1.0"));
         assert_eq!(base.facts.distributions["numpy"], "2.4.6");
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -394,14 +394,13 @@ mod tests {
     use super::*;
 
     /// A folder with these files, removed when dropped.
-    struct Folder(PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
-        fn of(name: &str, files: &[(&str, &str)]) -> Folder {
-            let folder = std::env::temp_dir().join(format!("rollcage-bundle-{name}-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&folder);
+        fn of(files: &[(&str, &str)]) -> Folder {
+            let folder = tempfile::tempdir().unwrap();
             for (path, text) in files {
-                let path = folder.join(path);
+                let path = folder.path().join(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, text).unwrap();
             }
@@ -409,17 +408,11 @@ mod tests {
         }
 
         fn bundled(&self, pyproject: &str, wanted: &str) -> Result<(Vec<String>, Vec<String>), UsageError> {
-            let project = Project::parse(&self.0, pyproject).unwrap();
+            let project = Project::parse(&self.0.path(), pyproject).unwrap();
             let mut collected = Collected::default();
             collected.add_project(&project, Some(wanted))?;
             let left = collected.left.iter().map(|(path, _)| path.clone()).collect();
             Ok((collected.files.into_keys().collect(), left))
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
@@ -452,9 +445,9 @@ mod tests {
             ("rollcage.lock", ""),
             ("README.md", ""),
         ];
-        let folder = Folder::of("flat", &[&own[..], &SECRETS[..]].concat());
-        std::os::unix::fs::symlink("/etc/passwd", folder.0.join("my_env/linked.py")).unwrap();
-        std::os::unix::fs::symlink("/etc", folder.0.join("my_env/folder")).unwrap();
+        let folder = Folder::of(&[&own[..], &SECRETS[..]].concat());
+        std::os::unix::fs::symlink("/etc/passwd", folder.0.path().join("my_env/linked.py")).unwrap();
+        std::os::unix::fs::symlink("/etc", folder.0.path().join("my_env/folder")).unwrap();
         let code = [
             "site/helpers.py",
             "site/my_env/__init__.py",
@@ -491,10 +484,8 @@ mod tests {
 
     #[test]
     fn a_src_folder_is_the_root_of_what_lies_in_it() {
-        let folder = Folder::of(
-            "src",
-            &[("src/my_env/__init__.py", ""), ("src/my_env/a.txt", ""), ("setup.py", ""), ("b.txt", "")],
-        );
+        let folder =
+            Folder::of(&[("src/my_env/__init__.py", ""), ("src/my_env/a.txt", ""), ("setup.py", ""), ("b.txt", "")]);
         let (files, _) = folder.bundled("[tool.rollcage]\nassets = ['**/*.txt']", "my_env").unwrap();
         assert_eq!(files, ["site/b.txt", "site/my_env/__init__.py", "site/my_env/a.txt"]);
     }

@@ -10,7 +10,7 @@ use super::base::Facts;
 use super::project::Project;
 use super::resolve::{Resolved, Stub};
 use crate::error::UsageError;
-use crate::files::read_regular;
+use crate::files::{read_regular, replace};
 use crate::text::escape_line;
 
 /// The name of the file.
@@ -145,9 +145,7 @@ impl Lock {
     /// The system's error.
     pub(super) fn write(&self, project: &Project) -> std::io::Result<()> {
         let text = toml::to_string(self).map_err(std::io::Error::other)?;
-        let temporary = project.folder.join(format!(".{FILE}.{}.tmp", std::process::id()));
-        std::fs::write(&temporary, format!("{HEAD}\n{text}"))?;
-        std::fs::rename(&temporary, path(&project.folder)).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        replace(&path(&project.folder), format!("{HEAD}\n{text}").as_bytes())
     }
 
     /// The wheels.
@@ -209,9 +207,8 @@ mod tests {
 
     #[test]
     fn a_lock_fits_what_it_was_made_for() {
-        let folder = std::env::temp_dir().join(format!("rollcage-lock-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let project = |text: &str| Project::parse(&folder, text).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let project = |text: &str| Project::parse(folder.path(), text).unwrap();
         let first = project("[project]\ndependencies = ['maze>=1', 'numpy']");
         let package = Package {
             name: "maze".to_owned(),
@@ -250,7 +247,7 @@ mod tests {
         newer.distributions.insert("maze".to_owned(), "1.0".to_owned());
         assert!(Lock::read(&first, &newer, "3.14").unwrap().is_none());
 
-        let text = std::fs::read_to_string(path(&folder)).unwrap();
+        let text = std::fs::read_to_string(path(folder.path())).unwrap();
         for (from, to, said) in [
             ("maze-1.0-py3-none-any.whl\"", "../../x\"", "is no wheel of Python code alone"),
             ("name = \"maze\"", "name = \"--index-url\"", "is no normalised name"),
@@ -258,7 +255,7 @@ mod tests {
             ("0f0f", "zzzz", "is no SHA-256"),
             ("format = 1", "format = 'one'", ""),
         ] {
-            std::fs::write(path(&folder), text.replacen(from, to, 1)).unwrap();
+            std::fs::write(path(folder.path()), text.replacen(from, to, 1)).unwrap();
             match Lock::read(&first, &facts(), "3.14") {
                 Err(error) => assert!(error.message.contains(said), "{to}: {}", error.message),
                 Ok(found) => assert!(said.is_empty() && found.is_none(), "{to}"),

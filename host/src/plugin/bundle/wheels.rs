@@ -4,9 +4,9 @@ use std::fs::DirBuilder;
 use std::io::{Cursor, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 use zip::ZipArchive;
 
 use super::lock::Package;
@@ -24,11 +24,13 @@ const WHEEL_BYTES_MAX: u64 = 256 << 20;
 /// The most files in a wheel.
 const ENTRIES_MAX: usize = 20_000;
 
-/// A folder that holds wheels by their hashes. One that is temporary is removed when dropped.
+/// A folder that holds wheels by their hashes.
 pub(super) struct Wheels {
     folder: PathBuf,
-    /// The cache that the folder belongs to, which has a bound. None: the folder is temporary.
+    /// The cache that the folder belongs to, which has a bound.
     cache: Option<Cache>,
+    /// The folder itself, where there is no cache: it is removed when this value is dropped.
+    _temporary: Option<TempDir>,
 }
 
 impl Wheels {
@@ -42,9 +44,12 @@ impl Wheels {
             Some(bytes) => cache.bound(bytes),
             None => cache,
         });
-        let folder = cache.as_ref().map_or_else(|| temporary(&std::env::temp_dir()), Cache::wheels);
-        make(&folder)?;
-        Ok(Wheels { folder, cache })
+        if let Some(folder) = cache.as_ref().map(Cache::wheels) {
+            make(&folder)?;
+            return Ok(Wheels { folder, cache, _temporary: None });
+        }
+        let made = temporary(&std::env::temp_dir())?;
+        Ok(Wheels { folder: made.path().to_owned(), cache, _temporary: Some(made) })
     }
 
     /// The bytes of wheels, in the given order. Those that are not here yet are downloaded.
@@ -86,7 +91,7 @@ impl Wheels {
         let mut file = open_regular(&self.place(package), WHEEL_BYTES_MAX).ok()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).ok()?;
-        let hash = crate::text::hex(&Sha256::digest(&bytes));
+        let hash = hex::encode(Sha256::digest(&bytes));
         touch(&file);
         (hash == package.sha256).then_some(bytes)
     }
@@ -96,9 +101,8 @@ impl Wheels {
     }
 
     fn download(&self, missing: &[&Package], pip: &Pip) -> Result<(), UsageError> {
-        let into = temporary(&self.folder);
-        make(&into)?;
-        let done = pip.download(missing, &into).and_then(|()| {
+        let into = temporary(&self.folder)?;
+        pip.download(missing, into.path()).and_then(|()| {
             for entry in std::fs::read_dir(&into).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if path.extension().is_none_or(|extension| extension != "whl") {
@@ -106,29 +110,21 @@ impl Wheels {
                 }
                 let bytes = read_regular(&path, WHEEL_BYTES_MAX)
                     .map_err(|error| UsageError::new(format!("`{}`: {error}", path.display())))?;
-                let hash = crate::text::hex(&Sha256::digest(&bytes));
+                let hash = hex::encode(Sha256::digest(&bytes));
                 std::fs::rename(&path, self.folder.join(format!("{hash}.whl")))
                     .map_err(|error| UsageError::new(format!("`{}`: {error}", self.folder.display())))?;
             }
             Ok(())
-        });
-        let _ = std::fs::remove_dir_all(&into);
-        done
+        })
     }
 }
 
-impl Drop for Wheels {
-    fn drop(&mut self) {
-        if self.cache.is_none() {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
-    }
-}
-
-fn temporary(beside: &Path) -> PathBuf {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    beside.join(format!(".rollcage-wheels-{}-{number}", std::process::id()))
+/// A folder of this user alone, which is removed when the value is dropped.
+fn temporary(beside: &Path) -> Result<TempDir, UsageError> {
+    tempfile::Builder::new()
+        .prefix(".rollcage-wheels-")
+        .tempdir_in(beside)
+        .map_err(|error| UsageError::new(format!("`{}`: {error}", beside.display())))
 }
 
 fn make(folder: &Path) -> Result<(), UsageError> {

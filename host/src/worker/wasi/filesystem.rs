@@ -577,7 +577,7 @@ impl OutputStream for FileOutput {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::super::guest::Outside;
     use super::super::streams::Log;
@@ -594,24 +594,18 @@ mod tests {
     }
 
     /// A folder of one test; it is removed when this value is dropped.
-    struct Scratch(PathBuf);
+    struct Scratch(tempfile::TempDir);
 
     impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let folder = std::env::temp_dir().join(format!("rollcage-directories-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(folder.join("sub/deeper")).expect("a folder");
-            std::fs::write(folder.join("sub/deeper/file"), "0123456789").expect("a file");
+        fn new() -> Scratch {
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::create_dir_all(folder.path().join("sub/deeper")).expect("a folder");
+            std::fs::write(folder.path().join("sub/deeper/file"), "0123456789").expect("a file");
             Scratch(folder)
         }
 
         fn open(&self) -> OwnedFd {
-            SystemFile::open(&self.0).expect("a folder").into()
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
+            SystemFile::open(self.0.path()).expect("a folder").into()
         }
     }
 
@@ -647,7 +641,7 @@ mod tests {
 
     #[test]
     fn what_was_opened_can_be_opened_from_and_nothing_waits() {
-        let scratch = Scratch::new("nested");
+        let scratch = Scratch::new();
         let (mut guest, root) = guest(&scratch, false);
         // Each of these calls would start a thread and wait for it, if the opened files could not block.
         let sub = open(&mut guest, &root, "sub", DescriptorFlags::READ);
@@ -662,7 +656,7 @@ mod tests {
 
     #[test]
     fn a_read_only_directory_has_no_way_to_write() {
-        let scratch = Scratch::new("read-only");
+        let scratch = Scratch::new();
         let (mut guest, root) = guest(&scratch, false);
         let file = open(&mut guest, &root, "sub/deeper/file", DescriptorFlags::READ);
         let refused = |error: FsError| assert!(matches!(code(error), ErrorCode::NotPermitted));
@@ -676,13 +670,13 @@ mod tests {
             let set = guest.set_times_at(borrow(&root), flags, "sub".to_owned(), now, now);
             refused(set.expect_err("an error"));
         }
-        assert_eq!(std::fs::read(scratch.0.join("sub/deeper/file")).expect("bytes"), b"0123456789");
+        assert_eq!(std::fs::read(scratch.0.path().join("sub/deeper/file")).expect("bytes"), b"0123456789");
     }
 
     #[test]
     fn streams_read_and_write_on_this_thread() {
-        let scratch = Scratch::new("streams");
-        let path: &Path = &scratch.0.join("sub/deeper/file");
+        let scratch = Scratch::new();
+        let path: &Path = &scratch.0.path().join("sub/deeper/file");
         let (mut guest, root) = guest(&scratch, true);
         let both = DescriptorFlags::READ | DescriptorFlags::WRITE;
         let file = open(&mut guest, &root, "sub/deeper/file", both);
@@ -710,7 +704,7 @@ mod tests {
 
     #[test]
     fn a_streams_error_has_the_systems_name_and_is_its_last() {
-        let scratch = Scratch::new("errors");
+        let scratch = Scratch::new();
         let (mut guest, root) = guest(&scratch, true);
         let file = open(&mut guest, &root, "sub/deeper/file", DescriptorFlags::READ);
         let stream = guest.write_via_stream(file, 0).expect("a stream");
@@ -726,9 +720,9 @@ mod tests {
 
     #[test]
     fn listings_are_sorted_and_bounded_together() {
-        let scratch = Scratch::new("listings");
+        let scratch = Scratch::new();
         for name in ["b", "a", "B", "ab"] {
-            std::fs::write(scratch.0.join(name), "").expect("a file");
+            std::fs::write(scratch.0.path().join(name), "").expect("a file");
         }
         let directory = SystemFile::from(scratch.open());
         let entries = list(&directory, 5).expect("room enough");

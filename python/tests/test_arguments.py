@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,40 @@ def test_a_name_may_mean_a_private_address_if_the_grant_says_so() -> None:
     with pytest.raises(rollcage.UsageError, match="an address says itself what it means") as address:
         rollcage.make_vec("cartpole", grants=["tcp-connect=10.0.0.1:3100,private"])
     assert address.value.hints == ("write `tcp-connect=10.0.0.1:3100`",)
+
+
+def test_what_an_operator_does_not_allow_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    trust = tmp_path / "rollcage/trust.toml"
+    trust.parent.mkdir()
+    trust.write_text("# ours\ngrants = []\n\n[all-runs]\nenvs = 6\n")
+    script = """
+import rollcage
+def refused(**keywords):
+    try:
+        rollcage.make_vec("cartpole", **{"num_envs": 2, "seed": 1, **keywords}).close()
+    except rollcage.UsageError as error:
+        return str(error)
+print(refused(grants=["clock=real"]))
+with rollcage.make_vec("cartpole", 4, seed=1) as envs:
+    envs.reset()
+    print(refused(num_envs=3))
+    print(refused(num_envs=2))
+    try:
+        envs.branch(0, 3)
+    except rollcage.UsageError as error:
+        print(error)
+    envs.branch(0, 2).close()
+print(refused(num_envs=6))
+"""
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    grant, run, fits, branch, after = told.stdout.strip().split("\n")
+    assert grant.startswith(f"the grant `clock=real`: `{trust}:2` does not allow it")
+    assert run.startswith("a run of 3 envs beside 4 of this user's other runs (process ") and f"`{trust}:5`" in run
+    assert branch.startswith("a run of 3 envs beside 4 of")
+    assert fits == after == "None"
 
 
 def test_a_full_disk_has_its_errno_and_its_file(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 //! Packages of authors, and what an operator trusts: `rollcage key`, `package`, `--sha256`, `--trust` and the standing files.
 
+use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use rollcage_tests::{Ran, Rollcage, Scratch, fixture_path, within};
+use rollcage_tests::{Ran, Rollcage, Scratch, eventually, fixture_path, within};
 use serde_json::Value;
 
 /// A folder with an author's configuration, a README and a grants template beside a plugin.
@@ -138,7 +139,7 @@ fn an_operator_says_which_plugins_run() {
     let refused = run(&[]);
     assert_eq!((refused.status, refused.stdout.as_str()), (Some(2), ""), "{refused:?}");
     let (said, trust) = (&refused.stderr, place.config().join("rollcage/trust.toml").display().to_string());
-    assert!(said.contains(&format!(", signed by {key}: `{trust}` does not allow it")), "{said}");
+    assert!(said.contains(&format!(", signed by {key}: `{trust}:1` does not allow it")), "{said}");
     // What ships still runs; a plugin that nobody signed does not; nor is it examined, described or compiled ahead.
     assert_eq!(place.run(&[&["run", "cartpole"], &SHORT[..]].concat()).status, Some(0));
     for command in [
@@ -158,12 +159,13 @@ fn an_operator_says_which_plugins_run() {
     let refused = run(&["--grant", "random=real"]);
     assert!(refused.status == Some(2) && refused.stderr.contains("the grant `random=real`: "), "{refused:?}");
     let refused = place.run(&["run", &file, "--envs", "3", "--seed", "1"]);
-    assert!(refused.status == Some(2) && refused.stderr.contains("a run of 3 envs, with at most 2"), "{refused:?}");
+    assert!(refused.status == Some(2) && refused.stderr.contains("a run of 3 envs, with at most 2: `"), "{refused:?}");
+    assert!(refused.stderr.contains("trust.toml:3` does not allow it"), "{refused:?}");
 
     // A file that is named only narrows further.
     let narrow = place.scratch.file("narrow.toml", "plugin = []\nshipped = false\n").display().to_string();
     let refused = run(&["--trust", &narrow]);
-    assert!(refused.status == Some(2) && refused.stderr.contains("narrow.toml` does not allow it"), "{refused:?}");
+    assert!(refused.status == Some(2) && refused.stderr.contains("narrow.toml:1` does not allow it"), "{refused:?}");
     assert_eq!(place.run(&["run", "cartpole", "--trust", &narrow]).status, Some(2));
     let open = place.scratch.file("open.toml", "").display().to_string();
     assert_eq!(place.run(&["run", &place.guest, "--trust", &open]).status, Some(2), "a file that allows more");
@@ -173,7 +175,60 @@ fn an_operator_says_which_plugins_run() {
     let refused = run(&[]);
     assert!(refused.status == Some(2) && refused.stderr.contains("trust.toml`: "), "{refused:?}");
     place.trusts("memory = \"lots\"\n");
-    assert!(run(&[]).stderr.contains("`memory`: a size like `8GiB` is expected"));
+    assert!(run(&[]).stderr.contains("a size like `8GiB` is expected, got `lots`"));
+}
+
+#[test]
+fn a_sandbox_that_is_demanded_cannot_be_switched_off() {
+    let place = Place::new("trust-sandbox");
+    place.trusts("# The machine is shared.\nrequire-sandbox = true\n");
+    let refused = place.run(&[&["run", "cartpole", "--walls", "none"], &SHORT[..]].concat());
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    let said = &refused.stderr;
+    assert!(said.contains("a run without the sandbox layer `"), "{said}");
+    assert!(said.contains("trust.toml:2` does not allow it"), "{said}");
+}
+
+#[test]
+fn all_runs_of_a_user_share_a_ceiling() {
+    let place = Place::new("trust-ceiling");
+    place.trusts("[all-runs]\nenvs = 4\nmemory = \"1GiB\"\nprocesses = 7\n");
+    let begin = |envs: &str| {
+        let child = place.command(&["run", "cartpole", "--envs", envs, "--steps", "1000000000", "--seed", "1"]);
+        let mut child = { child }.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        // The walls are named once the envs are there.
+        std::io::BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("walls: "), "{line}");
+        Ended(child)
+    };
+    let run = |more: &[&str]| place.run(&[&["run", "cartpole", "--steps", "10", "--seed", "1"], more].concat());
+    let refused = |more: &[&str], what: &str, line: u32| {
+        let ran = run(more);
+        assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+        assert!(ran.stderr.contains(what), "{what}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("trust.toml:{line}` does not allow it")), "{}", ran.stderr);
+    };
+    refused(&["--envs", "5"], "a run of 5 envs beside 0 of this user's other runs, with at most 4 together", 2);
+    let first = begin("3");
+    let whose = format!("beside 3 of this user's other runs (process {}: 3), with at most 4 together", first.0.id());
+    refused(&["--envs", "2"], &whose, 2);
+    refused(&["--envs", "1", "--memory", "512MiB"], "a run of 536870912 bytes of memory beside 805306368 of", 3);
+    refused(&["--envs", "1", "--memory", "1MiB"], "a run of 3 processes beside 5 of", 4);
+
+    // Killed, a run has nothing any more, and nobody has to clear up after it.
+    drop(first);
+    eventually("the killed run is not counted any more", 30, || run(&["--envs", "4"]).status == Some(0));
+}
+
+/// A run that is killed when dropped.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

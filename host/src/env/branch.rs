@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
 use super::builder::ENVS_MAX;
-use super::slot::Slot;
+use super::slot::{self, Slot};
 use super::vec_env::VecEnv;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
@@ -48,9 +48,11 @@ impl VecEnv {
     fn branches(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         let index = self.check_copied(env)?;
         machine::make_room(count, self.terms.descriptors())?;
+        let counted = slot::count_envs(&self.terms, count, &self.interrupt)?;
         // Ask for all copies before waiting for any.
         let slots = self.copies_of(index, count)?;
         let mut branches = self.beside(slots);
+        branches.keeper = counted;
         branches.come_up()?;
         Ok(branches)
     }

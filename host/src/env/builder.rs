@@ -28,7 +28,7 @@ use crate::outside::trust::{Asked, Trust};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{CompileObserver, Plugin, Prepared, Preparing};
-use crate::process::start;
+use crate::process::{machine, start};
 use crate::record::journal::PastInstance;
 use crate::record::writer::{Record, Recording};
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
@@ -343,8 +343,8 @@ impl Builder {
     /// As [`Builder::build`], for the grants, the plugin and the configs.
     pub fn assemble(self) -> Result<VecEnv, Error> {
         let program = start::program(self.worker.as_deref())?;
-        self.check()?;
         self.check_trust()?;
+        self.check()?;
         let opened = self.grants.open(&self.folder, &self.protected_with(&program))?;
         // Before the work: if the folder cannot be had, or belongs to another run, compiling would be in vain.
         let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
@@ -369,6 +369,7 @@ impl Builder {
             grants: &self.grants,
             envs: self.envs as u64,
             memory_bytes: self.limits.memory_bytes,
+            walls: self.cage.walls,
         })
     }
 
@@ -443,11 +444,12 @@ impl Builder {
 
     fn assemble_prepared(
         self,
-        prepared: Prepared,
+        mut prepared: Prepared,
         program: PathBuf,
         opened: Opened,
         recording: Option<Recording>,
     ) -> Result<VecEnv, Error> {
+        prepared.warn(machine::more_than_there_is(self.envs, self.limits.memory_bytes));
         let Opened { grants, mut granted, directories, mut beside } = opened;
         let wants = grants.check_wants(prepared.plugin.name(), &prepared.description.wants);
         if let Some(folder) = self.temporary {
@@ -542,6 +544,7 @@ impl Builder {
             granted,
             directories,
             beside,
+            ceilings: self.trust.ceilings(),
             shared: Vec::new(),
             names: Names::default(),
             recycle_after: self.recycle_after,

@@ -14,6 +14,7 @@ use crate::process::watcher::Log;
 use crate::space::Layout;
 use crate::spec::{Description, Spec};
 use crate::wire::job::{Cage, EnvJob, Granted};
+use crate::wire::keeper::{Ceiling, Share};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::slab::layout::Strides;
 
@@ -41,6 +42,8 @@ pub(crate) struct Terms {
     pub(crate) directories: Vec<std::os::fd::OwnedFd>,
     /// Ports, processes and sockets of each env, before they are resolved for one env.
     pub(crate) beside: Services,
+    /// The most that all runs of this user may have together.
+    pub(crate) ceilings: Vec<Ceiling>,
     /// Ports of the run, once its keeper holds them.
     pub(crate) shared: Vec<(LeaseSpec, u16)>,
     /// The meaning of granted names.
@@ -81,6 +84,16 @@ impl Terms {
     /// the broker's socket.
     pub(crate) fn descriptors(&self) -> usize {
         3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
+    }
+
+    /// What so many envs have: the first ones with what they are copied from and the run's keeper and services.
+    pub(crate) fn share_of(&self, envs: usize) -> Share {
+        let envs = envs as u64;
+        Share {
+            envs,
+            memory_bytes: envs.saturating_mul(self.limits.memory_bytes),
+            processes: envs * (1 + self.beside.processes_per_env()) + self.beside.processes_per_run() + 2,
+        }
     }
 
     /// Whether the template process calls `describe`, so that envs share what the guest imported.

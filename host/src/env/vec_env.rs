@@ -75,8 +75,8 @@ pub struct VecEnv {
     forks: u32,
     /// The envs that a call has named, to find an env named twice.
     seen: Vec<bool>,
-    /// The keeper of the ports and services that all envs share.
-    keeper: Option<Keeper>,
+    /// The keeper of what the run is counted as, and of the ports and services that all envs share.
+    pub(super) keeper: Option<Keeper>,
     /// The recording of this run, and whether the plugin is put into it.
     pub(crate) recording: Option<(Recording, bool)>,
     /// The result of the recording that ended with the envs.
@@ -176,7 +176,7 @@ impl VecEnv {
     fn start_all(&mut self) -> Result<(), Error> {
         let terms = Arc::get_mut(&mut self.terms).ok_or_else(started_before)?;
         machine::make_room(self.slots.len(), terms.descriptors())?;
-        self.keeper = slot::keep_the_run(terms, self.seed, &self.interrupt)?;
+        self.keeper = slot::keep_the_run(terms, self.slots.len(), self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
             slot.check_interrupted()?;

@@ -12,7 +12,7 @@ use crate::process::child::{Child, Heard};
 use crate::process::start::{self, describe_exit, not_a_worker};
 use crate::process::watcher::{self, Log, Spawn};
 use crate::text::plain;
-use crate::wire::keeper::{FromKeeper, Service, ToKeeper};
+use crate::wire::keeper::{Ceiling, FromKeeper, Service, Share, ToKeeper};
 use crate::wire::lease::{LeaseSpec, check_together};
 use crate::wire::talk::{BUILD, FromWorker};
 use crate::wire::wait::SLICE;
@@ -118,6 +118,27 @@ impl Keeper {
     pub fn ask_hold(&mut self, leases: &[LeaseSpec], timeout: Duration) -> Result<(), Error> {
         check_together(leases)?;
         self.say("taking leases", &ToKeeper::Hold { leases: leases.to_vec(), timeout }, &[])
+    }
+
+    /// Counts a run among all runs of this user, for as long as this keeper lives.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: a ceiling would be passed, and who has what. [`Error::Interrupted`]; a keeper that is gone.
+    pub(crate) fn count(
+        &mut self,
+        share: Share,
+        ceilings: &[Ceiling],
+        interrupted: impl Fn() -> bool,
+    ) -> Result<(), Error> {
+        const WHAT: &str = "counting the user's runs";
+        self.say(WHAT, &ToKeeper::Count { share, ceilings: ceilings.to_vec() }, &[])?;
+        match self.answer(GRACE, interrupted, WHAT)? {
+            FromKeeper::Counted => Ok(()),
+            FromKeeper::Full(why) => {
+                Err(UsageError::new(why).hint("end another run, or ask the operator of this machine").into())
+            }
+            other => Err(unasked(WHAT, &other)),
+        }
     }
 
     /// Ends the running services, then starts these services in order. `stdio` has three descriptors for each service

@@ -6,12 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::Spanned;
 
+use crate::cage::Walls;
 use crate::error::UsageError;
 use crate::files::read_regular;
 use crate::outside::grant::{Access, Grant, Grants};
 use crate::plugin::Plugin;
 use crate::text::escape_line;
+use crate::wire::keeper::{Ceiling, Counted};
 
 /// The file of the machine's operator.
 pub const OF_MACHINE: &str = "/etc/rollcage/trust.toml";
@@ -22,32 +25,67 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What one or more trust files allow: what all of them do.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    files: Vec<(PathBuf, Rules)>,
+    files: Vec<File>,
     /// What is wrong with a file: then nothing runs.
     broken: Option<UsageError>,
 }
 
-/// A trust file. What it does not speak of, it leaves open.
+/// A trust file as it was read.
+#[derive(Clone, Debug)]
+struct File {
+    path: PathBuf,
+    text: String,
+    rules: Rules,
+}
+
+/// What a trust file says. What it does not speak of, it leaves open.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Rules {
     /// Plugins that may run, by their hash.
-    plugin: Option<Vec<PluginRule>>,
+    plugin: Option<Spanned<Vec<PluginRule>>>,
     /// Authors whose packages may run, by their keys.
-    author: Option<Vec<AuthorRule>>,
+    author: Option<Spanned<Vec<AuthorRule>>>,
     /// Whether what ships with rollcage may run without being listed.
     #[serde(default = "yes")]
     shipped: bool,
     /// Grants that may be given; none at all if the list is empty.
-    grants: Option<Vec<String>>,
+    grants: Option<Spanned<Vec<String>>>,
     /// Whether every layer of the sandbox must be active.
-    #[serde(default)]
-    require_sandbox: bool,
+    require_sandbox: Option<Spanned<bool>>,
     /// Envs of one run at most.
-    envs: Option<u64>,
-    /// Bytes of memory of all envs of a run at most, as `8GiB`.
-    memory: Option<String>,
+    envs: Option<Spanned<u64>>,
+    /// Bytes of memory of all envs of a run at most.
+    memory: Option<Spanned<Size>>,
+    /// The most of all runs of a user together.
+    #[serde(default)]
+    all_runs: AllRuns,
 }
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllRuns {
+    envs: Option<Spanned<u64>>,
+    memory: Option<Spanned<Size>>,
+    processes: Option<Spanned<u64>>,
+}
+
+/// Bytes, written as `8GiB`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Size(u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Size, String> {
+        let bytes = crate::plugin::cache::bytes_of(&text);
+        bytes.map(Size).ok_or_else(|| format!("a size like `8GiB` is expected, got `{}`", escape_line(&text)))
+    }
+}
+
+/// What a file does not allow, and where in the file that is said.
+type Refused = (String, usize);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +113,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) grants: &'a Grants,
     pub(crate) envs: u64,
     pub(crate) memory_bytes: u64,
+    pub(crate) walls: Walls,
 }
 
 impl Trust {
@@ -124,10 +163,7 @@ impl Trust {
         let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8".to_owned()))?;
         let rules: Rules = toml::from_str(&text)
             .map_err(|error| refuse(escape_line(error.to_string().trim_end()).replace("\\n", "; ")))?;
-        if let Some(text) = rules.memory.as_deref().filter(|text| crate::plugin::cache::bytes_of(text).is_none()) {
-            return Err(refuse(format!("`memory`: a size like `8GiB` is expected, got `{}`", escape_line(text))));
-        }
-        for pattern in rules.grants.iter().flatten() {
+        for pattern in rules.grants.iter().flat_map(Spanned::get_ref) {
             if !pattern.contains('=') {
                 return Err(refuse(format!(
                     "`grants`: KIND=SPEC is expected, as in `tcp-connect=127.0.0.1:*`, got `{}`",
@@ -135,7 +171,7 @@ impl Trust {
                 )));
             }
         }
-        self.files.push((path.to_owned(), rules));
+        self.files.push(File { path: path.to_owned(), text, rules });
         Ok(())
     }
 
@@ -144,11 +180,10 @@ impl Trust {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        for (path, rules) in &self.files {
-            let shown = escape_line(&path.display().to_string());
-            rules.check(asked).map_err(|what| {
-                UsageError::new(format!("{what}: `{shown}` does not allow it"))
-                    .hint("the operator of this machine may add it to that file")
+        for file in &self.files {
+            file.rules.check(asked).map_err(|(what, at)| {
+                UsageError::new(format!("{what}: `{}` does not allow it", file.place(at)))
+                    .hint("the operator of this machine may change that line")
             })?;
         }
         Ok(())
@@ -156,50 +191,87 @@ impl Trust {
 
     /// Whether a file demands every layer of the sandbox.
     pub fn requires_sandbox(&self) -> bool {
-        self.files.iter().any(|(_, rules)| rules.require_sandbox)
+        self.files.iter().any(|file| file.rules.wants_sandbox().is_some())
+    }
+
+    /// The most that all runs of a user may have together.
+    pub(crate) fn ceilings(&self) -> Vec<Ceiling> {
+        self.files.iter().flat_map(File::ceilings).collect()
+    }
+}
+
+impl File {
+    /// A place in the file, as `FILE:LINE`.
+    fn place(&self, at: usize) -> String {
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        format!("{}:{line}", escape_line(&self.path.display().to_string()))
+    }
+
+    fn ceilings(&self) -> impl Iterator<Item = Ceiling> {
+        let AllRuns { envs, memory, processes } = &self.rules.all_runs;
+        let most = |of, number: &Spanned<u64>| (of, *number.get_ref(), number.span().start);
+        let all = [
+            envs.as_ref().map(|envs| most(Counted::Envs, envs)),
+            memory.as_ref().map(|size| (Counted::Memory, size.get_ref().0, size.span().start)),
+            processes.as_ref().map(|processes| most(Counted::Processes, processes)),
+        ];
+        all.into_iter().flatten().map(|(of, most, at)| Ceiling { of, most, place: self.place(at) })
     }
 }
 
 impl Rules {
-    fn check(&self, asked: &Asked<'_>) -> Result<(), String> {
-        let plugin = asked.plugin;
-        let name = escape_line(plugin.name());
-        self.check_plugin(plugin).map_err(|why| format!("plugin `{name}` (sha256 {}){why}", plugin.sha256_hex()))?;
+    fn check(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+        self.check_plugin(asked.plugin)?;
         if let Some(allowed) = &self.grants {
             for grant in asked.grants.iter() {
-                if !allowed.iter().any(|pattern| covers(pattern, grant)) {
-                    return Err(format!("the grant `{}`", escape_line(&grant.to_string())));
+                if !allowed.get_ref().iter().any(|pattern| covers(pattern, grant)) {
+                    return Err((format!("the grant `{}`", escape_line(&grant.to_string())), allowed.span().start));
                 }
             }
         }
-        if let Some(most) = self.envs.filter(|most| asked.envs > *most) {
-            return Err(format!("a run of {} envs, with at most {most}", asked.envs));
+        if let Some(most) = self.envs.as_ref().filter(|most| asked.envs > *most.get_ref()) {
+            return Err((format!("a run of {} envs, with at most {}", asked.envs, most.get_ref()), most.span().start));
         }
-        let most = self.memory.as_deref().and_then(crate::plugin::cache::bytes_of);
-        if let Some(most) = most.filter(|most| asked.envs.saturating_mul(asked.memory_bytes) > *most) {
-            let bytes = asked.envs.saturating_mul(asked.memory_bytes);
-            return Err(format!(
-                "{} envs that may have {bytes} bytes of memory together, with at most {most}",
-                asked.envs
-            ));
+        let bytes = asked.envs.saturating_mul(asked.memory_bytes);
+        if let Some(most) = self.memory.as_ref().filter(|most| bytes > most.get_ref().0) {
+            let what = format!(
+                "{} envs that may have {bytes} bytes of memory together, with at most {}",
+                asked.envs,
+                most.get_ref().0
+            );
+            return Err((what, most.span().start));
+        }
+        if let Some(at) = self.wants_sandbox()
+            && let Some(wall) = Walls::SANDBOX.iter().find(|wall| !asked.walls.has(*wall))
+        {
+            return Err((format!("a run without the sandbox layer `{wall}`"), at));
         }
         Ok(())
     }
 
+    /// Where every layer of the sandbox is demanded, if it is.
+    fn wants_sandbox(&self) -> Option<usize> {
+        self.require_sandbox.as_ref().filter(|wanted| *wanted.get_ref()).map(|wanted| wanted.span().start)
+    }
+
     /// Whether a plugin may run: by its hash, its author's key, or because it ships.
-    fn check_plugin(&self, plugin: &Plugin) -> Result<(), String> {
-        if self.plugin.is_none() && self.author.is_none() || self.shipped && plugin.is_shipped() {
+    fn check_plugin(&self, plugin: &Plugin) -> Result<(), Refused> {
+        let lists = [self.plugin.as_ref().map(Spanned::span), self.author.as_ref().map(Spanned::span)];
+        let Some(first) = lists.into_iter().flatten().map(|span| span.start).min() else { return Ok(()) };
+        if self.shipped && plugin.is_shipped() {
             return Ok(());
         }
         let sha256 = plugin.sha256_hex();
-        if self.plugin.iter().flatten().any(|rule| rule.sha256.eq_ignore_ascii_case(&sha256)) {
+        if self.plugin.iter().flat_map(Spanned::get_ref).any(|rule| rule.sha256.eq_ignore_ascii_case(&sha256)) {
             return Ok(());
         }
-        match plugin.key() {
-            Some(key) if self.author.iter().flatten().any(|rule| rule.key == key) => Ok(()),
-            Some(key) => Err(format!(", signed by {}", escape_line(key))),
-            None => Err(", which nobody signed".to_owned()),
-        }
+        let why = match plugin.key() {
+            Some(key) if self.author.iter().flat_map(Spanned::get_ref).any(|rule| rule.key == key) => return Ok(()),
+            Some(key) => format!(", signed by {}", escape_line(key)),
+            None => ", which nobody signed".to_owned(),
+        };
+        Err((format!("plugin `{}` (sha256 {sha256}){why}", escape_line(plugin.name())), first))
     }
 }
 
@@ -239,7 +311,7 @@ mod tests {
     }
 
     fn asked<'a>(plugin: &'a Plugin, grants: &'a Grants) -> Asked<'a> {
-        Asked { plugin, grants, envs: 8, memory_bytes: 1 << 28 }
+        Asked { plugin, grants, envs: 8, memory_bytes: 1 << 28, walls: Walls::ALL }
     }
 
     #[test]
@@ -250,7 +322,7 @@ mod tests {
         assert_eq!(rules("").check(&asked(&plugin, &none)), Ok(()));
         let listed = format!("plugin = [{{ sha256 = \"{}\" }}]", sha256.to_uppercase());
         assert_eq!(rules(&listed).check(&asked(&plugin, &none)), Ok(()));
-        let why = rules("author = [{ key = \"RWQa\", name = \"Ada\" }]").check(&asked(&plugin, &none)).unwrap_err();
+        let why = rules("author = [{ key = \"RWQa\", name = \"Ada\" }]").check(&asked(&plugin, &none)).unwrap_err().0;
         assert_eq!(why, format!("plugin `maze.wasm` (sha256 {sha256}), which nobody signed"));
         assert!(rules("plugin = []").check(&asked(&plugin, &none)).is_err());
     }
@@ -262,10 +334,35 @@ mod tests {
         let check = |text: &str| rules(text).check(&asked(&plugin, &given));
         assert_eq!(check("grants = [\"tcp-connect=127.0.0.1:*\", \"dir=/srv/levels:/levels:ro\"]"), Ok(()));
         assert_eq!(check("grants = [\"tcp-connect=127.0.0.1:*\", \"dir=/srv/*\"]"), Ok(()));
-        assert_eq!(check("grants = [\"dir=/srv/*\"]").unwrap_err(), "the grant `tcp-connect=127.0.0.1:3100`");
+        assert_eq!(check("grants = [\"dir=/srv/*\"]").unwrap_err().0, "the grant `tcp-connect=127.0.0.1:3100`");
         assert!(check("grants = []").is_err());
-        assert!(check("envs = 7").unwrap_err().starts_with("a run of 8 envs"));
-        assert!(check("memory = \"1GiB\"").unwrap_err().contains("2147483648 bytes"));
+        assert!(check("envs = 7").unwrap_err().0.starts_with("a run of 8 envs"));
+        assert!(check("memory = \"1GiB\"").unwrap_err().0.contains("2147483648 bytes"));
         assert_eq!(check("memory = \"2GiB\"\nenvs = 8"), Ok(()));
+        assert_eq!(check("require-sandbox = true"), Ok(()));
+        assert!(toml::from_str::<Rules>("memory = \"lots\"").unwrap_err().to_string().contains("a size like `8GiB`"));
+    }
+
+    #[test]
+    fn what_is_refused_is_refused_by_a_line() {
+        let plugin = Plugin::from_bytes("maze.wasm", b"\0asm".to_vec());
+        let given = grants(&["clock=real"]);
+        for (text, line) in [
+            ("# all\nshipped = true\nenvs = 7\n", 3),
+            ("envs = 9\n\ngrants = [\n  \"dir=/a:/b\",\n]\n", 3),
+            ("[[author]]\nkey = \"RWQa\"\n", 1),
+            ("\nauthor = [{ key = \"RWQa\" }]\nplugin = []\n", 2),
+            ("memory = '1GiB'\n", 1),
+            ("envs = 8\nrequire-sandbox = true\n", 2),
+        ] {
+            let file = File { path: "/etc/t.toml".into(), text: text.to_owned(), rules: rules(text) };
+            let asked = Asked { walls: Walls::NONE, ..asked(&plugin, &given) };
+            let (_, at) = file.rules.check(&asked).unwrap_err();
+            assert_eq!(file.place(at), format!("/etc/t.toml:{line}"), "{text}");
+        }
+        let text = "[all-runs]\nenvs = 5\n\nmemory = \"1KiB\"\nprocesses = 7\n";
+        let file = File { path: "t".into(), text: text.to_owned(), rules: rules(text) };
+        let ceilings: Vec<_> = file.ceilings().map(|ceiling| (ceiling.most, ceiling.place)).collect();
+        assert_eq!(ceilings, [(5, "t:2".to_owned()), (1024, "t:4".to_owned()), (7, "t:5".to_owned())]);
     }
 }

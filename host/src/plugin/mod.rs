@@ -253,7 +253,7 @@ impl Plugin {
 
     /// SHA-256 of the file, 64 lower-case hex digits.
     pub fn sha256_hex(&self) -> String {
-        crate::text::hex(&self.sha256)
+        hex::encode(self.sha256)
     }
 
     /// SHA-256 of the file without its assets.
@@ -263,7 +263,7 @@ impl Plugin {
 
     /// SHA-256 of the file without its assets, 64 lower-case hex digits.
     pub(crate) fn code_sha256_hex(&self) -> String {
-        crate::text::hex(&self.code_sha256)
+        hex::encode(self.code_sha256)
     }
 
     /// The file.
@@ -364,6 +364,11 @@ impl Prepared {
     /// The schema of its config.
     pub fn schema(&self) -> &ConfigSchema {
         &self.schema
+    }
+
+    /// Adds a warning.
+    pub(crate) fn warn(&mut self, warning: Option<String>) {
+        self.warnings.extend(warning);
     }
 
     /// Warnings for the operator that stopped nothing: a cache entry that was damaged, or could not be written.

@@ -5,7 +5,10 @@
 //! Knows limits and what they are for; a worker's own limits are set by `cage/rlimits.rs`, which takes the lower of
 //! both.
 
+use bytesize::ByteSize;
+use procfs::process::Process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::system::sysinfo;
 
 use crate::error::UsageError;
 use crate::limits::Limits;
@@ -74,10 +77,7 @@ pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageErro
 
 /// Bytes of address space that this process has, if the kernel tells.
 fn own_space() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let size =
-        status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    size.unwrap_or(0) * 1024
+    Process::myself().and_then(|own| own.statm()).map_or(0, |memory| memory.size * rustix::param::page_size() as u64)
 }
 
 /// Raises a soft limit that is below the need.
@@ -100,6 +100,25 @@ fn raise(resource: Resource, need: u64) -> Result<(), u64> {
 /// Seconds of processor time that a process really gets if it is given this many.
 pub(crate) fn processor_seconds(seconds: u64) -> u64 {
     getrlimit(Resource::Cpu).maximum.map_or(seconds, |most| seconds.min(most.saturating_sub(1).max(1)))
+}
+
+/// A warning if so many envs may use more memory together than the machine has, or this process's control group.
+pub(crate) fn more_than_there_is(envs: usize, memory_bytes: u64) -> Option<String> {
+    let of_machine = sysinfo();
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let there =
+        (of_machine.totalram as u64).saturating_mul(u64::from(of_machine.mem_unit)).min(group.unwrap_or(u64::MAX));
+    let (envs, together) = (envs as u64, (envs as u64).saturating_mul(memory_bytes));
+    let shown = |bytes: u64| ByteSize(bytes).display().iec();
+    (together > there).then(|| {
+        format!(
+            "{envs} envs may use {} of memory together, and there are {}: where they do, the kernel ends processes; start \
+             fewer, or give each less than {} (`--memory`, `memory_bytes`)",
+            shown(together),
+            shown(there),
+            shown(there / envs.max(1))
+        )
+    })
 }
 
 /// The machine's hard limits that are lower than a worker's own, a line each: the machine's limit, the worker's limit,

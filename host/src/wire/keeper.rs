@@ -73,6 +73,50 @@ pub enum ServiceStdio {
     Passed,
 }
 
+/// What a run has, as it counts towards what all runs of one user may have together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Envs.
+    pub envs: u64,
+    /// Bytes of memory that the envs may use.
+    pub memory_bytes: u64,
+    /// Processes: workers, what they are copied from, keepers and services.
+    pub processes: u64,
+}
+
+/// The most that all runs of one user may have together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Of what.
+    pub of: Counted,
+    /// The most of it.
+    pub most: u64,
+    /// The file and line that says so.
+    pub place: String,
+}
+
+/// What is counted over all runs of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Counted {
+    /// Envs.
+    Envs,
+    /// Bytes of memory.
+    Memory,
+    /// Processes.
+    Processes,
+}
+
+impl Share {
+    /// How much of it a run has.
+    pub fn of(&self, what: Counted) -> u64 {
+        match what {
+            Counted::Envs => self.envs,
+            Counted::Memory => self.memory_bytes,
+            Counted::Processes => self.processes,
+        }
+    }
+}
+
 /// The host's messages to a keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ToKeeper {
@@ -85,6 +129,9 @@ pub(crate) enum ToKeeper {
     /// each service that is [`ServiceStdio::Passed`]. The answer is [`FromKeeper::Serving`] or
     /// [`FromKeeper::ServiceFailed`].
     Serve { services: Vec<Service> },
+    /// Count this run among the user's, unless a ceiling is passed. The answer is [`FromKeeper::Counted`] or
+    /// [`FromKeeper::Full`].
+    Count { share: Share, ceilings: Vec<Ceiling> },
     /// End everything, release the ports, and end.
     End,
 }
@@ -108,6 +155,10 @@ pub enum FromKeeper {
         /// What happened.
         why: String,
     },
+    /// The run is counted until the keeper ends.
+    Counted,
+    /// The run is not counted; the text says why.
+    Full(String),
     /// A service has ended: by itself, or after the order to end everything. Sent once for each service.
     ServiceEnded {
         /// The service's name.

@@ -44,7 +44,7 @@ pub(crate) use events::PastEvent;
 
 use events::{AsOf, Events};
 use instance::Started;
-pub(crate) use services::{keep_the_run, lost_keeper_of_the_run};
+pub(crate) use services::{count_envs, keep_the_run, lost_keeper_of_the_run};
 use turn::Look;
 
 use super::terms::Terms;

@@ -88,6 +88,9 @@ impl Slot {
             Told::Message(FromKeeper::Exhausted(why)) => Err(exhausted(why)),
             Told::Message(FromKeeper::ServiceFailed { name, why }) => Err(service_failed(keeper, &name, &why)),
             Told::Message(FromKeeper::Held { .. }) => Err(broken("it answered for other leases".to_owned())),
+            Told::Message(FromKeeper::Counted | FromKeeper::Full(_)) => {
+                Err(broken("it counted, and nobody asked".to_owned()))
+            }
             Told::Gone(why) => {
                 self.keeper = None;
                 return Started::fault(FaultKind::KeeperLost, &lost(&why));
@@ -169,13 +172,33 @@ impl Slot {
     }
 }
 
-/// Takes the ports and starts the services that all envs of a run share. None: there are none.
-pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) -> Result<Option<Keeper>, Error> {
-    if !terms.beside.run_is_kept() {
+/// Counts so many envs among all that this user runs, where there is a ceiling; none: there is none.
+pub(crate) fn count_envs(terms: &Terms, envs: usize, interrupt: &Interrupt) -> Result<Option<Keeper>, Error> {
+    if terms.ceilings.is_empty() {
         return Ok(None);
     }
     let is_raised = || interrupt.is_raised();
     let mut keeper = Keeper::start(Some(&terms.program), is_raised)?;
+    keeper.count(terms.share_of(envs), &terms.ceilings, is_raised)?;
+    Ok(Some(keeper))
+}
+
+/// Counts the run, and takes the ports and starts the services that all its envs share. None: there is nothing of it.
+pub(crate) fn keep_the_run(
+    terms: &mut Terms,
+    envs: usize,
+    seed: u64,
+    interrupt: &Interrupt,
+) -> Result<Option<Keeper>, Error> {
+    let counted = count_envs(terms, envs, interrupt)?;
+    if !terms.beside.run_is_kept() {
+        return Ok(counted);
+    }
+    let is_raised = || interrupt.is_raised();
+    let mut keeper = match counted {
+        Some(keeper) => keeper,
+        None => Keeper::start(Some(&terms.program), is_raised)?,
+    };
     let leases: Vec<LeaseSpec> = terms.beside.run_leases.clone();
     if !leases.is_empty() {
         let ports = keeper.hold(&leases, LEASE_TIMEOUT, is_raised)?;
@@ -193,8 +216,8 @@ pub(crate) fn keep_the_run(terms: &mut Terms, seed: u64, interrupt: &Interrupt) 
 
 /// The error for a lost keeper of the shared services. No env caused it, and no restarted env gets the keeper back.
 pub(crate) fn lost_keeper_of_the_run(keeper: &Keeper) -> Option<Error> {
-    let why =
-        "its keeper has ended: shared ports may be somebody else's by now, and shared services have ended; start anew";
+    let why = "its keeper has ended: shared ports may be somebody else's by now, shared services have ended, and the run is not \
+         counted any more; start anew";
     keeper.is_gone().then(|| Error::system("keeping what the run shares")(std::io::Error::other(why)))
 }
 

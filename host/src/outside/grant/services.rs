@@ -288,6 +288,16 @@ impl Services {
         !(self.run_leases.is_empty() && self.run_services.is_empty())
     }
 
+    /// Processes beside an env's worker: its keeper, and a process for each service.
+    pub(crate) fn processes_per_env(&self) -> u64 {
+        u64::from(self.is_kept()) + self.services.len() as u64
+    }
+
+    /// Services that all envs of a run share.
+    pub(crate) fn processes_per_run(&self) -> u64 {
+        self.run_services.len() as u64
+    }
+
     /// The services of an env or of the run.
     pub(crate) fn services_for(&self, scene: &Placeholders, per: Per) -> Result<Vec<Service>, UsageError> {
         let services = if per == Per::Env { &self.services } else { &self.run_services };

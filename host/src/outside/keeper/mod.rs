@@ -5,12 +5,14 @@
 //! gone: a host that forks leaves its end of the socket open in its children.
 
 mod ready;
+mod share;
 mod take;
 mod tree;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,17 +20,21 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, PidfdFlags, getpid, getppid, pidfd_open};
 use tree::{Output, Running};
 
+use self::share::Count;
 use self::take::{Taken, take};
 use crate::cage::process;
 use crate::limits::deadline;
 use crate::process::start::UNSTARTED;
-use crate::wire::keeper::{FromKeeper, Ready, Service, ToKeeper};
+use crate::wire::keeper::{Ceiling, FromKeeper, Ready, Service, Share, ToKeeper};
 use crate::wire::lease::LeaseSpec;
 use crate::wire::packet::{self, Received};
 use crate::wire::talk::{self, BUILD, FromWorker};
 
 /// How long the first message may take. It is sent before the keeper runs.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the count of a user's runs may take: as long as others count.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often the keeper looks for ended orphans of a service, which wake no poll.
 const IDLE: Duration = Duration::from_millis(250);
@@ -57,13 +63,14 @@ fn work() -> io::Result<()> {
         match order {
             ToKeeper::Hold { leases, timeout } => keeper.hold(&leases, timeout),
             ToKeeper::Serve { services } => keeper.serve(services, descriptors),
+            ToKeeper::Count { share, ceilings } => keeper.count(&share, &ceilings),
             ToKeeper::Begin { .. } | ToKeeper::End => break,
         }
     }
     keeper.asked = false;
     keeper.end_tree();
     // Only now may another process have the ports: no process of the services is left to hold them.
-    drop(keeper.taken);
+    drop((keeper.taken, keeper.counted));
     Ok(())
 }
 
@@ -78,6 +85,8 @@ struct Keeper {
     /// Whether the host asked for the services to end, so that their ends are not reported.
     asked: bool,
     taken: Option<Taken>,
+    /// The run's name among all runs of the user.
+    counted: Option<UnixListener>,
     running: Vec<Running>,
     outputs: Vec<Output>,
 }
@@ -101,6 +110,7 @@ impl Keeper {
             over: false,
             asked: false,
             taken: None,
+            counted: None,
             running: Vec::new(),
             outputs: Vec::new(),
         };
@@ -147,6 +157,25 @@ impl Keeper {
                 Ok(Err(why)) if Instant::now() >= deadline => return self.say(FromKeeper::Exhausted(why)),
                 Ok(Err(_)) => self.turn(SOON),
                 Err(error) => return self.say(FromKeeper::Exhausted(error.to_string())),
+            }
+        }
+    }
+
+    /// Counts the run among the user's, if no ceiling is passed.
+    fn count(&mut self, share: &Share, ceilings: &[Ceiling]) {
+        let deadline = deadline(COUNT_TIMEOUT);
+        while !self.over {
+            match share::count(share, ceilings, self.host_pid) {
+                Ok(Count::In(name)) => {
+                    self.counted = Some(name);
+                    return self.say(FromKeeper::Counted);
+                }
+                Ok(Count::Full(full)) => return self.say(FromKeeper::Full(full)),
+                Ok(Count::Busy) if Instant::now() < deadline => self.turn(SOON),
+                Ok(Count::Busy) => return self.say(FromKeeper::Full(share::held())),
+                Err(error) => {
+                    return self.say(FromKeeper::Full(format!("the user's runs cannot be counted: {error}")));
+                }
             }
         }
     }
@@ -213,7 +242,7 @@ impl Keeper {
         if !self.over {
             fds.extend([PollFd::new(&self.host, PollFlags::IN), PollFd::from_borrowed_fd(self.control, PollFlags::IN)]);
         }
-        let names = self.taken.iter().flat_map(Taken::descriptors);
+        let names = self.taken.iter().flat_map(Taken::descriptors).chain(self.counted.iter().map(AsFd::as_fd));
         fds.extend(names.map(|name| PollFd::from_borrowed_fd(name, PollFlags::IN)));
         fds.extend(
             self.running
@@ -229,6 +258,7 @@ impl Keeper {
         if let Some(taken) = &self.taken {
             taken.answer_askers();
         }
+        self.counted.iter().for_each(take::answer);
         self.read_outputs();
         self.reap();
     }

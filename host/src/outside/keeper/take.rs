@@ -52,15 +52,18 @@ impl Taken {
     /// Closes connections of processes that asked who holds a port. A connection that nobody accepts stays in the
     /// queue, and a full queue would hide the holder.
     pub(crate) fn answer_askers(&self) {
-        for name in &self.names {
-            while name.accept().is_ok() {}
-        }
+        self.names.iter().for_each(answer);
     }
 
     /// The sockets on which other processes ask for the holder.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.names.iter().map(AsFd::as_fd)
     }
+}
+
+/// Closes the connections of askers of one name.
+pub(super) fn answer(name: &UnixListener) {
+    while name.accept().is_ok() {}
 }
 
 /// A port that cannot be had, and why.
@@ -72,11 +75,8 @@ fn take_block(first: u16, count: u16) -> io::Result<Result<Vec<UnixListener>, Ob
     let mut names = Vec::new();
     // The range's end was checked: no port of a block is past 65535.
     for port in (0..count).map(|offset| first + offset) {
-        match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name_of(port))?) {
-            Ok(name) => {
-                name.set_nonblocking(true)?;
-                names.push(name);
-            }
+        match listen(&name_of(port)) {
+            Ok(name) => names.push(name),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(Err((port, holder(port)))),
             Err(error) => return Err(error),
         }
@@ -85,6 +85,13 @@ fn take_block(first: u16, count: u16) -> io::Result<Result<Vec<UnixListener>, Ob
         }
     }
     Ok(Ok(names))
+}
+
+/// Takes an abstract name, which is free again when the process is gone, however that came.
+pub(super) fn listen(name: &str) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 fn name_of(port: u16) -> String {
@@ -112,18 +119,19 @@ fn bindable(port: u16) -> rustix::io::Result<()> {
 
 /// The lease holder of a port: the process that listens on the port's name.
 fn holder(port: u16) -> String {
-    match holder_pid(port) {
-        Ok(Some(pid)) => format!("by process {pid}"),
-        Ok(None) => "by a process of another PID namespace".to_owned(),
+    match holder_of(&name_of(port)).map(|holder| holder.pid) {
+        Ok(pid) if pid > 0 => format!("by process {pid}"),
+        Ok(_) => "by a process of another PID namespace".to_owned(),
         // The holder has ended since, or too many processes ask at once.
         Err(_) => "by a process that cannot be told".to_owned(),
     }
 }
 
-fn holder_pid(port: u16) -> io::Result<Option<libc::pid_t>> {
+/// The process that listens on an abstract name; its id is 0 if it is one of another PID namespace.
+pub(super) fn holder_of(name: &str) -> io::Result<libc::ucred> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name_of(port).as_bytes())?)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and the pointers are to values of the lengths that are passed; the kernel writes
@@ -141,7 +149,7 @@ fn holder_pid(port: u16) -> io::Result<Option<libc::pid_t>> {
     if got < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok((credentials.pid > 0).then_some(credentials.pid))
+    Ok(credentials)
 }
 
 fn exhausted(lease: &LeaseSpec, obstacles: &[Obstacle]) -> String {

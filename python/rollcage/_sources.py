@@ -146,7 +146,10 @@ def _of_class(made_by: Any) -> _Env:
     if isinstance(made_by, gymnasium.Env) or module is None or qualname is None:
         what = type(made_by).__name__
         hints = [
-            f"an env is made in its own process: pass the class, as in make_vec({what}, 8), and its arguments as config="
+            "a wrapper is made where its env is: write a function of a module, def make(): return "
+            f"{what}({type(made_by.unwrapped).__name__}()), and pass it"
+            if isinstance(made_by, gymnasium.Wrapper)
+            else f"an env is made in its own process: pass the class, as in make_vec({what}, 8), and its arguments as config="
             if isinstance(made_by, gymnasium.Env)
             else "pass a class or function of an importable module, as in make_vec(MyEnv, 8, config={'size': 9})"
         ]

@@ -297,8 +297,7 @@ fn long() -> Result<()> {
 
 fn golden() -> Result<()> {
     build_guests()?;
-    let mut tests = cargo(&["test", "--release", "--locked", "--package", "rollcage-tests"]);
     // The second is for snapshots of the command line.
-    run(tests.env("ROLLCAGE_UPDATE", "1").env("INSTA_UPDATE", "always"))?;
+    run(whole_system(&[], "default").env("ROLLCAGE_UPDATE", "1").env("INSTA_UPDATE", "always"))?;
     run(&mut whole_system(&[], "default"))
 }

@@ -289,8 +289,10 @@ def _system_hint(error: OSError, text: str) -> str | None:
             f"it is not granted (`--grant {grant}`; datagrams: `udp=`, a server: `tcp-listen=`); `wants` in [tool.rollcage] "
             "tells who runs the env"
         )
-    if isinstance(path, bytes):
+    if isinstance(path, (bytes, os.PathLike)):
         path = os.fsdecode(path)
+    if isinstance(path, str) and isinstance(error, FileNotFoundError) and (relative(path) or not os.path.isabs(path)):
+        return "the plugin has no such file; `assets` of [tool.rollcage] in pyproject.toml puts files into it, as in [\"levels/*.txt\"]"
     if isinstance(path, str) and relative(path) is None and error.errno in _NO_PERMISSION | {errno.ENOENT, 44}:
         return (
             f"the env sees its own files (below {ROOT}) and granted folders (`--grant dir=FOLDER:{path_example(path)}`); "

@@ -45,6 +45,11 @@ def step_with(body: str) -> str:
             "the env sees its own files (below /site) and granted folders (`--grant dir=FOLDER:/etc/no`)",
         ),
         (
+            "open('levels/no.txt').read()",
+            "FileNotFoundError: [Errno 2] No such file or directory: 'levels/no.txt' (my_env.py, line 23, in step): the plugin has "
+            "no such file; `assets` of [tool.rollcage] in pyproject.toml puts files into it",
+        ),
+        (
             'raise RuntimeError("can\'t start new thread")',
             "RuntimeError: can't start new thread (my_env.py, line 23, in step): the cage has no threads",
         ),

@@ -15,6 +15,9 @@ use crate::error::Error;
 const STEPS: usize = 100;
 const STEPS_QUICK: usize = 40;
 
+/// Steps in which a value that is accepted must not meet a fault.
+const FIRST_STEPS: usize = 30;
+
 /// Steps in which a key must show an effect that comes late.
 const LONG_STEPS: usize = 20_000;
 
@@ -142,10 +145,13 @@ impl Varying<'_> {
             let config = key.set(&self.stage.options.config, value);
             let refused = if has_effect && !self.asks_random {
                 // Whether it is accepted is all that is left to see.
-                refusal(self.stage, &config)?
+                if value.is_number() { trouble(self.stage, &config)? } else { refusal(self.stage, &config)? }
             } else {
                 match seen(self.stage, &config, self.steps)? {
                     Err(why) => Some(why),
+                    Ok(Seen { played, .. }) if value.is_number() && played.fault.is_some() && self.base_plays() => {
+                        fault_of(&played)
+                    }
                     Ok(now) => {
                         tried.push(value.to_string());
                         has_effect |= self.base.as_ref().is_none_or(|base| base.differs_from(&now));
@@ -163,7 +169,7 @@ impl Varying<'_> {
                 has_effect = true;
             }
         }
-        if self.base.as_ref().is_none_or(|base| base.played.fault.is_some()) {
+        if !self.base_plays() {
             notes.skip(Rule::ConfigMatters, "a fault came first");
         } else if !has_effect && !self.has_late_effect(key)? {
             let steps = self.stage.steps_within(LONG_STEPS, LONG_TIME);
@@ -171,6 +177,11 @@ impl Varying<'_> {
             notes.find(Rule::ConfigMatters, Finding::at(seen, self.stage.options.seed, 0));
         }
         Ok(())
+    }
+
+    /// Whether an env plays under the given config.
+    fn base_plays(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| base.played.fault.is_none())
     }
 
     /// Whether a key has an effect that takes its time, on what comes of an end that is seldom reached, say; or one that it has only
@@ -217,6 +228,21 @@ impl Varying<'_> {
         let mut player = Player::new(self.stage.env_of(config)?, seed)?.holding(HOLD);
         player.play(seed, self.stage.steps_within(LONG_STEPS, LONG_TIME))
     }
+}
+
+/// Why an env cannot be made or played under a config, if so.
+fn trouble(stage: &Stage<'_>, config: &Value) -> Result<Option<String>, Error> {
+    if let Some(why) = refusal(stage, config)? {
+        return Ok(Some(why));
+    }
+    let mut player = Player::new(stage.env_of(config)?, stage.options.seed)?;
+    Ok(fault_of(&player.play(stage.options.seed, stage.steps(FIRST_STEPS))?))
+}
+
+/// The fault that ended a play, if there is one.
+fn fault_of(played: &Played) -> Option<String> {
+    let fault = played.fault.as_deref()?;
+    Some(format!("step {}: {}: {}", played.rows.len(), fault.kind, fault.message))
 }
 
 /// Why an env cannot be made under a config, if so.

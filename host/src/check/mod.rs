@@ -149,11 +149,9 @@ fn created(stage: &Stage<'_>) -> Result<Created, Error> {
     match stage.env() {
         Ok(envs) => Ok(Created::Env(Box::new(Player::new(envs, stage.options.seed)?))),
         Err(Error::Fault(fault)) => {
-            let mut seen = format!("{}: {}", fault.kind, play::brief(&fault.message));
-            if let Some(want) = outside::missing_directory(stage) {
-                seen.push_str(&format!("; it wants a directory that was not granted: {want}"));
-            }
-            Ok(Created::Not(Finding::new(seen)))
+            // Its end names a directory that is lacking.
+            let message = crate::text::escape_line(&fault.message);
+            Ok(Created::Not(Finding::new(format!("{}: {message}", fault.kind))))
         }
         // A config that the caller gave is the caller's to mend; the defaults are the author's.
         Err(Error::Usage(UsageError { message, .. })) if is_default(stage) => Ok(Created::Not(Finding::new(message))),

@@ -5,7 +5,7 @@ use super::play::{Player, Stage, brief};
 use super::rule::{Finding, Rule};
 use crate::error::Error;
 use crate::outside::grant::Grant;
-use crate::spec::{Want, WantKind};
+use crate::spec::WantKind;
 
 /// A grant for an address of documentation (RFC 5737), where nobody listens: with it the broker runs, and notes what else an env
 /// asks for.
@@ -48,12 +48,4 @@ pub(super) fn look(stage: &Stage<'_>, notes: &mut Notes) -> Result<(), Error> {
     }
     notes.pass(Rule::WantsUsed);
     Ok(())
-}
-
-/// A directory that the plugin wants, can do without, and was not granted.
-pub(super) fn missing_directory(stage: &Stage<'_>) -> Option<String> {
-    let is_granted = |_: &Want| stage.options.grants.iter().any(|grant| matches!(grant, Grant::Dir { .. }));
-    let wants = &stage.prepared.description().wants;
-    let want = wants.iter().find(|want| want.kind == WantKind::Directory && !is_granted(want))?;
-    Some(want.flag(wants).map_or_else(|| want.shown_reason(), |flag| format!("`{flag}` ({})", want.shown_reason())))
 }

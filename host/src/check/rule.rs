@@ -196,8 +196,8 @@ impl Rule {
             ),
             Rule::ConfigAccepted => (
                 "config-accepted",
-                "every value that the config's schema allows is accepted",
-                "the schema promises what the env then refuses",
+                "every value that the config's schema allows is accepted, and played",
+                "the schema promises what the env then refuses, or fails at",
                 "narrow the range or the choices in the schema to what the env takes",
             ),
             Rule::WantsDeclared => (

@@ -7,7 +7,7 @@ use rollcage::plugin::config::KeyRow;
 use rollcage::plugin::package::Parts;
 use rollcage::plugin::shipped;
 use rollcage::text::escape_line;
-use rollcage::{Error, OnFault, OutOfBounds, Prepared, RenderMode, Spec, Want};
+use rollcage::{Error, OnFault, OutOfBounds, Prepared, RenderMode, Space, Spec, Want};
 use serde_json::{Value, json};
 
 use super::grants::Granting;
@@ -109,6 +109,16 @@ fn as_json(prepared: &Prepared, spec: &Result<Spec, Unknown>) -> Value {
     })
 }
 
+/// Whether numbers of a space can be outside its bounds: indices that do not exist are refused in any case.
+fn has_box(space: &Space) -> bool {
+    match space {
+        Space::Box { .. } => true,
+        Space::Dict(parts) => parts.iter().any(|(_, part)| has_box(part)),
+        Space::Tuple(parts) => parts.iter().any(has_box),
+        _ => false,
+    }
+}
+
 fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> String {
     let (plugin, description) = (prepared.plugin(), prepared.description());
     let mut rows: Vec<(&str, String)> = Vec::new();
@@ -117,7 +127,7 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
             let masked = if spec.action_masked { ", with masks" } else { "" };
             rows.push(("observations", spec.observation_space.to_string()));
             rows.push(("actions", format!("{}{masked}", spec.action_space)));
-            if spec.actions_out_of_bounds == OutOfBounds::Pass {
+            if spec.actions_out_of_bounds == OutOfBounds::Pass && has_box(&spec.action_space) {
                 rows.push(("", "numbers outside these bounds are given to the env as they are".to_owned()));
             }
             for (index, field) in spec.info_fields.iter().enumerate() {

@@ -177,9 +177,10 @@ impl Replay {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let picture = self.render.as_deref().map(Picture::at).transpose()?;
         if picture.as_ref().is_some_and(|picture| !picture.is_gif()) {
-            return Err(
-                UsageError::new("`--render` of a recording draws an episode: name a file that ends in .gif").into()
-            );
+            let error = UsageError::new("`--render` of a recording draws an episode: name a file that ends in .gif");
+            return Err(error
+                .hint("where an env draws text alone, `rollcage run` with `--render FILE.txt` draws its last state")
+                .into());
         }
         let mut opened = self.recorded.open()?;
         if let Some(file) = &self.snapshot {
@@ -281,7 +282,10 @@ fn draw(picture: &Picture<'_>, opened: &Opened) -> anyhow::Result<Value> {
             let description = envs.prepared().description();
             match picture.check(description) {
                 Ok(()) => recorder = picture.recorder(description, Autoreset::Disabled),
-                Err(error) => unfit = Some(error),
+                Err(error) => {
+                    let hint = "a recording's picture is an episode, in pixels; `rollcage run` with `--render FILE.txt` draws text";
+                    unfit = Some(UsageError::new(error.message).hint(hint));
+                }
             }
         }
         if let Some(recorder) = &mut recorder {

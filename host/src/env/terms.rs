@@ -12,7 +12,7 @@ use crate::outside::grant::Services;
 use crate::plugin::Prepared;
 use crate::process::watcher::Log;
 use crate::space::Layout;
-use crate::spec::{Description, Spec};
+use crate::spec::{Description, Spec, Want};
 use crate::wire::job::{Cage, EnvJob, Granted};
 use crate::wire::keeper::{Ceiling, Share};
 use crate::wire::lease::LeaseSpec;
@@ -106,6 +106,13 @@ impl Terms {
     pub(super) fn why_imports_are_own(&self) -> &'static str {
         unshared_by_imports(&self.prepared.description, &self.granted, self.beside.is_kept())
             .unwrap_or("only envs started by `fork-after-import` share them")
+    }
+
+    /// A failure of `create` in words, with the directory that the plugin wants and that nobody granted, if there is one.
+    pub(super) fn with_lacking_directory(&self, message: String) -> String {
+        let lacking =
+            if self.directories.is_empty() { Want::lacking_directory(&self.prepared.description.wants) } else { None };
+        lacking.map_or(message.clone(), |lacking| format!("{message}; {lacking}"))
     }
 
     /// Whether there are more cores than envs.

@@ -234,6 +234,7 @@ impl Slot {
                 }
                 Heard::Message(FromWorker::ConfigRefused(errors)) => {
                     let error = config_error(&errors, terms.prepared.plugin.name());
+                    let error = UsageError { message: terms.with_lacking_directory(error.message), ..error };
                     if self.instance == 0 {
                         let error = self.refusals.take_of_names().into_iter().fold(error, UsageError::hint);
                         return Started::Refused(error.into());
@@ -242,7 +243,7 @@ impl Slot {
                 }
                 Heard::Message(FromWorker::Fault(fault)) => {
                     let (kind, message, backtrace) = guest_fault(fault);
-                    return Started::Fault(kind, message, backtrace);
+                    return Started::Fault(kind, terms.with_lacking_directory(message), backtrace);
                 }
                 Heard::Message(other) => {
                     return Started::fault(FaultKind::Protocol, &format!("it starts with {}", name_of(&other)));

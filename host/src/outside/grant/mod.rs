@@ -625,6 +625,13 @@ impl Want {
         }
     }
 
+    /// A directory that is wanted, not needed by each run, and not granted: what to say where `create` fails.
+    pub(crate) fn lacking_directory(wants: &[Want]) -> Option<String> {
+        let want = wants.iter().find(|want| want.kind == WantKind::Directory)?;
+        let flag = want.flag(wants).map(|flag| format!(" (`{flag}`)")).unwrap_or_default();
+        Some(format!("it wants a directory that was not granted{flag}: {}", want.shown_reason()))
+    }
+
     /// The thing that is wanted, in a word or two: `a directory`.
     pub fn noun(&self) -> &'static str {
         kind_of(self).noun

@@ -408,7 +408,7 @@ mod tests {
         }
 
         fn bundled(&self, pyproject: &str, wanted: &str) -> Result<(Vec<String>, Vec<String>), UsageError> {
-            let project = Project::parse(&self.0.path(), pyproject).unwrap();
+            let project = Project::parse(self.0.path(), pyproject).unwrap();
             let mut collected = Collected::default();
             collected.add_project(&project, Some(wanted))?;
             let left = collected.left.iter().map(|(path, _)| path.clone()).collect();

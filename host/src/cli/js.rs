@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use rollcage::UsageError;
 use rollcage::text::{escape, escape_line};
+use rollcage::{UsageError, Want, WantKind};
 use serde_json::{Value, json};
 
 use super::build::Compiled;
@@ -25,6 +25,7 @@ const WIT: &[(&str, &str)] = &[
     ("guest.wit", include_str!("../../../guest-envs/js/wit/guest.wit")),
     ("deps/cli.wit", include_str!("../../../guest-envs/js/wit/deps/cli.wit")),
     ("deps/io.wit", include_str!("../../../guest-envs/js/wit/deps/io.wit")),
+    ("deps/sockets.wit", include_str!("../../../guest-envs/js/wit/deps/sockets.wit")),
     ("deps/env/assets.wit", include_str!("../../../wit/0.1.0/assets.wit")),
     ("deps/env/environment.wit", include_str!("../../../wit/0.1.0/environment.wit")),
     ("deps/env/types.wit", include_str!("../../../wit/0.1.0/types.wit")),
@@ -52,7 +53,7 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
     let component = place.join("component.wasm");
     let run = Command::new("node")
         .arg(fs::canonicalize(tool)?)
-        .args(["--sync", "--world", "guest", "--wit", "node_modules/.rollcage/wit", "--module-root", "."])
+        .args(["--sync", "--world", package.world(), "--wit", "node_modules/.rollcage/wit", "--module-root", "."])
         .args(["--js", "node_modules/.rollcage/entry.js", "--output", "node_modules/.rollcage/component.wasm"])
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -119,6 +120,8 @@ struct Package {
     /// The module that exports the env's class.
     env: String,
     assets: Vec<String>,
+    /// What the env would use of the outside.
+    wants: Vec<Want>,
 }
 
 impl Package {
@@ -152,6 +155,10 @@ impl Package {
             env: env.ok_or_else(|| wrong("rollcage.env", "the env's module is expected, as in \"my_env.js\""))?,
             assets: globs
                 .ok_or_else(|| wrong("rollcage.assets", "a list of globs is expected, as in [\"levels/*.txt\"]"))?,
+            wants: wants(&package["rollcage"]["wants"]).map_err(|what| {
+                UsageError::new(format!("`{}`: `rollcage.wants`: {what}", shown(&file)))
+                    .hint("`rollcage new NAME --lang js --template socket` makes a package that wants a connection")
+            })?,
         };
         let is_below = Path::new(&package.env).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if !is_below || !folder.join(&package.env).is_file() {
@@ -161,16 +168,35 @@ impl Package {
         Ok(package)
     }
 
+    /// Whether the env may ask for connections. One that does not is linked to nothing of sockets.
+    fn has_sockets(&self) -> bool {
+        self.wants.iter().any(|want| want.kind == WantKind::TcpConnect)
+    }
+
+    /// The world in `guest-envs/js/wit` that the env is built for.
+    fn world(&self) -> &'static str {
+        if self.has_sockets() { "guest-with-sockets" } else { "guest" }
+    }
+
     /// The module that the component is made of: it links the SDK to the plugin's imports, and exports the env.
     fn entry(&self) -> String {
-        let facts = json!({ "name": self.name, "version": self.version, "summary": self.summary });
+        let facts = json!({ "name": self.name, "version": self.version, "summary": self.summary, "wants": self.wants });
         let env = json!(format!("../../{}", self.env));
+        let sockets = if self.has_sockets() {
+            "import { instanceNetwork } from \"wasi:sockets/instance-network@0.2.0\";\n\
+             import { resolveAddresses } from \"wasi:sockets/ip-name-lookup@0.2.0\";\n\
+             import { createTcpSocket } from \"wasi:sockets/tcp-create-socket@0.2.0\";\n\
+             host.sockets = { instanceNetwork, resolveAddresses, createTcpSocket };\n"
+        } else {
+            ""
+        };
         format!(
             "import * as assets from \"rollcage:env/assets@0.1.0\";\n\
              import {{ getStderr }} from \"wasi:cli/stderr@0.2.0\";\n\
              import Env from {env};\n\
              import {{ host, serve }} from \"../../rollcage.js\";\n\
              host.assets = assets;\n\
+             {sockets}\
              // At most 4,096 bytes are written at once.\n\
              host.stderr = (line) => {{\n\
              \x20 const bytes = Uint8Array.from(unescape(encodeURIComponent(`${{line}}\\n`)), (each) => each.charCodeAt(0));\n\
@@ -181,9 +207,50 @@ impl Package {
     }
 }
 
+/// The wants that package.json lists.
+fn wants(given: &Value) -> Result<Vec<Want>, String> {
+    const EXAMPLE: &str =
+        r#"a list is expected, as in [{ "kind": "tcp-connect", "example": "127.0.0.1:6000", "reason": "the server" }]"#;
+    let given = match given {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(given) => given,
+        _ => return Err(EXAMPLE.to_owned()),
+    };
+    let read = |want: &Value| {
+        let mut want = want.as_object().ok_or_else(|| EXAMPLE.to_owned())?.clone();
+        if let Some(unknown) =
+            want.keys().find(|key| !["kind", "example", "reason", "required"].contains(&key.as_str()))
+        {
+            return Err(format!("`{}` is no key of a want", escape_line(unknown)));
+        }
+        want.entry("required").or_insert(Value::Bool(true));
+        want.entry("example").or_insert(json!(""));
+        serde_json::from_value(Value::Object(want)).map_err(|error| escape_line(&error.to_string()))
+    };
+    given.iter().map(read).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wants_are_read_and_mistakes_in_them_named() {
+        let read =
+            wants(&json!([{ "kind": "tcp-connect", "reason": "the server" }])).unwrap_or_else(|what| panic!("{what}"));
+        assert_eq!((read[0].kind, read[0].example.as_str(), read[0].required), (WantKind::TcpConnect, "", true));
+        assert_eq!(wants(&Value::Null), Ok(Vec::new()));
+        for (wrong, what) in [
+            (json!("tcp"), "a list is expected"),
+            (json!(["tcp"]), "a list is expected"),
+            (json!([{ "kind": "tcp", "reason": "" }]), "unknown variant `tcp`"),
+            (json!([{ "kind": "udp" }]), "missing field `reason`"),
+            (json!([{ "kind": "udp", "reason": "", "port": 1 }]), "`port` is no key of a want"),
+        ] {
+            let said = wants(&wrong).expect_err("a mistake");
+            assert!(said.contains(what), "{said}");
+        }
+    }
 
     #[test]
     fn one_version_of_the_tool_is_pinned() {

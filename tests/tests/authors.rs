@@ -179,6 +179,26 @@ fn a_package_in_javascript_goes_as_it_stands() {
 
     passes_its_tests(&folder, NPM_TEST);
 
+    // A build that fails names the author's line, or the import, and the hint that goes with it works.
+    let refuses = |text: &str, words: &[&str]| {
+        std::fs::write(folder.join("long_walk.js"), text).unwrap();
+        let refused = rollcage(scratch.folder(), &["build", "long-walk"]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        for words in words {
+            assert!(refused.stderr.contains(words), "{words:?} in {}", refused.stderr);
+        }
+    };
+    let wrong = env.replace("constructor({ size, slip }) {", "constructor({ size, slip ) {");
+    let line = wrong.lines().position(|line| line.contains("slip ) {")).unwrap() + 1;
+    let at = format!("`long-walk`: long_walk.js:{line}:");
+    refuses(&wrong, &[&at, "hint: `node --check long-walk/long_walk.js` shows the line"]);
+    let checked =
+        within(60, Command::new("node").args(["--check", "long-walk/long_walk.js"]).current_dir(scratch.folder()));
+    assert!(checked.stderr.contains(&format!("long_walk.js:{line}\n")), "{checked:?}");
+    let wrong = env.replace("\"./rollcage.js\"", "\"rollcage.js\"");
+    refuses(&wrong, &["long_walk.js: the module \"rollcage.js\", which it imports", "by their relative paths"]);
+    refuses(&env.replace("export default class", "export class"), &["export 'default'", "`export default class"]);
+
     // What package.json says wrongly is named.
     std::fs::write(folder.join("package.json"), manifest.replace("long_walk.js", "short_walk.js")).unwrap();
     let refused = rollcage(&folder, &["build", "."]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use rollcage::text::{escape, escape_line};
+use rollcage::text::{argument, escape, escape_line};
 use rollcage::{UsageError, Want, WantKind};
 use serde_json::{Value, json};
 
@@ -61,9 +61,7 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
         .context("starting node")?;
     if !run.status.success() {
         let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        let error =
-            UsageError::new(format!("`{}`: {TOOL} could not build it:\n{}", shown(folder), escape(said.trim_end())));
-        return Err(error.hint("modules are imported by their relative paths, as in \"./maze.js\"").into());
+        return Err(refused(folder, &said).into());
     }
     let code = fs::read(&component).with_context(|| shown(&component))?;
     Compiled::with_assets(
@@ -103,6 +101,49 @@ fn installed(folder: &Path) -> anyhow::Result<PathBuf> {
         return Err(error.hint(format!("`npm install --save-dev {TOOL}@{TOOL_VERSION}`")).into());
     }
     Ok(tool)
+}
+
+/// The error for a folder that the tool could not build, by what the tool said of it.
+fn refused(folder: &Path, said: &str) -> UsageError {
+    let error = |what: &str| UsageError::new(format!("`{}`: {what}", shown(folder)));
+    let after = |stage: &str| said.split_once(&format!("Failed to {stage}: Error: ")).map(|(_, rest)| rest);
+    // The tool's paths begin at the folder: "at /my_env.js:4:1", or "at <anonymous> (/my_env.js:4:1)".
+    let place = |rest: &str| {
+        let at = rest.lines().find_map(|line| line.trim().strip_prefix("at "))?;
+        let at = at.rsplit(['(', ' ']).next()?.trim_end_matches(')').trim_start_matches('/');
+        Some(escape_line(at))
+    };
+    let reason = |rest: &str| escape_line(rest.lines().next().unwrap_or_default());
+    if let Some(rest) = after("declare JavaScript module") {
+        if let Some(("", unknown)) = rest.split_once("Error resolving module ") {
+            let mut names =
+                unknown.split('\'').skip(1).step_by(2).map(|name| escape_line(name.trim_start_matches('/')));
+            let (import, file) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+            return error(&format!("{file}: the module \"{import}\", which it imports, is not in the folder"))
+                .hint("modules are imported by their relative paths, as in \"./maze.js\"");
+        }
+        if let Some(at) = place(rest) {
+            let file = folder.join(at.split(':').next().unwrap_or_default());
+            return error(&format!("{at}: {}", reason(rest)))
+                .hint(format!("`node --check {}` shows the line", argument(&file.display().to_string())));
+        }
+    }
+    if let Some(rest) = after("evaluate JavaScript module") {
+        let error = error(&reason(rest));
+        return match rest.starts_with("Could not find export 'default'") {
+            true => {
+                error.hint("the env's class is its module's default export, as in `export default class MyEnv { … }`")
+            }
+            false => error.hint("the module that is named has no such export"),
+        };
+    }
+    if let Some(rest) = after("finish JavaScript module evaluation") {
+        let at = place(rest).map(|at| format!("{at}: ")).unwrap_or_default();
+        return error(&format!("{at}{}", reason(rest))).hint(
+            "what stands outside of functions runs once, at the build, where there are no files and no `console`",
+        );
+    }
+    error(&format!("{TOOL} could not build it:\n{}", escape(said.trim_end())))
 }
 
 fn put(folder: &Path, path: &str, text: &str) -> anyhow::Result<()> {
@@ -250,6 +291,40 @@ mod tests {
             let said = wants(&wrong).expect_err("a mistake");
             assert!(said.contains(what), "{said}");
         }
+    }
+
+    /// What componentize-qjs 0.4.5 says, and what is made of it.
+    #[test]
+    fn a_hint_fits_what_the_tool_said() {
+        let tool = "componentize-qjs\n  WIT:    wit\nError: : Failed to evaluate user JavaScript module: Failed to ";
+        for (said, message, hint) in [
+            (
+                "declare JavaScript module: Error: Unexpected token '}'\n    at /my_env.js:4:1\n",
+                "`walk`: my_env.js:4:1: Unexpected token '}'",
+                "`node --check walk/my_env.js` shows the line",
+            ),
+            (
+                "declare JavaScript module: Error: Error resolving module 'lodash' from '/my_env.js': filesystem module not found",
+                "`walk`: my_env.js: the module \"lodash\", which it imports, is not in the folder",
+                "modules are imported by their relative paths, as in \"./maze.js\"",
+            ),
+            (
+                "evaluate JavaScript module: Error: Could not find export 'default' in module '/my_env.js'\n",
+                "`walk`: Could not find export 'default' in module '/my_env.js'",
+                "the env's class is its module's default export, as in `export default class MyEnv { … }`",
+            ),
+            (
+                "finish JavaScript module evaluation: Error: console is not defined\n    at <anonymous> (/my_env.js:1:1)\n",
+                "`walk`: my_env.js:1:1: console is not defined",
+                "what stands outside of functions runs once, at the build, where there are no files and no `console`",
+            ),
+        ] {
+            let error = refused(Path::new("walk"), &format!("{tool}{said}"));
+            assert_eq!((error.message.as_str(), &error.hints[..]), (message, &[hint.to_owned()][..]));
+        }
+        let error = refused(Path::new("walk"), "killed\n");
+        assert_eq!(error.message, "`walk`: componentize-qjs could not build it:\nkilled");
+        assert!(error.hints.is_empty());
     }
 
     #[test]

@@ -135,8 +135,8 @@ impl Template {
     }
 }
 
-fn own(language: Language, template: Template) -> Own {
-    match (language, template) {
+fn own(language: Language, template: Template) -> Option<Own> {
+    let own = match (language, template) {
         (Language::Python, Template::Discrete) => {
             Own { settings: "max-episode-steps = 200\n", files: template!["my_env.py" => "python/discrete/my_env.py"] }
         }
@@ -241,13 +241,17 @@ fn own(language: Language, template: Template) -> Own {
                 "grants.toml" => "python/socket/grants.toml",
             ],
         },
-    }
+    };
+    Some(own)
 }
 
 impl New {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let names = Names::of(&self.name)?;
-        let own = own(self.lang, self.template);
+        let Some(own) = own(self.lang, self.template) else {
+            let error = UsageError::new("this template is there in Python, Rust and JavaScript alone");
+            return Err(error.hint("`rollcage new --help` lists the others").into());
+        };
         if self.name.exists() && fs::read_dir(&self.name).map_or(true, |mut entries| entries.next().is_some()) {
             let error = UsageError::new(format!("`{}` is there already", shown(&self.name)));
             return Err(error.hint("name a folder that is not there, or an empty one").into());

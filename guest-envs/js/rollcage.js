@@ -2,8 +2,8 @@
 //
 // `rollcage build` makes an entry that calls `serve` with the project's class. The class has
 //
-//   static about        { config, options, renderModes, renderFps, wants }, all optional; `config` has a JSON Schema for each key,
-//                       with its default
+//   static about        { config, options, renderModes, renderFps }, all optional; `config` has a JSON Schema for each key, with
+//                       its default
 //   constructor(config) sets `observationSpace` and `actionSpace`; may set `actionMasked`, `infoSpace` (an object of spaces by
 //                       key), `maxEpisodeSteps`, `rewardThreshold`, `clipsActions` (it takes actions beyond their bounds)
 //   reset(random, options)   begins an episode: { observation, actionMask, info }
@@ -12,8 +12,11 @@
 //
 // Every other method can be called from outside, and every public property read and set.
 
-/** What the plugin is linked to. `rollcage build` sets it; natively files are read from the working directory. */
-export const host = { assets: undefined, stderr: undefined };
+/**
+ * What the plugin is linked to; `rollcage build` sets it. Natively files are read from the working directory, and a test may set
+ * `connect` to a function that gives a stand-in for a connection.
+ */
+export const host = { assets: undefined, stderr: undefined, sockets: undefined, connect: undefined };
 
 // Errors ----------------------------------------------------------------------------------------------------------------------
 
@@ -171,17 +174,34 @@ function flat(what, value, length) {
   if (list === undefined || list === null || list[Symbol.iterator] === undefined || typeof list === "string") {
     throw new TypeError(`${what}: numbers are expected, not ${kind(value)}`);
   }
-  const numbers = Array.isArray(list) ? list.flatMap((part) => (part?.[Symbol.iterator] ? flatten(part) : [part])) : list;
+  const numbers = ArrayBuffer.isView(list) ? list : gathered(Array.isArray(list) ? list : Array.from(list), []);
   if (numbers.length !== length) throw new TypeError(`${what}: ${length} numbers are expected, not ${numbers.length}`);
   return numbers;
 }
-const flatten = (part) => Array.from(part).flatMap((each) => (each?.[Symbol.iterator] ? flatten(each) : [each]));
 
+/** The numbers of nested lists and typed arrays, one after the other. A loop, since QuickJS takes its time over closures. */
+function gathered(list, numbers) {
+  for (let index = 0; index < list.length; index++) {
+    const each = list[index];
+    if (typeof each === "object" && each !== null) gathered(each, numbers);
+    else numbers.push(each);
+  }
+  return numbers;
+}
+
+/** The bytes of numbers. A typed array of the dtype is its own bytes; every other list is read number by number. */
 function bytesOf(dtype, what, value, length) {
+  if (dtype !== "boolean" && value instanceof ARRAYS[dtype] && value.length === length) {
+    return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  }
   const numbers = flat(what, value, length);
   const big = dtype === "int64" || dtype === "uint64";
   if (dtype === "boolean") return Uint8Array.from(numbers, (each) => (each ? 1 : 0));
-  const array = ARRAYS[dtype].from(numbers, (each) => (big ? BigInt(each) : Number(each)));
+  const array = new ARRAYS[dtype](length);
+  for (let index = 0; index < length; index++) {
+    const each = numbers[index];
+    array[index] = big ? BigInt(each) : typeof each === "number" ? each : Number(each);
+  }
   return new Uint8Array(array.buffer);
 }
 
@@ -193,7 +213,10 @@ function integer(what, value) {
   return BigInt(value);
 }
 
-/** Gymnasium's Box. `low` and `high` are one number for all elements, or a list. dtype: numpy's name, all but float16. */
+/**
+ * Gymnasium's Box. `low` and `high` are one number for all elements, or a list. dtype: numpy's name, all but float16. A value is a
+ * list of numbers, nested or flat. The typed array of the dtype, flat, is by far the quickest: it is copied as a whole.
+ */
 export function box(low, high, shape, dtype = "float32") {
   if (dtype !== "boolean" && ARRAYS[dtype] === undefined) throw new TypeError(`box: the dtype ${dtype} is not known`);
   const length = product(shape);
@@ -296,9 +319,12 @@ function composite(tag, names, children) {
   };
 }
 
-/** Gymnasium's Dict: an object of spaces. Its keys are sorted, as Gymnasium sorts them. */
+/**
+ * Gymnasium's Dict: an object of spaces. Its keys keep their order, as those of `spaces.Dict(view=…, place=…)` do; Gymnasium sorts
+ * those of `spaces.Dict({…})`.
+ */
 export function dict(spaces) {
-  const names = Object.keys(spaces).sort();
+  const names = Object.keys(spaces);
   return composite("dict", names, names.map((name) => spaces[name]));
 }
 
@@ -308,6 +334,19 @@ export function tuple(...spaces) {
 }
 
 // Files of the plugin, log ----------------------------------------------------------------------------------------------------
+
+// QuickJS has no TextEncoder and no TextDecoder.
+const encoded = (text) => Uint8Array.from(unescape(encodeURIComponent(text)), (each) => each.charCodeAt(0));
+
+function decoded(what, bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
+  try {
+    return decodeURIComponent(escape(text));
+  } catch {
+    throw new TypeError(`${what} is not UTF-8`);
+  }
+}
 
 /** A file that `assets` in package.json names, as bytes. */
 export function asset(path) {
@@ -325,9 +364,7 @@ export function asset(path) {
 
 /** A file that `assets` in package.json names, as text (UTF-8). */
 export function assetText(path) {
-  let text = "";
-  for (const byte of asset(path)) text += `%${byte.toString(16).padStart(2, "0")}`;
-  return decodeURIComponent(text);
+  return decoded(`the asset \`${path}\``, asset(path));
 }
 
 /** Writes a line to the env's log. */
@@ -337,14 +374,179 @@ export function log(...values) {
   else host.stderr(line);
 }
 
+// Connections -----------------------------------------------------------------------------------------------------------------
+
+/** Bytes that are read or written at once. */
+const CHUNK = 4096;
+
+/** A TCP connection, as `connect` gives it. Its calls wait. They need no timeout: the host ends a step that takes too long. */
+class Connection {
+  #parts;
+  #input;
+  #output;
+  /** What was read and not given yet. */
+  #rest = new Uint8Array();
+  #peer;
+
+  /** `parts` are what has to be given back at the end, in this order. */
+  constructor(peer, input, output, parts) {
+    [this.#peer, this.#input, this.#output, this.#parts] = [peer, input, output, parts];
+  }
+
+  /** The next bytes, from 1 up to `length`; none if the other side has closed the connection. */
+  read(length = CHUNK) {
+    if (this.#rest.length === 0) this.#rest = this.#receive(length);
+    const given = this.#rest.slice(0, length);
+    this.#rest = this.#rest.slice(length);
+    return given;
+  }
+
+  /**
+   * The next line, without its end, as text (UTF-8); `undefined` if the other side has closed the connection. A line of more than
+   * `max` bytes is an error: the other side may be somebody else's.
+   */
+  readLine(max = 1 << 20) {
+    let [line, from] = [this.#rest, 0];
+    for (;;) {
+      const end = line.indexOf(10, from);
+      if (end > max || (end < 0 && line.length > max)) {
+        throw new Error(`${this.#peer} has sent a line of more than ${max} bytes`);
+      }
+      if (end >= 0) {
+        this.#rest = line.slice(end + 1);
+        return decoded(`a line of ${this.#peer}`, line.subarray(0, line[end - 1] === 13 ? end - 1 : end));
+      }
+      from = line.length;
+      const more = this.#receive(CHUNK);
+      if (more.length === 0) {
+        this.#rest = more;
+        return from === 0 ? undefined : decoded(`a line of ${this.#peer}`, line);
+      }
+      const both = new Uint8Array(from + more.length);
+      both.set(line);
+      both.set(more, from);
+      line = both;
+    }
+  }
+
+  /** Sends bytes, or a text as UTF-8. */
+  write(data) {
+    const bytes = typeof data === "string" ? encoded(data) : data;
+    for (let at = 0; at < bytes.length; at += CHUNK) {
+      const part = bytes.slice(at, at + CHUNK);
+      this.#asked("cannot be written to", () => this.#output.blockingWriteAndFlush(part));
+    }
+  }
+
+  /** Ends the connection. */
+  close() {
+    for (const part of this.#parts.splice(0)) part[Symbol.dispose]();
+  }
+
+  #receive(length) {
+    return this.#asked("cannot be read from", () => this.#input.blockingRead(length)) ?? new Uint8Array();
+  }
+
+  /** What a stream answers; `undefined` if the other side has closed it before something was read. */
+  #asked(what, ask) {
+    if (this.#parts.length === 0) throw new Error(`the connection to ${this.#peer} is closed`);
+    try {
+      return ask();
+    } catch (error) {
+      const { tag, val } = error.payload ?? {};
+      if (tag === "closed" && what.endsWith("from")) return undefined;
+      const why = tag === "closed" ? "it has closed the connection" : (val?.toDebugString?.() ?? error.message);
+      throw new Error(`${this.#peer} ${what}: ${why}`);
+    }
+  }
+}
+
+/**
+ * Connects to a TCP server, and waits until it answers: `connect({ host: "127.0.0.1", port: 48800 })`, which has `read`, `readLine`,
+ * `write` and `close`. package.json has to want it (`rollcage.wants`), and who runs the env has to grant it. node cannot wait for
+ * a socket, so tests set `host.connect` to a stand-in.
+ */
+export function connect({ host: name, port }) {
+  if (host.connect !== undefined) return host.connect({ host: name, port });
+  if (host.sockets === undefined) {
+    throw new Error(
+      host.assets === undefined
+        ? "node cannot wait for a socket: a test sets `host.connect` to a function that gives a stand-in"
+        : "`rollcage.wants` in package.json has no want of the kind tcp-connect",
+    );
+  }
+  const peer = `${name}, port ${port}`;
+  let failure;
+  for (const address of addresses(name)) {
+    try {
+      return connected(peer, address, port);
+    } catch (error) {
+      // The next address may be the one that answers.
+      failure ??= error;
+    }
+  }
+  throw new Error(`${peer} cannot be reached: ${words(failure)}`);
+}
+
+/** What an error of WASI's says: `connection-refused` is "connection refused". */
+function words(error) {
+  if (error?.payload === "access-denied") return "it is not granted";
+  return typeof error?.payload === "string" ? error.payload.replaceAll("-", " ") : String(error?.message);
+}
+
+/** Gives resources back, after work with them. */
+function using(resources, work) {
+  try {
+    return work(...resources);
+  } finally {
+    for (const resource of resources) resource[Symbol.dispose]();
+  }
+}
+
+/** The addresses of a name, or the one that is written. */
+function addresses(name) {
+  try {
+    return using([host.sockets.instanceNetwork()], (network) =>
+      using([host.sockets.resolveAddresses(network, name)], (found) => {
+        using([found.subscribe()], (pollable) => pollable.block());
+        const all = [];
+        for (let next; (next = found.resolveNextAddress()) != null; ) all.push(next);
+        return all;
+      }),
+    );
+  } catch (error) {
+    throw new Error(`${name} cannot be looked up: ${words(error)}`);
+  }
+}
+
+function connected(peer, { tag, val: address }, port) {
+  const socket = host.sockets.createTcpSocket(tag);
+  try {
+    const to = tag === "ipv4" ? { port, address } : { port, address, flowInfo: 0, scopeId: 0 };
+    using([host.sockets.instanceNetwork()], (network) => socket.startConnect(network, { tag, val: to }));
+    using([socket.subscribe()], (pollable) => pollable.block());
+    const [input, output] = socket.finishConnect();
+    return new Connection(peer, input, output, [input, output, socket]);
+  } catch (error) {
+    socket[Symbol.dispose]();
+    throw error;
+  }
+}
+
 // The plugin ------------------------------------------------------------------------------------------------------------------
 
 const OWN = new Set(["constructor", "reset", "step", "render", "close"]);
 
+/** An error of the interface. The tool hands its `payload` over. */
+class Told extends Error {
+  constructor(payload) {
+    super(payload.tag);
+    this.payload = payload;
+  }
+}
+
 function fail(tag, val) {
-  const error = new Error(tag);
-  error.payload = val === undefined ? { tag } : { tag, val };
-  throw error;
+  throw new Told(val === undefined ? { tag } : { tag, val });
 }
 
 /** The first place of an error in the author's files. */
@@ -363,7 +565,7 @@ function failed(error) {
 
 /** Turns what the author's code threw into the interface's error. */
 function answer(error) {
-  if (error?.payload !== undefined) throw error;
+  if (error instanceof Told) throw error;
   const message = String(error?.message ?? error);
   if (error instanceof InvalidAction) fail("invalid-action", message);
   if (error instanceof InvalidOptions) fail("invalid-options", message);
@@ -401,6 +603,13 @@ class Session {
     }
     this.choices = this.env.actionMasked ? this.env.actionSpace.choices.reduce((all, n) => all + n, 0) : 0;
     this.fields = Object.entries(this.env.infoSpace ?? {});
+    // One byte a field says whether it is there, and then come the fields.
+    this.infoSize = aligned(this.fields.length, 8);
+    this.places = this.fields.map(([, space]) => {
+      const at = aligned(this.infoSize, space.alignment);
+      this.infoSize = at + space.size;
+      return at;
+    });
     this.generators = [];
     this.phase = "needs-reset";
   }
@@ -479,7 +688,12 @@ class Session {
         break;
       }
     }
-    const joined = (part) => Uint8Array.from(taken.flatMap(({ view }) => Array.from(view[part])));
+    const joined = (part) => {
+      const length = taken[0]?.view[part].length ?? 0;
+      const bytes = new Uint8Array(length * taken.length);
+      taken.forEach(({ view }, index) => bytes.set(view[part], index * length));
+      return bytes;
+    };
     const extra = taken.map(({ view }) => view.infoExtra);
     const last = taken.at(-1);
     return {
@@ -512,19 +726,19 @@ class Session {
 
   info(given) {
     if (this.fields.length === 0) return new Uint8Array();
-    let size = aligned(this.fields.length, 8);
-    const places = this.fields.map(([, space]) => {
-      const at = aligned(size, space.alignment);
-      size = at + space.size;
-      return at;
-    });
-    const bytes = new Uint8Array(aligned(size, 8));
+    const bytes = new Uint8Array(aligned(this.infoSize, 8));
     this.fields.forEach(([name, space], index) => {
       if (given[name] === undefined) return;
       bytes[index] = 1;
-      space.write(`info.${name}`, given[name], bytes, places[index]);
+      space.write(`info.${name}`, given[name], bytes, this.places[index]);
     });
     return bytes;
+  }
+
+  /** The declared fields of `info`'s bytes. */
+  told(bytes) {
+    const there = this.fields.map(([name, space], index) => (bytes[index] ? [name, space.read(bytes, this.places[index])] : undefined));
+    return Object.fromEntries(there.filter((field) => field !== undefined));
   }
 
   render(mode) {
@@ -533,8 +747,9 @@ class Session {
     const frame = this.env.render?.(mode);
     this.generators = kept;
     if (typeof frame === "string") return { tag: "text", val: frame };
-    if (frame?.pixels === undefined) throw new Unsupported(`this env has no pictures in mode ${mode}`);
-    return { tag: "rgb", val: { width: frame.width, height: frame.height, pixels: Uint8Array.from(frame.pixels) } };
+    const pixels = frame?.pixels;
+    if (pixels === undefined) throw new Unsupported(`this env has no pictures in mode ${mode}`);
+    return { tag: "rgb", val: { width: frame.width, height: frame.height, pixels: pixels instanceof Uint8Array ? pixels : Uint8Array.from(pixels) } };
   }
 
   call(method, text) {
@@ -564,19 +779,17 @@ function schemaOf(Env) {
   return JSON.stringify({ type: "object", additionalProperties: false, properties });
 }
 
-/** The interface's functions for a class. `facts` are package.json's: name, version, summary. */
+/** The interface's functions for a class. `facts` are package.json's: name, version, summary, wants. */
 export function serve(Env, facts) {
   let session;
   return {
     describe() {
       const about = Env.about ?? {};
-      const wants = (about.wants ?? []).map((want) => ({ reason: "", required: true, ...want }));
       return {
         ...facts,
         configSchema: schemaOf(Env),
         renderModes: (about.renderModes ?? []).map((mode) => mode.replace("_", "-")),
         renderFps: about.renderFps ?? 0,
-        wants,
         runtime: "JavaScript on QuickJS",
         warmUp: false,
       };
@@ -613,10 +826,10 @@ export function native(Env, config = {}) {
   const defaults = Object.entries(Env.about?.config ?? {}).map(([key, schema]) => [key, schema.default]);
   schemaOf(Env);
   const session = new Session(Env, { ...Object.fromEntries(defaults), ...config });
-  const read = ({ observation, actionMask, infoExtra }) => ({
+  const read = ({ observation, actionMask, info, infoExtra }) => ({
     observation: session.env.observationSpace.read(observation, 0),
     actionMask,
-    info: infoExtra ? JSON.parse(infoExtra) : {},
+    info: { ...session.told(info), ...(infoExtra ? JSON.parse(infoExtra) : {}) },
   });
   return {
     env: session.env,

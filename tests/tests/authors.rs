@@ -25,6 +25,7 @@ fn passes_its_tests(folder: &Path, tool: &[&str]) {
 }
 
 const CARGO_TEST: &[&str] = &["cargo", "test", "--quiet"];
+const NPM_TEST: &[&str] = &["npm", "test"];
 
 /// Builds the corridor in a folder, plays it, and has it examined. Its assets are one file of so many bytes; `warned` is what the
 /// build says of rights.
@@ -79,25 +80,49 @@ fn a_crate_goes_as_it_stands() {
     );
 }
 
+/// The templates beside the corridor, and the names of the envs that the tests make of them.
+const TEMPLATES: &[(&str, &str)] =
+    &[("grid", "maze"), ("continuous", "rail"), ("pixels", "catcher"), ("socket", "asker")];
+
+/// Makes an env of a template, builds it, plays it, has it examined, and runs its tests. Returns the digest of what was played.
+fn template_goes_as_it_stands(scratch: &Scratch, language: &str, template: &str, name: &str, test: &[&str]) -> String {
+    let made = rollcage(scratch.folder(), &["new", name, "--lang", language, "--template", template]);
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let built = rollcage(scratch.folder(), &["build", name]);
+    assert_eq!(built.status, Some(0), "{built:?}");
+    let grants = format!("{name}/grants.toml");
+    let grants: &[&str] = if template == "socket" { &["--grants", &grants] } else { &[] };
+    let played = ["run", name, "--envs", "2", "--seed", "1", "--json"];
+    let ran = rollcage(scratch.folder(), &[&played[..], grants].concat());
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert_eq!((&object["faults_total"], &object["oddities"]), (&0.into(), &serde_json::json!([])), "{object}");
+    let checked = rollcage(scratch.folder(), &[&["check", name][..], grants].concat());
+    assert_eq!(checked.status, Some(0), "{checked:?}");
+    passes_its_tests(&scratch.folder().join(name), test);
+    object["digest"].as_str().unwrap().to_owned()
+}
+
 /// The other templates: each builds, is tested, plays and passes as it stands.
 #[test]
 #[ignore = "compiles four crates; `cargo xtask long` runs it"]
 fn every_template_in_rust_goes_as_it_stands() {
     let scratch = Scratch::new("new-rust-all");
-    for (template, name) in [("grid", "maze"), ("continuous", "rail"), ("pixels", "catcher"), ("socket", "asker")] {
-        let made = rollcage(scratch.folder(), &["new", name, "--lang", "rust", "--template", template]);
-        assert_eq!(made.status, Some(0), "{made:?}");
-        let built = rollcage(scratch.folder(), &["build", name]);
-        assert_eq!(built.status, Some(0), "{built:?}");
-        let grants = format!("{name}/grants.toml");
-        let grants: &[&str] = if template == "socket" { &["--grants", &grants] } else { &[] };
-        let played = ["run", name, "--envs", "2", "--seed", "1", "--json"];
-        let ran = rollcage(scratch.folder(), &[&played[..], grants].concat());
-        let object: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-        assert_eq!((&object["faults_total"], &object["oddities"]), (&0.into(), &serde_json::json!([])), "{object}");
-        let checked = rollcage(scratch.folder(), &[&["check", name][..], grants].concat());
-        assert_eq!(checked.status, Some(0), "{checked:?}");
-        passes_its_tests(&scratch.folder().join(name), CARGO_TEST);
+    for (template, name) in TEMPLATES {
+        template_goes_as_it_stands(&scratch, "rust", template, name, CARGO_TEST);
+    }
+}
+
+/// The same in JavaScript. Equal seeds are equal episodes in both languages, to the last bit.
+#[test]
+#[ignore = "compiles five crates; `cargo xtask long` runs it"]
+fn every_template_in_javascript_is_the_one_in_rust() {
+    if !has_npm() {
+        return;
+    }
+    let scratch = Scratch::new("new-js-all");
+    for (template, name) in [&[("discrete", "corridor")], TEMPLATES].concat() {
+        let ours = template_goes_as_it_stands(&scratch, "js", template, &format!("{name}-js"), NPM_TEST);
+        assert_eq!(ours, template_goes_as_it_stands(&scratch, "rust", template, name, CARGO_TEST), "{template}");
     }
 }
 
@@ -109,6 +134,14 @@ fn has_npm() -> bool {
         eprintln!("SKIPPED: npm is not installed");
     }
     has
+}
+
+/// The SDK's tests in node. They need nothing of npm's.
+#[test]
+fn the_sdk_in_javascript_does_what_it_says() {
+    if has_npm() {
+        passes_its_tests(&root().join("guest-envs/js"), NPM_TEST);
+    }
 }
 
 #[test]
@@ -144,7 +177,27 @@ fn a_package_in_javascript_goes_as_it_stands() {
     let error = envs.call(0, "broken", &serde_json::json!({})).unwrap_err().to_string();
     assert!(error.contains("TypeError: ") && error.contains("long_walk.js:"), "{error}");
 
-    passes_its_tests(&folder, &["npm", "test"]);
+    passes_its_tests(&folder, NPM_TEST);
+
+    // A build that fails names the author's line, or the import, and the hint that goes with it works.
+    let refuses = |text: &str, words: &[&str]| {
+        std::fs::write(folder.join("long_walk.js"), text).unwrap();
+        let refused = rollcage(scratch.folder(), &["build", "long-walk"]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        for words in words {
+            assert!(refused.stderr.contains(words), "{words:?} in {}", refused.stderr);
+        }
+    };
+    let wrong = env.replace("constructor({ size, slip }) {", "constructor({ size, slip ) {");
+    let line = wrong.lines().position(|line| line.contains("slip ) {")).unwrap() + 1;
+    let at = format!("`long-walk`: long_walk.js:{line}:");
+    refuses(&wrong, &[&at, "hint: `node --check long-walk/long_walk.js` shows the line"]);
+    let checked =
+        within(60, Command::new("node").args(["--check", "long-walk/long_walk.js"]).current_dir(scratch.folder()));
+    assert!(checked.stderr.contains(&format!("long_walk.js:{line}\n")), "{checked:?}");
+    let wrong = env.replace("\"./rollcage.js\"", "\"rollcage.js\"");
+    refuses(&wrong, &["long_walk.js: the module \"rollcage.js\", which it imports", "by their relative paths"]);
+    refuses(&env.replace("export default class", "export class"), &["export 'default'", "`export default class"]);
 
     // What package.json says wrongly is named.
     std::fs::write(folder.join("package.json"), manifest.replace("long_walk.js", "short_walk.js")).unwrap();

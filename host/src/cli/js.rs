@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use rollcage::UsageError;
-use rollcage::text::{escape, escape_line};
+use rollcage::text::{argument, escape, escape_line};
+use rollcage::{UsageError, Want, WantKind};
 use serde_json::{Value, json};
 
 use super::build::Compiled;
@@ -25,6 +25,7 @@ const WIT: &[(&str, &str)] = &[
     ("guest.wit", include_str!("../../../guest-envs/js/wit/guest.wit")),
     ("deps/cli.wit", include_str!("../../../guest-envs/js/wit/deps/cli.wit")),
     ("deps/io.wit", include_str!("../../../guest-envs/js/wit/deps/io.wit")),
+    ("deps/sockets.wit", include_str!("../../../guest-envs/js/wit/deps/sockets.wit")),
     ("deps/env/assets.wit", include_str!("../../../wit/0.1.0/assets.wit")),
     ("deps/env/environment.wit", include_str!("../../../wit/0.1.0/environment.wit")),
     ("deps/env/types.wit", include_str!("../../../wit/0.1.0/types.wit")),
@@ -52,7 +53,7 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
     let component = place.join("component.wasm");
     let run = Command::new("node")
         .arg(fs::canonicalize(tool)?)
-        .args(["--sync", "--world", "guest", "--wit", "node_modules/.rollcage/wit", "--module-root", "."])
+        .args(["--sync", "--world", package.world(), "--wit", "node_modules/.rollcage/wit", "--module-root", "."])
         .args(["--js", "node_modules/.rollcage/entry.js", "--output", "node_modules/.rollcage/component.wasm"])
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -60,9 +61,7 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
         .context("starting node")?;
     if !run.status.success() {
         let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        let error =
-            UsageError::new(format!("`{}`: {TOOL} could not build it:\n{}", shown(folder), escape(said.trim_end())));
-        return Err(error.hint("modules are imported by their relative paths, as in \"./maze.js\"").into());
+        return Err(refused(folder, &said).into());
     }
     let code = fs::read(&component).with_context(|| shown(&component))?;
     Compiled::with_assets(
@@ -104,6 +103,49 @@ fn installed(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(tool)
 }
 
+/// The error for a folder that the tool could not build, by what the tool said of it.
+fn refused(folder: &Path, said: &str) -> UsageError {
+    let error = |what: &str| UsageError::new(format!("`{}`: {what}", shown(folder)));
+    let after = |stage: &str| said.split_once(&format!("Failed to {stage}: Error: ")).map(|(_, rest)| rest);
+    // The tool's paths begin at the folder: "at /my_env.js:4:1", or "at <anonymous> (/my_env.js:4:1)".
+    let place = |rest: &str| {
+        let at = rest.lines().find_map(|line| line.trim().strip_prefix("at "))?;
+        let at = at.rsplit(['(', ' ']).next()?.trim_end_matches(')').trim_start_matches('/');
+        Some(escape_line(at))
+    };
+    let reason = |rest: &str| escape_line(rest.lines().next().unwrap_or_default());
+    if let Some(rest) = after("declare JavaScript module") {
+        if let Some(("", unknown)) = rest.split_once("Error resolving module ") {
+            let mut names =
+                unknown.split('\'').skip(1).step_by(2).map(|name| escape_line(name.trim_start_matches('/')));
+            let (import, file) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+            return error(&format!("{file}: the module \"{import}\", which it imports, is not in the folder"))
+                .hint("modules are imported by their relative paths, as in \"./maze.js\"");
+        }
+        if let Some(at) = place(rest) {
+            let file = folder.join(at.split(':').next().unwrap_or_default());
+            return error(&format!("{at}: {}", reason(rest)))
+                .hint(format!("`node --check {}` shows the line", argument(&file.display().to_string())));
+        }
+    }
+    if let Some(rest) = after("evaluate JavaScript module") {
+        let error = error(&reason(rest));
+        return match rest.starts_with("Could not find export 'default'") {
+            true => {
+                error.hint("the env's class is its module's default export, as in `export default class MyEnv { … }`")
+            }
+            false => error.hint("the module that is named has no such export"),
+        };
+    }
+    if let Some(rest) = after("finish JavaScript module evaluation") {
+        let at = place(rest).map(|at| format!("{at}: ")).unwrap_or_default();
+        return error(&format!("{at}{}", reason(rest))).hint(
+            "what stands outside of functions runs once, at the build, where there are no files and no `console`",
+        );
+    }
+    error(&format!("{TOOL} could not build it:\n{}", escape(said.trim_end())))
+}
+
 fn put(folder: &Path, path: &str, text: &str) -> anyhow::Result<()> {
     let file = folder.join(path);
     let context = || format!("writing `{}`", shown(&file));
@@ -119,6 +161,8 @@ struct Package {
     /// The module that exports the env's class.
     env: String,
     assets: Vec<String>,
+    /// What the env would use of the outside.
+    wants: Vec<Want>,
 }
 
 impl Package {
@@ -152,6 +196,10 @@ impl Package {
             env: env.ok_or_else(|| wrong("rollcage.env", "the env's module is expected, as in \"my_env.js\""))?,
             assets: globs
                 .ok_or_else(|| wrong("rollcage.assets", "a list of globs is expected, as in [\"levels/*.txt\"]"))?,
+            wants: wants(&package["rollcage"]["wants"]).map_err(|what| {
+                UsageError::new(format!("`{}`: `rollcage.wants`: {what}", shown(&file)))
+                    .hint("`rollcage new NAME --lang js --template socket` makes a package that wants a connection")
+            })?,
         };
         let is_below = Path::new(&package.env).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if !is_below || !folder.join(&package.env).is_file() {
@@ -161,16 +209,35 @@ impl Package {
         Ok(package)
     }
 
+    /// Whether the env may ask for connections. One that does not is linked to nothing of sockets.
+    fn has_sockets(&self) -> bool {
+        self.wants.iter().any(|want| want.kind == WantKind::TcpConnect)
+    }
+
+    /// The world in `guest-envs/js/wit` that the env is built for.
+    fn world(&self) -> &'static str {
+        if self.has_sockets() { "guest-with-sockets" } else { "guest" }
+    }
+
     /// The module that the component is made of: it links the SDK to the plugin's imports, and exports the env.
     fn entry(&self) -> String {
-        let facts = json!({ "name": self.name, "version": self.version, "summary": self.summary });
+        let facts = json!({ "name": self.name, "version": self.version, "summary": self.summary, "wants": self.wants });
         let env = json!(format!("../../{}", self.env));
+        let sockets = if self.has_sockets() {
+            "import { instanceNetwork } from \"wasi:sockets/instance-network@0.2.0\";\n\
+             import { resolveAddresses } from \"wasi:sockets/ip-name-lookup@0.2.0\";\n\
+             import { createTcpSocket } from \"wasi:sockets/tcp-create-socket@0.2.0\";\n\
+             host.sockets = { instanceNetwork, resolveAddresses, createTcpSocket };\n"
+        } else {
+            ""
+        };
         format!(
             "import * as assets from \"rollcage:env/assets@0.1.0\";\n\
              import {{ getStderr }} from \"wasi:cli/stderr@0.2.0\";\n\
              import Env from {env};\n\
              import {{ host, serve }} from \"../../rollcage.js\";\n\
              host.assets = assets;\n\
+             {sockets}\
              // At most 4,096 bytes are written at once.\n\
              host.stderr = (line) => {{\n\
              \x20 const bytes = Uint8Array.from(unescape(encodeURIComponent(`${{line}}\\n`)), (each) => each.charCodeAt(0));\n\
@@ -181,9 +248,84 @@ impl Package {
     }
 }
 
+/// The wants that package.json lists.
+fn wants(given: &Value) -> Result<Vec<Want>, String> {
+    const EXAMPLE: &str =
+        r#"a list is expected, as in [{ "kind": "tcp-connect", "example": "127.0.0.1:6000", "reason": "the server" }]"#;
+    let given = match given {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(given) => given,
+        _ => return Err(EXAMPLE.to_owned()),
+    };
+    let read = |want: &Value| {
+        let mut want = want.as_object().ok_or_else(|| EXAMPLE.to_owned())?.clone();
+        if let Some(unknown) =
+            want.keys().find(|key| !["kind", "example", "reason", "required"].contains(&key.as_str()))
+        {
+            return Err(format!("`{}` is no key of a want", escape_line(unknown)));
+        }
+        want.entry("required").or_insert(Value::Bool(true));
+        want.entry("example").or_insert(json!(""));
+        serde_json::from_value(Value::Object(want)).map_err(|error| escape_line(&error.to_string()))
+    };
+    given.iter().map(read).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wants_are_read_and_mistakes_in_them_named() {
+        let read =
+            wants(&json!([{ "kind": "tcp-connect", "reason": "the server" }])).unwrap_or_else(|what| panic!("{what}"));
+        assert_eq!((read[0].kind, read[0].example.as_str(), read[0].required), (WantKind::TcpConnect, "", true));
+        assert_eq!(wants(&Value::Null), Ok(Vec::new()));
+        for (wrong, what) in [
+            (json!("tcp"), "a list is expected"),
+            (json!(["tcp"]), "a list is expected"),
+            (json!([{ "kind": "tcp", "reason": "" }]), "unknown variant `tcp`"),
+            (json!([{ "kind": "udp" }]), "missing field `reason`"),
+            (json!([{ "kind": "udp", "reason": "", "port": 1 }]), "`port` is no key of a want"),
+        ] {
+            let said = wants(&wrong).expect_err("a mistake");
+            assert!(said.contains(what), "{said}");
+        }
+    }
+
+    /// What componentize-qjs 0.4.5 says, and what is made of it.
+    #[test]
+    fn a_hint_fits_what_the_tool_said() {
+        let tool = "componentize-qjs\n  WIT:    wit\nError: : Failed to evaluate user JavaScript module: Failed to ";
+        for (said, message, hint) in [
+            (
+                "declare JavaScript module: Error: Unexpected token '}'\n    at /my_env.js:4:1\n",
+                "`walk`: my_env.js:4:1: Unexpected token '}'",
+                "`node --check walk/my_env.js` shows the line",
+            ),
+            (
+                "declare JavaScript module: Error: Error resolving module 'lodash' from '/my_env.js': filesystem module not found",
+                "`walk`: my_env.js: the module \"lodash\", which it imports, is not in the folder",
+                "modules are imported by their relative paths, as in \"./maze.js\"",
+            ),
+            (
+                "evaluate JavaScript module: Error: Could not find export 'default' in module '/my_env.js'\n",
+                "`walk`: Could not find export 'default' in module '/my_env.js'",
+                "the env's class is its module's default export, as in `export default class MyEnv { … }`",
+            ),
+            (
+                "finish JavaScript module evaluation: Error: console is not defined\n    at <anonymous> (/my_env.js:1:1)\n",
+                "`walk`: my_env.js:1:1: console is not defined",
+                "what stands outside of functions runs once, at the build, where there are no files and no `console`",
+            ),
+        ] {
+            let error = refused(Path::new("walk"), &format!("{tool}{said}"));
+            assert_eq!((error.message.as_str(), &error.hints[..]), (message, &[hint.to_owned()][..]));
+        }
+        let error = refused(Path::new("walk"), "killed\n");
+        assert_eq!(error.message, "`walk`: componentize-qjs could not build it:\nkilled");
+        assert!(error.hints.is_empty());
+    }
 
     #[test]
     fn one_version_of_the_tool_is_pinned() {

@@ -203,13 +203,44 @@ fn own(language: Language, template: Template) -> Option<Own> {
             ],
         },
         (Language::Js, Template::Discrete) => Own {
-            settings: "",
+            settings: "    \"assets\": []\n",
             files: template![
                 "my_env.js" => "js/discrete/my_env.js",
                 "tests/my_env.test.js" => "js/discrete/my_env.test.js",
             ],
         },
-        (Language::Js, _) => return None,
+        (Language::Js, Template::Grid) => Own {
+            settings: "    \"assets\": [\"levels/*.txt\"]\n",
+            files: template![
+                "my_env.js" => "js/grid/my_env.js",
+                "tests/my_env.test.js" => "js/grid/my_env.test.js",
+                "levels/first.txt" => "python/grid/levels/first.txt",
+            ],
+        },
+        (Language::Js, Template::Continuous) => Own {
+            settings: "    \"assets\": []\n",
+            files: template![
+                "my_env.js" => "js/continuous/my_env.js",
+                "tests/my_env.test.js" => "js/continuous/my_env.test.js",
+            ],
+        },
+        (Language::Js, Template::Pixels) => Own {
+            settings: "    \"assets\": []\n",
+            files: template![
+                "my_env.js" => "js/pixels/my_env.js",
+                "tests/my_env.test.js" => "js/pixels/my_env.test.js",
+            ],
+        },
+        (Language::Js, Template::Socket) => Own {
+            settings: "    \"assets\": [],\n    \"wants\": [\n      { \"kind\": \"tcp-connect\", \"example\": \"127.0.0.1:{game}\", \
+                       \"reason\": \"the number is kept by a server\" }\n    ]\n",
+            files: template![
+                "my_env.js" => "js/socket/my_env.js",
+                "tests/my_env.test.js" => "js/socket/my_env.test.js",
+                "server.py" => "python/socket/server.py",
+                "grants.toml" => "python/socket/grants.toml",
+            ],
+        },
     };
     Some(own)
 }
@@ -218,10 +249,8 @@ impl New {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let names = Names::of(&self.name)?;
         let Some(own) = own(self.lang, self.template) else {
-            let error = UsageError::new("this template is there in Python and Rust alone");
-            return Err(error
-                .hint("`--template discrete` is there in JavaScript too, and docs/javascript.md has the rest")
-                .into());
+            let error = UsageError::new("this template is there in Python, Rust and JavaScript alone");
+            return Err(error.hint("`rollcage new --help` lists the others").into());
         };
         if self.name.exists() && fs::read_dir(&self.name).map_or(true, |mut entries| entries.next().is_some()) {
             let error = UsageError::new(format!("`{}` is there already", shown(&self.name)));

@@ -108,6 +108,18 @@ def test_what_python_does_wrong_is_found(defects: dict[str, str], rule: str, tmp
 
 
 @needs_base
+def test_an_end_of_a_range_that_cannot_be_played_is_found(tmp_path: Path) -> None:
+    folder = walk(tmp_path / "walk", STEP="reward /= 9 - self.size")
+    module = folder / "walk.py"
+    hint = 'typing.Annotated[int, {"minimum": 1, "maximum": 9}]'
+    module.write_text("import typing\n" + module.read_text().replace("size: int", f"size: {hint}"))
+    status, report = check(folder, "--quick")
+    assert (found(report), status) == (["config-accepted"], 1), report
+    [finding] = next(rule["findings"] for rule in report["rules"] if rule["rule"] == "config-accepted")
+    assert finding["seen"].startswith("size = 9: step 1: guest_failed: ZeroDivisionError: "), finding
+
+
+@needs_base
 def test_a_want_that_nobody_needs_is_found(tmp_path: Path) -> None:
     folder = walk(tmp_path / "walk")
     with (folder / "pyproject.toml").open("a") as file:
@@ -116,6 +128,8 @@ def test_a_want_that_nobody_needs_is_found(tmp_path: Path) -> None:
         )
     status, report = check(folder, "--quick")
     assert (found(report), status) == (["wants-used"], 1), report
+    left_out = next(rule["skipped"] for rule in report["rules"] if rule["rule"] == "hash-order")
+    assert left_out == "left out by --quick"
 
 
 @needs_base

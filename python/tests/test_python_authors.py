@@ -213,3 +213,20 @@ def test_a_module_that_is_missing_is_refused_by_name(tmp_path: Path) -> None:
     said = str(raised.value)
     assert f"bad_env.py, line {author.line}" in said
     assert "list it under `dependencies` in pyproject.toml" in said
+
+
+@needs_base
+def test_a_directory_that_is_lacking_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROLLCAGE_PYTHON_BASE", str(base()))
+    author = Author("create_failed", "", imports="import os", init="self.levels = os.listdir('/levels')")
+    folder = project(tmp_path / "lacking", "bad_env", "BadEnv", author.source)
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write(
+            '\n[[tool.rollcage.wants]]\nkind = "dir"\nexample = "levels:/levels:ro"\nreason = "more levels"\nrequired = false\n'
+        )
+    with pytest.raises(rollcage.FaultError) as raised:
+        rollcage.make_vec(str(folder), 1, on_fault="raise").reset()
+    said = str(raised.value)
+    assert "it wants a directory that was not granted (`--grant dir=levels:/levels:ro`): more levels" in said, said
+    (tmp_path / "levels").mkdir()
+    rollcage.make_vec(str(folder), 1, grants=[f"dir={tmp_path}/levels:/levels:ro"]).close()

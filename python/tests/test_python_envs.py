@@ -198,6 +198,11 @@ def test_what_cannot_be_found_by_name_is_refused_with_the_cure(project: Path, st
         (grid_env.outer(), r"outer\.<locals>\.Inner is inside a function", "move Inner to the top of its module"),
         (own, r"Own is of .*; it can be bundled only from a module of its own", "from my_env import Own"),
         (grid_env.GridEnv(), "an object of GridEnv cannot be bundled", r"make_vec(GridEnv, 8)"),
+        (
+            gymnasium.wrappers.TimeLimit(grid_env.GridEnv(), 9),
+            "an object of TimeLimit cannot be bundled",
+            "write a function of a module, def make(): return TimeLimit(GridEnv()), and pass it",
+        ),
     ]
     for given, said, cure in refused:
         with pytest.raises(rollcage.UsageError, match=said) as raised:

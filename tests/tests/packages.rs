@@ -97,6 +97,18 @@ fn a_package_goes_where_its_plugin_goes() {
     assert_eq!(digest(&file), digest(&place.guest));
     let text = place.run(&["inspect", &file]).stdout;
     assert!(text.contains(&format!("signed by     {key}")) && text.contains("licences      MIT"), "{text}");
+
+    // The template is shown, and given to nobody.
+    let folder = place.scratch.folder().join("flawed");
+    std::fs::create_dir_all(folder.join("dist")).unwrap();
+    std::fs::copy(&place.guest, folder.join("dist/flawed.wasm")).unwrap();
+    std::fs::write(folder.join("Cargo.toml"), "[package]\nname = \"flawed\"\nversion = \"0.1.0\"\n").unwrap();
+    std::fs::write(folder.join("grants.toml"), "# Real time.\n[grant]\nclock = \"real\"\n").unwrap();
+    let made = place.run(&["package", "flawed", "--output", "with-grants.rollcage"]);
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let text = place.run(&["inspect", "with-grants.rollcage"]).stdout;
+    assert!(text.contains("template of grants, of which nothing is given"), "{text}");
+    assert!(text.contains("\n  # Real time.\n  [grant]\n  clock = \"real\"\n"), "{text}");
 }
 
 #[test]

@@ -143,6 +143,7 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
         }
         Err(Unknown { without, why }) => rows.push(("spaces", format!("not known without {without}: {why}"))),
     }
+    let mut template = "";
     rows.push(("pictures", pictures(&description.render_modes, description.render_fps)));
     rows.extend(wants(plugin.name(), &description.wants));
     if !description.runtime.is_empty() {
@@ -157,9 +158,7 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
         if let Some(source) = &manifest.source {
             rows.push(("source", escape_line(source)));
         }
-        if !grants.is_empty() {
-            rows.push(("grants file", "its author's template is in `--json`: copy what you want to give".to_owned()));
-        }
+        template = grants;
     }
     rows.push(("interface", format!("rollcage:env {}", escape_line(&description.interface))));
     rows.push(("file", format!("{} bytes, sha256 {}", HumanCount(plugin.size() as u64), plugin.sha256_hex())));
@@ -174,6 +173,10 @@ fn as_text(prepared: &Prepared, spec: &Result<Spec, Unknown>, width: usize) -> S
         text.push_str("\nIt has no config.\n");
     } else {
         text.push_str(&format!("\nConfig (--config KEY=VALUE)\n\n{}", as_table(&table, width)));
+    }
+    if !template.is_empty() {
+        text.push_str("\nIts author's template of grants, of which nothing is given: copy what you want to give into a file for\n--grants\n\n");
+        template.lines().for_each(|line| text.push_str(&format!("  {}\n", escape_line(line))));
     }
     text
 }

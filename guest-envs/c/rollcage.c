@@ -106,9 +106,7 @@ void rollcage_fail_at(const char *file, int line, const char *format, ...) {
 }
 
 #ifdef __wasm__
-/* libc's `assert` ends here: in place of libc's own, so that the host finds the words. */
-_Noreturn void __assert_fail(const char *what, const char *file, int line, const char *function);
-_Noreturn void __assert_fail(const char *what, const char *file, int line, const char *function) {
+void rollcage_assert_fail(const char *what, const char *file, int line, const char *function) {
   (void)function;
   rollcage_fail_at(file, line, "assert(%s)", what);
 }
@@ -539,20 +537,13 @@ static void adopt(rollcage_space *parent, size_t index, rollcage_space *child) {
   if (index + 1 == layout->children) layout->bytes = aligned(layout->bytes, 8);
 }
 
-static int by_key(const void *one, const void *other) {
-  return strcmp(((const rollcage_entry *)one)->key, ((const rollcage_entry *)other)->key);
-}
-
 rollcage_space *rollcage_dict(size_t count, const rollcage_entry *entries) {
   rollcage_space *space = composite(DICT, count);
-  rollcage_entry *sorted = copied(entries, count * sizeof *entries);
-  qsort(sorted, count, sizeof *sorted, by_key);
   space->layout->keys = needed(calloc(count + 1, sizeof *space->layout->keys));
   for (size_t index = 0; index < count; index++) {
-    space->layout->keys[index] = copied(sorted[index].key, strlen(sorted[index].key) + 1);
-    adopt(space, index, sorted[index].space);
+    space->layout->keys[index] = copied(entries[index].key, strlen(entries[index].key) + 1);
+    adopt(space, index, entries[index].space);
   }
-  free(sorted);
   return space;
 }
 

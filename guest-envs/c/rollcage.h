@@ -56,6 +56,12 @@ rollcage_status rollcage_restart(const char *format, ...) ROLLCAGE_FORMAT(1);
 #define rollcage_fail(...) rollcage_fail_at(__FILE__, __LINE__, __VA_ARGS__)
 _Noreturn void rollcage_fail_at(const char *file, int line, const char *format, ...) ROLLCAGE_FORMAT(3);
 
+#ifdef __wasm__
+/* What the `assert` of <assert.h> calls, whichever header comes first. */
+#define __assert_fail rollcage_assert_fail
+_Noreturn void rollcage_assert_fail(const char *what, const char *file, int line, const char *function);
+#endif
+
 /** Writes a line to the env's log (stderr). */
 void rollcage_log(const char *format, ...) ROLLCAGE_FORMAT(1);
 
@@ -173,7 +179,7 @@ typedef struct rollcage_entry {
   rollcage_space *space;
 } rollcage_entry;
 
-/** Gymnasium's Dict: ROLLCAGE_ENTRIES({"place", place}, {"view", view}). Its keys are sorted, as Gymnasium sorts them. */
+/** Gymnasium's Dict: ROLLCAGE_ENTRIES({"view", view}, {"place", place}). Its keys keep this order. */
 rollcage_space *rollcage_dict(size_t count, const rollcage_entry *entries);
 /** Gymnasium's Tuple: ROLLCAGE_SPACES(first, second). */
 rollcage_space *rollcage_tuple(size_t count, rollcage_space *const *spaces);

@@ -47,14 +47,15 @@ const WIT: [(&str, &str); 3] = [
 
 /// Flags of the compiler. The stack is that of Rust's guests: zig's own, of 16 MiB, would be part of every env's memory, and
 /// be copied with it. zig puts it first in memory, so that an overflow traps and overwrites nothing. Products are not fused
-/// with sums, so that a native test has the plugin's numbers.
-const FLAGS: [&str; 9] = [
+/// with sums, so that a native test has the plugin's numbers. zig would leave `assert` out where it optimizes.
+const FLAGS: [&str; 10] = [
     "-target",
     "wasm32-wasi",
     "-mexec-model=reactor",
     "-O2",
     "-s",
     "-ffp-contract=off",
+    "-UNDEBUG",
     "-Wall",
     "-Wextra",
     "-Wl,-z,stack-size=1048576",

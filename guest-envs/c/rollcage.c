@@ -65,8 +65,9 @@ static char *text_of(growing *from) {
 
 /* Answers ------------------------------------------------------------------------------------------------------------ */
 
-/* What the last refusal said, and the config's key that it is of. */
+/* What the last refusal said, the config's key that it is of, and what `create` answered. */
 static char said[1024], said_of[128];
+static rollcage_status created_as;
 static growing extra, answer;
 
 #define REFUSAL(status)                           \
@@ -655,6 +656,7 @@ void *rollcage_tell(rollcage_space *space) {
 rollcage_session *rollcage_open(const rollcage_env *env, const char *config) {
   uint8_t *state = needed(calloc(1, env->bytes + 1));
   set_defaults(env->config, state);
+  created_as = ROLLCAGE_BAD_CONFIG;
   if (config != NULL && !read_object(env->config, config, state)) {
     free(state);
     return NULL;
@@ -665,8 +667,8 @@ rollcage_session *rollcage_open(const rollcage_env *env, const char *config) {
   session->spec.reward_threshold = (double)NAN;
   fields = NULL;
   field_count = 0;
-  rollcage_status status = env->create(state, &session->spec);
-  if (status != ROLLCAGE_OK) {
+  created_as = env->create(state, &session->spec);
+  if (created_as != ROLLCAGE_OK) {
     /* What `create` made is lost: the host ends such an instance. */
     free(state);
     free(session);
@@ -1126,6 +1128,11 @@ bool exports_rollcage_env_environment_create(rollcage_wit_string_t *config, expo
   const char *json = terminated(&text, config);
   forget(config->ptr, config->len);
   session = rollcage_open(&rollcage_plugin, json);
+  if (session == NULL && created_as != ROLLCAGE_BAD_CONFIG) {
+    error->tag = ROLLCAGE_ENV_TYPES_CREATE_ERROR_FAILED;
+    error->val.failed = string(said);
+    return false;
+  }
   if (session == NULL) {
     mistake = (rollcage_env_types_config_error_t){string(said_of), string(said)};
     error->tag = ROLLCAGE_ENV_TYPES_CREATE_ERROR_CONFIG;
@@ -1305,7 +1312,7 @@ bool exports_rollcage_env_environment_set_attribute(rollcage_wit_string_t *name,
 }
 
 void exports_rollcage_env_environment_close(void) {
-  if (session->env->close != NULL) session->env->close(session->state);
+  if (created()->env->close != NULL) session->env->close(session->state);
 }
 
 char *rollcage_asset(const char *path, size_t *bytes) {

@@ -44,6 +44,7 @@ static const rollcage_key attributes[] = {
 
 static rollcage_status create(void *self, rollcage_spec *spec) {
   struct env *env = self;
+  if (env->level == 6) return rollcage_restart("not at level 6");
   if (env->level % 2 != 0) return rollcage_bad_config("level", "%lld is odd", (long long)env->level);
   env->flags = rollcage_multi_binary(3);
   env->small = rollcage_box(ROLLCAGE_INT8, ROLLCAGE_SHAPE(2), -INFINITY, INFINITY);
@@ -123,6 +124,15 @@ static rollcage_status call(void *self, const char *method, const char *argument
     rollcage_log("mood %s, loud %d", env->mood, env->loud);
     rollcage_answer("[\"%s\", %s, %d]", note, arguments, rand() >= 0);
     free(note);
+    return ROLLCAGE_OK;
+  }
+  if (strcmp(method, "draws") == 0) {
+    rollcage_rng rng = rollcage_seeded(42);
+    long long wide = rollcage_integers(&rng, 0, (int64_t)3 << 61), next = rollcage_integers(&rng, 0, (int64_t)3 << 61);
+    rng = rollcage_seeded(123456789012345678);
+    long long whole = rollcage_integers(&rng, 0, (int64_t)1 << 32), some = rollcage_integers(&rng, 0, 13);
+    double real = rollcage_random(&rng);
+    rollcage_answer("[%lld, %lld, %lld, %lld, %.17g]", wide, next, whole, some, real);
     return ROLLCAGE_OK;
   }
   if (strcmp(method, "quiet") == 0) return ROLLCAGE_OK;

@@ -112,6 +112,23 @@ fn a_project_in_c_goes_as_it_stands() {
     assert!(socket.stderr.contains("this template is there in Python and Rust alone"), "{}", socket.stderr);
 }
 
+/// The page's own project.
+#[test]
+fn the_page_builds_and_plays() {
+    let scratch = Scratch::new("c-page");
+    let folder = scratch.folder();
+    let page = std::fs::read_to_string(root().join("docs/c.md")).unwrap();
+    let block = |language: &str| page.split_once(&format!("```{language}\n")).unwrap().1.split_once("```").unwrap().0;
+    std::fs::write(folder.join("rollcage.toml"), block("toml")).unwrap();
+    std::fs::write(folder.join("walk.c"), block("c")).unwrap();
+    std::fs::create_dir(folder.join("levels")).unwrap();
+    std::fs::write(folder.join("levels/one.txt"), "#").unwrap();
+    let Some(built) = built(folder) else { return };
+    assert_eq!(built.status, Some(0), "{built:?}");
+    let run = ["--envs", "2", "--seed", "7"];
+    assert_eq!(digest(folder, &[&["."][..], &run].concat()).len(), 64);
+}
+
 /// Where there is neither zig nor pip, one command helps. The folder's pip, of a `PATH` without both, is not asked.
 #[test]
 fn without_zig_and_pip_the_error_says_what_helps() {
@@ -176,6 +193,7 @@ fn the_sdk_for_c_has_everything() {
     };
 
     refused(make(json!({ "level": 3 })), "config `level`: 3 is odd");
+    refused(make(json!({ "level": 6 })), "not at level 6");
     refused(make(json!({ "mood": "odd" })), "config `mood`");
     refused(make(json!({ "note": "éééééééé" })), "a text of at most 11 bytes is expected");
 
@@ -219,6 +237,9 @@ fn the_sdk_for_c_has_everything() {
     refused(envs.set_attribute(0, "level", &json!(9)), "a whole number from 0 to 8 is expected");
     refused(envs.get_attribute(0, "speed"), "there is no attribute `speed`");
     assert_eq!(envs.call(0, "note", &json!({ "a": [1, "é"] })).unwrap(), json!(["a note", { "a": [1, "é"] }, 1]));
+    // numpy's, as the tests of the SDK in Rust have them.
+    let drawn = json!([3035954346590650344_i64, 5939376034059241549_i64, 3245753645_i64, 0, 0.8162886545122193]);
+    assert_eq!(envs.call(0, "draws", &json!({})).unwrap(), drawn);
     assert_eq!(envs.call(0, "quiet", &json!({})).unwrap(), Value::Null);
     refused(envs.call(0, "fly", &json!({})), "there is no method `fly`");
 

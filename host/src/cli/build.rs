@@ -224,6 +224,26 @@ impl Compiled {
     }
 }
 
+/// Writes a file of a project, and the folders above it. One that is so already stays: another build may be reading it.
+pub(super) fn put(folder: &Path, path: &str, text: &str) -> anyhow::Result<()> {
+    let file = folder.join(path);
+    let context = || format!("writing `{}`", shown(&file));
+    if std::fs::read(&file).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(file.parent().unwrap_or(folder)).with_context(context)?;
+    std::fs::write(&file, text).with_context(context)
+}
+
+/// What the name of a plugin has.
+pub(super) const NAME_WANTED: &str = "lower-case letters, digits and hyphens are expected, 64 at most";
+
+/// Whether a plugin can have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
 /// What a plugin says of itself: one env is started to find out its spaces.
 fn describe(file: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
     let builder = with_cache(VecEnv::builder(Plugin::from_file(file)?)).on_fault(OnFault::Raise);

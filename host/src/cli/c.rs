@@ -14,9 +14,9 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, SourceMap};
 
-use super::build::Compiled;
+use super::build::{Compiled, NAME_WANTED, is_name, put};
 use super::zig::Zig;
-use super::{complain, shown};
+use super::{complain, one_line, shown};
 
 /// The file that says what a folder's plugin is made of.
 const MANIFEST: &str = "rollcage.toml";
@@ -155,17 +155,6 @@ fn literal(text: &str) -> String {
     literal
 }
 
-fn put(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let file = folder.join(name);
-    let context = || format!("writing `{}`", shown(&file));
-    fs::create_dir_all(folder).with_context(context)?;
-    // What is there already is not written again: another build may be reading it.
-    if fs::read(&file).is_ok_and(|there| there == text.as_bytes()) {
-        return Ok(());
-    }
-    fs::write(&file, text).with_context(context)
-}
-
 /// What rollcage.toml says.
 #[derive(Debug)]
 struct Package {
@@ -201,7 +190,10 @@ impl Package {
 
     /// Reads the file. The error names the key.
     fn parse(text: &str) -> Result<Package, String> {
-        let table: toml::Table = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            format!("line {line}: {}", one_line(error.message()))
+        })?;
         const KEYS: [(&str, &[&str]); 2] =
             [("package", &["name", "version", "summary", "assets"]), ("c", &["sources", "ziglang"])];
         for (name, value) in &table {
@@ -228,14 +220,10 @@ impl Package {
                 list.and_then(|list: Option<Vec<String>>| list).ok_or_else(|| wrong(name, key, wanted))
             }
         };
-        let is_name = |name: &str| {
-            (1..=64).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        };
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         let wanted_sources = "a list of files in C is expected, as in [\"my_env.c\"]";
         let package = Package {
-            name: word("package", "name", "lower-case letters, digits and hyphens are expected, 64 at most", &is_name)?,
+            name: word("package", "name", NAME_WANTED, &is_name)?,
             version: word("package", "version", "a version is expected, as in \"0.1.0\"", &|word| !word.is_empty())?,
             summary: word("package", "summary", "a line is expected", &|word| !word.contains('\n'))?,
             assets: list("package", "assets", "a list of globs is expected, as in [\"levels/*.txt\"]")?,
@@ -277,7 +265,7 @@ mod tests {
             ("0.17.1", "../x", "`c.ziglang`: a version of zig"),
             ("sources", "source", "`c.source` is not known: the keys of [c] are sources, ziglang"),
             ("[c]", "[cc]", "`cc` is not known"),
-            ("[c]", "[c", "TOML parse error"),
+            ("[c]", "[c", "line 5: "),
             ("summary = \"s\"", "", "`package.summary`: a line is expected"),
         ] {
             let error = Package::parse(&good.replacen(from, to, 1)).expect_err(to);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use rollcage::UsageError;
 use rollcage::text::argument;
+use rollcage::{Cache, UsageError};
 
 use super::source::{cache_folder, shown_folder};
 use super::{complain, one_line};
@@ -31,6 +31,8 @@ impl Zig {
             UsageError::new("the folder for zig is not known: there is no home folder")
                 .hint("`ROLLCAGE_CACHE=/tmp/rollcage-cache rollcage build` names a folder")
         })?;
+        // A program is run that lies there: it is refused where others could have put one.
+        Cache::open(&folder)?;
         let folder = folder.join("zig");
         fs::create_dir_all(&folder).with_context(|| format!("making {}", shown_folder(&folder)))?;
         let kept = folder.join(format!("{PACKAGE}-{version}"));
@@ -39,7 +41,13 @@ impl Zig {
             if let Some((program, found)) = installed(version) {
                 return Ok(Zig { program, folder, found });
             }
-            install(version, &folder, &kept)?;
+            // Of several builds at once, one installs it.
+            let lock = folder.join("lock");
+            let lock = fs::File::create(&lock).with_context(|| shown_folder(&lock))?;
+            lock.lock().context("waiting for another build that installs zig")?;
+            if !program.is_file() {
+                install(version, &folder, &kept)?;
+            }
         }
         Ok(Zig { program, found: shown_folder(&kept), folder })
     }
@@ -77,7 +85,7 @@ fn installed(version: &str) -> Option<(PathBuf, String)> {
     })
 }
 
-/// Installs it beside its place and moves it there: another build may do the same.
+/// Installs it beside its place and moves it there: what lies there is whole.
 fn install(version: &str, folder: &Path, kept: &Path) -> anyhow::Result<()> {
     let pinned = format!("{PACKAGE}=={version}");
     complain(
@@ -98,11 +106,8 @@ fn install(version: &str, folder: &Path, kept: &Path) -> anyhow::Result<()> {
     let by_hand = format!("`pip install {pinned}` installs it where pip is; https://ziglang.org/download has it too");
     let said = match run {
         Ok(run) if run.status.success() && temporary.join(PACKAGE).join("zig").is_file() => {
-            // If another build was first, its zig is as good.
-            if fs::rename(&temporary, kept).is_err() {
-                let _ = fs::remove_dir_all(&temporary);
-            }
-            return Ok(());
+            let _ = fs::remove_dir_all(kept);
+            return fs::rename(&temporary, kept).with_context(|| shown_folder(kept));
         }
         Ok(run) => String::from_utf8_lossy(&run.stderr).into_owned(),
         Err(error) => return Err(refuse(&format!("`python3` cannot be started: {error}"), by_hand).into()),

@@ -259,9 +259,11 @@ typedef enum rollcage_want_kind {
 typedef struct rollcage_want {
   rollcage_want_kind kind;
   const char *example; /* what the operator writes after `--grant KIND=` */
-  const char *reason;  /* a sentence for the operator; a table of wants ends with NULL here */
+  const char *reason;  /* a sentence for the operator */
   bool required;       /* the env cannot run without it */
 } rollcage_want;
+/** The end of a table of wants. */
+#define ROLLCAGE_LAST_WANT { .reason = NULL }
 
 /** An env. All but `bytes`, `create`, `reset` and `step` may be left out. `env` is the env's struct: all zeros before
  * `create`, but for the config. */

@@ -57,8 +57,8 @@ impl Zig {
         let kept = self.folder.join("cache");
         let mut command = Command::new(&self.program);
         command.arg("cc").env("ZIG_GLOBAL_CACHE_DIR", &kept).env("ZIG_LOCAL_CACHE_DIR", &kept).stdin(Stdio::null());
-        // Folders with headers and libraries of this machine.
-        for name in ["CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH"] {
+        // Headers, libraries and a libc of this machine.
+        for name in ["CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "ZIG_LIBC", "ZIG_LIB_DIR"] {
             command.env_remove(name);
         }
         command

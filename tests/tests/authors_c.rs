@@ -83,7 +83,8 @@ fn a_project_in_c_goes_as_it_stands() {
     for (from, to, said) in [
         ("[]", r#"["maps/*.txt"]"#, "rollcage.toml, `package.assets`: `maps/*.txt` matches no file"),
         ("long_walk.c", "short_walk.c", "`c.sources`: no file `short_walk.c` is in the folder"),
-        ("long_walk.c", "../long_walk.c", "`c.sources`: no file `../long_walk.c` is in the folder"),
+        ("long_walk.c", "src/../long_walk.c", "`c.sources`: no file `src/../long_walk.c` is in the folder"),
+        ("long_walk.c", "-fplugin=long_walk.c", "`c.sources`: a list of files in C is expected"),
         ("sources", "source", "`c.source` is not known: the keys of [c] are sources, ziglang"),
         ("name =", "nam =", "`package.nam` is not known"),
     ] {

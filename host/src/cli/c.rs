@@ -232,7 +232,11 @@ impl Package {
                 word.split('.').count() == 3 && word.split('.').all(is_number)
             })?,
         };
-        if package.sources.is_empty() || package.sources.iter().any(|source| !source.ends_with(".c")) {
+        // What begins otherwise may be an option of the compiler's, which could run something.
+        let is_source = |source: &String| {
+            source.ends_with(".c") && source.starts_with(|first: char| first == '_' || first.is_alphanumeric())
+        };
+        if package.sources.is_empty() || !package.sources.iter().all(is_source) {
             return Err(wrong("c", "sources", wanted_sources));
         }
         Ok(package)
@@ -262,6 +266,9 @@ mod tests {
             ("a-b", "A b", "`package.name`: lower-case letters"),
             ("[\"a.c\"]", "\"a.c\"", "`c.sources`: a list of files"),
             ("a.c", "a.py", "`c.sources`: a list of files"),
+            ("a.c", "-fplugin=a.c", "`c.sources`: a list of files"),
+            ("a.c", "@a.c", "`c.sources`: a list of files"),
+            ("[\"a.c\"]", "[]", "`c.sources`: a list of files"),
             ("0.17.1", "../x", "`c.ziglang`: a version of zig"),
             ("sources", "source", "`c.source` is not known: the keys of [c] are sources, ziglang"),
             ("[c]", "[cc]", "`cc` is not known"),

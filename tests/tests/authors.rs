@@ -1,4 +1,4 @@
-//! What an author of an env in Rust or JavaScript does first: `rollcage new`, its tests, `build`, `run`, `check`.
+//! What an author of an env in Rust or JavaScript (C: `authors_c`) does first: `rollcage new`, its tests, `build`, `run`, `check`.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,14 +11,14 @@ fn products() -> std::path::PathBuf {
     target().join("new-crates")
 }
 
-fn rollcage(folder: &Path, arguments: &[&str]) -> Ran {
+pub(crate) fn rollcage(folder: &Path, arguments: &[&str]) -> Ran {
     let mut command = Rollcage::command();
     command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", products()).env_remove("CARGO");
     within(600, &mut command)
 }
 
 /// The folder's own tests, by its language's tool.
-fn passes_its_tests(folder: &Path, tool: &[&str]) {
+pub(crate) fn passes_its_tests(folder: &Path, tool: &[&str]) {
     let mut command = Command::new(tool[0]);
     let tested = within(600, command.args(&tool[1..]).current_dir(folder).env("CARGO_TARGET_DIR", products()));
     assert_eq!(tested.status, Some(0), "{tested:?}");
@@ -29,7 +29,7 @@ const NPM_TEST: &[&str] = &["npm", "test"];
 
 /// Builds the corridor in a folder, plays it, and has it examined. Its assets are one file of so many bytes; `warned` is what the
 /// build says of rights.
-fn corridor_is_built_and_plays(folder: &Path, asset_bytes: usize, warned: &str) {
+pub(crate) fn corridor_is_built_and_plays(folder: &Path, asset_bytes: usize, warned: &str) {
     let built = rollcage(folder, &["build", "."]);
     assert_eq!(built.status, Some(0), "{built:?}");
     assert!(built.stderr.contains(warned), "{}", built.stderr);

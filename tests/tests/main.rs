@@ -4,6 +4,7 @@
 mod actions;
 mod assets;
 mod authors;
+mod authors_c;
 mod autoreset;
 mod bundles;
 mod cache;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::source::{bundle_options, report, with_cache};
-use super::{Status, complain, js, rust, say, say_json, shown};
+use super::{Status, c, complain, js, rust, say, say_json, shown};
 
 /// Make one .wasm file of an environment's folder
 ///
@@ -25,7 +25,8 @@ use super::{Status, complain, js, rust, say, say_json, shown};
 ///
 /// The folder of a crate (a Cargo.toml, and no pyproject.toml) is built by cargo, which runs the folder's build scripts with your
 /// rights; `[package.metadata.rollcage] assets` names files that travel inside the plugin. The folder of a package of npm's (a
-/// package.json) is built by componentize-qjs, which npm installs; `rollcage.env` there names the module of the env's class.
+/// package.json) is built by componentize-qjs, which npm installs; `rollcage.env` there names the module of the env's class. The
+/// folder of a project in C (a rollcage.toml) is built by zig cc, which pip installs; nothing of it is run.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,6 +35,7 @@ Examples:
   rollcage build --rebase old_env.wasm        the same env on the base that is installed now
   rollcage build ./my_crate                   by cargo: writes my_crate/dist/my_crate.wasm
   rollcage build ./my_package                 JavaScript, by componentize-qjs: my_package/dist/my_package.wasm
+  rollcage build ./my_c_env                   C, by zig cc: my_c_env/dist/my_c_env.wasm
   rollcage build my_rust_env.wasm --assets ./levels
 
 The least pyproject.toml:
@@ -99,6 +101,9 @@ impl Build {
             if js::is_in(folder) {
                 return self.compiled(folder, js::build, started);
             }
+            if c::is_in(folder) {
+                return self.compiled(folder, c::build, started);
+            }
         }
         let bundle = Bundle::of_folder(folder, &bundle_options(), &mut |told| report(told))?;
         bundle.warnings.iter().for_each(|warning| complain("warning", warning));
@@ -128,7 +133,8 @@ impl Build {
     ) -> anyhow::Result<()> {
         if self.list {
             let error = UsageError::new("--list is for environments in Python");
-            let hint = "`package.metadata.rollcage.assets` in Cargo.toml, or `rollcage.assets` in package.json, names the assets";
+            let hint = "`package.metadata.rollcage.assets` in Cargo.toml, `rollcage.assets` in package.json, or `package.assets` in \
+                        rollcage.toml names the assets";
             return Err(error.hint(hint).into());
         }
         let Compiled { name, plugin, assets } = compile(folder)?;
@@ -216,6 +222,26 @@ impl Compiled {
         let plugin = if assets.is_empty() { component } else { attach(&component, &assets)? };
         Ok(Compiled { name, plugin, assets })
     }
+}
+
+/// Writes a file of a project, and the folders above it. One that is so already stays: another build may be reading it.
+pub(super) fn put(folder: &Path, path: &str, text: &str) -> anyhow::Result<()> {
+    let file = folder.join(path);
+    let context = || format!("writing `{}`", shown(&file));
+    if std::fs::read(&file).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(file.parent().unwrap_or(folder)).with_context(context)?;
+    std::fs::write(&file, text).with_context(context)
+}
+
+/// What the name of a plugin has.
+pub(super) const NAME_WANTED: &str = "lower-case letters, digits and hyphens are expected, 64 at most";
+
+/// Whether a plugin can have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// What a plugin says of itself: one env is started to find out its spaces.

@@ -10,7 +10,7 @@ use rollcage::text::{argument, escape, escape_line};
 use rollcage::{UsageError, Want, WantKind};
 use serde_json::{Value, json};
 
-use super::build::Compiled;
+use super::build::{Compiled, NAME_WANTED, is_name, put};
 use super::{complain, shown};
 
 /// The tool, and the version that `rollcage new` pins.
@@ -146,13 +146,6 @@ fn refused(folder: &Path, said: &str) -> UsageError {
     error(&format!("{TOOL} could not build it:\n{}", escape(said.trim_end())))
 }
 
-fn put(folder: &Path, path: &str, text: &str) -> anyhow::Result<()> {
-    let file = folder.join(path);
-    let context = || format!("writing `{}`", shown(&file));
-    fs::create_dir_all(file.parent().unwrap_or(folder)).with_context(context)?;
-    fs::write(&file, text).with_context(context)
-}
-
 /// What package.json says.
 struct Package {
     name: String,
@@ -176,10 +169,7 @@ impl Package {
                 .hint("`rollcage new NAME --lang js` makes a package that can be built")
         };
         let word = |key: &str| package[key].as_str().map(str::to_owned);
-        let name = word("name").filter(|name| {
-            (1..=64).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        });
+        let name = word("name").filter(|name| is_name(name));
         let globs = match &package["rollcage"]["assets"] {
             Value::Null => Some(Vec::new()),
             globs => {
@@ -188,8 +178,7 @@ impl Package {
         };
         let env = package["rollcage"]["env"].as_str().map(str::to_owned);
         let package = Package {
-            name: name
-                .ok_or_else(|| wrong("name", "lower-case letters, digits and hyphens are expected, 64 at most"))?,
+            name: name.ok_or_else(|| wrong("name", NAME_WANTED))?,
             version: word("version").ok_or_else(|| wrong("version", "a version is expected, as in \"0.1.0\""))?,
             summary: word("description")
                 .ok_or_else(|| wrong("description", "a line is expected, for the plugin's summary"))?,

@@ -2,6 +2,7 @@
 //! knows nothing of envs: each command has a file (`run`, `build`, `inspect`, `list`, `doctor`, `lease`, `cache`).
 
 mod build;
+mod c;
 mod cache;
 mod check;
 mod compiling;
@@ -24,6 +25,7 @@ mod run;
 mod rust;
 mod source;
 mod verify;
+mod zig;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -14,8 +14,8 @@ use super::{Status, complain, say, shown};
 
 /// Make a new env's project, which builds and runs as it stands
 ///
-/// An env in Python needs no compiler: `rollcage run` takes the folder. One in Rust or JavaScript is built by
-/// `rollcage build`, with cargo or npm.
+/// An env in Python needs no compiler: `rollcage run` takes the folder. One in Rust, JavaScript or C is built by
+/// `rollcage build`, with cargo, npm or zig.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,6 +23,7 @@ Examples:
   rollcage new maze --template grid            a Dict, action masks, a level file, pictures
   rollcage new fast --lang rust
   rollcage new light --lang js
+  rollcage new small --lang c
   rollcage run my_env --envs 8
   rollcage check my_env
 
@@ -60,6 +61,7 @@ enum Language {
     Rust,
     /// JavaScript
     Js,
+    C,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -102,6 +104,15 @@ const JS: &[File] = template![
     "rollcage.js" => "../js/rollcage.js",
     "README.md" => "js/common/README.md",
     "AGENTS.md" => "js/common/AGENTS.md",
+];
+
+const C: &[File] = template![
+    ".gitignore" => "c/common/gitignore",
+    "rollcage.toml" => "c/common/rollcage.toml",
+    "rollcage.h" => "../c/rollcage.h",
+    "rollcage.c" => "../c/rollcage.c",
+    "README.md" => "c/common/README.md",
+    "AGENTS.md" => "c/common/AGENTS.md",
 ];
 
 /// What a template has of its own.
@@ -241,6 +252,36 @@ fn own(language: Language, template: Template) -> Option<Own> {
                 "grants.toml" => "python/socket/grants.toml",
             ],
         },
+        (Language::C, Template::Discrete) => Own {
+            settings: "assets = []\n",
+            files: template![
+                "my_env.c" => "c/discrete/my_env.c",
+                "tests/my_env_test.c" => "c/discrete/my_env_test.c",
+            ],
+        },
+        (Language::C, Template::Grid) => Own {
+            settings: "assets = [\"levels/*.txt\"]\n",
+            files: template![
+                "my_env.c" => "c/grid/my_env.c",
+                "tests/my_env_test.c" => "c/grid/my_env_test.c",
+                "levels/first.txt" => "python/grid/levels/first.txt",
+            ],
+        },
+        (Language::C, Template::Continuous) => Own {
+            settings: "assets = []\n",
+            files: template![
+                "my_env.c" => "c/continuous/my_env.c",
+                "tests/my_env_test.c" => "c/continuous/my_env_test.c",
+            ],
+        },
+        (Language::C, Template::Pixels) => Own {
+            settings: "assets = []\n",
+            files: template![
+                "my_env.c" => "c/pixels/my_env.c",
+                "tests/my_env_test.c" => "c/pixels/my_env_test.c",
+            ],
+        },
+        (Language::C, Template::Socket) => return None,
     };
     Some(own)
 }
@@ -249,8 +290,9 @@ impl New {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let names = Names::of(&self.name)?;
         let Some(own) = own(self.lang, self.template) else {
+            // Its compiler's WASI, of the first preview, has no connections.
             let error = UsageError::new("this template is there in Python, Rust and JavaScript alone");
-            return Err(error.hint("`rollcage new --help` lists the others").into());
+            return Err(error.hint("C has all the others; docs/c.md has the rest").into());
         };
         if self.name.exists() && fs::read_dir(&self.name).map_or(true, |mut entries| entries.next().is_some()) {
             let error = UsageError::new(format!("`{}` is there already", shown(&self.name)));
@@ -258,12 +300,13 @@ impl New {
         }
         let sdk = match self.lang {
             Language::Rust => self.sdk()?,
-            Language::Python | Language::Js => String::new(),
+            Language::Python | Language::Js | Language::C => String::new(),
         };
         let common = match self.lang {
             Language::Python => PYTHON,
             Language::Rust => RUST,
             Language::Js => JS,
+            Language::C => C,
         };
         let mut written = Vec::new();
         // What a template has of its own takes the place of what all have.
@@ -290,8 +333,12 @@ impl New {
             Language::Python => {
                 complain("hint", &format!("`rollcage run {folder} --envs 8{grants}` plays it as it stands"))
             }
-            Language::Rust | Language::Js => {
-                let tool = if self.lang == Language::Rust { "cargo" } else { "npm and componentize-qjs" };
+            Language::Rust | Language::Js | Language::C => {
+                let tool = match self.lang {
+                    Language::Js => "npm and componentize-qjs",
+                    Language::C => "zig cc",
+                    _ => "cargo",
+                };
                 complain(
                     "hint",
                     &format!(

@@ -63,17 +63,17 @@ pub struct Plugin {
 #[cfg(feature = "shipped")]
 fn built_in(folder: &Path) -> Result<Option<std::path::PathBuf>, UsageError> {
     let is_there = |name: &str| folder.join(name).is_file();
-    if bundle::project::Project::is_in(folder) || !["Cargo.toml", "package.json"].into_iter().any(is_there) {
+    let runs_code = ["Cargo.toml", "package.json"].into_iter().any(is_there);
+    if bundle::project::Project::is_in(folder) || !(runs_code || is_there("rollcage.toml")) {
         return Ok(None);
     }
     let entries = std::fs::read_dir(folder.join("dist")).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut built: Vec<_> =
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).collect();
     let shown = folder.display();
-    let build = format!(
-        "`rollcage build {}` builds it: that runs the folder's code with your rights",
-        crate::text::argument(&shown.to_string())
-    );
+    // A compiler of C reads the folder, and runs nothing of it.
+    let rights = if runs_code { ": that runs the folder's code with your rights" } else { "" };
+    let build = format!("`rollcage build {}` builds it{rights}", crate::text::argument(&shown.to_string()));
     match built.len() {
         0 => Err(UsageError::new(format!("plugin `{shown}`: the folder is not built: there is no `dist/*.wasm`"))
             .hint(build)),

@@ -45,7 +45,7 @@ def refused(**keywords):
     try:
         rollcage.make_vec("cartpole", **{"num_envs": 2, "seed": 1, **keywords}).close()
     except rollcage.UsageError as error:
-        return str(error)
+        return str(error).splitlines()[0]
 print(refused(grants=["clock=real"]))
 with rollcage.make_vec("cartpole", 4, seed=1) as envs:
     envs.reset()
@@ -54,7 +54,7 @@ with rollcage.make_vec("cartpole", 4, seed=1) as envs:
     try:
         envs.branch(0, 3)
     except rollcage.UsageError as error:
-        print(error)
+        print(str(error).splitlines()[0])
     envs.branch(0, 2).close()
 print(refused(num_envs=6))
 """

@@ -287,12 +287,13 @@ fn lint() -> Result<()> {
 fn long() -> Result<()> {
     build_guests()?;
     model(&[("ROLLCAGE_LONG", "1")])?;
+    run(cargo(&["test", "--release", "--locked", "--workspace", "--", "--ignored"]).env("ROLLCAGE_LONG", "1"))?;
     python_base::python_base(&[])?;
-    python_base::python_base(&["numpy-tests".to_owned()])?;
     python::python(&["-m".to_owned(), "long".to_owned()])?;
     python::others(&["debian".to_owned()])?;
     python::others(&["rllib".to_owned()])?;
-    run(cargo(&["test", "--release", "--locked", "--workspace", "--", "--ignored"]).env("ROLLCAGE_LONG", "1"))
+    // Last, since it takes the longest.
+    python_base::python_base(&["numpy-tests".to_owned()])
 }
 
 fn golden() -> Result<()> {

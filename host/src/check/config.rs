@@ -325,7 +325,13 @@ fn values(property: &Value, now: &Value) -> Vec<Value> {
     };
     // Null stands for what is not given.
     values.retain(|value| value != now && !value.is_null());
-    values.dedup();
+    let mut known = Vec::new();
+    values.retain(|value| {
+        !known.contains(value) && {
+            known.push(value.clone());
+            true
+        }
+    });
     values.truncate(VALUES_MAX);
     values
 }

@@ -157,7 +157,7 @@ fn other_files_cost_no_compilation_and_are_kept_apart_from_the_code() {
         }
         envs.finish_recording().unwrap();
         drop(envs);
-        let kept = Plugin::of_hash(&plugin.sha256_hex(), Some(&cache())).expect("it is kept");
+        let kept = Plugin::of_hash(&plugin.sha256_hex(), "carries", Some(&cache())).expect("it is kept");
         assert_eq!(kept.sha256(), plugin.sha256());
         for backend in [Backend::Native, Backend::Pulley] {
             let how = Replaying {

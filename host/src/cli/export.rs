@@ -86,7 +86,10 @@ impl Export {
         };
         let plugin = match rollout.embedded_plugin()? {
             Some(plugin) => Some(plugin),
-            None => Plugin::of_hash(&rollout.manifest().plugin.sha256, cache().as_ref()),
+            None => {
+                let wanted = &rollout.manifest().plugin;
+                Plugin::of_hash(&wanted.sha256, &wanted.name, cache().as_ref())
+            }
         };
         let at = root.join(&id);
         let exported = minari(rollout, &at, &id, plugin.as_ref()).map_err(|error| into_anyhow_at(error, &at))?;

@@ -114,7 +114,7 @@ impl Recorded {
             // A named file is always used: if it is not the recorded plugin, that is reported.
             Some(file) => open_named(file)?,
             None => embedded
-                .or_else(|| Plugin::of_hash(&wanted.sha256, cache.as_ref()))
+                .or_else(|| Plugin::of_hash(&wanted.sha256, &wanted.name, cache.as_ref()))
                 .ok_or_else(|| not_here("the plugin", wanted, "name its file with `--plugin FILE`"))?,
         };
         check_hash(&plugin, wanted, "the recording")?;

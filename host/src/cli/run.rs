@@ -298,7 +298,7 @@ impl Run {
         let cache = if self.no_cache { None } else { cache() };
         let plugin = match self.source.plugin()? {
             Some(plugin) => plugin,
-            None => Plugin::of_hash(&wanted.sha256, cache.as_ref()).ok_or_else(|| {
+            None => Plugin::of_hash(&wanted.sha256, &wanted.name, cache.as_ref()).ok_or_else(|| {
                 not_here("the snapshot's plugin", wanted, "name its file: `rollcage run FILE.wasm --from …`")
             })?,
         };

@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn assignments_come_after_the_file() {
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         let path = file.path().to_owned();
         std::fs::write(&path, "gravity = 1.0\n[map]\nsize = 4\n").unwrap();
         let source = Source {

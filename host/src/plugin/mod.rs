@@ -197,8 +197,9 @@ impl Plugin {
         })
     }
 
-    /// The plugin of this hash (64 hex digits of SHA-256), if it ships with rollcage or the cache kept it.
-    pub fn of_hash(sha256: &str, cache: Option<&Cache>) -> Option<Plugin> {
+    /// The plugin of this hash (64 hex digits of SHA-256), if it ships with rollcage or the cache kept it. A kept one has no file
+    /// of its own: `name` is what messages call it.
+    pub fn of_hash(sha256: &str, name: &str, cache: Option<&Cache>) -> Option<Plugin> {
         #[cfg(feature = "shipped")]
         let mut shipped = crate::plugin::shipped::PLUGINS.iter().filter_map(|(name, _)| Plugin::shipped(name));
         #[cfg(not(feature = "shipped"))]
@@ -208,7 +209,7 @@ impl Plugin {
         let kept = || {
             let bytes =
                 crate::digest::Digest::from_hex(sha256).and_then(|digest| cache?.plugin(&digest.to_string()))?;
-            Some(Plugin::from_bytes(sha256, bytes))
+            Some(Plugin::from_bytes(&crate::text::escape_line(name), bytes))
         };
         shipped.find(is_it).or_else(|| kept().filter(is_it))
     }

@@ -307,6 +307,7 @@ mod tests {
         let pin = format!("ziglang = \"{ZIG_VERSION}\"");
         for package in [
             include_str!("../../../guest-envs/templates/c/common/rollcage.toml"),
+            include_str!("../../../guest-envs/templates/c/socket/rollcage.toml"),
             include_str!("../../../guest-envs/cartpole-c/rollcage.toml"),
         ] {
             assert!(package.contains(&pin), "{pin} in {package}");

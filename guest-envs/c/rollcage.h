@@ -250,6 +250,7 @@ void rollcage_answer(const char *format, ...) ROLLCAGE_FORMAT(1);
 
 /** Kinds of things of the outside. */
 typedef enum rollcage_want_kind {
+  ROLLCAGE_WANT_TCP_CONNECT = 0, /* by rollcage_socket.h */
   ROLLCAGE_WANT_DIRECTORY = 3,
   ROLLCAGE_WANT_REAL_CLOCK = 4,
   ROLLCAGE_WANT_REAL_RANDOM = 5,

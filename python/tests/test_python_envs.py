@@ -8,6 +8,7 @@ none is built.
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import json
 import subprocess
@@ -277,6 +278,25 @@ def test_a_folder_is_a_plugin_and_has_a_name(
         del gymnasium.registry["test_python_envs/Grid-v0"]
     with pytest.raises(TypeError, match="an id and a plugin are expected"):
         rollcage.register("test_python_envs/Grid-v0")
+
+
+@pytest.mark.parametrize("manifest", ["Cargo.toml", "package.json", "rollcage.toml"])
+def test_a_folder_in_another_language_is_what_was_built_in_it(
+    manifest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "walk"
+    (folder / "dist").mkdir(parents=True)
+    (folder / manifest).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(rollcage.UsageError, match="plugin `walk`: the folder is not built") as refused:
+        rollcage.make_vec("walk", 2)
+    assert "`rollcage build walk` builds it" in str(refused.value)
+    (folder / "dist/walk.wasm").write_bytes(twin("custom_box").read_bytes())
+    for given in ("walk", "./walk", folder):
+        envs = rollcage.make_vec(given, 2)
+        assert envs.sha256 == hashlib.sha256(twin("custom_box").read_bytes()).hexdigest()
+        envs.reset(seed=3)
+        envs.close()
 
 
 # ── On the real base ────────────────────────────────────────────────────────────────────────────────────────────────

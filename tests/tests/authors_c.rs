@@ -1,10 +1,12 @@
 //! What an author of an env in C does: `rollcage new`, its tests, `build`, `run`, `check`; and all of the SDK for C, from outside.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use rollcage::{Error, Frame, OnFault, Plugin, RenderMode, VecEnv};
-use rollcage_tests::{Ran, Rollcage, Scratch, builder, root, within};
+use rollcage::{Error, Frame, Grant, OnFault, Plugin, RenderMode, VecEnv};
+use rollcage_tests::{Ran, Rollcage, Scratch, builder, discrete, root, within};
 use serde_json::{Value, json};
 
 use crate::authors::{corridor_is_built_and_plays, passes_its_tests, rollcage};
@@ -107,10 +109,6 @@ fn a_project_in_c_goes_as_it_stands() {
 
     let listed = rollcage(&folder, &["build", ".", "--list"]);
     assert_eq!(listed.status, Some(2), "{listed:?}");
-
-    let socket = rollcage(scratch.folder(), &["new", "asker", "--lang", "c", "--template", "socket"]);
-    assert_eq!(socket.status, Some(2), "{socket:?}");
-    assert!(socket.stderr.contains("this template is there in Python, Rust and JavaScript alone"), "{}", socket.stderr);
 }
 
 /// The page's own project.
@@ -282,13 +280,150 @@ fn the_sdk_for_c_has_everything() {
     }
 }
 
+/// The template that connects, against its server: a grant that is missing is named, and a recording is played again.
+#[test]
+fn an_env_in_c_connects_where_it_is_granted() {
+    let scratch = Scratch::new("c-socket");
+    let folder = scratch.folder();
+    let made = rollcage(folder, &["new", "asker", "--lang", "c", "--template", "socket"]);
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let project = folder.join("asker");
+    let Some(first) = built(&project) else { return };
+    assert_eq!(first.status, Some(0), "{first:?}");
+    assert!(!first.stderr.contains("warning"), "{}", first.stderr);
+    assert!(first.stdout.contains("wants         a TCP connection"), "{}", first.stdout);
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (grant, port) = (format!("--grant=tcp-connect=127.0.0.1:{nobody}"), format!("port={nobody}"));
+    let missing = rollcage(folder, &["run", "asker"]);
+    assert_eq!(missing.status, Some(2), "{missing:?}");
+    let said = "needs a TCP connection, which is not granted (the number is kept by a server)";
+    assert!(missing.stderr.contains(said), "{}", missing.stderr);
+    let other = rollcage(folder, &["run", "asker", "--episodes", "1", &grant]);
+    let said =
+        "127.0.0.1, port 48800 cannot be reached: it is not granted; `python3 server.py --port 48800` starts one";
+    assert!(other.stderr.contains(said), "{}", other.stderr);
+    let refused = rollcage(folder, &["run", "asker", "--episodes", "1", &grant, "--config", &port]);
+    let said = format!("127.0.0.1, port {nobody} cannot be reached: connection refused");
+    assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+
+    // The digest of those in Python, Rust and JavaScript.
+    let run = ["run", "asker", "--envs", "2", "--episodes", "10", "--seed", "1", "--grants", "asker/grants.toml"];
+    let recorded = rollcage(folder, &[&run[..], &["--record", "recording"]].concat());
+    assert!(recorded.stdout.contains("fc37ec7e8ac3"), "{recorded:?}");
+    for command in ["replay", "verify"] {
+        let again = rollcage(folder, &[command, "recording"]);
+        assert_eq!(again.status, Some(0), "{again:?}");
+    }
+    passes_in_words(&project);
+
+    // Without the line in rollcage.toml nothing is linked, and the error says what is missing.
+    let manifest = std::fs::read_to_string(project.join("rollcage.toml")).unwrap();
+    std::fs::write(project.join("rollcage.toml"), manifest.replace("sockets = true\n", "")).unwrap();
+    let hint = "hint: `sockets = true` in [c] of rollcage.toml lets the env use rollcage_socket.h";
+    for what in ["undefined symbol: rollcage_connect", "'rollcage_socket.h' file not found"] {
+        let refused = rollcage(&project, &["build", "."]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        for words in [what, hint] {
+            assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+        }
+        let _ = std::fs::remove_file(project.join("rollcage_socket.h"));
+    }
+}
+
+/// A server of one connection after another: it sends what `answer` makes of a line, and closes where that is nothing.
+fn server(answer: fn(&str) -> Option<String>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(answer) = lines.next().and_then(|line| answer(&line.ok()?)) {
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn connections_in_c_have_everything() {
+    let scratch = Scratch::new("c-sockets");
+    copied("tests/c-sockets", scratch.folder());
+    let Some(built) = built(scratch.folder()) else { return };
+    assert_eq!(built.status, Some(0), "{built:?}");
+    assert!(!built.stderr.contains("warning"), "{}", built.stderr);
+    let file = scratch.folder().join("dist/talker.wasm");
+    let has = |file: &Path, text: &str| {
+        std::fs::read(file).unwrap().windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    assert!(has(&file, "wasi:sockets"));
+
+    // The length of a line, twice the number of a short one; and the ends of lines.
+    let port = server(|line| match line.len() {
+        0 => None,
+        1 | 2 => Some(format!("{}\n", 2 * line.parse::<u32>().ok()?)),
+        3 => Some("one\r\n\ntwo\r\nabcdefgh\nrest".to_owned()),
+        length => Some(format!("{length}\n")),
+    });
+    let grants = [format!("tcp-connect=127.0.0.1:{port}"), format!("tcp-connect=localhost:{port}")];
+    let grants = grants.iter().map(|grant| grant.parse::<Grant>().unwrap()).collect();
+    let mut envs = builder(Plugin::from_file(&file).unwrap()).on_fault(OnFault::Raise).grants(grants).build().unwrap();
+    envs.reset(Some(1)).unwrap();
+    let peer = format!("127.0.0.1, port {port}");
+    refused(envs.call(0, "read", &json!(1)), "there is no connection yet");
+    refused(
+        envs.call(0, "connect", &json!(port ^ 1)),
+        &format!("port {} cannot be reached: it is not granted", port ^ 1),
+    );
+    let mut ask = |method: &str, number: u64| envs.call(0, method, &json!(number));
+    for connect in ["connect-by-name", "connect"] {
+        ask(connect, port.into()).unwrap();
+        // More than is sent or kept at once.
+        ask("write", 100_001).unwrap();
+        assert_eq!(ask("line", 16).unwrap(), json!("100000"));
+    }
+    ask("write", 4).unwrap();
+    for line in ["one", "", "two"] {
+        assert_eq!(ask("line", 6).unwrap(), json!(line));
+    }
+    refused(ask("line", 8), &format!("{peer} has sent a line of more than 7 bytes"));
+    assert_eq!(ask("read", 3).unwrap(), json!("abc"));
+    // What is behind the other side's last newline is a line too, and then there is nothing.
+    assert_eq!(ask("line", 9).unwrap(), json!("defgh"));
+    ask("write", 1).unwrap();
+    assert_eq!(ask("line", 9).unwrap(), json!("rest"));
+    refused(ask("line", 9), &format!("{peer} has closed the connection"));
+    assert_eq!(ask("read", 9).unwrap(), json!(""));
+    ask("close", 0).unwrap();
+    ask("close", 0).unwrap();
+    refused(ask("write", 1), &format!("the connection to {peer} is closed"));
+
+    // Each step reads a file of the plugin, and asks the server.
+    ask("connect", port.into()).unwrap();
+    let actions: Vec<i64> = (0..60).collect();
+    let steps = envs.step_many(0, &discrete(&actions)).unwrap();
+    let doubled: Vec<i64> = actions.iter().map(|action| 2 * action).collect();
+    assert_eq!(steps.observations, discrete(&doubled));
+
+    // A plugin that asks for no connection imports nothing of sockets.
+    let plain = scratch.folder().join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    copied("guest-envs/cartpole-c", &plain);
+    assert_eq!(rollcage(&plain, &["build", "."]).status, Some(0));
+    assert!(!has(&plain.join("dist/cartpole_c.wasm"), "wasi:sockets"));
+}
+
 /// The other templates: each builds, is tested, plays and passes as it stands, with the digest of the one in Python.
 #[test]
 #[ignore = "plays the interpreter too; `cargo xtask long` runs it"]
 fn every_template_in_c_goes_as_it_stands() {
     let scratch = Scratch::new("new-c-all");
     let folder = scratch.folder();
-    for template in ["discrete", "grid", "continuous", "pixels"] {
+    for template in ["discrete", "grid", "continuous", "pixels", "socket"] {
         for (name, lang) in [("in_c", "c"), ("in_python", "python")] {
             let name = format!("{template}_{name}");
             let made = rollcage(folder, &["new", &name, "--lang", lang, "--template", template]);
@@ -299,11 +434,17 @@ fn every_template_in_c_goes_as_it_stands() {
         assert_eq!(built.status, Some(0), "{built:?}");
         assert!(!built.stderr.contains("warning"), "{}", built.stderr);
         let run = ["--envs", "4", "--episodes", "24", "--seed", "11"];
-        let of = |plugin: &str| digest(folder, &[&[plugin][..], &run].concat());
+        let is_granted = template == "socket";
+        let grants = format!("{name}/grants.toml");
+        let grants = if is_granted { vec!["--grants", &grants] } else { Vec::new() };
+        let of = |plugin: &str| digest(folder, &[&[plugin][..], &run, &grants].concat());
         assert_eq!(of(&name), of(&twin), "{template}");
-        let checked = rollcage(folder, &["check", &name]);
+        let checked = rollcage(folder, &[&["check", &name][..], &grants].concat());
         assert_eq!(checked.status, Some(0), "{checked:?}");
         passes_in_words(&folder.join(&name));
+        if is_granted {
+            continue;
+        }
         // The pictures are those of the Python template.
         assert_eq!(rollcage(folder, &["build", &twin]).status, Some(0));
         let frame = |file: &Path, mode| -> Option<Frame> {

@@ -31,6 +31,12 @@ const SDK: [(&str, &str); 2] = [
     ("rollcage.c", include_str!("../../../guest-envs/c/rollcage.c")),
 ];
 
+/// The SDK's connections, for an env that asks for them.
+const SOCKET_SDK: [(&str, &str); 2] = [
+    ("rollcage_socket.h", include_str!("../../../guest-envs/c/rollcage_socket.h")),
+    ("rollcage_socket.c", include_str!("../../../guest-envs/c/rollcage_socket.c")),
+];
+
 /// The interface in C, as wit-bindgen 0.63.0 writes it: `wit-bindgen c wit/0.1.0 --world plugin --rename-world rollcage_wit
 /// --no-object-file --no-helpers --out-dir guest-envs/c/bindings`.
 const BINDINGS: [(&str, &str); 2] = [
@@ -38,11 +44,25 @@ const BINDINGS: [(&str, &str); 2] = [
     ("rollcage_wit.c", include_str!("../../../guest-envs/c/bindings/rollcage_wit.c")),
 ];
 
+/// The imports of the connections in C, in the same way: `wit-bindgen c FOLDER --world sockets --rename-world
+/// rollcage_socket_wit` and so on, of a folder with the file of [`SOCKET_WIT`], and those of [`SOCKET_DEPS`] in its `deps`.
+const SOCKET_BINDINGS: [(&str, &str); 2] = [
+    ("rollcage_socket_wit.h", include_str!("../../../guest-envs/c/bindings/rollcage_socket_wit.h")),
+    ("rollcage_socket_wit.c", include_str!("../../../guest-envs/c/bindings/rollcage_socket_wit.c")),
+];
+
 /// The interface itself: the component's type.
 const WIT: [(&str, &str); 3] = [
     ("types.wit", include_str!("../../../wit/0.1.0/types.wit")),
     ("assets.wit", include_str!("../../../wit/0.1.0/assets.wit")),
     ("environment.wit", include_str!("../../../wit/0.1.0/environment.wit")),
+];
+
+/// What of WASI the connections import: a world, and the packages that it is of.
+const SOCKET_WIT: [(&str, &str); 1] = [("sockets.wit", include_str!("../../../guest-envs/c/wit/sockets.wit"))];
+const SOCKET_DEPS: [(&str, &str); 2] = [
+    ("io.wit", include_str!("../../../guest-envs/js/wit/deps/io.wit")),
+    ("sockets.wit", include_str!("../../../guest-envs/js/wit/deps/sockets.wit")),
 ];
 
 /// Flags of the compiler. The stack is that of Rust's guests: zig's own, of 16 MiB, would be part of every env's memory, and
@@ -69,7 +89,7 @@ pub(super) fn is_in(folder: &Path) -> bool {
 /// Builds the project of a folder. Nothing of it is run.
 pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
     let package = Package::read(folder)?;
-    for (name, text) in SDK {
+    for (name, text) in package.of_sdk(SDK, SOCKET_SDK) {
         if !folder.join(name).exists() {
             put(folder, name, text)?;
         }
@@ -78,7 +98,8 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
     let note = "nothing of this folder is run, but what it includes is read with your rights";
     complain("building", &format!("by zig cc {} ({}): {note}", package.zig, zig.found));
     let module = compile(folder, &package, &zig)?;
-    let component = component(module).with_context(|| format!("making a component of `{}`", shown(folder)))?;
+    let component =
+        component(module, package.has_sockets).with_context(|| format!("making a component of `{}`", shown(folder)))?;
     let key = "rollcage.toml, `package.assets`";
     Compiled::with_assets(package.name.replace('-', "_"), component, folder, &package.assets, key)
 }
@@ -86,9 +107,13 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Compiled> {
 /// The core module of a folder's sources, of the SDK and of the bindings.
 fn compile(folder: &Path, package: &Package, zig: &Zig) -> anyhow::Result<Vec<u8>> {
     let bindings = zig.folder.join(concat!("bindings-", env!("CARGO_PKG_VERSION")));
-    for (name, text) in BINDINGS {
+    for (name, text) in package.of_sdk(BINDINGS, SOCKET_BINDINGS) {
         put(&bindings, name, text)?;
     }
+    let generated = fs::canonicalize(&bindings).with_context(|| shown(&bindings))?;
+    let is_source = |name: &&str| name.ends_with(".c");
+    let sdk = package.of_sdk(SDK, SOCKET_SDK).map(|(name, _)| name).filter(is_source);
+    let sdk_bindings = package.of_sdk(BINDINGS, SOCKET_BINDINGS).map(|(name, _)| name).filter(is_source);
     let output = zig.folder.join(format!(".{}.wasm.tmp", std::process::id()));
     let facts = [("NAME", &package.name), ("VERSION", &package.version), ("SUMMARY", &package.summary)];
     let run = zig
@@ -97,13 +122,13 @@ fn compile(folder: &Path, package: &Package, zig: &Zig) -> anyhow::Result<Vec<u8
         .args(facts.map(|(fact, text)| format!("-DROLLCAGE_{fact}={}", literal(text))))
         .args(["-I", "."])
         .arg("-I")
-        .arg(fs::canonicalize(&bindings).with_context(|| shown(&bindings))?)
+        .arg(&generated)
         .arg("-o")
         .arg(std::path::absolute(&output)?)
         // By their relative paths: a failure's place is the same wherever the folder lies.
         .args(&package.sources)
-        .arg(SDK[1].0)
-        .arg(fs::canonicalize(bindings.join(BINDINGS[1].0))?)
+        .args(sdk)
+        .args(sdk_bindings.map(|name| generated.join(name)))
         .current_dir(folder)
         .output()
         .with_context(|| format!("starting zig ({})", zig.found))?;
@@ -115,7 +140,11 @@ fn compile(folder: &Path, package: &Package, zig: &Zig) -> anyhow::Result<Vec<u8
         let _ = writeln!(std::io::stderr(), "{}", escape(said.trim_end()));
     }
     if !run.status.success() {
-        let error = UsageError::new(format!("`{}`: zig cc could not build it", shown(folder)));
+        let mut error = UsageError::new(format!("`{}`: zig cc could not build it", shown(folder)));
+        // Both of a header that is not there and of functions that are not linked.
+        if !package.has_sockets && ["rollcage_socket.h", "rollcage_connect"].iter().any(|name| said.contains(name)) {
+            error = error.hint("`sockets = true` in [c] of rollcage.toml lets the env use rollcage_socket.h");
+        }
         return Err(error.hint("what the compiler says is above; docs/c.md has what a plugin defines").into());
     }
     module.with_context(|| shown(&output))
@@ -123,21 +152,33 @@ fn compile(folder: &Path, package: &Package, zig: &Zig) -> anyhow::Result<Vec<u8
 
 /// The component of a core module that is linked to WASI's first preview. Of the adapter to the second one it keeps what the
 /// module needs.
-fn component(mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-    let mut files = SourceMap::new();
-    for (name, text) in WIT {
-        files.push_str(name, text);
+fn component(mut module: Vec<u8>, has_sockets: bool) -> anyhow::Result<Vec<u8>> {
+    embed(&mut module, "plugin", &WIT, &[])?;
+    if has_sockets {
+        embed(&mut module, "sockets", &SOCKET_WIT, &SOCKET_DEPS)?;
     }
-    let mut interface = Resolve::new();
-    let files = files.parse().map_err(|(_, error)| anyhow::anyhow!("the interface: {error:?}"))?;
-    let package = interface.push_group(files)?;
-    let world = interface.select_world(&[package], Some("plugin"))?;
-    embed_component_metadata(&mut module, &interface, world, StringEncoding::UTF8)?;
     ComponentEncoder::default()
         .validate(true)
         .module(&module)?
         .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?
         .encode()
+}
+
+/// Puts the types of a world into a module, for what makes a component of it. The files of its package are together; each file
+/// of `deps` is a package.
+fn embed(module: &mut Vec<u8>, world: &str, files: &[(&str, &str)], deps: &[(&str, &str)]) -> anyhow::Result<()> {
+    let parsed = |files: &[(&str, &str)]| {
+        let mut map = SourceMap::new();
+        for (name, text) in files {
+            map.push_str(name, *text);
+        }
+        map.parse().map_err(|(_, error)| anyhow::anyhow!("the interface: {error:?}"))
+    };
+    let deps = deps.iter().map(|dep| parsed(&[*dep])).collect::<Result<_, _>>()?;
+    let mut interface = Resolve::new();
+    let package = interface.push_groups(parsed(files)?, deps)?;
+    let world = interface.select_world(&[package], Some(world))?;
+    embed_component_metadata(module, &interface, world, StringEncoding::UTF8)
 }
 
 /// A text as C has it.
@@ -166,6 +207,8 @@ struct Package {
     sources: Vec<String>,
     /// The version of zig that compiles them.
     zig: String,
+    /// Whether the env may ask for connections. One that does not is linked to nothing of sockets.
+    has_sockets: bool,
 }
 
 impl Package {
@@ -188,6 +231,15 @@ impl Package {
         Ok(package)
     }
 
+    /// The SDK's files that the env is built with: those of all envs, and those of connections.
+    fn of_sdk(
+        &self,
+        common: [(&'static str, &'static str); 2],
+        sockets: [(&'static str, &'static str); 2],
+    ) -> impl Iterator<Item = (&'static str, &'static str)> {
+        common.into_iter().chain(sockets.into_iter().filter(|_| self.has_sockets))
+    }
+
     /// Reads the file. The error names the key.
     fn parse(text: &str) -> Result<Package, String> {
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
@@ -195,7 +247,7 @@ impl Package {
             format!("line {line}: {}", one_line(error.message()))
         })?;
         const KEYS: [(&str, &[&str]); 2] =
-            [("package", &["name", "version", "summary", "assets"]), ("c", &["sources", "ziglang"])];
+            [("package", &["name", "version", "summary", "assets"]), ("c", &["sources", "ziglang", "sockets"])];
         for (name, value) in &table {
             let known = KEYS.iter().find(|(known, _)| known == name).map(|(_, keys)| *keys);
             let known = known
@@ -231,6 +283,9 @@ impl Package {
             zig: word("c", "ziglang", "a version of zig is expected, as in \"0.17.1\"", &|word| {
                 word.split('.').count() == 3 && word.split('.').all(is_number)
             })?,
+            has_sockets: value("c", "sockets")
+                .map_or(Some(false), toml::Value::as_bool)
+                .ok_or_else(|| wrong("c", "sockets", "`true` is expected, of an env that connects to a server"))?,
         };
         // What begins otherwise may be an option of the compiler's, which could run something.
         let is_source = |source: &String| {
@@ -252,6 +307,7 @@ mod tests {
         let pin = format!("ziglang = \"{ZIG_VERSION}\"");
         for package in [
             include_str!("../../../guest-envs/templates/c/common/rollcage.toml"),
+            include_str!("../../../guest-envs/templates/c/socket/rollcage.toml"),
             include_str!("../../../guest-envs/cartpole-c/rollcage.toml"),
         ] {
             assert!(package.contains(&pin), "{pin} in {package}");
@@ -270,7 +326,8 @@ mod tests {
             ("a.c", "@a.c", "`c.sources`: a list of files"),
             ("[\"a.c\"]", "[]", "`c.sources`: a list of files"),
             ("0.17.1", "../x", "`c.ziglang`: a version of zig"),
-            ("sources", "source", "`c.source` is not known: the keys of [c] are sources, ziglang"),
+            ("sources", "source", "`c.source` is not known: the keys of [c] are sources, ziglang, sockets"),
+            ("[c]", "[c]\nsockets = \"tcp\"", "`c.sockets`: `true` is expected"),
             ("[c]", "[cc]", "`cc` is not known"),
             ("[c]", "[c", "line 5: "),
             ("summary = \"s\"", "", "`package.summary`: a line is expected"),

@@ -134,6 +134,16 @@ impl Template {
         }
     }
 
+    /// The SDK's files in C, as README.md names them: those that are compiled, and all.
+    fn c_files(self) -> [&'static str; 2] {
+        match self {
+            Template::Socket => {
+                ["rollcage.c rollcage_socket.c", "`rollcage.h`, `rollcage.c` and the two of `rollcage_socket`"]
+            }
+            _ => ["rollcage.c", "`rollcage.h` and `rollcage.c`"],
+        }
+    }
+
     /// More lines of README.md.
     fn readme(self) -> &'static str {
         match self {
@@ -146,8 +156,8 @@ impl Template {
     }
 }
 
-fn own(language: Language, template: Template) -> Option<Own> {
-    let own = match (language, template) {
+fn own(language: Language, template: Template) -> Own {
+    match (language, template) {
         (Language::Python, Template::Discrete) => {
             Own { settings: "max-episode-steps = 200\n", files: template!["my_env.py" => "python/discrete/my_env.py"] }
         }
@@ -281,19 +291,25 @@ fn own(language: Language, template: Template) -> Option<Own> {
                 "tests/my_env_test.c" => "c/pixels/my_env_test.c",
             ],
         },
-        (Language::C, Template::Socket) => return None,
-    };
-    Some(own)
+        (Language::C, Template::Socket) => Own {
+            settings: "assets = []\n",
+            files: template![
+                "rollcage.toml" => "c/socket/rollcage.toml",
+                "rollcage_socket.h" => "../c/rollcage_socket.h",
+                "rollcage_socket.c" => "../c/rollcage_socket.c",
+                "my_env.c" => "c/socket/my_env.c",
+                "tests/my_env_test.c" => "c/socket/my_env_test.c",
+                "server.py" => "python/socket/server.py",
+                "grants.toml" => "python/socket/grants.toml",
+            ],
+        },
+    }
 }
 
 impl New {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let names = Names::of(&self.name)?;
-        let Some(own) = own(self.lang, self.template) else {
-            // Its compiler's WASI, of the first preview, has no connections.
-            let error = UsageError::new("this template is there in Python, Rust and JavaScript alone");
-            return Err(error.hint("C has all the others; docs/c.md has the rest").into());
-        };
+        let own = own(self.lang, self.template);
         if self.name.exists() && fs::read_dir(&self.name).map_or(true, |mut entries| entries.next().is_some()) {
             let error = UsageError::new(format!("`{}` is there already", shown(&self.name)));
             return Err(error.hint("name a folder that is not there, or an empty one").into());
@@ -308,6 +324,7 @@ impl New {
             Language::Js => JS,
             Language::C => C,
         };
+        let [compiled, all_of_sdk] = self.template.c_files();
         let mut written = Vec::new();
         // What a template has of its own takes the place of what all have.
         let all = common.iter().filter(|(path, _)| !own.files.iter().any(|(own, _)| own == path)).chain(own.files);
@@ -316,6 +333,8 @@ impl New {
             let text = text
                 .replace("SETTINGS\n", own.settings)
                 .replace("MORE\n", self.template.readme())
+                .replace("@COMPILED@", compiled)
+                .replace("@SDK@", all_of_sdk)
                 .replace("{ SDK }", &format!("{{ {sdk} }}"));
             let path = names.put_into(path);
             let file = self.name.join(&path);

@@ -145,7 +145,8 @@ impl Varying<'_> {
             let config = key.set(&self.stage.options.config, value);
             let refused = if has_effect && !self.asks_random {
                 // Whether it is accepted is all that is left to see.
-                if value.is_number() { trouble(self.stage, &config)? } else { refusal(self.stage, &config)? }
+                let plays = value.is_number() && self.base_plays();
+                if plays { trouble(self.stage, &config)? } else { refusal(self.stage, &config)? }
             } else {
                 match seen(self.stage, &config, self.steps)? {
                     Err(why) => Some(why),

@@ -84,7 +84,7 @@ fn wrong_configs_are_told_word_for_word() {
         told.push(Wrong { message: error.message, also: also.to_vec(), ..wrong.clone() });
     }
     if std::env::var_os("ROLLCAGE_UPDATE").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/wrong.toml"), written(&told))
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/plugin/config/tests/wrong.toml"), written(&told))
             .expect("the table can be written");
         return;
     }

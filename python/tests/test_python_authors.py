@@ -222,7 +222,8 @@ def test_a_directory_that_is_lacking_is_named(tmp_path: Path, monkeypatch: pytes
     folder = project(tmp_path / "lacking", "bad_env", "BadEnv", author.source)
     with (folder / "pyproject.toml").open("a") as file:
         file.write(
-            '\n[[tool.rollcage.wants]]\nkind = "directory"\nexample = "levels:/levels:ro"\nreason = "more levels"\nrequired = false\n'
+            '\n[[tool.rollcage.wants]]\nkind = "directory"\nexample = "levels:/levels:ro"\n'
+            'reason = "more levels"\nrequired = false\n'
         )
     with pytest.raises(rollcage.FaultError) as raised:
         rollcage.make_vec(str(folder), 1, on_fault="raise").reset()

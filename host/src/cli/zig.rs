@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use rollcage::plugin::bundle::without_settings;
 use rollcage::text::argument;
 use rollcage::{Cache, UsageError};
 
@@ -93,7 +94,9 @@ fn install(version: &str, folder: &Path, kept: &Path) -> anyhow::Result<()> {
         &format!("pip installs {pinned} (once, some 100 MB to download and 420 MB in {}) …", shown_folder(kept)),
     );
     let temporary = folder.join(format!(".{PACKAGE}-{version}.{}.tmp", std::process::id()));
-    let run = Command::new("python3")
+    let mut pip = Command::new("python3");
+    without_settings(&mut pip);
+    let run = pip
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"])
         .args(["--only-binary", ":all:", "--target"])
         .arg(&temporary)

@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 pub use self::base::Base;
 pub use self::files::assets_of;
 pub use self::options::Options;
+pub use self::pip::without_settings;
 pub use self::project::Entry;
 
 use self::archive::{Files, attach, contents, detach};

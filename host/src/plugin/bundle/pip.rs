@@ -299,13 +299,18 @@ fn last_line(said: &Output) -> String {
 fn isolated(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["-I", "-m", "pip"]).current_dir(std::env::temp_dir()).stdin(Stdio::null());
-    // What a user sets for installing has no meaning here; indexes, proxies and constraints have.
+    without_settings(&mut command);
+    command
+}
+
+/// Leaves out what a user sets for installing, which has no meaning where pip fills a folder of ours; indexes, proxies and
+/// constraints stay.
+pub fn without_settings(command: &mut Command) {
     for name in
         ["USER", "TARGET", "PREFIX", "ROOT", "REQUIREMENT", "REQUIRE_VIRTUALENV", "NO_BINARY", "QUIET", "VERBOSE"]
     {
         command.env_remove(format!("PIP_{name}"));
     }
-    command
 }
 
 /// The Pythons that may have pip: the one that was named, that of the active environment, those on the path.

@@ -76,12 +76,13 @@ def change(cls: Any) -> None:
         raise Refused("a socket cannot be duplicated in the cage; use the one that there is")
 
     cls.recv, cls.recv_into, cls.setsockopt = recv, recv_into, setsockopt
-    cls.send, cls.sendall = _naming_a_loss(cls.send), _naming_a_loss(cls.sendall)
+    for name in ("send", "sendall", "recvfrom", "recvfrom_into"):
+        setattr(cls, name, _naming_a_loss(getattr(cls, name)))
     cls.connect, cls.dup = connect, dup
 
 
 def _naming_a_loss(method: Any) -> Any:
-    """A method of a socket. A stream that failed is a lost connection: the C library has but `EIO` for it."""
+    """A method of a socket. A stream that failed is a lost connection, for which the C library has only `EIO`."""
 
     @functools.wraps(method)
     def called(self: Any, *given: Any) -> Any:

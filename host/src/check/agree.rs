@@ -155,10 +155,12 @@ fn later(finding: Option<Finding>, before: usize) -> Option<Finding> {
 fn hash_order(stage: &Stage<'_>, first: &Played, notes: &mut Notes) -> Result<(), Error> {
     let Some(other) = &stage.options.other_secret else {
         let is_interpreted = !stage.prepared.description().runtime.is_empty();
-        if stage.options.quick && is_interpreted {
-            notes.skip(Rule::HashOrder, "left out by --quick");
-        }
-        notes.skip(Rule::HashOrder, "it is for envs in Python, where a base with another hash secret is there");
+        let why = if stage.options.quick && is_interpreted {
+            "left out by --quick"
+        } else {
+            "it is for envs in Python, where a base with another hash secret is there"
+        };
+        notes.skip(Rule::HashOrder, why);
         return Ok(());
     };
     let steps = compared_steps(stage);

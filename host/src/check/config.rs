@@ -9,6 +9,7 @@ use super::episodes::{seed_is_ignored, seeds_differ};
 use super::pictures;
 use super::play::{Played, Player, Stage, brief};
 use super::rule::{Finding, Rule};
+use crate::env::vec_env::VecEnv;
 use crate::error::Error;
 
 /// Steps in which a key must show an effect.
@@ -112,14 +113,10 @@ impl Seen {
 
 /// Plays under a config. The inner error is the env's own refusal.
 fn seen(stage: &Stage<'_>, config: &Value, steps: usize) -> Result<Result<Seen, String>, Error> {
-    let envs = match stage.env_of(config) {
-        Ok(envs) => envs,
-        Err(Error::Usage(error)) => return Ok(Err(error.message)),
-        Err(Error::Fault(fault)) => return Ok(Err(format!("{}: {}", fault.kind, brief(&fault.message)))),
-        Err(error) => return Err(error),
+    let (mut player, played) = match played_under(stage, config, steps)? {
+        Ok(played) => played,
+        Err(why) => return Ok(Err(why)),
     };
-    let mut player = Player::new(envs, stage.options.seed)?;
-    let played = player.play(stage.options.seed, steps)?;
     let pictures = if played.fault.is_none() { pictures::hashes(stage, &mut player)? } else { Vec::new() };
     Ok(Ok(Seen { played, pictures }))
 }
@@ -231,13 +228,33 @@ impl Varying<'_> {
     }
 }
 
+/// Plays the first steps under a config. The inner error says why no env can be made.
+fn played_under(stage: &Stage<'_>, config: &Value, steps: usize) -> Result<Result<(Player, Played), String>, Error> {
+    let envs = match made_under(stage, config)? {
+        Ok(envs) => envs,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut player = Player::new(envs, stage.options.seed)?;
+    let played = player.play(stage.options.seed, steps)?;
+    Ok(Ok((player, played)))
+}
+
+/// Makes an env under a config. The inner error says why there can be none.
+fn made_under(stage: &Stage<'_>, config: &Value) -> Result<Result<VecEnv, String>, Error> {
+    match stage.env_of(config) {
+        Ok(envs) => Ok(Ok(envs)),
+        Err(Error::Usage(error)) => Ok(Err(error.message)),
+        Err(Error::Fault(fault)) => Ok(Err(format!("{}: {}", fault.kind, fault.message))),
+        Err(error) => Err(error),
+    }
+}
+
 /// Why an env cannot be made or played under a config, if so.
 fn trouble(stage: &Stage<'_>, config: &Value) -> Result<Option<String>, Error> {
-    if let Some(why) = refusal(stage, config)? {
-        return Ok(Some(why));
-    }
-    let mut player = Player::new(stage.env_of(config)?, stage.options.seed)?;
-    Ok(fault_of(&player.play(stage.options.seed, stage.steps(FIRST_STEPS))?))
+    Ok(match played_under(stage, config, stage.steps(FIRST_STEPS))? {
+        Ok((_, played)) => fault_of(&played),
+        Err(why) => Some(why),
+    })
 }
 
 /// The fault that ended a play, if there is one.
@@ -248,12 +265,7 @@ fn fault_of(played: &Played) -> Option<String> {
 
 /// Why an env cannot be made under a config, if so.
 fn refusal(stage: &Stage<'_>, config: &Value) -> Result<Option<String>, Error> {
-    match stage.env_of(config) {
-        Ok(_) => Ok(None),
-        Err(Error::Usage(error)) => Ok(Some(error.message)),
-        Err(Error::Fault(fault)) => Ok(Some(format!("{}: {}", fault.kind, fault.message))),
-        Err(error) => Err(error),
-    }
+    Ok(made_under(stage, config)?.err())
 }
 
 fn differs_by_seed(stage: &Stage<'_>, config: &Value, steps: usize) -> Result<bool, Error> {
@@ -326,15 +338,15 @@ fn values(property: &Value, now: &Value) -> Vec<Value> {
     };
     // Null stands for what is not given.
     values.retain(|value| value != now && !value.is_null());
-    let mut known = Vec::new();
-    values.retain(|value| {
-        !known.contains(value) && {
-            known.push(value.clone());
-            true
+    // An end of a range may be a neighbour of the value now.
+    let mut distinct: Vec<Value> = Vec::new();
+    for value in values {
+        if !distinct.contains(&value) {
+            distinct.push(value);
         }
-    });
-    values.truncate(VALUES_MAX);
-    values
+    }
+    distinct.truncate(VALUES_MAX);
+    distinct
 }
 
 /// The ends of a range that is not astronomical, else the neighbours of the value now.

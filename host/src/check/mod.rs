@@ -149,7 +149,7 @@ fn created(stage: &Stage<'_>) -> Result<Created, Error> {
     match stage.env() {
         Ok(envs) => Ok(Created::Env(Box::new(Player::new(envs, stage.options.seed)?))),
         Err(Error::Fault(fault)) => {
-            // Its end names a directory that is lacking.
+            // Not cut: the message ends with the directory that is lacking.
             let message = crate::text::escape_line(&fault.message);
             Ok(Created::Not(Finding::new(format!("{}: {message}", fault.kind))))
         }

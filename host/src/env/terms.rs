@@ -112,7 +112,10 @@ impl Terms {
     pub(super) fn with_lacking_directory(&self, message: String) -> String {
         let lacking =
             if self.directories.is_empty() { Want::lacking_directory(&self.prepared.description.wants) } else { None };
-        lacking.map_or(message.clone(), |lacking| format!("{message}; {lacking}"))
+        match lacking {
+            Some(lacking) => format!("{message}; {lacking}"),
+            None => message,
+        }
     }
 
     /// Whether there are more cores than envs.

@@ -625,7 +625,7 @@ impl Want {
         }
     }
 
-    /// A directory that is wanted, not needed by each run, and not granted: what to say where `create` fails.
+    /// The first directory among wants, in words: what to say where `create` fails and no directory was granted.
     pub(crate) fn lacking_directory(wants: &[Want]) -> Option<String> {
         let want = wants.iter().find(|want| want.kind == WantKind::Directory)?;
         let flag = want.flag(wants).map(|flag| format!(" (`{flag}`)")).unwrap_or_default();

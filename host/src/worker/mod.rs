@@ -141,8 +141,7 @@ fn describe_plugin(
     mut placeholders: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    let mapped = WorkerSlab::map(slab.as_fd())?;
-    drop(slab);
+    let mapped = WorkerSlab::map(slab)?;
     let assets = assets_behind(&mut placeholders)?;
     let sealed = load_code(control, job, code, assets, &[], Copies::None, table)?;
     let Some(Sealed { loaded, .. }) = sealed else { return Ok(()) };
@@ -241,8 +240,7 @@ fn begin(
     copies: Copies,
     table: &'static [Allow],
 ) -> io::Result<Option<Begun>> {
-    let mapped = WorkerSlab::map(slab.as_fd())?;
-    drop(slab);
+    let mapped = WorkerSlab::map(slab)?;
     let sealed = load_code(control, job, code, assets, directories, copies, table)?;
     let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(None) };
     match loaded {

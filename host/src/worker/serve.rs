@@ -4,7 +4,7 @@
 //! Everything that it writes was checked against the spec: the host would count a wrong length or value as a lie.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
@@ -333,7 +333,7 @@ impl Served {
             Side::Original => Ok(()),
             Side::Copy => {
                 copy::become_the_copy(control, log).map_err(host)?;
-                self.slab.replace(slab.as_fd()).map_err(host)?;
+                self.slab.replace(slab).map_err(host)?;
                 self.instance.is_a_copy();
                 hello(self.control).map_err(host)?;
                 say(self.control, &FromWorker::Locked(self.standing.clone())).map_err(host)?;

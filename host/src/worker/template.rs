@@ -4,7 +4,7 @@
 //! written. For a plugin that warms up it holds an instance that has done so: its copies share what the guest imported.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
@@ -61,8 +61,7 @@ impl Template {
     /// Runs in the copy: continues as a worker that has just loaded its code, or warmed up.
     fn become_env(mut self, control: OwnedFd, log: OwnedFd, slab: OwnedFd) -> io::Result<()> {
         copy::become_the_copy(control, log)?;
-        self.slab.replace(slab.as_fd())?;
-        drop(slab);
+        self.slab.replace(slab)?;
         if let Some(filter) = &self.last_filter {
             filter.put_up()?;
         }

@@ -203,7 +203,7 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
         panic!("no message")
     };
     let fds: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let _slab = rollcage::wire::slab::worker::WorkerSlab::map(descriptors[0].as_fd()).unwrap();
+    let _slab = rollcage::wire::slab::worker::WorkerSlab::map(descriptors[0].try_clone().unwrap()).unwrap();
     let number: Vec<i64> = numbers.split(',').map(|number| number.parse().unwrap()).collect();
     HOST_BYTE.store(number[6] as usize, Relaxed);
     let scene = Scene {

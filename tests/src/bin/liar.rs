@@ -44,8 +44,7 @@ fn main() {
     };
     let config: serde_json::Value = serde_json::from_str(&job.config).unwrap();
     let lie = Lie::from_number(config["spins"].as_u64().unwrap());
-    let slab = WorkerSlab::map(descriptors[0].as_fd()).unwrap();
-    drop(descriptors);
+    let slab = WorkerSlab::map(descriptors.into_iter().next().unwrap()).unwrap();
     start(control, &slab, lie);
     let spec = spec();
     let layout = ViewLayout::of(&spec).unwrap();

@@ -1,7 +1,7 @@
 //! The worker's side of a slab: it reads requests and writes answers.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -33,14 +33,15 @@ pub struct WorkerSlab {
 }
 
 impl WorkerSlab {
-    /// Maps a slab at the worker's fixed address. The descriptor can be closed afterwards.
-    pub fn map(fd: BorrowedFd<'_>) -> io::Result<WorkerSlab> {
-        Ok(WorkerSlab { map: Mapping::new(fd, Some(WORKER_ADDRESS))?, turn: 0 })
+    /// Maps a slab at the worker's fixed address, and closes the descriptor: before the worker says anything to the host.
+    pub fn map(fd: OwnedFd) -> io::Result<WorkerSlab> {
+        Ok(WorkerSlab { map: Mapping::new(fd.as_fd(), Some(WORKER_ADDRESS))?, turn: 0 })
     }
 
-    /// Maps another slab in place of this one, for the copy of a worker: its turns begin anew.
-    pub(crate) fn replace(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.map.replace(fd)?;
+    /// Maps another slab in place of this one, for the copy of a worker: its turns begin anew. Closes the descriptor, as
+    /// [`WorkerSlab::map`] does.
+    pub(crate) fn replace(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.map.replace(fd.as_fd())?;
         self.turn = 0;
         Ok(())
     }

@@ -57,6 +57,8 @@ pub enum FaultKind {
     CallTimeout = 16,
     /// The keeper of the env's ports and services ended: another process may have the ports by now.
     KeeperLost = 17,
+    /// Another env that shares this one's worker ended it. This env is not to blame.
+    Sibling = 18,
 }
 
 impl FaultKind {
@@ -80,11 +82,12 @@ impl FaultKind {
             FaultKind::BadAnswer => "bad_answer",
             FaultKind::CallTimeout => "call_timeout",
             FaultKind::KeeperLost => "keeper_lost",
+            FaultKind::Sibling => "sibling",
         }
     }
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FaultKind; 17] = [
+    pub const ALL: [FaultKind; 18] = [
         FaultKind::Trap,
         FaultKind::Fuel,
         FaultKind::Memory,
@@ -102,6 +105,7 @@ impl FaultKind {
         FaultKind::BadAnswer,
         FaultKind::CallTimeout,
         FaultKind::KeeperLost,
+        FaultKind::Sibling,
     ];
 
     /// The kind of a stable name.
@@ -300,6 +304,7 @@ mod tests {
             (FaultKind::BadAnswer, 15, "bad_answer"),
             (FaultKind::CallTimeout, 16, "call_timeout"),
             (FaultKind::KeeperLost, 17, "keeper_lost"),
+            (FaultKind::Sibling, 18, "sibling"),
         ];
         for (kind, number, name) in all {
             assert_eq!((kind.number(), kind.name()), (number, name));

@@ -348,6 +348,12 @@ def _texts(grants: Sequence[str] | None) -> list[str]:
     return given
 
 
+def _envs_per_worker(given: int | str) -> str:
+    if isinstance(given, str) and given != "auto":
+        raise UsageError(f"envs_per_worker: {given!r}; a number from 1 on or 'auto' is possible")
+    return "auto" if given == "auto" else str(count("envs_per_worker", given, 1, 4096))
+
+
 def native(
     plugin: PluginLike,
     num_envs: int,
@@ -363,6 +369,7 @@ def native(
     require_sandbox: bool,
     debug: bool,
     recycle_after: int | None,
+    envs_per_worker: int | str,
     record: str | os.PathLike[str] | None,
     embed_plugin: bool,
     start: str | None,
@@ -395,6 +402,7 @@ def native(
         "require_sandbox": bool(require_sandbox),
         "debug": bool(debug),
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
+        "envs_per_worker": _envs_per_worker(envs_per_worker),
         "record": None if record is None else os.fspath(record),
         "embed_plugin": bool(embed_plugin),
         "start": None if start is None else word("start", start),

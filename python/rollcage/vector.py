@@ -90,6 +90,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         Whether guest code is compiled or interpreted.
     recycle_after : int, optional
         Start an env anew, with its services, after so many episodes.
+    envs_per_worker : int or "auto"
+        Envs that share a worker process, each in a wasm store of its own; ``auto`` makes a worker a core. Many cheap envs step
+        several times faster so. They are apart by wasm alone, and a fault that ends the process is a fault of all its envs
+        (kind ``sibling``). Sockets, ports, services, the real clock, `branch` and ``fork-after-create`` need an env to a
+        worker, which is the default.
     record : path, optional
         A folder, empty or not there yet, into which everything that happens is recorded: `rollcage replay` runs it again and
         compares it (`docs/rollout.md`). `finish_recording` and `close` close the recording. A relative path begins at the
@@ -148,6 +153,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         require_sandbox: bool = False,
         backend: str = "native",
         recycle_after: int | None = None,
+        envs_per_worker: int | str = 1,
         record: str | os.PathLike[str] | None = None,
         embed_plugin: bool = False,
         start: str | None = None,
@@ -173,6 +179,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             require_sandbox=require_sandbox,
             debug=debug,
             recycle_after=recycle_after,
+            envs_per_worker=envs_per_worker,
             record=record,
             embed_plugin=embed_plugin,
             start=start,
@@ -835,6 +842,7 @@ def make_vec(
     require_sandbox: bool = False,
     backend: str = "native",
     recycle_after: int | None = None,
+    envs_per_worker: int | str = 1,
     record: str | os.PathLike[str] | None = None,
     embed_plugin: bool = False,
     start: str | None = None,
@@ -879,6 +887,7 @@ def make_vec(
         require_sandbox=require_sandbox,
         backend=backend,
         recycle_after=recycle_after,
+        envs_per_worker=envs_per_worker,
         record=record,
         embed_plugin=embed_plugin,
         start=start,

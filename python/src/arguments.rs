@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
-use rollcage::{Backend, Builder, Cache, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls};
+use rollcage::{Backend, Builder, Cache, EnvsPerWorker, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls};
 use serde_json::Value;
 
 use crate::bundles::{Bundling, Named};
@@ -42,6 +42,8 @@ pub(crate) struct Arguments {
     require_sandbox: bool,
     debug: bool,
     recycle_after: Option<u64>,
+    /// A number, or `auto`.
+    envs_per_worker: String,
     /// A folder to record into.
     record: Option<PathBuf>,
     embed_plugin: bool,
@@ -115,6 +117,7 @@ impl Arguments {
         if let Some(episodes) = self.recycle_after {
             builder = builder.recycle_after(episodes);
         }
+        builder = builder.envs_per_worker(self.envs_per_worker.parse::<EnvsPerWorker>()?);
         if let Some(folder) = self.record {
             builder = builder.record(Record { folder, embed_plugin: self.embed_plugin });
         }

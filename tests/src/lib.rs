@@ -76,10 +76,15 @@ pub fn cache_folder() -> PathBuf {
 }
 
 /// A builder for envs of a fixture or of a shipped plugin, with the program under test as worker. They start as envs do by
-/// default; where a test runs others over the other start, as it says.
+/// default, each in a worker of its own; where a test runs others over the other start or gear, as it says.
 pub fn builder(plugin: Plugin) -> Builder {
     let start = std::env::var("ROLLCAGE_TEST_START").map_or(Start::Best, |start| start.parse().unwrap());
-    VecEnv::builder(plugin).worker(program()).cache(cache()).start(start)
+    VecEnv::builder(plugin).worker(program()).cache(cache()).start(start).envs_per_worker(envs_per_worker())
+}
+
+/// How many envs share a worker in this test run.
+pub fn envs_per_worker() -> usize {
+    std::env::var("ROLLCAGE_TEST_ENVS_PER_WORKER").map_or(1, |envs| envs.parse().unwrap())
 }
 
 /// A builder for envs of a shipped plugin.
@@ -234,9 +239,12 @@ impl Process {
         words.get(2).map(|word| String::from_utf8_lossy(word).trim().to_owned()).unwrap_or_default()
     }
 
-    /// Its children that are envs.
+    /// Its children that are envs, or have several.
     pub fn envs(self) -> Vec<Process> {
-        self.children().into_iter().filter(|child| child.title().starts_with("env ")).collect()
+        self.children()
+            .into_iter()
+            .filter(|child| child.title().starts_with("env ") || child.title().starts_with("envs "))
+            .collect()
     }
 
     /// A field of its `status`, as text.

@@ -12,7 +12,7 @@ use rollcage::{
     Autoreset, Batch, Budget, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, RenderMode, ResetSome, Start,
     VecEnv,
 };
-use rollcage_tests::{Process, builder, discrete, eventually, fixture, program, root, shipped};
+use rollcage_tests::{Process, builder, discrete, envs_per_worker, eventually, fixture, program, root, shipped};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -105,8 +105,10 @@ fn rows() -> Vec<Row> {
     table.guest
 }
 
+/// The rows of these calls. Where envs share a worker, those that end it are `packed.rs`'s.
 fn rows_of(calls: &[Function]) -> Vec<Row> {
-    rows().into_iter().filter(|row| calls.contains(&row.call)).collect()
+    let shared = envs_per_worker() > 1;
+    rows().into_iter().filter(|row| calls.contains(&row.call) && !(shared && row.ends_the_worker())).collect()
 }
 
 /// The first row of each guest, call and outcome: those that are tried under every policy and mode.
@@ -152,6 +154,11 @@ impl Row {
 
     fn kind(&self) -> Option<FaultKind> {
         serde_json::from_value(Value::from(self.fault.as_str())).ok()
+    }
+
+    /// Whether the fault ends the process, and not only the instance.
+    fn ends_the_worker(&self) -> bool {
+        matches!(self.kind(), Some(FaultKind::StepTimeout | FaultKind::ResetTimeout | FaultKind::CallTimeout))
     }
 
     fn deadline(&self) -> Duration {
@@ -566,6 +573,70 @@ fn rows_of_close() {
     });
 }
 
+/// A fault that ends the process is a fault of all its envs: the culprit's is its own, the others' is `sibling`, charged to
+/// nobody. The envs of another worker never notice.
+#[test]
+fn rows_that_end_a_shared_worker() {
+    let shared: Vec<Row> = rows().into_iter().filter(Row::ends_the_worker).collect();
+    each(shared, |row| {
+        let text = |error: Error| error.to_string();
+        // Envs 0 to 2 share a worker, and so do 3 to 5.
+        let six = |middle: Map<String, Value>| {
+            let good = row.good();
+            let limits = Limits { restarts: Budget { in_all: 1, ..Budget::default() }, ..row.limits() };
+            let builder = builder(fixture(&row.guest)).envs(6).seed(100).limits(limits).envs_per_worker(3);
+            builder.config_with(move |index| if index == 1 { middle.clone() } else { good.clone() })
+        };
+        let call = |envs: &mut VecEnv| match row.call {
+            Function::Reset => {
+                envs.reset_some(&ResetSome { options: row.options.as_ref(), ..ResetSome::default() }).map(drop)
+            }
+            Function::Step => {
+                envs.reset(None)?;
+                for number in 0..=row.step {
+                    let actions = row.actions(envs, number);
+                    envs.step(&actions)?;
+                }
+                Ok(())
+            }
+            _ => {
+                envs.reset(None)?;
+                row.ask(envs, 1)
+            }
+        };
+        let mut peace = six(row.good()).build().map_err(text)?;
+        call(&mut peace).map_err(text)?;
+        let mut envs = six(row.config.clone()).on_fault(OnFault::Raise).build().map_err(text)?;
+        let worker = envs.pid(1);
+        equal("worker of env 0", envs.pid(0), worker)?;
+        let began = Instant::now();
+        let fault = fault_of(call(&mut envs).err().ok_or("no fault")?)?;
+        within(row, began)?;
+        equal("place", (fault.env, fault.instance), (1, 0))?;
+        row.check(&fault)?;
+        equal("digests of the other worker", &envs.digests()[3..], &peace.digests()[3..])?;
+        // Env 0 had answered before; it learns of it in its next step, as all siblings do after a call.
+        let mut expected = vec![(1, fault.kind), (2, FaultKind::Sibling)];
+        if row.call != Function::Reset {
+            let actions = row.actions(&envs, 0);
+            let error = envs.step(&actions).err().ok_or("no fault in the next step")?;
+            let kind = if row.call == Function::Step { FaultKind::Sibling } else { fault.kind };
+            equal("fault of the next step", fault_of(error)?.kind, kind)?;
+            expected.insert(0, (0, FaultKind::Sibling));
+        }
+        let mut met: Vec<(u32, FaultKind)> = envs.faults().first().iter().map(|met| (met.env, met.kind)).collect();
+        met.sort_by_key(|(env, _)| *env);
+        equal("faults", met, expected)?;
+        let named = envs
+            .faults()
+            .first()
+            .iter()
+            .filter(|met| met.kind == FaultKind::Sibling)
+            .all(|met| met.message.contains("a fault of env 1") && met.message.contains(fault.kind.name()));
+        equal("siblings name the culprit", named, true)
+    });
+}
+
 // ── Beside honest envs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Plays a row with one env of it alone; any error is the outcome.
@@ -817,7 +888,7 @@ fn a_fault_in_a_call_is_reported_by_the_next_step_too() {
     rows.retain(|row| {
         row.guest == "trap" || (row.guest == "loop" && row.call == Function::Render) || row.guest == "fail"
     });
-    assert!(rows.len() >= 7);
+    assert!(rows.len() >= if envs_per_worker() > 1 { 6 } else { 7 });
     each(rows, |row| {
         for (policy, mode) in POLICIES.iter().flat_map(|policy| MODES.map(|mode| (*policy, mode))) {
             let text = |error: Error| error.to_string();

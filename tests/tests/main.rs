@@ -27,6 +27,7 @@ mod machines;
 mod mutations;
 mod options;
 mod packages;
+mod packed;
 mod processes;
 mod progress;
 mod protocol;

@@ -8,7 +8,7 @@ use rollcage_tests::{program, root};
 
 /// An option: the method of `Builder` or field of `Limits`, Python's keyword, the flag of `rollcage run`. Empty: that place
 /// does not have the option, for the reason that the row gives.
-const OPTIONS: [[&str; 4]; 54] = [
+const OPTIONS: [[&str; 4]; 55] = [
     // What the envs are.
     ["envs", "num_envs", "--envs", ""],
     ["config", "config", "--config", ""],
@@ -24,6 +24,7 @@ const OPTIONS: [[&str; 4]; 54] = [
     ["time_limit", "", "", "the same option with all its values: -1 in Python, `none` on the command line"],
     ["on_fault", "on_fault", "--on-fault", ""],
     ["recycle_after", "recycle_after", "--recycle-after", ""],
+    ["envs_per_worker", "envs_per_worker", "--envs-per-worker", ""],
     ["grant", "", "--grant", "a list in `grants`"],
     ["grants", "grants", "--grants", ""],
     ["backend", "backend", "--backend", ""],

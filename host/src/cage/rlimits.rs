@@ -8,6 +8,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// one call (a frame of 32 MiB is held three times at most), heap and stacks.
 const DATA_MARGIN_BYTES: u64 = 160 << 20;
 
+/// Bytes beyond its memory limit that each further env of a worker takes: the engine's tables and handles, and its
+/// stack.
+const ENV_BYTES: u64 = 4 << 20;
+
 /// Descriptors of a worker without grants: null twice, log, control, code, and those that a message brings until they
 /// are closed.
 const DESCRIPTORS_MAX: u64 = 16;
@@ -34,6 +38,16 @@ impl Allowance {
     pub fn of_env(memory_bytes: u64) -> Allowance {
         let data_bytes = memory_bytes.saturating_add(DATA_MARGIN_BYTES);
         Allowance { data_bytes, file_bytes: 0, descriptors: 0, cpu_seconds: None }
+    }
+
+    /// The limits of so many envs in one worker, where this is the allowance of one with so much memory: the margin around
+    /// their memories is what one call needs, and calls come one after another.
+    #[must_use]
+    pub fn for_envs(mut self, envs: u64, memory_bytes: u64) -> Allowance {
+        let more = envs.saturating_sub(1);
+        self.data_bytes = self.data_bytes.saturating_add(memory_bytes.saturating_add(ENV_BYTES).saturating_mul(more));
+        self.descriptors = self.descriptors.saturating_mul(envs);
+        self
     }
 }
 

@@ -47,7 +47,7 @@ impl VecEnv {
     /// The branches, made with this call's interrupt for their waits.
     fn branches(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         let index = self.check_copied(env)?;
-        machine::make_room(count, self.terms.descriptors())?;
+        machine::make_room(&self.terms.room_of(count))?;
         let counted = slot::count_envs(&self.terms, count, &self.interrupt)?;
         // Ask for all copies before waiting for any.
         let slots = self.copies_of(index, count)?;
@@ -108,6 +108,10 @@ impl VecEnv {
         if self.terms.granted.talks() || self.terms.beside.is_kept() {
             let hint = "what it did can be recorded, replayed, and branched there";
             return Err(refuse("it may have connections, ports or services, which are one process's", hint).into());
+        }
+        if self.terms.each > 1 {
+            let hint = "start the envs one to a worker: `envs_per_worker` 1; a snapshot and `restore` work with any";
+            return Err(refuse("it shares its worker, and a process is copied with all its envs", hint).into());
         }
         if !self.terms.copied {
             return Err(refuse("it was started without that", "`Builder::branching(true)`").into());

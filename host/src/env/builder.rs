@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
+use super::pack::{self, EnvsPerWorker, Sharing};
 use super::slot::Slot;
 use super::stock::Stock;
 use super::terms::Start;
@@ -66,6 +67,7 @@ pub struct Builder {
     prepared: Option<Prepared>,
     trust: Trust,
     start: Start,
+    envs_per_worker: EnvsPerWorker,
     copied: bool,
     /// The folder that relative paths of grants start from.
     folder: PathBuf,
@@ -106,6 +108,7 @@ impl Builder {
             prepared: None,
             trust: Trust::all(),
             start: Start::default(),
+            envs_per_worker: EnvsPerWorker::default(),
             copied: true,
             folder: std::env::current_dir().unwrap_or_default(),
             interrupt: Interrupt::default(),
@@ -305,6 +308,17 @@ impl Builder {
         self
     }
 
+    /// How many envs share a worker, each in a wasm store of its own: a number, or [`EnvsPerWorker::Auto`]. One wake and one
+    /// sleep then serve all of them, so many cheap envs are stepped several times faster. Envs of one worker are apart by
+    /// wasm alone, and a fault that ends the process ends all of them: the others' is [`FaultKind::Sibling`](crate::FaultKind).
+    /// With more than one, sockets, ports, services, real clocks, branches and `fork-after-create` are refused; workers are
+    /// spawned. Digests and recordings are the same. The default is one.
+    #[must_use]
+    pub fn envs_per_worker(mut self, envs: impl Into<EnvsPerWorker>) -> Builder {
+        self.envs_per_worker = envs.into();
+        self
+    }
+
     /// Hands an open TCP connection to one env. The env's next connect to that connection's peer gets this very connection,
     /// whatever was said over it before, and needs no other grant. A clone that the caller keeps is the same connection. A
     /// connection that one instance has not taken goes to a later instance of the env. See [`VecEnv::hand_over`].
@@ -500,9 +514,12 @@ impl Builder {
             granted.capture = Some(CaptureMode::Write);
         }
         let captures = granted.capture == Some(CaptureMode::Write);
+        let sharing =
+            Sharing { granted: &granted, beside: &beside, connected: !self.connections.is_empty(), start: self.start };
+        let each = sharing.envs_per_worker(self.envs_per_worker, self.envs, prepared.description.warm_up)?;
         // A connection cannot be in two processes; and where copies are not asked for, a worker lacks the system calls for
         // them.
-        let copied = (self.copied || self.start == Start::ForkAfterCreate) && !granted.talks();
+        let copied = (self.copied || self.start == Start::ForkAfterCreate) && !granted.talks() && each == 1;
         if self.start == Start::ForkAfterCreate && self.record.is_some() && granted.is_captured() {
             return Err(UsageError::new("what comes in cannot be recorded of envs that are copied after `create`")
                 .hint("start them by `fork`")
@@ -536,6 +553,7 @@ impl Builder {
             time_limit: self.time_limit,
             shape: None,
             start: self.start,
+            each,
             copied,
             cores,
             stock: Stock::new(self.envs),
@@ -553,6 +571,9 @@ impl Builder {
             Slot::new(index, config.clone(), with_leases, self.seed + u64::from(index))
         });
         let mut slots: Vec<Slot> = slots.collect();
+        if each > 1 {
+            slots.iter_mut().zip(pack::seats(self.envs, each)).for_each(|(slot, seat)| slot.sit(seat));
+        }
         if let Some(again) = self.again {
             slots.iter_mut().for_each(|slot| slot.begin_at(&again));
         }

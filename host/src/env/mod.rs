@@ -7,6 +7,7 @@ pub mod batch;
 mod branch;
 pub mod builder;
 pub mod oddity;
+pub mod pack;
 pub mod policy;
 pub(crate) mod recorded;
 pub(crate) mod slot;

@@ -13,7 +13,7 @@ use super::terms::{Start, Terms};
 use crate::cage::Walls;
 use crate::error::Error;
 use crate::limits::deadline;
-use crate::process::child::{Child, Heard};
+use crate::process::child::{Child, Heard, SharedSlab};
 use crate::process::start;
 use crate::process::watcher::{self, Expected};
 use crate::wire::job::{EnvJob, Job};
@@ -202,7 +202,7 @@ fn start(terms: &Terms) -> Result<Starting, Error> {
     let code = terms.prepared.code.as_fd();
     let first = [slab_fd.as_fd(), code, code, code, terms.prepared.assets()];
     let descriptors: Vec<BorrowedFd<'_>> = first.into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();
-    let child = start::worker(&terms.program, TITLE, Some(slab), terms.log(), &job, &descriptors)?;
+    let child = start::worker(&terms.program, TITLE, Some(SharedSlab::Own(slab)), terms.log(), &job, &descriptors)?;
     let introduction = start::Introduction::default();
     Ok(Starting { child, deadline: deadline(terms.limits.start_timeout), introduction })
 }

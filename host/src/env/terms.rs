@@ -10,13 +10,15 @@ use crate::limits::Limits;
 use crate::outside::broker::Names;
 use crate::outside::grant::Services;
 use crate::plugin::Prepared;
+use crate::process::machine::Room;
 use crate::process::watcher::Log;
 use crate::space::Layout;
 use crate::spec::{Description, Spec, Want};
 use crate::wire::job::{Cage, EnvJob, Granted};
 use crate::wire::keeper::{Ceiling, Share};
 use crate::wire::lease::LeaseSpec;
-use crate::wire::slab::layout::Strides;
+use crate::wire::slab::SLAB_BYTES;
+use crate::wire::slab::layout::{Strides, pack_bytes};
 
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +56,8 @@ pub(crate) struct Terms {
     pub(crate) shape: Option<Shape>,
     /// The way envs are started.
     pub(crate) start: Start,
+    /// The most envs that one worker has.
+    pub(crate) each: usize,
     /// Whether copies of envs may be asked for.
     pub(crate) copied: bool,
     /// Cores of this machine.
@@ -80,7 +84,22 @@ impl Terms {
         if self.debug { Log::Through } else { Log::Kept }
     }
 
-    /// Descriptors that this process keeps for one env: control socket, pidfd and log of its worker; the same of its keeper;
+    /// The workers of so many envs.
+    pub(crate) fn workers(&self, envs: usize) -> usize {
+        envs.div_ceil(self.each)
+    }
+
+    /// The room that so many more envs need.
+    pub(crate) fn room_of(&self, envs: usize) -> Room {
+        let workers = self.workers(envs);
+        let (rows, slab_bytes) = match self.each {
+            1 => (1, SLAB_BYTES),
+            each => (each + 1, pack_bytes(each + 1)),
+        };
+        Room { envs, workers, descriptors: self.descriptors(), rows, slab_bytes }
+    }
+
+    /// Descriptors that this process keeps for one worker: control socket, pidfd and log of its worker; the same of its keeper;
     /// the broker's socket.
     pub(crate) fn descriptors(&self) -> usize {
         3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
@@ -92,7 +111,10 @@ impl Terms {
         Share {
             envs,
             memory_bytes: envs.saturating_mul(self.limits.memory_bytes),
-            processes: envs * (1 + self.beside.processes_per_env()) + self.beside.processes_per_run() + 2,
+            processes: self.workers(usize::try_from(envs).unwrap_or(usize::MAX)) as u64
+                + envs * self.beside.processes_per_env()
+                + self.beside.processes_per_run()
+                + 2,
         }
     }
 
@@ -118,9 +140,9 @@ impl Terms {
         }
     }
 
-    /// Whether there are more cores than envs.
+    /// Whether there are more cores than workers.
     pub(crate) fn is_roomy(&self) -> bool {
-        self.stock.envs.load(Relaxed) < self.cores
+        self.workers(self.stock.envs.load(Relaxed)) < self.cores
     }
 
     /// Microseconds that a worker spins after its answer.

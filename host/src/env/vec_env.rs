@@ -18,7 +18,7 @@ use super::terms::{Shape, Start, Terms};
 use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, run_digest};
 use crate::error::{Error, UsageError, UsageKind};
-use crate::fault::FaultLog;
+use crate::fault::{FaultKind, FaultLog};
 use crate::interrupt::Interrupt;
 use crate::limits::deadline;
 use crate::outside::grant::{Grants, Refused};
@@ -175,18 +175,19 @@ impl VecEnv {
 
     fn start_all(&mut self) -> Result<(), Error> {
         let terms = Arc::get_mut(&mut self.terms).ok_or_else(started_before)?;
-        machine::make_room(self.slots.len(), terms.descriptors())?;
+        machine::make_room(&terms.room_of(self.slots.len()))?;
         self.keeper = slot::keep_the_run(terms, self.slots.len(), self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;
             slot.check_interrupted()?;
         }
-        // Ask for all copies before waiting for any.
+        // Ask for all copies, and for all instances of shared workers, before waiting for any.
         for slot in &mut self.slots {
             while !slot.leave_queue(SLICE, &self.terms)? {
                 self.interrupt.check()?;
             }
         }
+        self.tell(0..self.slots.len());
         for index in 0..self.slots.len() {
             self.finish(index)?;
             if let Some(error) = self.slots[index].take_error() {
@@ -291,6 +292,7 @@ impl VecEnv {
             let seed = reset.seeds.and_then(|seeds| seeds[index]);
             self.slots[index].begin_reset(seed, options.clone(), &self.terms, &mut self.batch, &mut self.faults);
         }
+        self.tell(ids.iter().copied());
         self.collect(&ids)?;
         Ok(&self.batch)
     }
@@ -614,6 +616,7 @@ impl VecEnv {
         }
         let deadline = deadline(self.terms.limits.close_timeout);
         let closing: Vec<bool> = self.slots.iter_mut().map(|slot| slot.begin_close(deadline)).collect();
+        self.tell(0..self.slots.len());
         // A flag that is already raised is the reason for closing. Only a later interrupt ends the wait.
         let mut interrupt = self.interrupt.flag().load(Relaxed).then(Interrupt::default);
         let interrupt = &*interrupt.get_or_insert_with(|| self.interrupt.clone());
@@ -941,10 +944,25 @@ impl VecEnv {
     /// Publishes a step for each of these envs.
     fn publish(&mut self, actions: &[u8], ids: impl Iterator<Item = usize>) {
         let stride = self.shape().strides.view.action;
+        let mut before: Option<usize> = None;
         for (position, index) in ids.enumerate() {
+            // A shared worker begins as soon as all its envs have their turns.
+            if let Some(before) = before.replace(index)
+                && !self.slots[before].shares_worker_with(&self.slots[index])
+            {
+                self.slots[before].tell(&self.terms);
+            }
             let action = &actions[position * stride..(position + 1) * stride];
             self.slots[index].begin_step(action, &self.terms, &mut self.batch, &mut self.faults);
         }
+        if let Some(last) = before {
+            self.slots[last].tell(&self.terms);
+        }
+    }
+
+    /// Tells the shared workers of these envs of their turns.
+    fn tell(&self, ids: impl Iterator<Item = usize>) {
+        ids.for_each(|index| self.slots[index].tell(&self.terms));
     }
 
     /// Waits for these envs in turn, then reports the first error among them.
@@ -959,7 +977,7 @@ impl VecEnv {
     /// Waits for the env that was asked last, for a slice at most. Usually it answers last, so the host is woken once rather
     /// than for each env in turn.
     fn await_last(&self, index: Option<usize>) {
-        if let Some(last) = index.and_then(|index| self.slots[index].watched()) {
+        if let Some(last) = index.and_then(|index| self.slots[index].watched_last()) {
             wait::wait(last.word, last.last, last.sleeps, self.spin(), SLICE);
         }
     }
@@ -1043,10 +1061,13 @@ fn started_before() -> UsageError {
     UsageError::new("the envs were started before").hint("`start` is called once, after `assemble`; build new ones")
 }
 
-/// The first error of a call. The others are taken too, because an error belongs to the call that met it, not to a later
-/// call.
+/// The first error of a call; where a shared worker ended, that of the env that ended it. The others are taken too, because
+/// an error belongs to the call that met it, not to a later call.
 fn first(errors: impl Iterator<Item = Error>) -> Result<(), Error> {
-    errors.reduce(|first, _| first).map_or(Ok(()), Err)
+    let is_anothers = |error: &Error| matches!(error, Error::Fault(fault) if fault.kind == FaultKind::Sibling);
+    errors
+        .reduce(|first, next| if is_anothers(&first) && !is_anothers(&next) { next } else { first })
+        .map_or(Ok(()), Err)
 }
 
 fn options_text(options: &Value) -> Result<String, UsageError> {

@@ -30,9 +30,10 @@ use crate::interrupt::Interrupt;
 use crate::limits::{COMPILE_WALL_TIMES, Limits, deadline};
 use crate::plugin::cache::{Cache, Part};
 use crate::plugin::config::ConfigSchema;
-use crate::process::child::{Child, Exit};
+use crate::process::child::{Child, Exit, SharedSlab};
+use crate::process::machine::{self, Room};
+use crate::process::start;
 use crate::process::watcher::Log;
-use crate::process::{machine, start};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 use crate::wire::job::{Cage, CompileJob, EnvJob, Granted, Job};
 use crate::wire::slab;
@@ -407,7 +408,7 @@ impl Prepared {
         if let Err(what) = &plugin.cut {
             return Err(refuse(what.clone()).into());
         }
-        machine::make_room(0, 0)?;
+        machine::make_room(&Room::NO_ENV)?;
         let carries = !plugin.assets().is_empty();
         let code_key = Cache::key(&plugin.code_sha256, engine, BUILD);
         let key = Cache::key(&plugin.sha256, engine, BUILD);
@@ -568,7 +569,7 @@ fn describe(
     });
     let code = code.as_fd();
     let descriptors = [slab_fd.as_fd(), code, code, code, assets.map_or(code, AsFd::as_fd)];
-    let child = start::worker(program, "describe", Some(slab), Log::Kept, &job, &descriptors)?;
+    let child = start::worker(program, "describe", Some(SharedSlab::Own(slab)), Log::Kept, &job, &descriptors)?;
     let until = deadline(limits.start_timeout.max(Duration::from_millis(1)));
     match start::answer(&child, until, program, cage, interrupt)? {
         Ok(FromWorker::Ready { bulk_len, .. }) if bulk_len as usize <= DESCRIPTION_BYTES_MAX => {

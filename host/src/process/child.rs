@@ -16,8 +16,9 @@ use serde::Serialize;
 use crate::cage::{Wall, Walls};
 use crate::wire::packet;
 use crate::wire::slab::host::HostSlab;
+use crate::wire::slab::pack::HostPack;
 use crate::wire::talk::FromWorker;
-use crate::wire::wait::SLICE;
+use crate::wire::wait::{self, SLICE};
 
 /// Bytes of guest log that are kept per worker: the newest. A guest that logs without end costs this much and no more;
 /// dropped bytes are counted.
@@ -48,6 +49,11 @@ pub struct LogTail {
 }
 
 impl LogTail {
+    /// The newest bytes of a log, of which so many older ones were dropped.
+    pub(crate) fn of(bytes: Vec<u8>, dropped: u64) -> LogTail {
+        LogTail { bytes: bytes.into(), dropped }
+    }
+
     /// Appends, dropping the oldest beyond [`LOG_BYTES_MAX`].
     pub fn push(&mut self, bytes: &[u8]) {
         let skipped = bytes.len().saturating_sub(LOG_BYTES_MAX);
@@ -79,6 +85,14 @@ impl LogTail {
     }
 }
 
+/// The memory that a worker shares with this process.
+pub(crate) enum SharedSlab {
+    /// Of its only env.
+    Own(HostSlab),
+    /// Of several envs.
+    Pack(HostPack),
+}
+
 /// The state that the watcher and a worker's owner share.
 pub(crate) struct Shared {
     /// The process's id and pidfd. For a copy, they are set once it has said hello.
@@ -86,7 +100,7 @@ pub(crate) struct Shared {
     /// True once no owner wants the process any more: a copy that says hello after that is killed at once.
     pub(crate) killed: AtomicBool,
     pub(crate) control: Arc<OwnedFd>,
-    pub(crate) slab: Option<HostSlab>,
+    pub(crate) slab: Option<SharedSlab>,
     /// Set with every message, lie and death: the only flag that the stepper checks beside the slab's word.
     pub(crate) attention: AtomicBool,
     /// True once the process is gone and reaped; `exit` and the whole log are then final.
@@ -148,9 +162,20 @@ pub(crate) enum Heard {
 }
 
 impl Child {
-    /// The slab of an env worker.
+    /// The slab of the worker of one env.
     pub(crate) fn slab(&self) -> Option<&HostSlab> {
-        self.shared.slab.as_ref()
+        match &self.shared.slab {
+            Some(SharedSlab::Own(slab)) => Some(slab),
+            _ => None,
+        }
+    }
+
+    /// The slab of the worker of several envs.
+    pub(crate) fn pack(&self) -> Option<&HostPack> {
+        match &self.shared.slab {
+            Some(SharedSlab::Pack(pack)) => Some(pack),
+            _ => None,
+        }
     }
 
     /// The process id; none for a copy that has not said hello.
@@ -275,8 +300,10 @@ impl Shared {
     /// Makes waiters look up. The wake-up is a hint: a waiter that does not sleep yet looks within a slice.
     pub(crate) fn alert(&self) {
         self.attention.store(true, Release);
-        if let Some(slab) = &self.slab {
-            crate::wire::wait::wake(slab.done_word());
+        match &self.slab {
+            Some(SharedSlab::Own(slab)) => wait::wake(slab.done_word()),
+            Some(SharedSlab::Pack(pack)) => wait::wake(pack.done_word()),
+            None => {}
         }
     }
 }

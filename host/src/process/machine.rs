@@ -28,20 +28,40 @@ const SPARE_BYTES: u64 = 256 << 20;
 /// for a small plugin.
 const DATA_BYTES: u64 = 16 << 20;
 
-/// Raises this process's soft limits, if so many new envs need more, each with so many descriptors.
+/// The room that new envs need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) envs: usize,
+    pub(crate) workers: usize,
+    /// Descriptors of this process for each worker.
+    pub(crate) descriptors: usize,
+    /// Instances that one worker can hold.
+    pub(crate) rows: usize,
+    /// Bytes of address space that one worker shares with this process.
+    pub(crate) slab_bytes: usize,
+}
+
+impl Room {
+    /// For a process that compiles or describes a plugin.
+    pub(crate) const NO_ENV: Room = Room { envs: 0, workers: 0, descriptors: 0, rows: 1, slab_bytes: SLAB_BYTES };
+}
+
+/// Raises this process's soft limits, if new envs need more.
 ///
 /// # Errors
 /// A hard limit is too low: which limit, how much is needed, what to do.
-pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageError> {
-    raise(Resource::Fsize, SLAB_BYTES as u64).map_err(|most| {
+pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
+    let Room { envs, workers, descriptors, rows, slab_bytes } = *room;
+    raise(Resource::Fsize, slab_bytes as u64).map_err(|most| {
         UsageError::new(format!(
-            "files of this process may have {most} bytes, and the memory that it shares with an env has {SLAB_BYTES}"
+            "files of this process may have {most} bytes, and the memory that it shares with a worker has {slab_bytes}"
         ))
         .hint("raise the limit: `ulimit -f unlimited`, by whoever set it")
     })?;
-    if let Some(most) = getrlimit(Resource::As).maximum.filter(|most| *most < SPACE_BYTES) {
+    let reserved = SPACE_BYTES * rows as u64 + slab_bytes as u64;
+    if let Some(most) = getrlimit(Resource::As).maximum.filter(|most| *most < reserved) {
         return Err(UsageError::new(format!(
-            "a process may have {most} bytes of address space here, and an env's reserves {SPACE_BYTES} (most of it is never used)"
+            "a process may have {most} bytes of address space here, and a worker reserves {reserved} (most of it is never used)"
         ))
         .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; what a guest may really use is `memory_bytes`"));
     }
@@ -52,10 +72,10 @@ pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageErro
         .hint("raise the limit: `ulimit -d unlimited`, by whoever set it"));
     }
     // The memory shared with each env is part of this process too.
-    let space = own_space() + (SLAB_BYTES * envs) as u64 + SPARE_BYTES;
+    let space = own_space() + (slab_bytes * workers) as u64 + SPARE_BYTES;
     raise(Resource::As, space).map_err(|most| {
         UsageError::new(format!(
-            "{envs} envs need {space} bytes of this process's address space, {SLAB_BYTES} each; it may have {most}"
+            "{envs} envs need {space} bytes of this process's address space, {slab_bytes} for each worker; it may have {most}"
         ))
         .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; or start fewer envs")
     })?;
@@ -63,11 +83,11 @@ pub(crate) fn make_room(envs: usize, descriptors: usize) -> Result<(), UsageErro
         return Ok(());
     }
     let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE_DESCRIPTORS, |all| all.count() as u64);
-    let need = (envs * descriptors) as u64;
+    let need = (workers * descriptors) as u64;
     raise(Resource::Nofile, open + need + SPARE_DESCRIPTORS).map_err(|most| {
-        let fit = most.saturating_sub(open + SPARE_DESCRIPTORS) / descriptors.max(1) as u64;
+        let fit = most.saturating_sub(open + SPARE_DESCRIPTORS) / descriptors.max(1) as u64 * (rows.max(2) as u64 - 1);
         UsageError::new(format!(
-            "{envs} envs need {need} descriptors, {descriptors} each; this process may have {most}, and has {open} open"
+            "{envs} envs need {need} descriptors, {descriptors} for each worker; this process may have {most}, and has {open} open"
         ))
         .hint(format!(
             "{fit} envs fit; or raise the hard limit (`ulimit -Hn`; `LimitNOFILE=` of systemd, `--ulimit nofile=` of a container)"

@@ -8,13 +8,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::child::{Child, Exit, Heard};
+use super::child::{Child, Exit, Heard, SharedSlab};
 use super::watcher::{self, Log, Spawn};
 use crate::cage::{self, Standing, Wall};
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::wire::job::{Cage, Job};
-use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{BUILD, FromWorker};
 
 /// Whether this program's `main` has called [`worker_main`](crate::worker_main), so that it may be started as a worker.
@@ -45,7 +44,7 @@ pub(crate) const UNSTARTED: i32 = 71;
 pub(crate) fn worker(
     program: &Path,
     title: &str,
-    slab: Option<HostSlab>,
+    slab: Option<SharedSlab>,
     log: Log,
     job: &Job,
     descriptors: &[BorrowedFd<'_>],

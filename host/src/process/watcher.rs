@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
+use super::child::SharedSlab;
 use super::child::{Child, Exit, LockByFork, LogTail, Shared};
 use super::epoll::{Epoll, LookedAt};
 use crate::wire::packet::{self, Received};
@@ -48,7 +49,7 @@ pub(crate) struct Spawn {
     /// The title that `ps` shows: `env 3`.
     pub(crate) title: String,
     /// The slab that the process will be given.
-    pub(crate) slab: Option<HostSlab>,
+    pub(crate) slab: Option<SharedSlab>,
     /// Where the process's log goes.
     pub(crate) log: Log,
 }
@@ -215,7 +216,7 @@ impl Watch {
             }
             Log::Through => (None, io::stderr().as_fd().try_clone_to_owned()?),
         };
-        let child = self.watch(control, log, Some(expected.slab), None)?;
+        let child = self.watch(control, log, Some(SharedSlab::Own(expected.slab)), None)?;
         Ok((child, [theirs, their_log]))
     }
 
@@ -258,7 +259,7 @@ impl Watch {
         &mut self,
         control: OwnedFd,
         log: Option<OwnedFd>,
-        slab: Option<HostSlab>,
+        slab: Option<SharedSlab>,
         process: Option<(Pid, OwnedFd)>,
     ) -> io::Result<Child> {
         let process = process.map(|(pid, pidfd)| (pid, Arc::new(pidfd)));

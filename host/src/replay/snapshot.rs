@@ -283,6 +283,10 @@ impl VecEnv {
         let config = self.terms.prepared.schema.complete(fields.config.clone(), &name)?;
         let mut slot = Slot::new(0, config, None, fields.seed);
         slot.keep_past(self.terms.limits.snapshot_bytes);
+        if self.terms.each > 1 {
+            let full = || UsageError::new(format!("env {env}: its worker has no place for a restored env"));
+            slot.sit(self.slots[env].seat_beside().ok_or_else(full)?);
+        }
         slot.begin_start(&self.terms)?;
         let mut again = self.beside(vec![slot]);
         again.come_up()?;

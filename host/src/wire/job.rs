@@ -25,6 +25,10 @@ pub enum Job {
     /// bulk area; then serves turns. The copy of a template process already has code, slab, assets and directories: it gets one
     /// descriptor to close, then broker and capture as above.
     Env(EnvJob),
+    /// Run several envs of one plugin, each in a store of its own. Descriptors: as for [`Job::Env`], with others in place
+    /// of broker and capture; the slab is that of so many envs. Says nothing more after its introduction: each env is made
+    /// by a turn of its own, and answers in the slab (`wire/slab/pack.rs`).
+    Pack(PackJob),
     /// Be a template process. Descriptors: as for [`Job::Env`], without broker and capture. Loads the code, answers
     /// [`FromWorker::Ready`](super::talk::FromWorker::Ready) with an empty bulk area, then makes a copy of itself for each [`ToTemplate`](super::talk::ToTemplate). The copy
     /// says hello over its own socket, and gets [`Job::Env`] there.
@@ -95,6 +99,17 @@ pub struct EnvJob {
     pub capture_at: u64,
     /// Whether the host may ask for copies of the worker.
     pub copied: bool,
+}
+
+/// What the worker of several envs needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PackJob {
+    /// What each env is; the config comes with the turn that makes it.
+    pub each: EnvJob,
+    /// How many envs the slab has room for.
+    pub rows: u32,
+    /// Whether the envs' output goes to the log pipe too.
+    pub logs_through: bool,
 }
 
 /// What an env has of the outside, as its worker needs to know it. The default is nothing.

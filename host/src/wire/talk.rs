@@ -33,6 +33,8 @@ pub enum ToTemplate {
 pub enum ToWorker {
     /// Options of the reset that this turn asks for: a JSON object.
     ResetOptions(String),
+    /// Make the env that this turn asks for, with this config: canonical JSON, valid, defaults filled in.
+    Create(String),
     /// Draw the present state into the bulk area.
     Render(RenderMode),
     /// Call the author's own method.

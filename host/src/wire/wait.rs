@@ -70,7 +70,7 @@ pub fn wait(word: &AtomicU32, last: u32, sleeps: &AtomicU32, spin: Spin, sleep_m
 /// computes without end gives that process a whole time slice; a spinning thread uses up its own share of the
 /// processor. Both cases show in the clock, and the thread then sleeps instead for as long as [`CROWDED`]: a sleeping
 /// thread is woken at once.
-fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
+pub(crate) fn spin_while(spin: Spin, unchanged: impl Fn() -> bool) -> bool {
     let (Spin::Busy(time) | Spin::Yield(time)) = spin else { return false };
     let begun = Instant::now();
     let first = *FIRST_WAIT.get_or_init(|| begun);

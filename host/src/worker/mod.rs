@@ -7,6 +7,7 @@ mod bindings;
 mod compile;
 pub(crate) mod instance;
 mod load;
+mod pack;
 mod serve;
 mod template;
 pub(crate) mod wasi;
@@ -23,7 +24,7 @@ use template::{Content, Template};
 use wasi::capture::Capture;
 use wasi::guest::Outside;
 use wasi::preopens::Preopen;
-use wasi::streams::LogPipe;
+use wasi::streams::{Log, LogPipe};
 use wasi::{line, preopens};
 
 use crate::cage::Standing;
@@ -33,8 +34,9 @@ use crate::cage::seccomp::{Allow, Copies, Purpose};
 use crate::fault::FaultKind;
 use crate::process::start::UNSTARTED;
 use crate::record::capture::CAPTURE_BYTES_MAX;
-use crate::wire::job::{Cage, CaptureMode, CompileJob, EnvJob, GrantedDirectory, Job};
+use crate::wire::job::{Cage, CaptureMode, CompileJob, EnvJob, GrantedDirectory, Job, PackJob};
 use crate::wire::packet::{self, Received};
+use crate::wire::slab::pack::WorkerPack;
 use crate::wire::slab::worker::WorkerSlab;
 use crate::wire::talk::{self, BUILD, FromWorker, GuestFault};
 
@@ -71,6 +73,7 @@ fn work(table: &'static [Allow]) -> io::Result<()> {
         Job::Compile(job) => compile_plugin(control, &job, next()?, next()?, table),
         Job::Describe(job) => describe_plugin(control, &job, next()?, next()?, descriptors, table),
         Job::Env(job) => serve_env(control, &job, next()?, next()?, descriptors, table),
+        Job::Pack(job) => serve_pack(control, &job, next()?, next()?, descriptors, table),
         Job::Template(job) => serve_template(control, &job, next()?, next()?, descriptors, table),
     }
 }
@@ -143,7 +146,7 @@ fn describe_plugin(
 ) -> io::Result<()> {
     let mapped = WorkerSlab::map(slab)?;
     let assets = assets_behind(&mut placeholders)?;
-    let sealed = load_code(control, job, code, assets, &[], Copies::None, table)?;
+    let sealed = load_code(control, job, allowance_of(job), code, assets, &[], Copies::None, table)?;
     let Some(Sealed { loaded, .. }) = sealed else { return Ok(()) };
     let description = loaded
         .and_then(|(loaded, assets)| instance_of(job, &loaded, Outside { assets, ..Outside::default() }))
@@ -187,6 +190,30 @@ fn serve_env(
     outside.assets = assets;
     match create_ready(job, &loaded, outside) {
         Ok((instance, imports)) => serve::serve(control, job, slab, instance, standing, imports),
+        Err(fault) => say(control, &FromWorker::Fault(fault)),
+    }
+}
+
+/// Mode pack: several envs, each made, asked and made again by turns of its own.
+fn serve_pack(
+    control: Control,
+    job: &PackJob,
+    slab: OwnedFd,
+    code: OwnedFd,
+    mut granted: impl Iterator<Item = OwnedFd>,
+    table: &'static [Allow],
+) -> io::Result<()> {
+    let PackJob { each, rows, .. } = job;
+    let slab = WorkerPack::map(slab, *rows as usize)?;
+    let assets = assets_behind(&mut granted)?;
+    let directories = directories_of(each, granted)?;
+    let allowance = allowance_of(each).for_envs(u64::from(*rows), each.memory_bytes);
+    let sealed = load_code(control, each, allowance, code, assets, &directories, Copies::None, table)?;
+    let Some(Sealed { loaded, standing, .. }) = sealed else { return Ok(()) };
+    match loaded {
+        Ok((loaded, assets)) => {
+            pack::serve(control, job, slab, &loaded, Outside { directories, assets, ..Outside::default() }, standing)
+        }
         Err(fault) => say(control, &FromWorker::Fault(fault)),
     }
 }
@@ -241,7 +268,7 @@ fn begin(
     table: &'static [Allow],
 ) -> io::Result<Option<Begun>> {
     let mapped = WorkerSlab::map(slab)?;
-    let sealed = load_code(control, job, code, assets, directories, copies, table)?;
+    let sealed = load_code(control, job, allowance_of(job), code, assets, directories, copies, table)?;
     let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(None) };
     match loaded {
         Ok((loaded, assets)) => Ok(Some(Begun { slab: mapped, loaded, assets, standing, last_filter })),
@@ -259,9 +286,11 @@ struct Sealed {
 
 /// Installs filter one, loads the code, installs filter two: afterwards the first instruction of the guest may run. None: a
 /// required layer of the sandbox is not active.
+#[expect(clippy::too_many_arguments, reason = "each is a descriptor or a fact of its own")]
 fn load_code(
     control: Control,
     job: &EnvJob,
+    allowance: Allowance,
     code: OwnedFd,
     assets: OwnedFd,
     directories: &[Preopen],
@@ -282,8 +311,8 @@ fn load_code(
     };
     let plan = Plan {
         walls: job.cage.walls,
-        allowance: allowance_of(job),
-        directories: directories.iter().map(|given| (given.directory.as_fd(), given.writable)).collect(),
+        allowance,
+        directories: directories.iter().map(|given| (given.as_fd(), given.writable)).collect(),
         table,
         purpose,
     };
@@ -363,35 +392,49 @@ fn directories_of(job: &EnvJob, descriptors: impl Iterator<Item = OwnedFd>) -> i
     if descriptors.len() != granted.len() {
         return Err(io::Error::other("a granted directory did not come"));
     }
-    let preopen = |(granted, directory): (&GrantedDirectory, OwnedFd)| Preopen {
-        guest: granted.guest.clone(),
-        writable: granted.writable,
-        directory,
+    let preopen = |(granted, directory): (&GrantedDirectory, OwnedFd)| {
+        Preopen::new(granted.guest.clone(), granted.writable, directory)
     };
     Ok(granted.iter().zip(descriptors).map(preopen).collect())
 }
 
 /// Instantiates a job's code.
 fn instance_of(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<Instance, GuestFault> {
+    instance_with_log(job, loaded, outside, Box::new(LogPipe))
+}
+
+/// As [`instance_of`], for a guest with a log of its own.
+fn instance_with_log(
+    job: &EnvJob,
+    loaded: &load::Loaded,
+    outside: Outside,
+    log: Box<dyn Log>,
+) -> Result<Instance, GuestFault> {
     let settings = InstanceSettings {
         memory_bytes: job.memory_bytes,
         fuel_per_step: job.fuel_per_step,
         clock_step: job.clock_step,
         plugin_sha256: job.plugin_sha256,
     };
-    Instance::new(loaded, &settings, outside, Box::new(LogPipe))
+    Instance::new(loaded, &settings, outside, log)
 }
 
 /// Instantiates a job's code, and lets the guest do what comes before `create`. Also returns how long that took.
 fn create_ready(job: &EnvJob, loaded: &load::Loaded, outside: Outside) -> Result<(Instance, Duration), GuestFault> {
     let mut instance = instance_of(job, loaded, outside)?;
+    let imports = warm_up(job, &mut instance)?;
+    Ok((instance, imports))
+}
+
+/// Lets the guest do what comes before `create`. Returns how long that took.
+fn warm_up(job: &EnvJob, instance: &mut Instance) -> Result<Duration, GuestFault> {
     if !job.warm_up {
-        return Ok((instance, Duration::ZERO));
+        return Ok(Duration::ZERO);
     }
     let begun = Instant::now();
     // The host knows the description already.
     instance.describe()?;
-    Ok((instance, begun.elapsed()))
+    Ok(begun.elapsed())
 }
 
 fn refused(kind: FaultKind, message: String) -> GuestFault {

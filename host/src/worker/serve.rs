@@ -26,12 +26,21 @@ use crate::wire::talk::{EnvError, FromWorker, GuestFault, Reply, ToWorker};
 use crate::wire::wait::{self, Spin};
 
 /// The longest sleep of a worker. The kernel ends the worker when the host dies, so this matters only if a wake is lost.
-const SLEEP: Duration = Duration::from_secs(1);
+pub(super) const SLEEP: Duration = Duration::from_secs(1);
+
+/// How the host's messages reach an env, and the env's messages the host.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    /// Over the control socket: the worker's only env.
+    Control(Control),
+    /// In the slab, beside the turn: one env among several.
+    Slab,
+}
 
 /// A running env: its instance and its slab.
 pub(super) struct Served {
     slab: WorkerSlab,
-    control: Control,
+    line: Line,
     instance: Instance,
     layout: ViewLayout,
     observation: Layout,
@@ -59,7 +68,7 @@ pub(super) fn serve(
         Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),
         Err(CreateFailure::Fault(fault)) => return say(control, &FromWorker::Fault(fault)),
     };
-    match Served::new(slab, control, instance, &spec, standing, imports) {
+    match Served::new(slab, Line::Control(control), instance, &spec, standing, imports) {
         Ok(served) => served.run(),
         Err(what) => say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
     }
@@ -75,6 +84,16 @@ enum Unanswered {
     Host(String),
     /// This process is a copy: the original answers the request.
     Copied,
+    /// The guest has said goodbye.
+    Closed,
+}
+
+/// Whether an env can be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    GoesOn,
+    /// It said goodbye, or met a fault.
+    Ended,
 }
 
 impl From<CallError> for Unanswered {
@@ -99,7 +118,7 @@ impl From<Lie> for Unanswered {
 }
 
 /// The answer before any step or reset.
-const NOTHING: Answer = Answer {
+pub(super) const NOTHING: Answer = Answer {
     status: Status::Ok,
     taken: 0,
     terminated: false,
@@ -115,9 +134,9 @@ impl Served {
     ///
     /// # Errors
     /// The limit of the slab that the spec breaks.
-    fn new(
+    pub(super) fn new(
         slab: WorkerSlab,
-        control: Control,
+        line: Line,
         instance: Instance,
         spec: &Spec,
         standing: Standing,
@@ -128,7 +147,7 @@ impl Served {
         let info = crate::space::info_layout(&spec.info_fields)?;
         Ok(Served {
             slab,
-            control,
+            line,
             instance,
             observation: spec.observation_space.layout(),
             action_space: spec.action_space.layout(),
@@ -141,14 +160,20 @@ impl Served {
         })
     }
 
+    /// The env's part of the slab.
+    #[inline]
+    pub(super) fn slab(&mut self) -> &mut WorkerSlab {
+        &mut self.slab
+    }
+
     /// Reports that the env is ready.
-    fn say_ready(&self) -> io::Result<()> {
+    pub(super) fn say_ready(&self) -> io::Result<()> {
         if !self.slab.write_bulk(0, &self.spec) {
             return Err(io::Error::other("the spec does not fit the bulk area"));
         }
         let bulk_len = u32::try_from(self.spec.len()).unwrap_or(u32::MAX);
         let imports_us = u32::try_from(self.imports.as_micros()).unwrap_or(u32::MAX);
-        say(self.control, &FromWorker::Ready { bulk_len, imports_us })
+        self.say(&FromWorker::Ready { bulk_len, imports_us })
     }
 
     /// Reports that the env is ready, then answers turns until the end.
@@ -156,21 +181,49 @@ impl Served {
         self.say_ready()?;
         loop {
             let request = self.wait_for_turn()?;
-            match self.answer(&request) {
-                Ok(answer) => self.publish(&answer),
-                Err((answer, Unanswered::Refused(error))) => {
-                    say(self.control, &FromWorker::Refused(error))?;
-                    self.publish(&Answer { status: Status::Refused, ..answer });
-                }
-                Err((answer, Unanswered::Fault(fault))) => {
-                    say(self.control, &FromWorker::Fault(fault))?;
-                    self.publish(&Answer { status: Status::Fault, ..answer });
-                    return Ok(());
-                }
-                Err((_, Unanswered::Host(what))) => return Err(io::Error::other(what)),
-                // The copy's own first turn is still to come.
-                Err((_, Unanswered::Copied)) => {}
+            if self.take_turn(&request)? == After::Ended {
+                return Ok(());
             }
+        }
+    }
+
+    /// Answers one turn.
+    ///
+    /// # Errors
+    /// The host broke the protocol, or is gone.
+    #[inline]
+    pub(super) fn take_turn(&mut self, request: &Request) -> io::Result<After> {
+        match self.answer(request) {
+            Ok(answer) => self.publish(&answer),
+            Err((answer, Unanswered::Refused(error))) => {
+                self.say(&FromWorker::Refused(error))?;
+                self.publish(&Answer { status: Status::Refused, ..answer });
+            }
+            Err((answer, Unanswered::Fault(fault))) => {
+                self.say(&FromWorker::Fault(fault))?;
+                self.publish(&Answer { status: Status::Fault, ..answer });
+                return Ok(After::Ended);
+            }
+            Err((_, Unanswered::Host(what))) => return Err(io::Error::other(what)),
+            // The copy's own first turn is still to come.
+            Err((_, Unanswered::Copied)) => {}
+            Err((_, Unanswered::Closed)) => {
+                self.publish(&NOTHING);
+                if let Line::Control(_) = self.line {
+                    // The memory goes with the process.
+                    process::exit(0);
+                }
+                return Ok(After::Ended);
+            }
+        }
+        Ok(After::GoesOn)
+    }
+
+    /// Tells the host, before the answer to a turn.
+    fn say(&self, message: &FromWorker) -> io::Result<()> {
+        match self.line {
+            Line::Control(control) => say(control, message),
+            Line::Slab => self.slab.write_message(message),
         }
     }
 
@@ -204,6 +257,7 @@ impl Served {
             Command::StepThenReset => self.step_then_reset(request),
             Command::StepMany => self.step_many(request),
             Command::Message => self.converse().map_err(done),
+            Command::Create => Err((NOTHING, Unanswered::Host("a running env was to be made".to_owned()))),
         }
     }
 
@@ -217,7 +271,7 @@ impl Served {
     }
 
     fn step(&mut self, request: &Request) -> Result<Answer, Unanswered> {
-        let transition = self.take_step(0, is_last(request))?;
+        let transition = self.take_step(1, 0, is_last(request))?;
         self.write(Which::View, &transition.view);
         Ok(Answer { extra_len: transition.view.info_extra.len(), ..stepped(&transition) })
     }
@@ -227,7 +281,7 @@ impl Served {
         // Read in any case, because the message was sent with the turn.
         let options = self.reset_options(request).map_err(|error| (NOTHING, error))?;
         let last = is_last(request);
-        let transition = self.take_step(0, last).map_err(|error| (NOTHING, error))?;
+        let transition = self.take_step(1, 0, last).map_err(|error| (NOTHING, error))?;
         let answer = stepped(&transition);
         if !(answer.terminated || answer.truncated || last) {
             self.write(Which::View, &transition.view);
@@ -255,7 +309,7 @@ impl Served {
                 break;
             }
             let last = is_last(request) && index + 1 == count;
-            let transition = self.take_step(index, last).map_err(|error| (answer, error))?;
+            let transition = self.take_step(count, index, last).map_err(|error| (answer, error))?;
             let Transition { view, reward, .. } = &transition;
             let step = ColumnBytes { view: bytes_of(view), reward: *reward, extra: view.info_extra.as_bytes() };
             self.slab.write_column(&self.layout, count, index, step, &mut texts);
@@ -268,9 +322,9 @@ impl Served {
         Ok(answer)
     }
 
-    /// Takes one step of the instance, and checks it. `last`: the time limit ends the episode with it.
-    fn take_step(&mut self, index: usize, last: bool) -> Result<Transition, Unanswered> {
-        self.slab.read_action(&self.layout, index, &mut self.action);
+    /// Takes step number `index` of `count`, and checks it. `last`: the time limit ends the episode with it.
+    fn take_step(&mut self, count: usize, index: usize, last: bool) -> Result<Transition, Unanswered> {
+        self.slab.read_action(&self.layout, count, index, &mut self.action);
         let transition = self.instance.step(&self.action)?;
         let ends = last || transition.terminated || transition.truncated;
         self.check(&transition.view, if ends { GoesOn::No } else { GoesOn::Yes })?;
@@ -302,15 +356,15 @@ impl Served {
             ToWorker::Close => {
                 // This is a guest's last call; its result is at most in the log.
                 let _ = self.instance.close();
-                self.publish(&NOTHING);
-                process::exit(0);
+                return Err(Unanswered::Closed);
             }
+            ToWorker::Create(_) => return Err(Unanswered::Host("a running env was to be made".to_owned())),
             ToWorker::ResetOptions(_) => return Err(Unanswered::Host("reset options without a reset".to_owned())),
         };
         if !self.slab.write_bulk(0, &bytes) {
             return Err(bad_answer(format!("an answer of {} bytes does not fit the slab", bytes.len())).into());
         }
-        say(self.control, &FromWorker::Answered(reply)).map_err(|error| Unanswered::Host(error.to_string()))?;
+        self.say(&FromWorker::Answered(reply)).map_err(|error| Unanswered::Host(error.to_string()))?;
         Ok(Answer { extra_len: bytes.len(), ..NOTHING })
     }
 
@@ -327,6 +381,11 @@ impl Served {
     /// Makes a copy of this env in its present state. In the copy this returns [`Unanswered::Copied`].
     fn copy(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), Unanswered> {
         let host = |error: io::Error| Unanswered::Host(error.to_string());
+        let Line::Control(own_control) = self.line else {
+            return Err(Unanswered::Refused(EnvError::Unsupported(
+                "an env that shares its worker is not copied".to_owned(),
+            )));
+        };
         let [control, log, slab] = copy::descriptors_of_a_copy(descriptors).map_err(host)?;
         let refused = |error| Unanswered::Refused(EnvError::Unsupported(format!("the system makes no copy: {error}")));
         match copy::copy().map_err(refused)? {
@@ -335,8 +394,8 @@ impl Served {
                 copy::become_the_copy(control, log).map_err(host)?;
                 self.slab.replace(slab).map_err(host)?;
                 self.instance.is_a_copy();
-                hello(self.control).map_err(host)?;
-                say(self.control, &FromWorker::Locked(self.standing.clone())).map_err(host)?;
+                hello(own_control).map_err(host)?;
+                say(own_control, &FromWorker::Locked(self.standing.clone())).map_err(host)?;
                 self.say_ready().map_err(host)?;
                 Err(Unanswered::Copied)
             }
@@ -344,9 +403,16 @@ impl Served {
     }
 
     fn receive(&self) -> Result<(ToWorker, Vec<OwnedFd>), Unanswered> {
-        match packet::receive(self.control, RecvFlags::empty()) {
-            Ok(Received::Message(message, descriptors)) => Ok((message, descriptors)),
-            other => Err(Unanswered::Host(format!("no message came with the turn: {other:?}"))),
+        let lost = |what: String| Unanswered::Host(format!("no message came with the turn: {what}"));
+        match self.line {
+            Line::Control(control) => match packet::receive(control, RecvFlags::empty()) {
+                Ok(Received::Message(message, descriptors)) => Ok((message, descriptors)),
+                other => Err(lost(format!("{other:?}"))),
+            },
+            Line::Slab => {
+                let message = self.slab.read_message().map_err(|error| lost(error.to_string()))?;
+                Ok((message, Vec::new()))
+            }
         }
     }
 

@@ -189,6 +189,7 @@ impl Liar<'_> {
                 Command::Step | Command::StepThenReset => self.step(&request),
                 Command::StepMany => self.step_many(&request),
                 Command::Message => self.message(),
+                Command::Create => panic!("only a worker of several envs is asked to make one"),
             }
         }
     }
@@ -225,20 +226,20 @@ impl Liar<'_> {
         self.slab.write_view(&self.layout, which, ViewBytes { observation, mask: &mask, info: &infos });
     }
 
-    fn action(&self, index: usize) -> i64 {
+    fn action(&self, count: usize, index: usize) -> i64 {
         let mut action = [0; 8];
-        self.slab.read_action(&self.layout, index, &mut action);
+        self.slab.read_action(&self.layout, count, index, &mut action);
         i64::from_le_bytes(action)
     }
 
     /// Takes a step; what is paid for it.
-    fn count(&mut self, index: usize) -> f64 {
+    fn count(&mut self, count: usize, index: usize) -> f64 {
         self.steps += 1;
-        f64::from(i32::try_from(10 * self.steps + self.action(index)).unwrap())
+        f64::from(i32::try_from(10 * self.steps + self.action(count, index)).unwrap())
     }
 
     fn step(&mut self, request: &Request) {
-        let reward = self.count(0);
+        let reward = self.count(1, 0);
         let honest = Answer { taken: 1, reward, ..HONEST };
         self.write(Which::View);
         if self.steps == DUE {
@@ -403,7 +404,7 @@ impl Liar<'_> {
         let mut texts = 0;
         let mut reward = 0.0;
         for index in 0..count as usize {
-            reward = self.count(index);
+            reward = self.count(request.count as usize, index);
             let out = self.lie == Lie::BatchOutOfSpace && index == 1;
             let observation = self.observation(if out { -1 } else { self.steps % 3 }, "true");
             let (mask, info) = (vec![1; self.layout.mask], vec![0; self.layout.info]);

@@ -31,7 +31,7 @@ impl Slot {
         let index = self.index;
         let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
         // Wait for an instance that is still starting after a fault.
-        while matches!(self.phase, Phase::Keeping { .. } | Phase::Queued { .. } | Phase::Starting { .. }) {
+        while self.is_coming_up() {
             self.op = Some(Op::Start);
             let progress = self.advance(wait::SLICE, Spin::None, terms, batch, faults);
             self.check_interrupted()?;
@@ -48,12 +48,11 @@ impl Slot {
         if !matches!(self.phase, Phase::Idle) {
             return Err(usage("it has no running instance after a fault; reset it first").into());
         }
-        let deadline = deadline(terms.limits.call_timeout);
         let request =
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
         let asked = match self.has_lost_its_keeper() {
             true => Err(Slot::keeper_lost()),
-            false => self.ask(message, descriptors, request, deadline),
+            false => self.ask(message, descriptors, request, terms.limits.call_timeout),
         };
         let fault = match asked {
             Err(fault) => fault,
@@ -97,17 +96,16 @@ impl Slot {
         message: &ToWorker,
         descriptors: &[BorrowedFd<'_>],
         request: Request,
-        deadline: Instant,
+        limit: Duration,
     ) -> Result<(), FaultFound> {
-        let Some(child) = &self.child else { return Err(nobody()) };
-        if let Err(error) = child.send(message, descriptors) {
-            return Err(self.unsent(&error, deadline));
+        match self.send(message, descriptors) {
+            None => return Err(nobody()),
+            Some(Err(error)) => return Err(self.unsent(&error, deadline(limit))),
+            Some(Ok(())) => {}
         }
-        self.phase = Phase::Busy(Busy::new(request, deadline));
-        if let Some(slab) = self.slab()
-            && slab.publish(&request)
-        {
-            wait::wake(slab.turn_word());
+        self.phase = Phase::Busy(Busy::new(request, self.latest(limit)));
+        if let Some(slab) = self.slab() {
+            self.publish_turn(slab, &request, limit);
         }
         Ok(())
     }
@@ -143,8 +141,8 @@ impl Slot {
         let request =
             Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
         matches!(self.phase, Phase::Idle)
-            && self.child.as_ref().is_some_and(|child| !child.is_dead())
-            && self.ask(&ToWorker::Close, &[], request, deadline).is_ok()
+            && self.process().is_some_and(|child| !child.is_dead())
+            && self.ask(&ToWorker::Close, &[], request, deadline.saturating_duration_since(Instant::now())).is_ok()
     }
 
     /// Waits for the goodbye, until the deadline or an interrupt.
@@ -157,10 +155,20 @@ impl Slot {
 
     /// Whether the goodbye was said or is no longer waited for: one look, with one wait in it if `patience` allows.
     pub(super) fn has_closed(&self, deadline: Instant, patience: Duration) -> bool {
-        let (Some(child), Some(slab)) = (&self.child, self.slab()) else { return true };
+        let (Some(child), Some(slab)) = (self.process(), self.slab()) else { return true };
+        let watched = match self.life() {
+            Some(life) => {
+                life.tell(0);
+                life.memory().watched()
+            }
+            None => Some(wait::Watched { word: slab.done_word(), last: slab.unanswered(), sleeps: slab.host_sleeps() }),
+        };
         let waits = || !child.is_dead() && matches!(slab.answered(), Ok(false)) && Instant::now() < deadline;
-        if waits() && !patience.is_zero() {
-            wait::wait(slab.done_word(), slab.unanswered(), slab.host_sleeps(), Spin::None, patience.min(wait::SLICE));
+        if waits()
+            && !patience.is_zero()
+            && let Some(watched) = watched
+        {
+            wait::wait(watched.word, watched.last, watched.sleeps, Spin::None, patience.min(wait::SLICE));
         }
         !waits()
     }

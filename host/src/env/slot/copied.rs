@@ -55,7 +55,7 @@ impl Slot {
     /// Takes over another slot's state as this env's next instance. The worker that ran in this slot is stopped. No event is
     /// entered: being replaced is not an event of its instance.
     pub(crate) fn become_that(&mut self, mut other: Slot) {
-        if self.child.is_some() {
+        if self.process().is_some() {
             self.stop();
         }
         if !self.ended {
@@ -66,6 +66,7 @@ impl Slot {
         self.config = other.config.clone();
         self.phase = std::mem::replace(&mut other.phase, Phase::Down);
         self.child = other.child.take();
+        self.seat = other.seat.take();
         self.started_by = other.started_by;
         self.standing.clone_from(&other.standing);
         (self.fresh, self.ended, self.played) = (other.fresh, other.ended, other.played);

@@ -230,6 +230,7 @@ impl Slot {
             ToWorker::Render(_)
             | ToWorker::GetAttribute(_)
             | ToWorker::ResetOptions(_)
+            | ToWorker::Create(_)
             | ToWorker::Copy
             | ToWorker::Close => {
                 return;
@@ -268,7 +269,11 @@ impl Slot {
     /// The request that is under way.
     fn asked(&self) -> Asked {
         let busy = match &self.phase {
-            Phase::Starting { .. } | Phase::Queued { .. } | Phase::Keeping { .. } => return Asked::Start,
+            Phase::Starting { .. }
+            | Phase::Queued { .. }
+            | Phase::Keeping { .. }
+            | Phase::Joining { .. }
+            | Phase::Creating(_) => return Asked::Start,
             Phase::Busy(busy) => Some(busy),
             Phase::Idle | Phase::Closing { .. } | Phase::Down => None,
         };
@@ -286,7 +291,7 @@ impl Slot {
                 ToWorker::GetAttribute(name) => Asked::GetAttribute { name },
                 ToWorker::SetAttribute { name, value } => Asked::SetAttribute { name, value },
                 ToWorker::Reseed(seed) => Asked::Reseed { seed },
-                ToWorker::ResetOptions(_) | ToWorker::Copy | ToWorker::Close => Asked::Nothing,
+                ToWorker::ResetOptions(_) | ToWorker::Create(_) | ToWorker::Copy | ToWorker::Close => Asked::Nothing,
             },
             Some(Op::Start) => Asked::Start,
             None => Asked::Nothing,

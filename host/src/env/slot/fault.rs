@@ -133,17 +133,31 @@ impl Slot {
             Some(lost) => (FaultKind::KeeperLost, format!("{lost}; {kind}: {message}")),
             None => (kind, message),
         };
-        self.restarts.note(self.came_to_nothing(kind, terms), Instant::now());
+        self.blameless = kind == FaultKind::Sibling;
+        if !self.blameless {
+            self.restarts.note(self.came_to_nothing(kind, terms), Instant::now());
+        }
         let message = std::mem::take(&mut self.ended_services)
             .into_iter()
             .chain(self.refusals.take_of_names())
             .fold(message, |message, ended| format!("{message} ({ended})"));
         let mut fault = self.bare_fault(kind, message);
         fault.backtrace = backtrace;
-        if let Some(child) = &self.child {
-            child.kill();
-            child.wait_dead();
-            let log = child.log();
+        let log = match (&self.seat, &self.child) {
+            (Some(seat), _) => {
+                if ends_a_shared_worker(kind) {
+                    seat.fell(self.index, &(kind, fault.message.clone(), Vec::new()));
+                }
+                Some(seat.log())
+            }
+            (None, Some(child)) => {
+                child.kill();
+                child.wait_dead();
+                Some(child.log())
+            }
+            (None, None) => None,
+        };
+        if let Some(log) = log {
             fault.log = log.text();
             fault.log_dropped_bytes = log.dropped();
         }
@@ -207,18 +221,30 @@ impl Slot {
     }
 }
 
-/// A fault before its env is known: kind, message, backtrace.
-pub(super) type FaultFound = (FaultKind, String, Vec<String>);
+/// Whether a fault of one env shows that the whole process cannot go on: the host found it, and no guest can have said it.
+fn ends_a_shared_worker(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::StartTimeout
+            | FaultKind::ResetTimeout
+            | FaultKind::StepTimeout
+            | FaultKind::CallTimeout
+            | FaultKind::Protocol
+    )
+}
 
-pub(super) fn nobody() -> FaultFound {
+/// A fault before its env is known: kind, message, backtrace.
+pub(in crate::env) type FaultFound = (FaultKind, String, Vec<String>);
+
+pub(in crate::env) fn nobody() -> FaultFound {
     (FaultKind::Exited, "no worker runs".to_owned(), Vec::new())
 }
 
-pub(super) fn lied(Lie(what): Lie) -> FaultFound {
+pub(in crate::env) fn lied(Lie(what): Lie) -> FaultFound {
     (FaultKind::Protocol, format!("the worker broke the protocol: {what}"), Vec::new())
 }
 
-pub(super) fn end_of(exit: Exit) -> FaultFound {
+pub(in crate::env) fn end_of(exit: Exit) -> FaultFound {
     let kind = match exit {
         Exit::Signal(_) => FaultKind::Signalled,
         Exit::Code(_) | Exit::Unknown => FaultKind::Exited,
@@ -227,7 +253,7 @@ pub(super) fn end_of(exit: Exit) -> FaultFound {
 }
 
 /// A fault in the worker's own words. A worker may claim only what a guest can do. The host observes all other faults itself.
-pub(super) fn guest_fault(fault: GuestFault) -> FaultFound {
+pub(in crate::env) fn guest_fault(fault: GuestFault) -> FaultFound {
     let GuestFault { kind, message, mut backtrace } = fault;
     let claimable = matches!(
         kind,
@@ -267,7 +293,7 @@ fn panic_in(log: &str) -> Option<String> {
     Some(said)
 }
 
-pub(super) fn name_of(message: &FromWorker) -> &'static str {
+pub(in crate::env) fn name_of(message: &FromWorker) -> &'static str {
     match message {
         FromWorker::Hello { .. } => "`hello`",
         FromWorker::Locked(_) => "`locked`",

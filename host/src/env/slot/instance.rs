@@ -12,7 +12,7 @@ use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::limits::deadline;
 use crate::outside::broker::{self, Rights};
-use crate::process::child::{Child, Exit, Heard};
+use crate::process::child::{Child, Exit, Heard, SharedSlab};
 use crate::process::start::{self, Introduction};
 use crate::record::capture;
 use crate::spec::{SPEC_BYTES_MAX, Spec};
@@ -20,7 +20,7 @@ use crate::wire::job::{CaptureMode, Job};
 use crate::wire::slab::Lie;
 use crate::wire::slab::host::HostSlab;
 use crate::wire::slab::layout::Strides;
-use crate::wire::talk::FromWorker;
+use crate::wire::talk::{FromWorker, GuestFault};
 
 /// The parts of the outside that belong to one instance alone.
 struct OwnOutside {
@@ -52,6 +52,9 @@ impl Slot {
     /// Starts the worker of an instance: as a copy of a worker that is ready to be copied, or by an exec of its own. The
     /// instance stays queued while the worker to be copied is not ready.
     pub(super) fn start_worker(&mut self, terms: &Terms, patience: Duration) -> Result<(), Error> {
+        if self.seat.is_some() {
+            return self.take_seat(terms);
+        }
         self.phase = Phase::Queued { kept: true };
         match terms.start {
             Start::Spawn => self.spawn_worker(terms),
@@ -81,6 +84,9 @@ impl Slot {
     /// Starts the worker of a queued instance, with one wait of at most a slice. Returns whether the instance has left the
     /// queue.
     pub(crate) fn leave_queue(&mut self, patience: Duration, terms: &Terms) -> Result<bool, Error> {
+        if matches!(self.phase, Phase::Joining { .. }) {
+            return self.leave_queue_seated(patience, terms);
+        }
         let Phase::Queued { kept } = self.phase else { return Ok(true) };
         match self.start_queued(kept, patience, terms) {
             Started::Refused(error) => Err(error),
@@ -113,7 +119,8 @@ impl Slot {
             .collect();
         let title = format!("env {}", self.index);
         let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
-        let child = start::worker(&terms.program, &title, Some(slab), terms.log(), &job, &descriptors)?;
+        let child =
+            start::worker(&terms.program, &title, Some(SharedSlab::Own(slab)), terms.log(), &job, &descriptors)?;
         self.await_ready(child, None, terms);
         self.started_by = Some(Start::Spawn);
         Ok(())
@@ -178,7 +185,10 @@ impl Slot {
             }
             return;
         }
-        if let Err(spent) = self.restarts.spend(&terms.limits.restarts, Instant::now()) {
+        // A restart for another env's fault is charged to nobody.
+        if !self.blameless
+            && let Err(spent) = self.restarts.spend(&terms.limits.restarts, Instant::now())
+        {
             let last = batch.faults[self.row()].as_deref().cloned();
             let mut fault = last.unwrap_or_else(|| self.bare_fault(FaultKind::Exited, "no instance runs".to_owned()));
             fault.message = format!("{} (the restart budget is spent: {spent})", fault.message);
@@ -195,6 +205,8 @@ impl Slot {
         match self.phase {
             Phase::Keeping { deadline } => self.hear_keeper(deadline, patience, terms),
             Phase::Queued { kept } => self.start_queued(kept, patience, terms),
+            Phase::Joining { deadline } => self.hear_joined(deadline, patience, terms),
+            Phase::Creating(_) => self.hear_created(patience, terms),
             _ => self.hear_start(patience, terms),
         }
     }
@@ -232,19 +244,8 @@ impl Slot {
                     self.imports = Duration::from_micros(u64::from(imports_us));
                     return self.check_spec(bulk_len as usize, terms);
                 }
-                Heard::Message(FromWorker::ConfigRefused(errors)) => {
-                    let error = config_error(&errors, terms.prepared.plugin.name());
-                    let error = UsageError { message: terms.with_lacking_directory(error.message), ..error };
-                    if self.instance == 0 {
-                        let error = self.refusals.take_of_names().into_iter().fold(error, UsageError::hint);
-                        return Started::Refused(error.into());
-                    }
-                    return Started::fault(FaultKind::CreateFailed, &error.message);
-                }
-                Heard::Message(FromWorker::Fault(fault)) => {
-                    let (kind, message, backtrace) = guest_fault(fault);
-                    return Started::Fault(kind, terms.with_lacking_directory(message), backtrace);
-                }
+                Heard::Message(FromWorker::ConfigRefused(errors)) => return self.config_refused(&errors, terms),
+                Heard::Message(FromWorker::Fault(fault)) => return Started::of_guest(fault, terms),
                 Heard::Message(other) => {
                     return Started::fault(FaultKind::Protocol, &format!("it starts with {}", name_of(&other)));
                 }
@@ -278,6 +279,17 @@ impl Slot {
                 Heard::Nothing => return Started::NotYet,
             }
         }
+    }
+
+    /// The result of a start whose `create` refused the config.
+    pub(super) fn config_refused(&mut self, errors: &[(String, String)], terms: &Terms) -> Started {
+        let error = config_error(errors, terms.prepared.plugin.name());
+        let error = UsageError { message: terms.with_lacking_directory(error.message), ..error };
+        if self.instance == 0 {
+            let error = self.refusals.take_of_names().into_iter().fold(error, UsageError::hint);
+            return Started::Refused(error.into());
+        }
+        Started::fault(FaultKind::CreateFailed, &error.message)
     }
 
     /// Spawns a worker that did not come as a copy. This is neither a fault nor a restart.
@@ -342,6 +354,9 @@ impl Slot {
             child.wait_dead();
             self.log.append(&child.log());
         }
+        if let Some(seat) = &mut self.seat {
+            self.log.append(&seat.leave());
+        }
         self.registration = None;
         if self.started {
             self.finished.push((self.instance, self.events.digest.digest()));
@@ -368,6 +383,12 @@ pub(super) enum Started {
 }
 
 impl Started {
+    /// A fault of the guest, in its own words.
+    pub(super) fn of_guest(fault: GuestFault, terms: &Terms) -> Started {
+        let (kind, message, backtrace) = guest_fault(fault);
+        Started::Fault(kind, terms.with_lacking_directory(message), backtrace)
+    }
+
     pub(super) fn fault(kind: FaultKind, message: &str) -> Started {
         Started::Fault(kind, message.to_owned(), Vec::new())
     }

@@ -7,8 +7,9 @@
 mod converse;
 mod copied;
 mod events;
-mod fault;
+pub(super) mod fault;
 mod instance;
+mod seated;
 mod services;
 mod turn;
 
@@ -22,6 +23,7 @@ use serde_json::Value;
 pub(super) use super::autoreset::Turn;
 use super::batch::{Batch, Steps, View};
 use super::oddity::Oddities;
+use super::pack::Seat;
 use super::terms::Start;
 use crate::cage::{Standing, Wall, Walls};
 use crate::digest::{self, Digest};
@@ -60,6 +62,10 @@ enum Phase {
     Queued { kept: bool },
     /// The worker was spawned, or another process was asked for it as a copy; `Ready` has not come.
     Starting { deadline: Instant, introduction: Introduction, copied_from: Option<CopiedFrom> },
+    /// The worker that the env shares with others is starting.
+    Joining { deadline: Instant },
+    /// That worker was asked to make the instance.
+    Creating(Busy),
     /// The last answer is accepted.
     Idle,
     /// A turn is published.
@@ -130,7 +136,10 @@ pub(crate) struct Slot {
     config_with_leases: Option<Value>,
     base_seed: u64,
     phase: Phase,
+    /// The worker, if it is the env's own.
     child: Option<Child>,
+    /// The env's place in the worker that it shares with others.
+    seat: Option<Seat>,
     /// The process that holds the env's ports and runs its services.
     keeper: Option<Keeper>,
     /// The env's ports.
@@ -168,6 +177,8 @@ pub(crate) struct Slot {
     masked: bool,
     error: Option<Error>,
     restarts: Restarts,
+    /// Whether the last fault was another env's doing.
+    blameless: bool,
     /// The time at which the running instance became ready.
     ready_at: Option<Instant>,
     events: Events,
@@ -208,6 +219,7 @@ impl Slot {
             base_seed,
             phase: Phase::Down,
             child: None,
+            seat: None,
             keeper: None,
             ports: Vec::new(),
             ended_services: Vec::new(),
@@ -232,6 +244,7 @@ impl Slot {
             masked: false,
             error: None,
             restarts: Restarts::default(),
+            blameless: false,
             ready_at: None,
             events: Events::new(),
             action_stride: 0,
@@ -395,28 +408,30 @@ impl Slot {
         while let Some(op) = &self.op {
             match &self.phase {
                 Phase::Down => self.restart(terms, batch),
-                Phase::Keeping { .. } | Phase::Queued { .. } | Phase::Starting { .. } => {
-                    match self.hear(patience, terms) {
-                        Started::NotYet => return Progress::Waiting,
-                        Started::Kept => {}
-                        Started::Ready => {
-                            self.phase = Phase::Idle;
-                            self.ready_at = Some(Instant::now());
-                            if matches!(self.op, Some(Op::Start)) {
-                                self.op = None;
-                            }
-                        }
-                        Started::Refused(error) => {
-                            self.stop();
-                            self.give_up(error);
-                        }
-                        Started::Fault(kind, message, backtrace) => {
-                            self.keep_digest_of_added_reset(batch);
-                            let fault = self.make_fault(kind, message, backtrace, terms, faults);
-                            self.reset_met_fault(fault, terms, batch);
+                Phase::Keeping { .. }
+                | Phase::Queued { .. }
+                | Phase::Starting { .. }
+                | Phase::Joining { .. }
+                | Phase::Creating(_) => match self.hear(patience, terms) {
+                    Started::NotYet => return Progress::Waiting,
+                    Started::Kept => {}
+                    Started::Ready => {
+                        self.phase = Phase::Idle;
+                        self.ready_at = Some(Instant::now());
+                        if matches!(self.op, Some(Op::Start)) {
+                            self.op = None;
                         }
                     }
-                }
+                    Started::Refused(error) => {
+                        self.stop();
+                        self.give_up(error);
+                    }
+                    Started::Fault(kind, message, backtrace) => {
+                        self.keep_digest_of_added_reset(batch);
+                        let fault = self.make_fault(kind, message, backtrace, terms, faults);
+                        self.reset_met_fault(fault, terms, batch);
+                    }
+                },
                 Phase::Idle => {
                     let op = op.clone();
                     self.publish(op, terms, batch, faults);
@@ -446,12 +461,20 @@ impl Slot {
 
     /// The word of the slab to sleep on, while a turn is under way.
     pub(crate) fn watched(&self) -> Option<wait::Watched<'_>> {
-        match (&self.phase, self.slab()) {
-            (Phase::Busy(_), Some(slab)) => {
-                Some(wait::Watched { word: slab.done_word(), last: slab.unanswered(), sleeps: slab.host_sleeps() })
-            }
-            _ => None,
+        if !matches!(self.phase, Phase::Busy(_) | Phase::Creating(_)) {
+            return None;
         }
+        if let Some(life) = self.life() {
+            return life.memory().watched();
+        }
+        let slab = self.slab()?;
+        Some(wait::Watched { word: slab.done_word(), last: slab.unanswered(), sleeps: slab.host_sleeps() })
+    }
+
+    /// As [`Slot::watched`], of the env that was asked last of many. None for a shared worker: it answers its envs in their
+    /// order, and the answers of one worker are taken while the next still works.
+    pub(crate) fn watched_last(&self) -> Option<wait::Watched<'_>> {
+        if self.seat.is_some() { None } else { self.watched() }
     }
 
     /// Whether an operation is under way.
@@ -471,12 +494,23 @@ impl Slot {
     }
 
     fn slab(&self) -> Option<&HostSlab> {
-        self.child.as_ref().and_then(Child::slab)
+        match &self.seat {
+            Some(seat) => seat.slab(),
+            None => self.child.as_ref().and_then(Child::slab),
+        }
+    }
+
+    /// The worker's process, if one was started for the running instance.
+    fn process(&self) -> Option<&Child> {
+        match &self.seat {
+            Some(seat) => seat.life().map(|life| life.child()),
+            None => self.child.as_ref(),
+        }
     }
 
     /// The process id of the worker, if one runs.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().filter(|child| !child.is_dead()).and_then(Child::pid)
+        self.process().filter(|child| !child.is_dead()).and_then(Child::pid)
     }
 
     /// The active sandbox layers of its worker, once a worker was ready.
@@ -556,8 +590,10 @@ impl Slot {
     /// The newest part of the guest's output, over all instances.
     pub(crate) fn log(&self) -> LogTail {
         let mut log = self.log.clone();
-        if let Some(child) = &self.child {
-            log.append(&child.log());
+        match (&self.seat, &self.child) {
+            (Some(seat), _) => log.append(&seat.log()),
+            (None, Some(child)) => log.append(&child.log()),
+            (None, None) => {}
         }
         log
     }
@@ -594,7 +630,7 @@ impl Slot {
 
     /// Kills the worker and tells its services to end, without waiting for either.
     pub(crate) fn kill(&self) {
-        if let Some(child) = &self.child {
+        if let Some(child) = self.process() {
             child.kill();
         }
         if let Some(keeper) = &self.keeper {
@@ -604,9 +640,11 @@ impl Slot {
 
     /// Ends the worker: killed and reaped when this returns.
     pub(crate) fn close(&mut self) {
-        if self.child.is_some() {
+        if self.process().is_some() {
             self.stop();
         }
+        // The worker ends with its last seat.
+        self.seat = None;
         // When this returns, the services have ended and the ports are free.
         self.keeper = None;
         self.op = None;

@@ -1,6 +1,7 @@
 //! Turns of an env: a request is published, the worker is looked at, and its answer is checked and entered.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
 use crate::digest::{StepFlags, ViewParts};
 use crate::env::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::env::oddity::Place;
+use crate::env::pack::timed_out;
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
 use crate::json;
@@ -39,7 +41,7 @@ impl Slot {
             self.met_fault(kind, message, backtrace, terms, batch, faults);
             return;
         }
-        if self.child.as_ref().is_none_or(|child| child.shared.attention.load(Acquire))
+        if self.process().is_none_or(|child| child.shared.attention.load(Acquire))
             && let Some((kind, message, backtrace)) = self.death()
         {
             // The worker died, or lied, while no turn was under way.
@@ -72,7 +74,7 @@ impl Slot {
         if let Some(options) = &options {
             request.flags |= request_flags::MESSAGE;
             let message = ToWorker::ResetOptions(options.clone());
-            if let Some(Err(error)) = self.child.as_ref().map(|child| child.send(&message, &[])) {
+            if let Some(Err(error)) = self.send(&message, &[]) {
                 let (kind, message, backtrace) = self.unsent(&error, deadline(timeout));
                 self.met_fault(kind, message, backtrace, terms, batch, faults);
                 return;
@@ -81,17 +83,34 @@ impl Slot {
         if let Some(Op::Reset(reset)) = &mut self.op {
             reset.asked = true;
         }
-        let busy = Busy::new(request, deadline(timeout));
+        let busy = Busy::new(request, self.latest(timeout));
         self.phase = Phase::Busy(Busy { limit_flag, seed, options, ..busy });
-        let Some(slab) = self.child.as_ref().and_then(Child::slab) else { return };
+        let Some(slab) = self.slab() else { return };
         if matches!(op, Op::Step(_) | Op::StepMany(_)) {
             let layout = &terms.shape().strides.view;
             for (index, action) in self.action.chunks_exact(layout.action.max(1)).enumerate() {
-                slab.write_action(layout, index, action);
+                slab.write_action(layout, count as usize, index, action);
             }
         }
-        if slab.publish(&request) {
+        self.publish_turn(slab, &request, timeout);
+    }
+
+    /// Publishes the next turn. A worker that the env shares is told later, by [`Slot::tell`], once its other envs have
+    /// theirs.
+    pub(super) fn publish_turn(&self, slab: &HostSlab, request: &Request, limit: Duration) {
+        let must_wake = slab.publish(request);
+        if let Some(seat) = &self.seat {
+            seat.note(self.index, request.command, limit);
+        } else if must_wake {
             wait::wake(slab.turn_word());
+        }
+    }
+
+    /// Sends a message to the env. None: no worker runs.
+    pub(super) fn send(&self, message: &ToWorker, descriptors: &[BorrowedFd<'_>]) -> Option<io::Result<()>> {
+        match &self.seat {
+            Some(seat) => seat.slab().map(|slab| slab.write_message(message)),
+            None => self.child.as_ref().map(|child| child.send(message, descriptors)),
         }
     }
 
@@ -110,6 +129,9 @@ impl Slot {
 
     /// One look at a busy worker, with one wait in it if `patience` allows.
     pub(super) fn look(&mut self, patience: Duration, spin: Spin, terms: &Terms) -> Look {
+        if self.seat.is_some() {
+            return self.look_seated(patience, spin, terms);
+        }
         let Phase::Busy(Busy { request, deadline, heartbeat, moved, .. }) = &self.phase else { return Look::Working };
         let (request, deadline, heartbeat, moved) = (*request, *deadline, *heartbeat, *moved);
         let Some(child) = &self.child else { return Look::fault(nobody()) };
@@ -155,7 +177,7 @@ impl Slot {
                 }
                 // An answer that has come by now counts, because the env is not to blame if the host was stopped.
                 if matches!(slab.answered(), Ok(false)) {
-                    return Look::fault(timed_out(&request, terms));
+                    return Look::fault(timed_out(request.command, limit_of(request.command, terms)));
                 }
                 continue;
             }
@@ -321,7 +343,7 @@ impl Slot {
         let shape = terms.shape();
         let layout = shape.strides.view;
         let taken = answer.taken as usize;
-        let slab = self.child.as_ref().and_then(Child::slab).ok_or_else(nobody)?;
+        let slab = self.slab().ok_or_else(nobody)?;
         let columns = slab.read_columns(&layout, count as usize, taken).map_err(lied)?;
         let ended =
             (answer.terminated || answer.truncated || (busy.limit_flag && taken == count as usize)) && taken > 0;
@@ -425,7 +447,12 @@ impl Slot {
     /// Copies a view out of the slab and checks it.
     pub(super) fn read_view(&mut self, answer: &Answer, which: Which, terms: &Terms) -> Result<(), FaultFound> {
         let shape = terms.shape();
-        let slab = self.child.as_ref().and_then(Child::slab).ok_or_else(nobody)?;
+        // Borrowed apart from the view.
+        let slab = match &self.seat {
+            Some(seat) => seat.slab(),
+            None => self.child.as_ref().and_then(Child::slab),
+        };
+        let slab = slab.ok_or_else(nobody)?;
         let view = &mut self.view;
         slab.read_view(&shape.strides.view, which, &mut view.observation, &mut view.mask, &mut view.info);
         shape.check(&view.observation, &view.mask, &view.info).map_err(|what| lied(Lie(what)))?;
@@ -451,6 +478,9 @@ impl Slot {
 
     /// The message that explains an answer.
     pub(super) fn explanation(&mut self) -> Result<FromWorker, FaultFound> {
+        if let Some(seat) = &self.seat {
+            return seat.slab().ok_or_else(nobody)?.read_message().map_err(lied);
+        }
         let Some(child) = &self.child else { return Err(nobody()) };
         let until = Instant::now() + EXPLANATION_TIMEOUT;
         loop {
@@ -481,6 +511,9 @@ impl Slot {
 
     /// Whether the worker has died or lied without being asked, and how. Messages that came before an end explain it.
     pub(super) fn death(&self) -> Option<FaultFound> {
+        if let Some(seat) = &self.seat {
+            return if seat.life().is_some() { seat.death() } else { Some(nobody()) };
+        }
         let Some(child) = &self.child else { return Some(nobody()) };
         if !child.is_dead() && child.shared.lie.get().is_none() {
             return None;
@@ -514,7 +547,7 @@ pub(super) enum Look {
 }
 
 impl Look {
-    fn fault((kind, message, backtrace): FaultFound) -> Look {
+    pub(super) fn fault((kind, message, backtrace): FaultFound) -> Look {
         Look::Fault(kind, message, backtrace)
     }
 }
@@ -533,15 +566,14 @@ impl From<FaultFound> for Rejected {
     }
 }
 
-fn timed_out(request: &Request, terms: &Terms) -> FaultFound {
-    let (kind, what, limit) = match request.command {
-        Command::Reset => (FaultKind::ResetTimeout, "the reset", terms.limits.reset_timeout),
-        Command::Step | Command::StepThenReset | Command::StepMany => {
-            (FaultKind::StepTimeout, "the step", terms.limits.step_timeout)
-        }
-        Command::Message => (FaultKind::CallTimeout, "the call", terms.limits.call_timeout),
-    };
-    (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
+/// The time that a request may take.
+fn limit_of(command: Command, terms: &Terms) -> Duration {
+    match command {
+        Command::Reset => terms.limits.reset_timeout,
+        Command::Step | Command::StepThenReset | Command::StepMany => terms.limits.step_timeout,
+        Command::Message => terms.limits.call_timeout,
+        Command::Create => terms.limits.start_timeout,
+    }
 }
 
 /// Reads an `info-extra` as text: empty, or a JSON object that every reader accepts. The worker has checked it, but the host

@@ -2,22 +2,24 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rustix::fs::SealFlags;
 
-use super::layout::{Columns, ViewLayout, Which};
+use super::layout::{Columns, Place, ViewLayout, Which};
 use super::mapping::{Mapping, sealed_memfd};
 use super::{
-    ACTIONS_AT, ACTIONS_BYTES_MAX, Answer, BULK_AT, BULK_BYTES_MAX, Command, FINAL_EXTRA_AT, INFO_EXTRA_BYTES_MAX, Lie,
-    Request, SLAB_BYTES, Status, answer_flags, request_flags,
+    ACTIONS_BYTES_MAX, Answer, BULK_BYTES_MAX, Command, FINAL_EXTRA_AT, INFO_EXTRA_BYTES_MAX, Lie, Request, SLAB_BYTES,
+    Status, answer_flags, request_flags,
 };
 use crate::wire::handshake;
 
-/// The host's side of a slab.
+/// The host's side of a slab: of a worker's only env, or of one env among several.
 pub struct HostSlab {
-    map: Mapping,
+    pub(super) map: Arc<Mapping>,
+    pub(super) place: Place,
     /// The last turn published: the host never reads back what it wrote.
     turn: AtomicU32,
 }
@@ -25,24 +27,26 @@ pub struct HostSlab {
 impl HostSlab {
     /// Makes a slab: the host's mapping, and the descriptor to hand to the worker.
     pub fn create() -> io::Result<(HostSlab, OwnedFd)> {
-        let fd = sealed_memfd("rollcage-slab")?;
-        rustix::fs::ftruncate(&fd, SLAB_BYTES as u64)?;
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-        let map = Mapping::new(fd.as_fd(), None)?;
-        map.keep_from_forks()?;
-        Ok((HostSlab { map, turn: AtomicU32::new(0) }, fd))
+        let (map, fd) = new_mapping(SLAB_BYTES)?;
+        Ok((HostSlab::at(Arc::new(map), Place::ALONE), fd))
     }
 
-    /// Writes action number `index` of the next request.
-    pub fn write_action(&self, layout: &ViewLayout, index: usize, action: &[u8]) {
+    /// The env of these parts, which has been asked nothing yet.
+    pub(super) fn at(map: Arc<Mapping>, place: Place) -> HostSlab {
+        HostSlab { map, place, turn: AtomicU32::new(0) }
+    }
+
+    /// Writes action number `index` of the next request, which asks for `count` steps.
+    pub fn write_action(&self, layout: &ViewLayout, count: usize, index: usize, action: &[u8]) {
         assert!(action.len() == layout.action && (index + 1) * layout.action <= ACTIONS_BYTES_MAX);
-        self.map.copy_in(ACTIONS_AT + index * layout.action, action);
+        self.map.copy_in(self.place.actions_at(layout, count) + index * layout.action, action);
     }
 
     /// Publishes a request as the next turn. Returns whether the worker sleeps and must be woken by
-    /// [`wake`](crate::wire::wait::wake) on [`HostSlab::turn_word`].
+    /// [`wake`](crate::wire::wait::wake) on [`HostSlab::turn_word`]. One env among several is looked at once its worker is
+    /// told, by [`HostPack::tell`](super::pack::HostPack::tell).
     pub fn publish(&self, request: &Request) -> bool {
-        let words = self.map.request();
+        let words = self.map.request(&self.place);
         words.command.store(request.command.number(), Relaxed);
         words.count.store(request.count, Relaxed);
         words.flags.store(request.flags, Relaxed);
@@ -50,22 +54,26 @@ impl HostSlab {
         words.spin_us.store(request.spin_us, Relaxed);
         let turn = self.turn.load(Relaxed).wrapping_add(1);
         self.turn.store(turn, Relaxed);
-        handshake::publish(&words.turn, turn, &self.map.answer().worker_sleeps)
+        if self.place.is_row() {
+            words.turn.store(turn, Release);
+            return false;
+        }
+        handshake::publish(&words.turn, turn, &self.map.answer(&self.place).worker_sleeps)
     }
 
     /// The word that a worker waits on.
     pub fn turn_word(&self) -> &AtomicU32 {
-        &self.map.request().turn
+        &self.map.request(&self.place).turn
     }
 
     /// The word that the host waits on.
     pub fn done_word(&self) -> &AtomicU32 {
-        &self.map.answer().done
+        &self.map.answer(&self.place).done
     }
 
     /// The host's own sleep flag, for [`sleep`](crate::wire::handshake::sleep).
     pub fn host_sleeps(&self) -> &AtomicU32 {
-        &self.map.request().host_sleeps
+        &self.map.request(&self.place).host_sleeps
     }
 
     /// The value of `done` while the worker still works on the last turn.
@@ -75,7 +83,7 @@ impl HostSlab {
 
     /// Whether the last turn is answered. Any value except "working" and "answered" is a lie.
     pub fn answered(&self) -> Result<bool, Lie> {
-        let done = self.map.answer().done.load(Acquire);
+        let done = self.map.answer(&self.place).done.load(Acquire);
         let turn = self.turn.load(Relaxed);
         if done == turn {
             Ok(true)
@@ -88,18 +96,18 @@ impl HostSlab {
 
     /// Whether the worker had answered the step's half of command 3 (its view is the final view) before it ended.
     pub fn half_answered(&self) -> bool {
-        self.map.answer().half.load(Acquire) == self.turn.load(Relaxed)
+        self.map.answer(&self.place).half.load(Acquire) == self.turn.load(Relaxed)
     }
 
     /// The number of steps of a batch that the worker says it has taken so far, if the number differs from `before`.
     pub fn heartbeat(&self, before: u32) -> Option<u32> {
-        let taken = self.map.answer().taken.load(Relaxed);
+        let taken = self.map.answer(&self.place).taken.load(Relaxed);
         (taken != before).then_some(taken)
     }
 
     /// Reads the answer's words once.
     pub fn claim(&self) -> Claimed<AnswerClaim> {
-        let words = self.map.answer();
+        let words = self.map.answer(&self.place);
         Claimed(AnswerClaim {
             status: words.status.load(Relaxed),
             taken: words.taken.load(Relaxed),
@@ -119,7 +127,7 @@ impl HostSlab {
         mask: &mut [u8],
         info: &mut [u8],
     ) {
-        let at = layout.view_at(which);
+        let at = self.place.view_at(layout, which);
         self.map.copy_out(at, observation);
         self.map.copy_out(at + layout.mask_at(), mask);
         self.map.copy_out(at + layout.info_at(), info);
@@ -131,7 +139,7 @@ impl HostSlab {
             return Err(Lie(format!("{len} bytes at {at} of a bulk area of {BULK_BYTES_MAX}")));
         }
         let mut out = vec![0; len];
-        self.map.copy_out(BULK_AT + at, &mut out);
+        self.map.copy_out(self.place.bulk_at + at, &mut out);
         Ok(out)
     }
 
@@ -145,7 +153,7 @@ impl HostSlab {
 
     /// Copies the first `taken` steps of a batch of `count` out.
     pub fn read_columns(&self, layout: &ViewLayout, count: usize, taken: usize) -> Result<BatchColumns, Lie> {
-        let columns = Columns::of(layout, count);
+        let columns = Columns::of(layout, count, self.place.bulk_at);
         let mut batch = BatchColumns {
             observations: vec![0; taken * layout.observation],
             masks: vec![0; taken * layout.mask],
@@ -159,7 +167,7 @@ impl HostSlab {
         for word in self.map.words(columns.rewards, taken) {
             batch.rewards.push(f64::from_bits(word.load(Relaxed)));
         }
-        let mut at = columns.extras - BULK_AT;
+        let mut at = columns.extras - self.place.bulk_at;
         for word in self.map.words(columns.extra_lens, taken) {
             let len = usize::try_from(word.load(Relaxed)).unwrap_or(usize::MAX);
             if len > INFO_EXTRA_BYTES_MAX {
@@ -170,6 +178,16 @@ impl HostSlab {
         }
         Ok(batch)
     }
+}
+
+/// A new memfd of so many bytes: the host's mapping, and the descriptor to hand to the worker.
+pub(super) fn new_mapping(bytes: usize) -> io::Result<(Mapping, OwnedFd)> {
+    let fd = sealed_memfd("rollcage-slab")?;
+    rustix::fs::ftruncate(&fd, bytes as u64)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    let map = Mapping::new(fd.as_fd(), bytes, None)?;
+    map.keep_from_forks()?;
+    Ok((map, fd))
 }
 
 /// The columns of an answered batch, copied out. They are still claims.
@@ -229,7 +247,7 @@ impl Claimed<AnswerClaim> {
         if request.command != Command::StepThenReset && reset {
             return lie("a reset in a turn that asks for none".to_owned());
         }
-        if matches!(request.command, Command::Reset | Command::Message) && ended {
+        if matches!(request.command, Command::Reset | Command::Message | Command::Create) && ended {
             return lie("an episode's end in a turn without a step".to_owned());
         }
         let limit = match request.command {

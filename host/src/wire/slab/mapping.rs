@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::{ANSWER_AT, REQUEST_AT, SLAB_BYTES};
+use super::layout::Place;
 
 /// The words that the host writes, on their own cache lines.
 #[repr(C, align(64))]
@@ -37,10 +37,28 @@ pub(super) struct AnswerWords {
     pub(super) worker_sleeps: AtomicU32,
 }
 
+/// The words of a worker with several envs: those of the host, then those of the worker, on cache lines of their own.
+#[repr(C, align(64))]
+pub(super) struct PackWords {
+    /// Raised when any env has a new turn.
+    pub(super) turn: AtomicU32,
+    pub(super) spin_us: AtomicU32,
+    pub(super) host_sleeps: AtomicU32,
+    _line: [u32; 13],
+    /// The `turn` up to which every env's turn is answered.
+    pub(super) done: AtomicU32,
+    pub(super) worker_sleeps: AtomicU32,
+    /// The place, counted from 1, of the env that is being asked; 0: none.
+    pub(super) at: AtomicU32,
+    /// Raised with every request and every step of a batch that begins.
+    pub(super) beat: AtomicU32,
+}
+
 /// A mapping of a slab. All access is by relaxed atomics on words inside it, so that a hostile writer on the other
 /// side can change values under a reader, but never break it.
 pub(super) struct Mapping {
     base: NonNull<u8>,
+    bytes: usize,
 }
 
 // SAFETY: the mapping belongs to this value until it is dropped, and every access to it is atomic.
@@ -54,23 +72,23 @@ impl Drop for Mapping {
         // SAFETY: `base` came from an `mmap` of exactly this length, and nothing borrows from it (no reference into
         // the slab outlives a call). rustix has no owning map type; memmap2 gives out `&mut [u8]`, which a second
         // writer makes unsound.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), SLAB_BYTES) };
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }
 
 impl Mapping {
-    pub(super) fn new(fd: BorrowedFd<'_>, address: Option<usize>) -> io::Result<Mapping> {
+    /// Maps a memfd of so many bytes, which can neither grow nor shrink.
+    pub(super) fn new(fd: BorrowedFd<'_>, bytes: usize, address: Option<usize>) -> io::Result<Mapping> {
         let flags = match address {
             Some(_) => MapFlags::SHARED | MapFlags::FIXED_NOREPLACE,
             None => MapFlags::SHARED,
         };
         let hint = std::ptr::with_exposed_provenance_mut(address.unwrap_or(0));
-        // SAFETY: a new shared mapping of a sealed memfd that is `SLAB_BYTES` long and cannot shrink (so no access
+        // SAFETY: a new shared mapping of a sealed memfd that is `bytes` long and cannot shrink (so no access
         // within it can raise SIGBUS); `FIXED_NOREPLACE` never replaces a mapping of ours.
-        let base =
-            unsafe { rustix::mm::mmap(hint, SLAB_BYTES, ProtFlags::READ | ProtFlags::WRITE, flags, fd.as_fd(), 0)? };
+        let base = unsafe { rustix::mm::mmap(hint, bytes, ProtFlags::READ | ProtFlags::WRITE, flags, fd.as_fd(), 0)? };
         match NonNull::new(base.cast::<u8>()) {
-            Some(base) => Ok(Mapping { base }),
+            Some(base) => Ok(Mapping { base, bytes }),
             None => Err(io::Error::other("mmap returned address 0")),
         }
     }
@@ -80,7 +98,7 @@ impl Mapping {
     pub(super) fn keep_from_forks(&self) -> io::Result<()> {
         // SAFETY: the mapping is whole and this value's own; the advice changes nothing in this process. A forked
         // process never reads the mapping: `VecEnv` refuses there.
-        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), SLAB_BYTES, rustix::mm::Advice::LinuxDontFork)? };
+        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.bytes, rustix::mm::Advice::LinuxDontFork)? };
         Ok(())
     }
 
@@ -90,29 +108,41 @@ impl Mapping {
         let (at, protection) = (self.base.as_ptr().cast(), ProtFlags::READ | ProtFlags::WRITE);
         // SAFETY: the call replaces exactly the mapping that this value owns; nothing borrows from it (`&mut self`).
         // The old memory belongs to another process. The memfd is as `new` requires.
-        unsafe { rustix::mm::mmap(at, SLAB_BYTES, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0)? };
+        unsafe { rustix::mm::mmap(at, self.bytes, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0)? };
         Ok(())
     }
 
-    pub(super) fn request(&self) -> &RequestWords {
-        // SAFETY: within the mapping, aligned, valid for any bytes, and made of atomics only.
-        unsafe { self.base.add(REQUEST_AT).cast().as_ref() }
+    pub(super) fn request(&self, place: &Place) -> &RequestWords {
+        // SAFETY: a place's words are within the mapping (its maker checks), aligned, valid for any bytes, and made of
+        // atomics only.
+        unsafe { self.base.add(place.request_at).cast().as_ref() }
     }
 
-    pub(super) fn answer(&self) -> &AnswerWords {
+    pub(super) fn answer(&self, place: &Place) -> &AnswerWords {
         // SAFETY: as for `request`.
-        unsafe { self.base.add(ANSWER_AT).cast().as_ref() }
+        unsafe { self.base.add(place.answer_at).cast().as_ref() }
+    }
+
+    /// The words of a worker with several envs.
+    pub(super) fn pack(&self) -> &PackWords {
+        // SAFETY: as for `request`; every mapping is longer than these words.
+        unsafe { self.base.cast().as_ref() }
+    }
+
+    /// Whether so many bytes from `at` lie inside.
+    pub(super) fn holds(&self, at: usize, bytes: usize) -> bool {
+        at.checked_add(bytes).is_some_and(|end| end <= self.bytes)
     }
 
     pub(super) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
-        assert!(at.is_multiple_of(8) && at + count * 8 <= SLAB_BYTES, "the slab's own offsets stay inside it");
+        assert!(at.is_multiple_of(8) && self.holds(at, count * 8), "the slab's own offsets stay inside it");
         // SAFETY: inside the mapping (asserted; offsets and lengths are the reader's own, never taken from the other
         // side), aligned to 8, and either side may write to atomics.
         unsafe { std::slice::from_raw_parts(self.base.add(at).cast().as_ptr(), count) }
     }
 
     pub(super) fn bytes(&self, at: usize, count: usize) -> &[AtomicU8] {
-        assert!(at + count <= SLAB_BYTES, "the slab's own offsets stay inside it");
+        assert!(self.holds(at, count), "the slab's own offsets stay inside it");
         // SAFETY: as for `words`.
         unsafe { std::slice::from_raw_parts(self.base.add(at).cast().as_ptr(), count) }
     }

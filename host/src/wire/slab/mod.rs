@@ -12,10 +12,21 @@
 //! 1 MiB    view      observation, mask, info; then the final view, the same again     worker
 //! 32 MiB   bulk      frames, texts, info-extra, columns of a batch; the spec at first worker
 //! ```
+//!
+//! The slab of a worker with several envs has the same parts once for each env, and one pair of words for all of them on
+//! which the two sides wait (`pack.rs`). What a step touches lies close together:
+//!
+//! ```text
+//! 0        pack      turn, spin_us, host_sleeps; done, worker_sleeps, at, beat
+//! 4 KiB    words     of each env: request, answer
+//! 1 MiB    near      of each env: one action, view, final view
+//! then     far       of each env: bulk; actions of a batch, or a message; log
+//! ```
 
 pub mod host;
 pub mod layout;
 pub(crate) mod mapping;
+pub mod pack;
 #[cfg(feature = "worker")]
 pub mod worker;
 
@@ -39,6 +50,9 @@ pub const INFO_EXTRA_BYTES_MAX: usize = 64 * 1024;
 /// many times its size in its reader's memory.
 pub const JSON_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of the newest output that a slab keeps of an env that shares its worker with others. A power of two.
+pub(crate) const LOG_BYTES: usize = 64 << 10;
+
 /// The offset of the final view's `info-extra` in the bulk area: after the longest that the view's own can be, so that
 /// writing one text never moves the other.
 const FINAL_EXTRA_AT: usize = INFO_EXTRA_BYTES_MAX;
@@ -56,27 +70,30 @@ pub enum Command {
     StepMany,
     /// Answer the control message that was sent before this turn.
     Message,
+    /// Make the env anew: in a worker with several envs. The message has its config.
+    Create,
 }
 
 impl Command {
-    const fn number(self) -> u32 {
+    pub(crate) const fn number(self) -> u32 {
         match self {
             Command::Reset => 1,
             Command::Step => 2,
             Command::StepThenReset => 3,
             Command::StepMany => 4,
             Command::Message => 5,
+            Command::Create => 6,
         }
     }
 
-    #[cfg(feature = "worker")]
-    const fn from_number(number: u32) -> Option<Command> {
+    pub(crate) const fn from_number(number: u32) -> Option<Command> {
         match number {
             1 => Some(Command::Reset),
             2 => Some(Command::Step),
             3 => Some(Command::StepThenReset),
             4 => Some(Command::StepMany),
             5 => Some(Command::Message),
+            6 => Some(Command::Create),
             _ => None,
         }
     }

@@ -611,7 +611,7 @@ mod tests {
 
     /// A guest with one directory, and its handle.
     fn guest(scratch: &Scratch, writable: bool) -> (Guest, Resource<Descriptor>) {
-        let directories = vec![Preopen { guest: "/data".to_owned(), writable, directory: scratch.open() }];
+        let directories = vec![Preopen::new("/data".to_owned(), writable, scratch.open())];
         let outside = Outside { directories, ..Outside::default() };
         let mut guest = Guest::new(MemoryLimiter::new(0), [0; 32], outside, Box::new(Nowhere));
         let mut preopens = preopens::Host::get_directories(&mut guest).expect("preopens");

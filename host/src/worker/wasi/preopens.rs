@@ -1,7 +1,7 @@
 //! Directories that a guest was granted, and the bounds on their use.
 
 use std::fs::File as SystemFile;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use wasmtime_wasi::filesystem::{Dir, WasiFilesystemCtx};
 use wasmtime_wasi::{FsPerms, OpenMode};
@@ -29,14 +29,31 @@ pub(crate) fn allow(granted: &Granted, allowance: Allowance) -> Allowance {
     allowance
 }
 
-/// A directory to hand to a guest.
+/// A directory to hand to a guest. Envs of one worker share its descriptor.
+#[derive(Clone)]
 pub(crate) struct Preopen {
     /// The guest's name for it.
     pub(crate) guest: String,
     /// Whether the guest may change what is in it.
     pub(crate) writable: bool,
     /// The directory, open for reading.
-    pub(crate) directory: OwnedFd,
+    directory: Dir,
+}
+
+impl Preopen {
+    pub(crate) fn new(guest: String, writable: bool, directory: OwnedFd) -> Preopen {
+        let (perms, mode) = match writable {
+            true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+            false => (FsPerms::ReadOnly, OpenMode::READ),
+        };
+        Preopen { guest, writable, directory: Dir::new(SystemFile::from(directory), perms, mode, BLOCKS) }
+    }
+}
+
+impl AsFd for Preopen {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.dir.as_fd()
+    }
 }
 
 /// The directories that a guest was granted, and its use of them.
@@ -51,13 +68,7 @@ pub(crate) struct Directories {
 
 impl Directories {
     pub(crate) fn new(granted: Vec<Preopen>) -> Directories {
-        let preopen = |Preopen { guest, writable, directory }| {
-            let (perms, mode) = match writable {
-                true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
-                false => (FsPerms::ReadOnly, OpenMode::READ),
-            };
-            (Dir::new(SystemFile::from(directory), perms, mode, BLOCKS), guest)
-        };
+        let preopen = |Preopen { guest, directory, .. }| (directory, guest);
         Directories {
             preopens: granted.into_iter().map(preopen).collect(),
             listed: 0,

@@ -14,6 +14,7 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, OutputStream, S
 use super::clock::{Clock, drive};
 use super::guest::Guest;
 use crate::cage::wasm::WRITE_BYTES_MAX;
+use crate::wire::slab::pack::RowLog;
 
 /// The destination of a guest's stdout and stderr, as they come.
 pub(crate) trait Log: Send {
@@ -33,6 +34,21 @@ impl Log for LogPipe {
                 // The host is gone or has closed the log; the worker will notice that elsewhere.
                 Err(_) => return,
             }
+        }
+    }
+}
+
+/// The log of an env that shares its worker: in the slab, and in the pipe too if that goes straight to the terminal.
+pub(crate) struct OwnLog {
+    pub(crate) own: RowLog,
+    pub(crate) through: bool,
+}
+
+impl Log for OwnLog {
+    fn write(&mut self, bytes: &[u8]) {
+        self.own.append(bytes);
+        if self.through {
+            LogPipe.write(bytes);
         }
     }
 }

@@ -7,7 +7,7 @@ slows down meanwhile slows all of them. The table has medians over the rounds. A
 workers are started by fork, the fastest of the peers' ways. Needs what `pip install './python[sb3]' envpool matplotlib` brings.
 
 * steps/s: all envs together, resets included.
-* step: the median time of one call of `step`, microseconds.
+* step: the median time of one call of `step`, microseconds; of EnvPool's asynchronous mode, of half of the envs.
 * start: from the constructor's call to the first reset's answer, milliseconds; nothing compiled meanwhile.
 * memory: proportional set size of the process and all its children, less that of the process before it made the envs, for
   each env, MB.
@@ -33,11 +33,14 @@ DRAWN = 512
 PEERS: dict[str, tuple[str, bool]] = {
     "rollcage (SB3)": ("rollcage_sb3", True),
     "rollcage (Gymnasium)": ("rollcage_gymnasium", True),
+    "rollcage, a worker a core": ("rollcage_auto", False),
+    "rollcage, one worker": ("rollcage_packed", False),
     "SB3 SubprocVecEnv": ("subproc", True),
     "Gymnasium AsyncVectorEnv": ("async_", True),
     "SB3 DummyVecEnv": ("dummy", False),
     "Gymnasium SyncVectorEnv": ("sync", False),
     "EnvPool (C++, threads)": ("envpool", False),
+    "EnvPool, asynchronous": ("envpool_async", False),
 }
 
 
@@ -51,6 +54,18 @@ def rollcage_gymnasium() -> Callable[[int], Any]:
     import rollcage
 
     return lambda envs: rollcage.make_vec("cartpole", envs, seed=7)
+
+
+def rollcage_auto() -> Callable[[int], Any]:
+    import rollcage
+
+    return lambda envs: rollcage.make_vec("cartpole", envs, seed=7, envs_per_worker="auto", copy=False)
+
+
+def rollcage_packed() -> Callable[[int], Any]:
+    import rollcage
+
+    return lambda envs: rollcage.make_vec("cartpole", envs, seed=7, envs_per_worker=envs, copy=False)
 
 
 def subproc() -> Callable[[int], Any]:
@@ -86,6 +101,39 @@ def envpool() -> Callable[[int], Any]:
     )
 
 
+class Asynchronous:
+    """EnvPool's own loop for a policy that need not wait for all envs: each call takes half of them, whichever are done."""
+
+    def __init__(self, envs: int) -> None:
+        import envpool
+
+        threads = os.cpu_count() or 1
+        self.per_call = max(1, envs // 2)
+        self.pool = envpool.make(
+            "CartPole-v1",
+            env_type="gymnasium",
+            num_envs=envs,
+            batch_size=self.per_call,
+            num_threads=min(threads, self.per_call),
+            seed=7,
+        )
+        self.close = self.pool.close
+
+    def reset(self) -> None:
+        self.pool.async_reset()
+        self.ready = self.pool.recv()[-1]["env_id"]
+
+    def step(self, actions: Any) -> None:
+        self.pool.send(actions[: self.per_call], self.ready)
+        self.ready = self.pool.recv()[-1]["env_id"]
+
+
+def envpool_async() -> Callable[[int], Any]:
+    import envpool  # noqa: F401 - imported before the memory is measured
+
+    return Asynchronous
+
+
 def cartpole() -> Any:
     import gymnasium
 
@@ -96,7 +144,7 @@ def measure(peer: str, envs: int, seconds: float) -> dict[str, float]:
     """One peer's figures, in this process."""
     import numpy as np
 
-    dtype = np.int32 if peer == "envpool" else np.int64
+    dtype = np.int32 if peer.startswith("envpool") else np.int64
     actions = np.random.default_rng(7).integers(0, 2, (DRAWN, envs)).astype(dtype)
     make = globals()[peer]()
     before = memory()
@@ -105,6 +153,7 @@ def measure(peer: str, envs: int, seconds: float) -> dict[str, float]:
     made.reset()
     start = time.perf_counter() - begun
     step, clock = made.step, time.perf_counter
+    per_call = getattr(made, "per_call", envs)
 
     def play(seconds: float) -> tuple[int, float]:
         calls, begun = 0, clock()
@@ -126,7 +175,7 @@ def measure(peer: str, envs: int, seconds: float) -> dict[str, float]:
     used = memory() - before
     made.close()
     return {
-        "steps_per_second": calls * envs / elapsed,
+        "steps_per_second": calls * per_call / elapsed,
         "step_us": statistics.median(times) * 1e6,
         "start_ms": start * 1e3,
         "memory_mb": used / envs / 1e6,

@@ -572,7 +572,7 @@ impl Builder {
         });
         let mut slots: Vec<Slot> = slots.collect();
         if each > 1 {
-            slots.iter_mut().zip(pack::seats(self.envs, each)).for_each(|(slot, seat)| slot.sit(seat));
+            slots.iter_mut().zip(pack::seats(self.envs, each, terms.cores)).for_each(|(slot, seat)| slot.sit(seat));
         }
         if let Some(again) = self.again {
             slots.iter_mut().for_each(|slot| slot.begin_at(&again));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::slot::fault::{FaultFound, end_of, guest_fault, lied, name_of};
-use super::terms::{Start, Terms};
+use super::terms::{Start, Terms, WORKER_SPIN_US};
 use crate::cage::Standing;
 use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
@@ -124,6 +124,8 @@ impl Sharing<'_> {
 pub(crate) struct Pack {
     title: String,
     rows: usize,
+    /// Microseconds for which the worker spins for its next turn.
+    spin_us: u32,
     /// Rows that no env has.
     free: Mutex<Vec<Row>>,
     running: Mutex<Option<Arc<Life>>>,
@@ -150,6 +152,7 @@ struct Row {
 /// One process of a shared worker.
 pub(crate) struct Life {
     child: Child,
+    spin_us: u32,
     introduction: Mutex<(Introduction, Option<Standing>)>,
     fall: OnceLock<Fall>,
     /// The last change of the worker's pulse that was seen, and when.
@@ -181,25 +184,29 @@ pub(crate) enum Introduced {
 }
 
 /// Places for envs 0 to `envs - 1`, at most `each` to a worker, as evenly as possible.
-pub(crate) fn seats(envs: usize, each: usize) -> Vec<Seat> {
+///
+/// As many workers as there are cores spin for their next turn, but for one: the thread that steps runs on its core.
+pub(crate) fn seats(envs: usize, each: usize, cores: usize) -> Vec<Seat> {
     let workers = envs.div_ceil(each);
     let bounds = |worker: usize| worker * envs / workers;
     (0..workers)
         .flat_map(|worker| {
             let (first, end) = (bounds(worker), bounds(worker + 1));
-            let pack = Arc::new(Pack::new(first, end));
+            let spin_us = if workers <= cores && worker + 1 < cores { WORKER_SPIN_US } else { 0 };
+            let pack = Arc::new(Pack::new(first, end, spin_us));
             (first..end).filter_map(move |_| pack.seat())
         })
         .collect()
 }
 
 impl Pack {
-    fn new(first: usize, end: usize) -> Pack {
+    fn new(first: usize, end: usize, spin_us: u32) -> Pack {
         // One row more: a restored env is made there before it takes an env's place.
         let rows = end - first + 1;
         Pack {
             title: format!("envs {first}-{}", end - 1),
             rows,
+            spin_us,
             free: Mutex::new((0..rows).rev().map(|number| Row { number, ..Row::default() }).collect()),
             running: Mutex::default(),
         }
@@ -217,7 +224,7 @@ impl Pack {
         if let Some(life) = running.as_ref().filter(|life| !life.is_over()) {
             return Ok(Arc::clone(life));
         }
-        let life = Arc::new(Life::start(&self.title, self.rows, terms)?);
+        let life = Arc::new(Life::start(self, terms)?);
         *running = Some(Arc::clone(&life));
         Ok(life)
     }
@@ -311,7 +318,9 @@ impl Seat {
 }
 
 impl Life {
-    fn start(title: &str, rows: usize, terms: &Terms) -> Result<Life, Error> {
+    fn start(pack: &Pack, terms: &Terms) -> Result<Life, Error> {
+        let Pack { title, rows, spin_us, .. } = pack;
+        let (rows, spin_us) = (*rows, *spin_us);
         let (memory, slab) = HostPack::create(rows).map_err(Error::system("making a slab"))?;
         let code = terms.prepared.code.as_fd();
         let descriptors: Vec<BorrowedFd<'_>> = [slab.as_fd(), code, code, code, terms.prepared.assets()]
@@ -327,6 +336,7 @@ impl Life {
         let child = start::worker(&terms.program, title, memory, terms.log(), &job, &descriptors)?;
         Ok(Life {
             child,
+            spin_us,
             introduction: Mutex::default(),
             fall: OnceLock::new(),
             pulse: Mutex::new((0, Instant::now())),
@@ -350,7 +360,7 @@ impl Life {
     }
 
     /// Tells the worker of the turns that were noted since it was last told.
-    pub(crate) fn tell(&self, spin_us: u32) {
+    pub(crate) fn tell(&self) {
         let memory = self.memory();
         if memory.is_told() {
             return;
@@ -359,7 +369,7 @@ impl Life {
             // The time in which nothing was asked is nobody's.
             *lock(&self.pulse) = (memory.pulse().1, Instant::now());
         }
-        memory.tell(spin_us);
+        memory.tell(self.spin_us);
     }
 
     /// Whether the process is not one to be asked: it ended, or is to end.

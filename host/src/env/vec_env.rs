@@ -950,19 +950,19 @@ impl VecEnv {
             if let Some(before) = before.replace(index)
                 && !self.slots[before].shares_worker_with(&self.slots[index])
             {
-                self.slots[before].tell(&self.terms);
+                self.slots[before].tell();
             }
             let action = &actions[position * stride..(position + 1) * stride];
             self.slots[index].begin_step(action, &self.terms, &mut self.batch, &mut self.faults);
         }
         if let Some(last) = before {
-            self.slots[last].tell(&self.terms);
+            self.slots[last].tell();
         }
     }
 
     /// Tells the shared workers of these envs of their turns.
     fn tell(&self, ids: impl Iterator<Item = usize>) {
-        ids.for_each(|index| self.slots[index].tell(&self.terms));
+        ids.for_each(|index| self.slots[index].tell());
     }
 
     /// Waits for these envs in turn, then reports the first error among them.

@@ -158,7 +158,7 @@ impl Slot {
         let (Some(child), Some(slab)) = (self.process(), self.slab()) else { return true };
         let watched = match self.life() {
             Some(life) => {
-                life.tell(0);
+                life.tell();
                 life.memory().watched()
             }
             None => Some(wait::Watched { word: slab.done_word(), last: slab.unanswered(), sleeps: slab.host_sleeps() }),

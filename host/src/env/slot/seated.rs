@@ -43,9 +43,9 @@ impl Slot {
     }
 
     /// Tells the worker of the turns of all its envs, if the env shares it. Envs with workers of their own have told them.
-    pub(crate) fn tell(&self, terms: &Terms) {
+    pub(crate) fn tell(&self) {
         if let Some(life) = self.life() {
-            life.tell(terms.spin_us());
+            life.tell();
         }
     }
 
@@ -148,7 +148,7 @@ impl Slot {
         let (Phase::Busy(busy) | Phase::Creating(busy)) = &self.phase else { return Look::Working };
         let Some(seat) = &self.seat else { return Look::fault(nobody()) };
         let (Some(life), Some(slab)) = (seat.life(), seat.slab()) else { return Look::fault(nobody()) };
-        life.tell(terms.spin_us());
+        life.tell();
         let mut waited = patience.is_zero();
         loop {
             let watched = life.memory().watched();
@@ -179,7 +179,8 @@ impl Slot {
             }
             // With a core to itself, this thread takes each env's answer while the worker goes on with the next env.
             if !wait::spin_while(spin_of(spin), || matches!(slab.answered(), Ok(false))) {
-                wait::wait(watched.word, watched.last, watched.sleeps, Spin::None, patience.min(wait::SLICE));
+                let spin = if matches!(spin, Spin::Yield(_)) { spin } else { Spin::None };
+                wait::wait(watched.word, watched.last, watched.sleeps, spin, patience.min(wait::SLICE));
             }
             waited = true;
         }

@@ -137,7 +137,7 @@ class Fault:
     kind : str
         One of ``trap``, ``fuel``, ``memory``, ``stack_overflow``, ``start_timeout``, ``reset_timeout``,
         ``step_timeout``, ``exited``, ``signalled``, ``protocol``, ``guest_failed``, ``guest_restart``,
-        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``.
+        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``, ``sibling``.
     message : str
         What happened, on one line. It may contain a stranger's words, escaped: nothing in it acts on a terminal.
     log : str
@@ -222,6 +222,7 @@ _CLASSES: dict[str, type[FaultError]] = {
     "signalled": WorkerError,
     "protocol": WorkerError,
     "keeper_lost": WorkerError,
+    "sibling": WorkerError,
 }
 
 

@@ -159,6 +159,28 @@ fn configs_and_logs_are_each_envs_own() {
     }
 }
 
+/// Instances that are ended after so many episodes are made anew in their place.
+#[test]
+fn recycled_instances_are_those_of_envs_alone() {
+    let of = |each: usize| {
+        let envs = shipped("frozenlake").envs(3).seed(4).recycle_after(2).envs_per_worker(each).build().unwrap();
+        let pid = envs.pid(0);
+        let (batches, digests, after) = {
+            let mut envs = envs;
+            envs.reset(None).unwrap();
+            for step in 0..120 {
+                envs.step(&discrete(&[step % 4, (step + 1) % 4, 2])).unwrap();
+            }
+            let instances = [0, 1, 2].map(|env| envs.instance(env).unwrap());
+            (instances, envs.digests(), envs.pid(0))
+        };
+        (batches, digests, pid == after)
+    };
+    let (instances, digests, _) = of(1);
+    assert!(instances.iter().all(|instance| *instance >= 2), "{instances:?}");
+    assert_eq!(of(3), (instances, digests, true));
+}
+
 // ── Processes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

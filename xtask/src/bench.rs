@@ -37,6 +37,10 @@ const RECORD_ENVS: [usize; 3] = [1, 8, 32];
 /// Steps of a run of which half are recorded: some parts are closed on the way.
 const RECORD_STEPS: usize = 500_000;
 
+/// Envs that are stepped in each gear, and the most that have a worker each.
+const GEAR_ENVS: [usize; 7] = [1, 8, 32, 128, 512, 1024, 4096];
+const LOCKSTEP_MAX: usize = 512;
+
 /// Measures and prints.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let peers = match arguments {
@@ -45,6 +49,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [what] if what == "walls" => return walls(),
         [what] if what == "record" => return recording(),
         [what] if what == "start" => return starts(),
+        [what] if what == "gears" => return gears(None),
+        [what, chart] if what == "gears" => return gears(Some(chart.as_ref())),
         [what] if what == "peers" => {
             let chart = root().join("docs/pictures/peers.png");
             return in_python("peers.py", &["--chart".as_ref(), chart.as_os_str()]);
@@ -54,7 +60,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             return in_python("load.py", &more.iter().map(AsRef::as_ref).collect::<Vec<_>>());
         }
         _ => {
-            bail!("usage: cargo xtask bench [--no-peers | walls | record | start | peers | load [ARG…] | page [NAME…]]")
+            bail!(
+                "usage: cargo xtask bench [--no-peers | walls | record | start | gears [CHART.png] | peers | load [ARG…] | page [NAME…]]"
+            )
         }
     };
     let program = ready()?;
@@ -92,8 +100,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 }
 
 /// The tables of docs/performance.md: between which marks each stands, and by which `bench` it is measured.
-const TABLES: [(&str, &[&str]); 7] = [
+const TABLES: [(&str, &[&str]); 8] = [
     ("peers", &["peers"]),
+    ("gears", &["gears", "docs/pictures/gears.png"]),
     ("run", &[]),
     ("start", &["start"]),
     ("load", &["load", "--no-learn", "--rounds", "1"]),
@@ -320,6 +329,75 @@ fn recording() -> Result<()> {
         let [Some(with), Some(without)] = speeds.map(median) else { bail!("no figures") };
         let lost = (1.0 - with / without) * 100.0;
         println!("| {envs} | {with:.0} | {without:.0} | {lost:.1} % | {} |", bytes / RECORD_STEPS as u64);
+    }
+    Ok(())
+}
+
+/// Steps of CartPole from Rust: a worker for each env, one for each core, one for all. The gears take turns.
+fn gears(chart: Option<&Path>) -> Result<()> {
+    let program = target()?.join("release/gears");
+    if !is_built() {
+        run(&mut cargo(&["build", "--release", "--locked", "--package", "rollcage-tests", "--bin", "gears"]))?;
+    }
+    let folder = target()?.join("tmp/gears-cache");
+    std::fs::create_dir_all(&folder)?;
+    let measure = |envs: usize, each: &str, seconds: &str| -> Result<f64> {
+        let envs = envs.to_string();
+        let output = Command::new(&program)
+            .args([envs.as_str(), if each == "all" { &envs } else { each }, seconds])
+            .env("ROLLCAGE_CACHE", &folder)
+            .output()
+            .with_context(|| program.display().to_string())?;
+        if !output.status.success() {
+            bail!("gears: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        number(&serde_json::from_slice(&output.stdout)?, "steps_per_s")
+    };
+    // So that no figure holds a compilation.
+    measure(1, "1", "0.1")?;
+    let kinds = [("a worker each", "1"), ("a worker a core", "auto"), ("one worker", "all")];
+    let mut speeds = vec![vec![Vec::new(); kinds.len()]; GEAR_ENVS.len()];
+    for round in 0..ROUNDS {
+        for (row, envs) in GEAR_ENVS.into_iter().enumerate() {
+            for turn in 0..kinds.len() {
+                let which = (round + turn) % kinds.len();
+                if which > 0 || envs <= LOCKSTEP_MAX {
+                    speeds[row][which].push(measure(envs, kinds[which].1, "1")?);
+                }
+            }
+            eprintln!("bench: {envs} envs, round {} of {ROUNDS}", round + 1);
+        }
+    }
+    println!(
+        "| envs | {} | one worker, µs for each env-step |",
+        kinds.map(|(name, _)| format!("{name}, steps/s")).join(" | ")
+    );
+    println!("|--:|--:|--:|--:|--:|");
+    let mut drawn: Vec<serde_json::Map<String, Value>> = vec![serde_json::Map::new(); kinds.len()];
+    for (envs, row) in GEAR_ENVS.into_iter().zip(speeds) {
+        let medians: Vec<Option<f64>> = row.into_iter().map(median).collect();
+        for (line, speed) in drawn.iter_mut().zip(&medians) {
+            if let Some(speed) = speed {
+                line.insert(envs.to_string(), Value::from(*speed));
+            }
+        }
+        let shown: Vec<String> =
+            medians.iter().map(|speed| speed.map_or(String::new(), |speed| format!("{:.0} k", speed / 1e3))).collect();
+        let each = medians.last().copied().flatten().map_or(String::new(), |speed| format!("{:.2}", 1e6 / speed));
+        println!("| {envs} | {} | {each} |", shown.join(" | "));
+    }
+    let Some(chart) = chart else { return Ok(()) };
+    let lines: serde_json::Map<String, Value> =
+        kinds.iter().zip(drawn).map(|((name, _), line)| ((*name).to_owned(), Value::Object(line))).collect();
+    let mut drawing = Command::new(python::venv()?.join("bin/python"))
+        .arg(root().join("xtask/bench/gears_chart.py"))
+        .arg(root().join(chart))
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("gears_chart.py")?;
+    serde_json::to_writer(drawing.stdin.take().context("its stdin")?, &lines)?;
+    if !drawing.wait()?.success() {
+        bail!("gears_chart.py failed");
     }
     Ok(())
 }

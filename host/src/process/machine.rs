@@ -52,6 +52,7 @@ impl Room {
 /// A hard limit is too low: which limit, how much is needed, what to do.
 pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
     let Room { envs, workers, descriptors, rows, slab_bytes } = *room;
+    let each = if rows == 1 { "each" } else { "for each worker" };
     raise(Resource::Fsize, slab_bytes as u64).map_err(|most| {
         UsageError::new(format!(
             "files of this process may have {most} bytes, and the memory that it shares with a worker has {slab_bytes}"
@@ -75,7 +76,7 @@ pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
     let space = own_space() + (slab_bytes * workers) as u64 + SPARE_BYTES;
     raise(Resource::As, space).map_err(|most| {
         UsageError::new(format!(
-            "{envs} envs need {space} bytes of this process's address space, {slab_bytes} for each worker; it may have {most}"
+            "{envs} envs need {space} bytes of this process's address space, {slab_bytes} {each}; it may have {most}"
         ))
         .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; or start fewer envs")
     })?;
@@ -87,7 +88,7 @@ pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
     raise(Resource::Nofile, open + need + SPARE_DESCRIPTORS).map_err(|most| {
         let fit = most.saturating_sub(open + SPARE_DESCRIPTORS) / descriptors.max(1) as u64 * (rows.max(2) as u64 - 1);
         UsageError::new(format!(
-            "{envs} envs need {need} descriptors, {descriptors} for each worker; this process may have {most}, and has {open} open"
+            "{envs} envs need {need} descriptors, {descriptors} {each}; this process may have {most}, and has {open} open"
         ))
         .hint(format!(
             "{fit} envs fit; or raise the hard limit (`ulimit -Hn`; `LimitNOFILE=` of systemd, `--ulimit nofile=` of a container)"

@@ -29,6 +29,8 @@ def fromfile(
     if not hasattr(file, "read"):
         with open(os.fspath(file), "rb") as opened:
             return fromfile(opened, dtype, count, sep, offset)
+    # numpy's own takes files of the system alone, and says so by this error.
+    file.fileno()
     if sep:
         return np.fromstring(file.read().decode("latin-1"), dtype, count, sep=sep)
     file.seek(offset, os.SEEK_CUR)

@@ -1,5 +1,6 @@
 """`numpy.fromfile` of a guest beside numpy's own."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,9 @@ def test_text_files(tmp_path: Path) -> None:
     assert rollcage_numpy.fromfile(str(path), sep=",").tolist() == np.fromfile(path, sep=",").tolist()
     with pytest.raises(TypeError):
         rollcage_numpy.fromfile(path, sep=",", offset=1)
+
+
+def test_what_is_no_file_is_refused_as_by_numpy() -> None:
+    for read in (np.fromfile, rollcage_numpy.fromfile):
+        with pytest.raises(OSError):
+            read(io.BytesIO(b"12345678"), "u1", 4)

@@ -730,6 +730,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         return self._native.started_by()
 
     @property
+    def envs_per_worker(self) -> int:
+        """The most envs that one worker has: 1, unless they share workers."""
+        return self._native.envs_per_worker()
+
+    @property
     def configs(self) -> list[dict[str, Any]]:
         """The config of each env, defaults filled in."""
         return [cast("dict[str, Any]", json.loads(text)) for text in self._native.configs()]

@@ -341,6 +341,11 @@ impl Envs {
         self.row(py)
     }
 
+    /// The most envs that one worker has.
+    fn envs_per_worker(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.state(py)?.envs.envs_per_worker())
+    }
+
     /// How the envs were started.
     fn started_by(&self, py: Python<'_>) -> PyResult<Option<String>> {
         Ok(self.state(py)?.envs.started_by(0).map(|start| start.to_string()))

@@ -16,6 +16,7 @@ from rollcage.sb3 import VecEnv
 def played(envs_per_worker: int | str, **more: Any) -> tuple[str, list[bytes], set[int | None]]:
     envs = rollcage.make_vec("cartpole", 6, seed=3, envs_per_worker=envs_per_worker, **more)
     try:
+        assert isinstance(envs_per_worker, str) or envs.envs_per_worker == min(envs_per_worker, 6)
         seen = [envs.reset()[0].tobytes()]
         for step in range(120):
             observations, rewards, *_ = envs.step([(step + env) % 2 for env in range(6)])

@@ -549,7 +549,7 @@ fn keys(object: &Value) -> Vec<&str> {
 
 #[test]
 fn the_object_has_the_keys_of_the_contract() {
-    const KEYS: [&str; 26] = [
+    const KEYS: [&str; 27] = [
         "plugin",
         "sha256",
         "envs",
@@ -564,6 +564,7 @@ fn the_object_has_the_keys_of_the_contract() {
         "compile_seconds",
         "import_seconds",
         "start",
+        "envs_per_worker",
         "faults",
         "faults_total",
         "oddities",

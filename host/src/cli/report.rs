@@ -49,6 +49,8 @@ pub(super) struct Report {
     #[serde(skip)]
     own_imports: Option<&'static str>,
     start: Option<String>,
+    /// The most envs that one worker has.
+    envs_per_worker: usize,
     faults: Vec<FaultLine>,
     faults_total: u64,
     oddities: Vec<OddityLine>,
@@ -189,6 +191,7 @@ impl Report {
             import_seconds: envs.own_imports().map(|(time, _)| time.as_secs_f64()),
             own_imports: envs.own_imports().map(|(_, why)| why),
             start: envs.started_by(0).map(|start| start.to_string()),
+            envs_per_worker: envs.envs_per_worker(),
             faults: envs.faults().first().iter().take(FAULTS_KEPT_MAX).map(FaultLine::from).collect(),
             faults_total: envs.faults().total(),
             oddities: envs.oddities().iter().map(OddityLine::from).collect(),
@@ -380,6 +383,7 @@ mod tests {
             import_seconds: None,
             own_imports: None,
             start: Some("fork".to_owned()),
+            envs_per_worker: 1,
             faults: Vec::new(),
             faults_total: 0,
             oddities: Vec::new(),
@@ -414,6 +418,7 @@ mod tests {
             "compile_seconds",
             "import_seconds",
             "start",
+            "envs_per_worker",
             "faults",
             "faults_total",
             "oddities",

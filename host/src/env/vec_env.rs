@@ -1,37 +1,32 @@
 //! On the path of a step: **vec_env** → slab → wait → worker/serve → worker/instance → slab.
 //! This file knows what a caller may ask of many envs at once. It knows nothing of bytes in slabs, processes or wasm.
+//! `vec_env/calls.rs` has what is asked of one env, `vec_env/state.rs` what is known without asking.
+
+mod calls;
+mod state;
 
 use std::borrow::Cow;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::batch::{Batch, Steps};
-use super::oddity::{Oddities, Oddity};
 use super::recorded::manifest_of;
 use super::slot::{self, Progress, Slot};
-use super::terms::{Shape, Start, Terms};
-use crate::cage::{Wall, Walls};
-use crate::digest::{Digest, run_digest};
+use super::terms::{Shape, Terms};
+use crate::digest::Digest;
 use crate::error::{Error, UsageError, UsageKind};
 use crate::fault::{FaultKind, FaultLog};
 use crate::interrupt::Interrupt;
 use crate::limits::deadline;
-use crate::outside::grant::{Grants, Refused};
+use crate::outside::grant::Grants;
 use crate::outside::service::Keeper;
-use crate::plugin::Prepared;
-use crate::plugin::config::CompleteConfig;
 use crate::process::{child, machine};
 use crate::record::capture_name;
 use crate::record::rows::RowShape;
 use crate::record::writer::Recording;
 use crate::slice::{self, Short};
-use crate::spec::{RenderMode, Spec};
-use crate::wire::lease::LeaseSpec;
 use crate::wire::slab::layout::Strides;
 use crate::wire::talk::{Reply, TEXT_BYTES_MAX, ToWorker};
 use crate::wire::wait::{self, SLICE, Spin};
@@ -485,315 +480,6 @@ impl VecEnv {
             }
         }
         Ok(all)
-    }
-
-    // ── Other calls ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// A picture of an env's present state.
-    ///
-    /// # Errors
-    /// [`Error::Usage`]: the env does not render this mode. [`Error::Fault`]: the env met a fault, under any policy; its next
-    /// step reports the fault too.
-    pub fn render(&mut self, env: usize, mode: RenderMode) -> Result<Frame, Error> {
-        let (reply, bytes) = self.converse(env, &ToWorker::Render(mode))?;
-        Ok(match reply {
-            Reply::Rgb { width, height } => Frame::Rgb { width, height, pixels: bytes },
-            Reply::Text => Frame::Text(String::from_utf8_lossy(&bytes).into_owned()),
-        })
-    }
-
-    /// Calls a method of the author's own; arguments and result are JSON.
-    ///
-    /// # Errors
-    /// As [`VecEnv::render`]; arguments of more than 60 KiB are refused.
-    pub fn call(&mut self, env: usize, method: &str, arguments: &Value) -> Result<Value, Error> {
-        let arguments = bounded(arguments.to_string(), "arguments")?;
-        let message = ToWorker::Call { method: bounded(method.to_owned(), "a method")?, arguments };
-        let (_, result) = self.converse(env, &message)?;
-        json(env, &result)
-    }
-
-    /// Reads an attribute; the value is JSON.
-    ///
-    /// # Errors
-    /// As [`VecEnv::call`].
-    pub fn get_attribute(&mut self, env: usize, name: &str) -> Result<Value, Error> {
-        let (_, value) = self.converse(env, &ToWorker::GetAttribute(bounded(name.to_owned(), "a name")?))?;
-        json(env, &value)
-    }
-
-    /// Writes an attribute; the value is JSON.
-    ///
-    /// # Errors
-    /// As [`VecEnv::call`].
-    pub fn set_attribute(&mut self, env: usize, name: &str, value: &Value) -> Result<(), Error> {
-        let value = bounded(value.to_string(), "a value")?;
-        let message = ToWorker::SetAttribute { name: bounded(name.to_owned(), "a name")?, value };
-        self.converse(env, &message).map(|_| ())
-    }
-
-    /// Gives an env new random streams for the future; its state stays.
-    ///
-    /// # Errors
-    /// As [`VecEnv::call`].
-    pub fn reseed(&mut self, env: usize, seed: u64) -> Result<(), Error> {
-        self.converse(env, &ToWorker::Reseed(seed)).map(|_| ())
-    }
-
-    /// Sets options for an env's next reset, also an automatic one: a JSON object, or none. They are used once. Options
-    /// passed to an explicit reset take precedence.
-    ///
-    /// # Errors
-    /// [`Error::Usage`]: no such env, options that are not an object, or more than 60 KiB.
-    pub fn set_reset_options(&mut self, env: usize, options: Option<&Value>) -> Result<(), Error> {
-        self.check_not_over()?;
-        let index = self.existing(env)?;
-        let options = options.map(options_text).transpose()?;
-        self.slots[index].set_reset_options(options);
-        Ok(())
-    }
-
-    /// Hands an open TCP connection to an env: its next connect to that connection's peer gets this very connection. A clone
-    /// that the caller keeps is the same connection. A connection that one instance has not taken goes to the instance after
-    /// a fault.
-    ///
-    /// ```no_run
-    /// # fn hand(envs: &mut rollcage::VecEnv) -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut connection = std::net::TcpStream::connect("127.0.0.1:3100")?;
-    /// std::io::Write::write_all(&mut connection, b"(log in)")?;
-    /// envs.hand_over(2, connection)?; // env 2 connects to 127.0.0.1:3100, and goes on with it
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Usage`]: no such env; the env was started without any grant of a socket, so that its worker cannot use a
-    /// socket; or the connection has no peer any more.
-    pub fn hand_over(&mut self, env: usize, connection: TcpStream) -> Result<(), Error> {
-        self.check_not_over()?;
-        let index = self.existing(env)?;
-        if self.terms.granted.sockets.is_none() {
-            return Err(UsageError::new(format!("env {env} cannot use a connection: it was started without sockets"))
-                .hint("grant it one, or name its first connection by `Builder::connection`")
-                .into());
-        }
-        let wrong = |error| UsageError::new(format!("the connection for env {env} is not connected: {error}"));
-        let peer = connection.peer_addr().map_err(wrong)?;
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        self.slots[index].hand_over(peer, connection.into());
-        Ok(())
-    }
-
-    /// The interrupt flag. Raised, it makes a waiting call return [`Error::Interrupted`] within 20 ms (a signal handler may
-    /// raise it). The flag stays raised until the caller lowers it.
-    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
-        self.interrupt.flag()
-    }
-
-    /// Sets a question that is asked every 20 ms while a call waits, and when a signal has come in its thread. At true the
-    /// call returns [`Error::Interrupted`], and a [`say_goodbye`](VecEnv::say_goodbye) stops waiting. It is for hosts in
-    /// which another party handles signals and must be asked, like Python.
-    pub fn interrupt_when(&mut self, ask: impl FnMut() -> bool + Send + 'static) {
-        self.interrupt.ask_by(ask);
-    }
-
-    /// Whether this is a fork's copy. Its envs belong to the parent process, every call that would change them is a usage
-    /// error, and dropping it ends nothing.
-    pub fn is_forked(&self) -> bool {
-        self.forks != child::forks()
-    }
-
-    /// Ends every env: a goodbye to the guests, within [`Limits::close_timeout`](crate::Limits::close_timeout) for all together,
-    /// then the workers are killed. Dropping does the same without the goodbye.
-    pub fn close(mut self) {
-        self.say_goodbye();
-    }
-
-    /// As [`VecEnv::close`], keeping logs, digests and faults readable. Every other call is a usage error from then on.
-    pub fn say_goodbye(&mut self) {
-        if self.is_forked() {
-            return;
-        }
-        let deadline = deadline(self.terms.limits.close_timeout);
-        let closing: Vec<bool> = self.slots.iter_mut().map(|slot| slot.begin_close(deadline)).collect();
-        self.tell(0..self.slots.len());
-        // A flag that is already raised is the reason for closing. Only a later interrupt ends the wait.
-        let mut interrupt = self.interrupt.flag().load(Relaxed).then(Interrupt::default);
-        let interrupt = &*interrupt.get_or_insert_with(|| self.interrupt.clone());
-        let mut closing = self.slots.iter().zip(closing).filter(|(_, closing)| *closing);
-        let _ = closing.try_for_each(|(slot, _)| slot.wait_closed(deadline, interrupt));
-        self.end();
-    }
-
-    /// Ends all envs: tells all of them to end before waiting for any.
-    fn end(&mut self) {
-        if self.is_forked() {
-            std::mem::forget(self.recording.take());
-            // The processes belong to the parent, and the thread that would report their ends is not in this process.
-            std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
-            self.terms.stock.end(true);
-            return;
-        }
-        self.slots.iter().for_each(Slot::kill);
-        self.slots.iter_mut().for_each(Slot::close);
-        let count = self.slots.len();
-        if !std::mem::replace(&mut self.ended, true) && self.terms.stock.envs.fetch_sub(count, Relaxed) == count {
-            // The branches of these envs can start no further instance from this stock.
-            self.terms.stock.end(false);
-        }
-        self.keeper = None;
-        self.short = None;
-        // A caller can learn the result before this, or afterwards.
-        self.recorded = self.finish_recording().transpose();
-    }
-
-    // ── State ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// The number of envs.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// Never: there is at least one env.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    /// Spaces, masks, info fields, time limit: the same for all envs.
-    ///
-    /// # Panics
-    /// After [`Builder::assemble`](super::builder::Builder::assemble), before [`VecEnv::start`] has succeeded: the spec comes from the workers.
-    pub fn spec(&self) -> &Spec {
-        &self.shape().spec
-    }
-
-    /// The plugin, as compiled and described.
-    pub fn prepared(&self) -> &Prepared {
-        &self.terms.prepared
-    }
-
-    /// The active sandbox layers around every env; none before an env has started.
-    pub fn walls(&self) -> Walls {
-        self.slots.iter().filter_map(Slot::walls).reduce(Walls::and).unwrap_or(Walls::EMPTY)
-    }
-
-    /// The requested sandbox layers that are not active, each with the reason, as the first env's worker found it.
-    pub fn missing_walls(&self) -> &[(Wall, String)] {
-        self.slots.first().map_or(&[], Slot::missing_walls)
-    }
-
-    /// The time limit in force, in steps; none: the envs' own ends are the only ones.
-    pub fn max_episode_steps(&self) -> Option<u32> {
-        self.terms.time_limit.over(self.spec().max_episode_steps)
-    }
-
-    /// An env's config: valid, defaults filled in.
-    pub fn config_of(&self, env: usize) -> Option<&CompleteConfig> {
-        self.slots.get(env).map(Slot::config)
-    }
-
-    /// An env's ports: each lease with the first port of its block, those of the run first. Empty before [`VecEnv::start`].
-    pub fn ports(&self, env: usize) -> Vec<(LeaseSpec, u16)> {
-        let own = self.slots.get(env).map(Slot::ports).unwrap_or_default();
-        self.terms.shared.iter().chain(own).cloned().collect()
-    }
-
-    /// The process id of an env's lease holder, which holds its ports and runs its services, if it has one.
-    pub fn keeper_pid(&self, env: usize) -> Option<u32> {
-        self.slots.get(env).and_then(Slot::keeper_pid)
-    }
-
-    /// The newest output of an env's services, each line with the service's name before it. Not escaped.
-    pub fn services_log(&self, env: usize) -> Option<String> {
-        self.slots.get(env).and_then(Slot::services_log)
-    }
-
-    /// The newest output of the services that all envs share. Not escaped.
-    pub fn run_services_log(&self) -> Option<String> {
-        self.keeper.as_ref().map(Keeper::log)
-    }
-
-    /// The folder of the recording.
-    pub fn recording(&self) -> Option<&std::path::Path> {
-        self.recording.as_ref().map(|(recording, _)| recording.folder())
-    }
-
-    /// The grants in force, the same for every env: directories by the guest's names, then the rest. The path of a directory
-    /// is its real path, links followed.
-    pub fn grants(&self) -> &Grants {
-        &self.grants
-    }
-
-    /// The builder's seed.
-    pub fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    /// Faults so far.
-    pub fn faults(&self) -> &FaultLog {
-        &self.faults
-    }
-
-    /// Odd answers so far, by kind: rewards that are no finite numbers, observations outside their space. No fault is made of them.
-    pub fn oddities(&self) -> Vec<Oddity> {
-        Oddities::of_all((0..).zip(&self.slots).map(|(env, slot)| (env, slot.oddities())))
-    }
-
-    /// How the running instance of an env, or the last, was started; none before the first.
-    pub fn started_by(&self, env: usize) -> Option<Start> {
-        self.slots.get(env).and_then(Slot::started_by)
-    }
-
-    /// The time that the slowest env took for the imports of its guest, and the reason why envs do not share them. None if they
-    /// do, or if the plugin imports nothing before `create`.
-    pub fn own_imports(&self) -> Option<(Duration, &'static str)> {
-        let longest = self.slots.iter().map(Slot::imports).max().filter(|time| !time.is_zero())?;
-        Some((longest, self.terms.why_imports_are_own()))
-    }
-
-    /// The process id of the template process that envs are copied from, if it runs. The template process is not an env.
-    pub fn template_pid(&self) -> Option<u32> {
-        self.terms.stock.template.pid()
-    }
-
-    /// The process id of an env's worker, if one runs.
-    pub fn pid(&self, env: usize) -> Option<u32> {
-        self.slots.get(env).and_then(Slot::pid)
-    }
-
-    /// Whether an env has an operation under way that a call stopped waiting for.
-    pub fn is_busy(&self, env: usize) -> bool {
-        self.slots.get(env).is_some_and(Slot::is_busy)
-    }
-
-    /// How often an env has been started: its instance number, from 0.
-    pub fn instance(&self, env: usize) -> Option<u32> {
-        self.slots.get(env).map(Slot::instance)
-    }
-
-    /// Whether an env's next step runs its action: false where the step will reset the env, or the env is masked.
-    pub fn takes_action(&self, env: usize) -> bool {
-        self.slots.get(env).is_some_and(|slot| slot.takes_action(&self.terms))
-    }
-
-    /// The network requests of an env that were refused: the first 32 different ones.
-    pub fn refused(&self, env: usize) -> Vec<Refused> {
-        self.slots.get(env).map(Slot::refused).unwrap_or_default()
-    }
-
-    /// The newest output of an env's guest, and how many bytes were dropped before it. Not escaped.
-    pub fn log(&self, env: usize) -> Option<crate::process::child::LogTail> {
-        self.slots.get(env).map(Slot::log)
-    }
-
-    /// The digest of each env so far (`docs/digest.md`).
-    pub fn digests(&self) -> Vec<Digest> {
-        self.slots.iter().map(Slot::digest).collect()
-    }
-
-    /// The digest of the run so far.
-    pub fn digest(&self) -> Digest {
-        run_digest(&self.digests())
     }
 
     // ── Collecting ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ use crate::wire::talk::{FromWorker, GuestFault, ToWorker};
 use crate::wire::wait::{self, Spin};
 
 /// One env of several.
+#[expect(clippy::large_enum_variant, reason = "nearly every row runs, and a step goes through no further pointer")]
 enum Row {
     /// No instance: before the first, after a goodbye or a fault.
     Empty(WorkerSlab),

@@ -1,5 +1,12 @@
 //! One measurement for `cargo xtask bench gears`: steps of CartPole from Rust, actions drawn before the clock runs. Prints
 //! JSON: `gears ENVS ENVS_PER_WORKER SECONDS`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot go on fails"
+)]
 
 use std::time::{Duration, Instant};
 

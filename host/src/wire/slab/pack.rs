@@ -133,9 +133,14 @@ impl HostSlab {
         let end = self.map.words(at, 1)[0].load(Acquire);
         let new = end.wrapping_sub(from).min(LOG_BYTES as u64);
         let ring = self.map.bytes(at + LOG_HEAD, LOG_BYTES);
-        let bytes = (end.wrapping_sub(new)..end).map(|index| ring[index as usize % LOG_BYTES].load(Relaxed)).collect();
+        let bytes = (end.wrapping_sub(new)..end).map(|index| ring[in_ring(index)].load(Relaxed)).collect();
         (bytes, end)
     }
+}
+
+/// Where the byte of this number lies in a log.
+fn in_ring(number: u64) -> usize {
+    usize::try_from(number % LOG_BYTES as u64).unwrap_or(0)
 }
 
 fn write_message<T: Serialize>(map: &Mapping, place: &Place, message: &T) -> io::Result<()> {
@@ -257,7 +262,7 @@ impl RowLog {
         let ring = self.map.bytes(self.at + LOG_HEAD, LOG_BYTES);
         let from = count.load(Relaxed);
         for (index, byte) in (from..).zip(bytes) {
-            ring[index as usize % LOG_BYTES].store(*byte, Relaxed);
+            ring[in_ring(index)].store(*byte, Relaxed);
         }
         count.store(from.wrapping_add(bytes.len() as u64), std::sync::atomic::Ordering::Release);
     }

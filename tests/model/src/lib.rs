@@ -123,3 +123,84 @@ fn without_release_an_answer_is_stale() {
         true
     });
 }
+
+/// One env of a worker that has several: a turn and an answer of its own, on which nobody sleeps.
+#[derive(Default)]
+struct Row {
+    turn: AtomicU32,
+    done: AtomicU32,
+    payload: AtomicU32,
+}
+
+/// A host that publishes the turns of two envs, tells their worker of each, and then looks for the answers as
+/// `env/slot/seated.rs` does: it is a lie if the worker has finished all that it was told and an env has no answer.
+fn play_rows(before_done: fn(&Row, u32)) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS);
+    model.check(move || {
+        let turn = Arc::new(Futex::new());
+        let done = Arc::new(Futex::new());
+        let rows = Arc::new([Row::default(), Row::default()]);
+        let worker = {
+            let (turn, done, rows) = (Arc::clone(&turn), Arc::clone(&done), Arc::clone(&rows));
+            thread::spawn(move || {
+                let mut finished = 0;
+                let mut answered = [0; 2];
+                while finished < 2 {
+                    let told = turn.word.load(Ordering::Acquire);
+                    if told == finished {
+                        handshake::sleep(&turn.word, finished, &turn.sleeps, || turn.wait(finished));
+                        continue;
+                    }
+                    for (row, answered) in rows.iter().zip(&mut answered) {
+                        let asked = row.turn.load(Ordering::Acquire);
+                        if asked != *answered {
+                            assert_eq!(row.payload.load(Ordering::Relaxed), 10, "the action of this turn");
+                            row.payload.store(11, Ordering::Relaxed);
+                            *answered = asked;
+                            before_done(row, asked);
+                        }
+                    }
+                    finished = told;
+                    done.publish(told, handshake::publish);
+                }
+            })
+        };
+        for (number, row) in (1..).zip(rows.iter()) {
+            row.payload.store(10, Ordering::Relaxed);
+            row.turn.store(1, Ordering::Release);
+            turn.publish(number, handshake::publish);
+        }
+        for row in rows.iter() {
+            loop {
+                let last = done.word.load(Ordering::Acquire);
+                if row.done.load(Ordering::Acquire) == 1 {
+                    assert_eq!(row.payload.load(Ordering::Relaxed), 11, "the answer of this turn");
+                    break;
+                }
+                assert_ne!(last, 2, "it says that it has answered");
+                handshake::sleep(&done.word, last, &done.sleeps, || done.wait(last));
+            }
+        }
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn rows_of_one_worker_are_all_answered() {
+    play_rows(|row, turn| row.done.store(turn, Ordering::Release));
+}
+
+/// The model can fail: an env whose answer is published after its worker's word.
+#[test]
+#[should_panic(expected = "it says that it has answered")]
+fn an_answer_that_is_not_told_is_a_lie() {
+    play_rows(|_, _| ());
+}
+
+/// The model can fail: without release, the payload may come after the answer.
+#[test]
+#[should_panic(expected = "of this turn")]
+fn without_release_a_rows_answer_is_stale() {
+    play_rows(|row, turn| row.done.store(turn, Ordering::Relaxed));
+}

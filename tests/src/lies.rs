@@ -183,3 +183,47 @@ impl Lie {
 pub fn config(lie: Lie) -> serde_json::Value {
     serde_json::json!({ "spins": lie.number() })
 }
+
+/// A lie of a worker that several envs share, told in the third step of the env whose config has its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; how each is told is in `pack_liar`")]
+pub enum PackLie {
+    None,
+    /// The worker's word says that all is answered, and one env has no answer.
+    SaysDone,
+    RowFar,
+    StatusUnknown,
+    FaultGarbage,
+    FaultHuge,
+    HostsFault,
+    LogFar,
+    BeatsForever,
+    AtBeyond,
+    BlamesAnother,
+    Exits,
+    HangsUp,
+}
+
+impl PackLie {
+    /// Every lie, in the order of their numbers.
+    pub const ALL: [PackLie; 13] = [
+        PackLie::None,
+        PackLie::SaysDone,
+        PackLie::RowFar,
+        PackLie::StatusUnknown,
+        PackLie::FaultGarbage,
+        PackLie::FaultHuge,
+        PackLie::HostsFault,
+        PackLie::LogFar,
+        PackLie::BeatsForever,
+        PackLie::AtBeyond,
+        PackLie::BlamesAnother,
+        PackLie::Exits,
+        PackLie::HangsUp,
+    ];
+
+    /// Its number in a config.
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+}

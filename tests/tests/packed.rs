@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rollcage::record::writer::Record;
 use rollcage::{
     Autoreset, Batch, Budget, Builder, EnvsPerWorker, Error, FaultKind, Limits, OnFault, Plugin, RenderMode, ResetSome,
-    Start, VecEnv,
+    Start, VecEnv, Walls,
 };
+use rollcage_tests::lies::PackLie;
 use rollcage_tests::{Process, Rollcage, Scratch, alone, builder, discrete, eventually, fixture, shipped};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -337,6 +338,55 @@ fn kill_storms_leave_nothing_behind() {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         assert_eq!(maps.lines().filter(|line| line.contains("rollcage-slab")).count(), 0);
     });
+}
+
+// ── A worker that lies ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Whatever a taken-over worker writes is a fault of its own envs within their deadline; the envs of another worker go on.
+#[test]
+fn a_shared_worker_that_lies_is_found_out() {
+    let ended = [FaultKind::Exited, FaultKind::Signalled, FaultKind::Sibling];
+    for lie in PackLie::ALL {
+        let limits = Limits::default().call_timeouts(Duration::from_millis(300));
+        let config = move |env: usize| json!({ "spins": if env == 1 { lie.number() } else { 0 } });
+        let plugin = fixture("echo");
+        let run = packed(plugin, 6, 3).worker(env!("CARGO_BIN_EXE_pack_liar")).walls(Walls::NONE).limits(limits);
+        let mut envs = run.config_with(config).build().unwrap();
+        envs.reset(None).unwrap();
+        for action in 1..3 {
+            assert_eq!(answers(envs.step(&discrete(&[action; 6])).unwrap()), [action; 6], "{lie:?}");
+        }
+        let began = Instant::now();
+        let batch = envs.step(&discrete(&[9; 6])).unwrap();
+        // Each of the four rows may take its time twice.
+        assert!(began.elapsed() < Duration::from_secs(10), "{lie:?}: {:?}", began.elapsed());
+        assert_eq!(answers(batch)[3..], [9; 3], "{lie:?}");
+        assert!(batch.faults[3..].iter().all(Option::is_none), "{lie:?}");
+        let kind = batch.faults[1].as_ref().map(|fault| fault.kind);
+        match lie {
+            PackLie::None => assert_eq!((kind, answers(batch)), (None, vec![9; 6])),
+            PackLie::LogFar => {
+                let fault = batch.faults[1].as_ref().unwrap();
+                assert_eq!(
+                    (fault.kind, fault.log.len(), fault.log_dropped_bytes),
+                    (FaultKind::Trap, 64 << 10, 134_464)
+                );
+                assert_eq!((&batch.faults[0], &batch.faults[2]), (&None, &None), "the worker goes on");
+            }
+            PackLie::BeatsForever | PackLie::AtBeyond => assert_eq!(kind, Some(FaultKind::StepTimeout), "{lie:?}"),
+            PackLie::Exits | PackLie::BlamesAnother => {
+                assert!(kind.is_some_and(|kind| ended.contains(&kind)), "{lie:?}")
+            }
+            PackLie::HangsUp => assert!(kind.is_some(), "{lie:?}"),
+            _ => assert_eq!(kind, Some(FaultKind::Protocol), "{lie:?}: {:?}", batch.faults[1]),
+        }
+        let said = batch.faults[1].as_ref().map(|fault| fault.message.len()).unwrap_or_default();
+        assert!(said < 5000, "{lie:?}");
+        // And they are started again; those that had answered learn of it in their next step.
+        envs.step(&discrete(&[1; 6])).unwrap();
+        envs.step(&discrete(&[1; 6])).unwrap();
+        assert_eq!(answers(envs.step(&discrete(&[2; 6])).unwrap()), [2; 6], "{lie:?}");
+    }
 }
 
 // ── Snapshots, recordings ───────────────────────────────────────────────────────────────────────────────────────────

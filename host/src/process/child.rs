@@ -66,7 +66,7 @@ impl LogTail {
 
     /// Appends the content of another log.
     pub fn append(&mut self, other: &LogTail) {
-        self.dropped += other.dropped;
+        self.dropped = self.dropped.saturating_add(other.dropped);
         let (first, second) = other.bytes.as_slices();
         self.push(first);
         self.push(second);

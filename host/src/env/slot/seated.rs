@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::instance::Started;
-use super::turn::Look;
+use super::turn::{Look, limit_of};
 use super::{Busy, Phase, Slot, Terms};
 use crate::env::pack::{Introduced, Life, Seat, timed_out};
 use crate::env::terms::Start;
@@ -173,7 +173,8 @@ impl Slot {
                     return Look::fault(found);
                 }
                 if Instant::now() >= busy.deadline && matches!(slab.answered(), Ok(false)) {
-                    return Look::fault(timed_out(busy.request.command, terms.limits.step_timeout));
+                    let command = busy.request.command;
+                    return Look::fault(timed_out(command, limit_of(command, terms)));
                 }
                 return Look::Working;
             }

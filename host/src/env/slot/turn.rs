@@ -567,7 +567,7 @@ impl From<FaultFound> for Rejected {
 }
 
 /// The time that a request may take.
-fn limit_of(command: Command, terms: &Terms) -> Duration {
+pub(super) fn limit_of(command: Command, terms: &Terms) -> Duration {
     match command {
         Command::Reset => terms.limits.reset_timeout,
         Command::Step | Command::StepThenReset | Command::StepMany => terms.limits.step_timeout,

@@ -112,7 +112,8 @@ const TABLES: [(&str, &[&str]); 8] = [
 ];
 
 /// Of the table of peers, the rows that README.md has.
-const IN_README: [&str; 4] = ["rollcage (SB3)", "SB3 SubprocVecEnv", "SB3 DummyVecEnv", "EnvPool (C++, threads)"];
+const IN_README: [&str; 4] =
+    ["rollcage (SB3)", "rollcage, a worker a core", "SB3 SubprocVecEnv", "EnvPool (C++, threads)"];
 
 /// Measures the tables of docs/performance.md, all or the named ones, and puts each in its place as soon as it is measured.
 fn page(only: &[String]) -> Result<()> {

@@ -513,6 +513,7 @@ def test_arguments_of_another_type_are_said_by_name() -> None:
         "autoreset_mode": (5, "autoreset_mode: a text"),
         "max_episode_steps": ("200", "max_episode_steps: a whole number"),
         "on_fault": (None, "on_fault: a text"),
+        "envs_per_worker": (1.5, "envs_per_worker: a whole number"),
         "render_mode": (5, "render_mode"),
         "backend": (5, "backend: a text"),
         "recycle_after": (0.5, "recycle_after: a whole number"),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rollcage::record::writer::Record;
 use rollcage::{
     Autoreset, Batch, Budget, Builder, EnvsPerWorker, Error, FaultKind, Limits, OnFault, Plugin, RenderMode, ResetSome,
-    Start, VecEnv, Walls,
+    Snapshot, Start, VecEnv, Walls,
 };
 use rollcage_tests::lies::PackLie;
 use rollcage_tests::{Process, Rollcage, Scratch, alone, builder, discrete, eventually, fixture, shipped};
@@ -416,7 +416,20 @@ fn a_restored_env_is_told_again_in_its_worker() {
     }
     play(&mut envs, 10);
     assert_eq!(envs.faults().total(), 0);
-    // A snapshot that does not fit changes nothing, and neither does one of an env alone.
+    // A restore that fails changes nothing: what was told again beside the envs is dropped, and they go on.
+    let mut forged: serde_json::Value = serde_json::from_slice(&snapshot.to_bytes()).unwrap();
+    (forged["digest"], forged["hash"]) = (json!("0".repeat(64)), json!(""));
+    forged["hash"] = json!(blake3::hash(forged.to_string().as_bytes()).to_string());
+    let forged: Snapshot = serde_json::from_value(forged).unwrap();
+    let before_it = envs.digests();
+    for env in [0, 1, 2, 1] {
+        let said = refusal(envs.restore(env, &forged).map(drop));
+        assert!(said.contains("does not come out as it was"), "{said}");
+    }
+    assert_eq!((envs.digests(), [0, 1, 2].map(|env| envs.pid(env))), (before_it, [pid; 3]));
+    play(&mut envs, 10);
+    assert_eq!(envs.faults().total(), 0);
+    // A snapshot is that of an env alone.
     let mut single = shipped("blackjack").envs(3).seed(2).envs_per_worker(1).build().unwrap();
     single.reset(None).unwrap();
     play(&mut single, 40);

@@ -137,6 +137,8 @@ pub(crate) struct Seat {
     row: Row,
     /// Whether the env has an instance there, or is about to.
     taken: bool,
+    /// Of a place beside those of the envs: the env that is to be restored there. It must not end the worker.
+    visits: Option<u32>,
 }
 
 /// A row of a shared worker's slab. It goes on with its turns and its log, whichever env has it.
@@ -212,10 +214,10 @@ impl Pack {
         }
     }
 
-    /// A place that no env has.
+    /// A place that no env has, and where nothing is under way.
     fn seat(self: &Arc<Self>) -> Option<Seat> {
-        let row = lock(&self.free).pop()?;
-        Some(Seat { pack: Arc::clone(self), row, taken: false })
+        let row = lock(&self.free).pop_if(|row| !row.is_asked())?;
+        Some(Seat { pack: Arc::clone(self), row, taken: false, visits: None })
     }
 
     /// The running process; started if there is none.
@@ -230,6 +232,13 @@ impl Pack {
     }
 }
 
+impl Row {
+    /// Whether its worker lives and has not answered it.
+    fn is_asked(&self) -> bool {
+        self.life.as_ref().is_some_and(|(life, _)| !life.is_over() && life.memory().is_asked(self.number))
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         lock(&self.pack.free).push(std::mem::take(&mut self.row));
@@ -237,9 +246,16 @@ impl Drop for Seat {
 }
 
 impl Seat {
-    /// Another place in the same worker, if one is free.
-    pub(crate) fn beside(&self) -> Option<Seat> {
-        self.pack.seat()
+    /// Another place in the same worker, if one is free: for an instance that may become this env's.
+    pub(crate) fn beside(&self, env: u32) -> Option<Seat> {
+        let mut seat = self.pack.seat()?;
+        seat.visits = Some(env);
+        Some(seat)
+    }
+
+    /// Makes a place beside the envs' one of theirs.
+    pub(crate) fn stay(&mut self) {
+        self.visits = None;
     }
 
     /// Whether both are places in the same worker.
@@ -259,8 +275,12 @@ impl Seat {
         Ok(())
     }
 
-    /// Leaves the place: the instance there is not asked again. Returns its log.
-    pub(crate) fn leave(&mut self) -> LogTail {
+    /// Leaves the place: the instance there is not asked again. Returns its log. An env that is still being asked (a goodbye
+    /// that does not end) ends its worker; what was to be restored does not, and its place is free once it has answered.
+    pub(crate) fn leave(&mut self, env: u32) -> LogTail {
+        if self.visits.is_none() && self.taken && self.row.is_asked() {
+            self.fell(env, &(FaultKind::CallTimeout, "its last request did not end".to_owned(), Vec::new()));
+        }
         let (log, end) = self.read_log();
         (self.taken, self.row.log_from) = (false, end);
         log
@@ -293,7 +313,7 @@ impl Seat {
     pub(crate) fn note(&self, env: u32, command: Command, limit: Duration) {
         let Some(life) = self.life() else { return };
         let asked = &life.asked[self.row.number];
-        asked.env.store(env, Relaxed);
+        asked.env.store(self.visits.unwrap_or(env), Relaxed);
         asked.command.store(command.number(), Relaxed);
         asked.limit_us.store(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX), Relaxed);
         life.memory().note();
@@ -312,7 +332,14 @@ impl Seat {
     /// Ends the process by a fault of this env. When this returns, it is killed and reaped.
     pub(crate) fn fell(&self, env: u32, found: &FaultFound) {
         if let Some(life) = self.life() {
-            life.fell(Some((self.row.number, env)), found.clone());
+            life.fell(Some((self.row.number, self.visits.unwrap_or(env))), found.clone());
+        }
+    }
+
+    /// Kills the process, if the place is an env's own.
+    pub(crate) fn kill(&self) {
+        if let (None, Some(life)) = (self.visits, self.life()) {
+            life.child.kill();
         }
     }
 }
@@ -383,6 +410,9 @@ impl Life {
 
     /// Listens to the process until it says that envs can be made in it.
     pub(crate) fn introduced(&self, patience: Duration, terms: &Terms, first: bool) -> Introduced {
+        if let Some(fall) = self.fall.get() {
+            return Introduced::Fault(fall.found.clone());
+        }
         let mut introduction = lock(&self.introduction);
         let (introduction, standing) = &mut *introduction;
         if let Some(standing) = standing {

@@ -67,6 +67,9 @@ impl Slot {
         self.phase = std::mem::replace(&mut other.phase, Phase::Down);
         self.child = other.child.take();
         self.seat = other.seat.take();
+        if let Some(seat) = &mut self.seat {
+            seat.stay();
+        }
         self.started_by = other.started_by;
         self.standing.clone_from(&other.standing);
         (self.fresh, self.ended, self.played) = (other.fresh, other.ended, other.played);

@@ -355,7 +355,7 @@ impl Slot {
             self.log.append(&child.log());
         }
         if let Some(seat) = &mut self.seat {
-            self.log.append(&seat.leave());
+            self.log.append(&seat.leave(self.index));
         }
         self.registration = None;
         if self.started {

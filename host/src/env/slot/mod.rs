@@ -630,8 +630,10 @@ impl Slot {
 
     /// Kills the worker and tells its services to end, without waiting for either.
     pub(crate) fn kill(&self) {
-        if let Some(child) = self.process() {
-            child.kill();
+        match (&self.seat, &self.child) {
+            (Some(seat), _) => seat.kill(),
+            (None, Some(child)) => child.kill(),
+            (None, None) => {}
         }
         if let Some(keeper) = &self.keeper {
             keeper.ask_end();

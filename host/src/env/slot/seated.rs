@@ -30,7 +30,7 @@ impl Slot {
 
     /// A place in the same worker for another env, if this one shares its worker.
     pub(crate) fn seat_beside(&self) -> Option<Seat> {
-        self.seat.as_ref().and_then(Seat::beside)
+        self.seat.as_ref().and_then(|seat| seat.beside(self.index))
     }
 
     /// Whether two envs share a worker.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
-use rollcage::{Backend, Builder, Cache, EnvsPerWorker, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls};
+use rollcage::{
+    Backend, Builder, Cache, EnvsPerWorker, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls,
+};
 use serde_json::Value;
 
 use crate::bundles::{Bundling, Named};

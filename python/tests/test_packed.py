@@ -38,7 +38,7 @@ def test_the_answers_are_those_of_envs_alone(copy: bool) -> None:
 
 def test_an_env_that_ends_the_worker_ends_its_siblings() -> None:
     config = [{"hang_at": -1}, {"hang_at": 2}, {"hang_at": -1}]
-    limits = {"step_timeout": 0.4, "reset_timeout": 0.4}
+    limits = {"step_timeout": 0.8, "reset_timeout": 0.8}
     with rollcage.make_vec(hostile("echo"), 3, config=config, limits=limits, envs_per_worker=3) as envs:
         envs.reset()
         kinds: list[tuple[int, str]] = []

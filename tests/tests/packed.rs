@@ -347,7 +347,7 @@ fn kill_storms_leave_nothing_behind() {
 fn a_shared_worker_that_lies_is_found_out() {
     let ended = [FaultKind::Exited, FaultKind::Signalled, FaultKind::Sibling];
     for lie in PackLie::ALL {
-        let limits = Limits::default().call_timeouts(Duration::from_millis(300));
+        let limits = Limits::default().call_timeouts(Duration::from_millis(700));
         let config = move |env: usize| json!({ "spins": if env == 1 { lie.number() } else { 0 } });
         let plugin = fixture("echo");
         let run = packed(plugin, 6, 3).worker(env!("CARGO_BIN_EXE_pack_liar")).walls(Walls::NONE).limits(limits);
@@ -359,7 +359,7 @@ fn a_shared_worker_that_lies_is_found_out() {
         let began = Instant::now();
         let batch = envs.step(&discrete(&[9; 6])).unwrap();
         // Each of the four rows may take its time twice.
-        assert!(began.elapsed() < Duration::from_secs(10), "{lie:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(30), "{lie:?}: {:?}", began.elapsed());
         assert_eq!(answers(batch)[3..], [9; 3], "{lie:?}");
         assert!(batch.faults[3..].iter().all(Option::is_none), "{lie:?}");
         let kind = batch.faults[1].as_ref().map(|fault| fault.kind);
@@ -443,7 +443,7 @@ fn a_restored_env_is_told_again_in_its_worker() {
 fn a_recording_with_a_sibling_is_replayed_and_says_that_it_is_not_portable() {
     let scratch = Scratch::new("packed-sibling");
     let folder = scratch.folder().join("run");
-    let limits = Limits::default().call_timeouts(Duration::from_millis(300));
+    let limits = Limits::default().call_timeouts(Duration::from_millis(700));
     let config = |env: usize| json!({ "hang_at": if env == 1 { 4 } else { -1 } });
     let run = packed(fixture("echo"), 3, 3).limits(limits).config_with(config);
     let mut envs = run.record(Record { folder: folder.clone(), embed_plugin: true }).build().unwrap();

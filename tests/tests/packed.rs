@@ -485,7 +485,7 @@ fn what_needs_a_process_of_its_own_is_refused_before_anything_starts() {
         ] {
             let said = refusal(with(grant));
             assert!(said.contains("envs that share a worker cannot have") && said.contains(why), "{grant}: {said}");
-            assert!(said.contains("`envs_per_worker` 1"), "{said}");
+            assert!(said.contains("`--envs-per-worker 1`, `envs_per_worker=1`"), "{said}");
         }
         let said = refusal(packed(fixture("echo"), 2, 2).start(Start::ForkAfterCreate).build());
         assert!(said.contains("fork-after-create"), "{said}");

@@ -110,7 +110,7 @@ impl VecEnv {
             return Err(refuse("it may have connections, ports or services, which are one process's", hint).into());
         }
         if self.terms.each > 1 {
-            let hint = "start the envs one to a worker: `envs_per_worker` 1; a snapshot and `restore` work with any";
+            let hint = "start the envs one to a worker (`envs_per_worker=1`); a snapshot and `restore` work with any";
             return Err(refuse("it shares its worker, and a process is copied with all its envs", hint).into());
         }
         if !self.terms.copied {

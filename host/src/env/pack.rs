@@ -114,7 +114,7 @@ impl Sharing<'_> {
                 Err(UsageError::new(format!("{each} envs per worker; up to {PACK_MAX} are possible")))
             }
             Some(why) if each > 1 => Err(UsageError::new(format!("envs that share a worker cannot have {why}"))
-                .hint("start one to a worker: `envs_per_worker` 1, the default")),
+                .hint("start one to a worker, the default: `--envs-per-worker 1`, `envs_per_worker=1`")),
             _ => Ok(each),
         }
     }

@@ -360,6 +360,7 @@ impl Builder {
         self.check_trust()?;
         self.check()?;
         let opened = self.grants.open(&self.folder, &self.protected_with(&program))?;
+        self.check_sharing(&opened)?;
         // Before the work: if the folder cannot be had, or belongs to another run, compiling would be in vain.
         let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         let prepared = self.prepare_with(&program)?;
@@ -375,6 +376,18 @@ impl Builder {
         }
         self.trust = std::mem::take(&mut self.trust).both(trust);
         self
+    }
+
+    /// Refuses what cannot share a worker before anything is compiled, as far as the grants tell.
+    fn check_sharing(&self, opened: &Opened) -> Result<(), UsageError> {
+        let stand_in = Placeholders { ports: opened.beside.stand_in(), ..Placeholders::default() };
+        let sharing = Sharing {
+            granted: &opened.granted,
+            beside: &opened.beside,
+            sockets: opened.beside.rights_for(&stand_in)?.is_something() || !self.connections.is_empty(),
+            start: self.start,
+        };
+        sharing.envs_per_worker(self.envs_per_worker, self.envs, false).map(drop)
     }
 
     fn check_trust(&self) -> Result<(), UsageError> {
@@ -515,7 +528,7 @@ impl Builder {
         }
         let captures = granted.capture == Some(CaptureMode::Write);
         let sharing =
-            Sharing { granted: &granted, beside: &beside, connected: !self.connections.is_empty(), start: self.start };
+            Sharing { granted: &granted, beside: &beside, sockets: granted.sockets.is_some(), start: self.start };
         let each = sharing.envs_per_worker(self.envs_per_worker, self.envs, prepared.description.warm_up)?;
         // A connection cannot be in two processes; and where copies are not asked for, a worker lacks the system calls for
         // them.

@@ -65,15 +65,15 @@ impl std::str::FromStr for EnvsPerWorker {
 pub(crate) struct Sharing<'a> {
     pub(crate) granted: &'a Granted,
     pub(crate) beside: &'a Services,
-    /// Whether the caller hands over connections.
-    pub(crate) connected: bool,
+    /// Whether they are granted sockets, or handed connections.
+    pub(crate) sockets: bool,
     pub(crate) start: Start,
 }
 
 impl Sharing<'_> {
     /// Why these envs cannot share a worker.
     fn refusal(&self) -> Option<&'static str> {
-        if self.granted.sockets.is_some() || self.connected {
+        if self.sockets {
             Some("sockets: which env asks for one is known by its process")
         } else if self.beside.is_kept() {
             Some("ports and services of their own: they belong to an env's process")

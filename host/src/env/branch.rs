@@ -12,7 +12,6 @@ use super::slot::{self, Slot};
 use super::vec_env::VecEnv;
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
-use crate::process::machine;
 
 impl VecEnv {
     /// Makes `count` live copies of an env in its present state: envs of a `VecEnv` of their own, each in a process of its
@@ -47,7 +46,7 @@ impl VecEnv {
     /// The branches, made with this call's interrupt for their waits.
     fn branches(&mut self, env: usize, count: usize) -> Result<VecEnv, Error> {
         let index = self.check_copied(env)?;
-        machine::make_room(&self.terms.room_of(count))?;
+        self.terms.make_room(count)?;
         let counted = slot::count_envs(&self.terms, count, &self.interrupt)?;
         // Ask for all copies before waiting for any.
         let slots = self.copies_of(index, count)?;

@@ -380,12 +380,16 @@ impl Builder {
 
     /// Refuses what cannot share a worker before anything is compiled, as far as the grants tell.
     fn check_sharing(&self, opened: &Opened) -> Result<(), UsageError> {
+        if matches!(self.envs_per_worker, EnvsPerWorker::Exactly(1) | EnvsPerWorker::Auto) {
+            return Ok(());
+        }
         let stand_in = Placeholders { ports: opened.beside.stand_in(), ..Placeholders::default() };
         let sharing = Sharing {
             granted: &opened.granted,
             beside: &opened.beside,
             sockets: opened.beside.rights_for(&stand_in)?.is_something() || !self.connections.is_empty(),
             start: self.start,
+            cores: cores(),
         };
         sharing.envs_per_worker(self.envs_per_worker, self.envs, false).map(drop)
     }
@@ -527,8 +531,9 @@ impl Builder {
             granted.capture = Some(CaptureMode::Write);
         }
         let captures = granted.capture == Some(CaptureMode::Write);
-        let sharing =
-            Sharing { granted: &granted, beside: &beside, sockets: granted.sockets.is_some(), start: self.start };
+        let cores = cores();
+        let sockets = granted.sockets.is_some();
+        let sharing = Sharing { granted: &granted, beside: &beside, sockets, start: self.start, cores };
         let each = sharing.envs_per_worker(self.envs_per_worker, self.envs, prepared.description.warm_up)?;
         // A connection cannot be in two processes; and where copies are not asked for, a worker lacks the system calls for
         // them.
@@ -556,7 +561,6 @@ impl Builder {
             // If the plugin cannot be kept, a later replay must be given the plugin's file.
             let _ = cache.keep_plugin(&prepared.plugin);
         }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let terms = Terms {
             prepared,
             program,
@@ -603,4 +607,9 @@ impl Builder {
         }
         Ok(envs)
     }
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

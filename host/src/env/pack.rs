@@ -3,13 +3,14 @@
 //! A slot has a [`Seat`]: a row of its worker's slab. The process behind it is a [`Life`]; when it ends, the first slot that
 //! needs a worker again starts the next one. This file knows rows, deadlines and deaths, and nothing of episodes.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::slot::fault::{FaultFound, end_of, guest_fault, lied, name_of};
+use super::builder::ENVS_MAX;
+use super::slot::fault::{FaultFound, end_of, guest_fault, lied, name_of, timed_out};
 use super::terms::{Start, Terms, WORKER_SPIN_US};
 use crate::cage::Standing;
 use crate::error::{Error, UsageError};
@@ -19,13 +20,12 @@ use crate::process::child::{Child, Exit, Heard, LogTail, SharedSlab};
 use crate::process::start::{self, Introduction};
 use crate::wire::job::{Granted, Job, PackJob};
 use crate::wire::slab::host::HostSlab;
-use crate::wire::slab::layout::ROWS_MAX;
+use crate::wire::slab::layout;
 use crate::wire::slab::pack::HostPack;
 use crate::wire::slab::{Command, Lie};
 use crate::wire::talk::FromWorker;
 
-/// Envs that one worker can hold: one row of its slab is kept for a restored env that is not in place yet.
-pub(crate) const PACK_MAX: usize = ROWS_MAX - 1;
+const _: () = assert!(layout::pack_rows(ENVS_MAX) <= layout::ROWS_MAX, "one worker has room for all envs");
 
 /// How many envs share a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub(crate) struct Sharing<'a> {
     /// Whether they are granted sockets, or handed connections.
     pub(crate) sockets: bool,
     pub(crate) start: Start,
+    pub(crate) cores: usize,
 }
 
 impl Sharing<'_> {
@@ -103,16 +104,10 @@ impl Sharing<'_> {
             EnvsPerWorker::Exactly(each) => each.min(envs),
             // An interpreter that starts in each env costs more than the wakes that are saved.
             EnvsPerWorker::Auto if refusal.is_some() || imports => 1,
-            EnvsPerWorker::Auto => {
-                let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-                envs.div_ceil(cores).min(PACK_MAX)
-            }
+            EnvsPerWorker::Auto => envs.div_ceil(self.cores),
         };
         match refusal {
             _ if each == 0 => Err(UsageError::new("0 envs per worker; one has at least 1")),
-            _ if each > PACK_MAX => {
-                Err(UsageError::new(format!("{each} envs per worker; up to {PACK_MAX} are possible")))
-            }
             Some(why) if each > 1 => Err(UsageError::new(format!("envs that share a worker cannot have {why}"))
                 .hint("start one to a worker, the default: `--envs-per-worker 1`, `envs_per_worker=1`")),
             _ => Ok(each),
@@ -203,8 +198,7 @@ pub(crate) fn seats(envs: usize, each: usize, cores: usize) -> Vec<Seat> {
 
 impl Pack {
     fn new(first: usize, end: usize, spin_us: u32) -> Pack {
-        // One row more: a restored env is made there before it takes an env's place.
-        let rows = end - first + 1;
+        let rows = layout::pack_rows(end - first);
         Pack {
             title: format!("envs {first}-{}", end - 1),
             rows,
@@ -349,17 +343,13 @@ impl Life {
         let Pack { title, rows, spin_us, .. } = pack;
         let (rows, spin_us) = (*rows, *spin_us);
         let (memory, slab) = HostPack::create(rows).map_err(Error::system("making a slab"))?;
-        let code = terms.prepared.code.as_fd();
-        let descriptors: Vec<BorrowedFd<'_>> = [slab.as_fd(), code, code, code, terms.prepared.assets()]
-            .into_iter()
-            .chain(terms.directories.iter().map(AsFd::as_fd))
-            .collect();
         let job = Job::Pack(PackJob {
             each: terms.job(title, String::new(), 0),
             rows: u32::try_from(rows).unwrap_or(u32::MAX),
             logs_through: terms.debug,
         });
         let memory = Some(SharedSlab::Pack(memory));
+        let descriptors = terms.handed(slab.as_fd());
         let child = start::worker(&terms.program, title, memory, terms.log(), &job, &descriptors)?;
         Ok(Life {
             child,
@@ -501,20 +491,6 @@ impl Fall {
             _ => self.found.clone(),
         }
     }
-}
-
-/// A request that was not answered in time.
-pub(super) fn timed_out(command: Command, limit: Duration) -> FaultFound {
-    let (kind, what) = match command {
-        Command::Create => {
-            let message = format!("it was not ready within {} s", limit.as_secs_f64());
-            return (FaultKind::StartTimeout, message, Vec::new());
-        }
-        Command::Reset => (FaultKind::ResetTimeout, "the reset"),
-        Command::Step | Command::StepThenReset | Command::StepMany => (FaultKind::StepTimeout, "the step"),
-        Command::Message => (FaultKind::CallTimeout, "the call"),
-    };
-    (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
 }
 
 fn protocol(message: String) -> FaultFound {

@@ -5,7 +5,7 @@
 //! A failure of the template process is not a fault of an env: envs are then spawned, each with an exec of its own, and the
 //! next start tries a template process again.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -199,9 +199,7 @@ fn start(terms: &Terms) -> Result<Starting, Error> {
     let (slab, slab_fd) = HostSlab::create().map_err(Error::system("making a slab"))?;
     let job = EnvJob { warm_up: terms.imports_first(), ..terms.job(TITLE, String::new(), 0) };
     let job = Job::Template(job);
-    let code = terms.prepared.code.as_fd();
-    let first = [slab_fd.as_fd(), code, code, code, terms.prepared.assets()];
-    let descriptors: Vec<BorrowedFd<'_>> = first.into_iter().chain(terms.directories.iter().map(AsFd::as_fd)).collect();
+    let descriptors = terms.handed(slab_fd.as_fd());
     let child = start::worker(&terms.program, TITLE, Some(SharedSlab::Own(slab)), terms.log(), &job, &descriptors)?;
     let introduction = start::Introduction::default();
     Ok(Starting { child, deadline: deadline(terms.limits.start_timeout), introduction })

@@ -1,5 +1,6 @@
 //! The terms that all envs of a `VecEnv` share: facts, and beside them the live [`Stock`] that envs are started from.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
@@ -10,15 +11,14 @@ use crate::limits::Limits;
 use crate::outside::broker::Names;
 use crate::outside::grant::Services;
 use crate::plugin::Prepared;
-use crate::process::machine::Room;
+use crate::process::machine;
 use crate::process::watcher::Log;
 use crate::space::Layout;
 use crate::spec::{Description, Spec, Want};
 use crate::wire::job::{Cage, EnvJob, Granted};
 use crate::wire::keeper::{Ceiling, Share};
 use crate::wire::lease::LeaseSpec;
-use crate::wire::slab::SLAB_BYTES;
-use crate::wire::slab::layout::{Strides, pack_bytes};
+use crate::wire::slab::layout::Strides;
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,6 +79,14 @@ impl Terms {
         self.shape.as_ref().expect("envs are asked nothing before the first spec is there")
     }
 
+    /// What a worker that runs no env yet, or several, is handed: its slab and the code, which also stands in for broker and
+    /// capture; the plugin's assets; the granted directories.
+    pub(crate) fn handed<'a>(&'a self, slab: BorrowedFd<'a>) -> Vec<BorrowedFd<'a>> {
+        let code = self.prepared.code.as_fd();
+        let first = [slab, code, code, code, self.prepared.assets()];
+        first.into_iter().chain(self.directories.iter().map(AsFd::as_fd)).collect()
+    }
+
     /// The destination of a worker's log.
     pub(crate) fn log(&self) -> Log {
         if self.debug { Log::Through } else { Log::Kept }
@@ -89,14 +97,9 @@ impl Terms {
         envs.div_ceil(self.each)
     }
 
-    /// The room that so many more envs need.
-    pub(crate) fn room_of(&self, envs: usize) -> Room {
-        let workers = self.workers(envs);
-        let (rows, slab_bytes) = match self.each {
-            1 => (1, SLAB_BYTES),
-            each => (each + 1, pack_bytes(each + 1)),
-        };
-        Room { envs, workers, descriptors: self.descriptors(), rows, slab_bytes }
+    /// Makes room in this process's limits for so many more envs.
+    pub(crate) fn make_room(&self, envs: usize) -> Result<(), UsageError> {
+        machine::make_room(envs, self.each, self.descriptors())
     }
 
     /// Descriptors that this process keeps for one worker: control socket, pidfd and log of its worker; the same of its keeper;

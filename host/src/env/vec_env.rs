@@ -22,7 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::limits::deadline;
 use crate::outside::grant::Grants;
 use crate::outside::service::Keeper;
-use crate::process::{child, machine};
+use crate::process::child;
 use crate::record::capture_name;
 use crate::record::rows::RowShape;
 use crate::record::writer::Recording;
@@ -170,7 +170,7 @@ impl VecEnv {
 
     fn start_all(&mut self) -> Result<(), Error> {
         let terms = Arc::get_mut(&mut self.terms).ok_or_else(started_before)?;
-        machine::make_room(&terms.room_of(self.slots.len()))?;
+        terms.make_room(self.slots.len())?;
         self.keeper = slot::keep_the_run(terms, self.slots.len(), self.seed, &self.interrupt)?;
         for slot in &mut self.slots {
             slot.begin_start(&self.terms)?;

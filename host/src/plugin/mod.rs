@@ -31,9 +31,8 @@ use crate::limits::{COMPILE_WALL_TIMES, Limits, deadline};
 use crate::plugin::cache::{Cache, Part};
 use crate::plugin::config::ConfigSchema;
 use crate::process::child::{Child, Exit, SharedSlab};
-use crate::process::machine::{self, Room};
-use crate::process::start;
 use crate::process::watcher::Log;
+use crate::process::{machine, start};
 use crate::spec::{DESCRIPTION_BYTES_MAX, Description};
 use crate::wire::job::{Cage, CompileJob, EnvJob, Granted, Job};
 use crate::wire::slab;
@@ -408,7 +407,7 @@ impl Prepared {
         if let Err(what) = &plugin.cut {
             return Err(refuse(what.clone()).into());
         }
-        machine::make_room(&Room::NO_ENV)?;
+        machine::make_room(0, 1, 0)?;
         let carries = !plugin.assets().is_empty();
         let code_key = Cache::key(&plugin.code_sha256, engine, BUILD);
         let key = Cache::key(&plugin.sha256, engine, BUILD);

@@ -13,6 +13,7 @@ use rustix::system::sysinfo;
 use crate::error::UsageError;
 use crate::limits::Limits;
 use crate::wire::slab::SLAB_BYTES;
+use crate::wire::slab::layout::{pack_bytes, pack_rows};
 
 /// Descriptors that stay free for the program itself and for what an env needs briefly.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -28,31 +29,18 @@ const SPARE_BYTES: u64 = 256 << 20;
 /// for a small plugin.
 const DATA_BYTES: u64 = 16 << 20;
 
-/// The room that new envs need.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    pub(crate) envs: usize,
-    pub(crate) workers: usize,
-    /// Descriptors of this process for each worker.
-    pub(crate) descriptors: usize,
-    /// Instances that one worker can hold.
-    pub(crate) rows: usize,
-    /// Bytes of address space that one worker shares with this process.
-    pub(crate) slab_bytes: usize,
-}
-
-impl Room {
-    /// For a process that compiles or describes a plugin.
-    pub(crate) const NO_ENV: Room = Room { envs: 0, workers: 0, descriptors: 0, rows: 1, slab_bytes: SLAB_BYTES };
-}
-
-/// Raises this process's soft limits, if new envs need more.
+/// Raises this process's soft limits, if so many new envs need more, `each` of them to a worker, and each worker with so
+/// many descriptors. No envs: a process that compiles or describes a plugin.
 ///
 /// # Errors
 /// A hard limit is too low: which limit, how much is needed, what to do.
-pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
-    let Room { envs, workers, descriptors, rows, slab_bytes } = *room;
-    let each = if rows == 1 { "each" } else { "for each worker" };
+pub(crate) fn make_room(envs: usize, each: usize, descriptors: usize) -> Result<(), UsageError> {
+    let workers = envs.div_ceil(each);
+    let (rows, slab_bytes) = match each {
+        1 => (1, SLAB_BYTES),
+        _ => (pack_rows(each), pack_bytes(pack_rows(each))),
+    };
+    let apiece = if each == 1 { "each" } else { "for each worker" };
     raise(Resource::Fsize, slab_bytes as u64).map_err(|most| {
         UsageError::new(format!(
             "files of this process may have {most} bytes, and the memory that it shares with a worker has {slab_bytes}"
@@ -72,11 +60,11 @@ pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
         ))
         .hint("raise the limit: `ulimit -d unlimited`, by whoever set it"));
     }
-    // The memory shared with each env is part of this process too.
+    // The memory shared with each worker is part of this process too.
     let space = own_space() + (slab_bytes * workers) as u64 + SPARE_BYTES;
     raise(Resource::As, space).map_err(|most| {
         UsageError::new(format!(
-            "{envs} envs need {space} bytes of this process's address space, {slab_bytes} {each}; it may have {most}"
+            "{envs} envs need {space} bytes of this process's address space, {slab_bytes} {apiece}; it may have {most}"
         ))
         .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; or start fewer envs")
     })?;
@@ -86,9 +74,9 @@ pub(crate) fn make_room(room: &Room) -> Result<(), UsageError> {
     let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE_DESCRIPTORS, |all| all.count() as u64);
     let need = (workers * descriptors) as u64;
     raise(Resource::Nofile, open + need + SPARE_DESCRIPTORS).map_err(|most| {
-        let fit = most.saturating_sub(open + SPARE_DESCRIPTORS) / descriptors.max(1) as u64 * (rows.max(2) as u64 - 1);
+        let fit = most.saturating_sub(open + SPARE_DESCRIPTORS) / descriptors.max(1) as u64 * each as u64;
         UsageError::new(format!(
-            "{envs} envs need {need} descriptors, {descriptors} {each}; this process may have {most}, and has {open} open"
+            "{envs} envs need {need} descriptors, {descriptors} {apiece}; this process may have {most}, and has {open} open"
         ))
         .hint(format!(
             "{fit} envs fit; or raise the hard limit (`ulimit -Hn`; `LimitNOFILE=` of systemd, `--ulimit nofile=` of a container)"

@@ -33,6 +33,16 @@ pub enum Spin {
     Yield(Duration),
 }
 
+impl Spin {
+    /// Keeps the processor for so many microseconds; 0: not at all.
+    pub fn for_us(us: u32) -> Spin {
+        match us {
+            0 => Spin::None,
+            us => Spin::Busy(Duration::from_micros(u64::from(us))),
+        }
+    }
+}
+
 /// The longest time between two looks at the clock of a thread that shares its core with no process but its own
 /// workers. A longer gap means that another process ran on the core: the answers of fifty workers take less time, and a
 /// foreign time slice takes more.

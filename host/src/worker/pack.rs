@@ -5,11 +5,10 @@
 //! Each env has a store of its own, a limit of its own and a log of its own. Nothing but wasm keeps them apart.
 
 use std::io;
-use std::time::Duration;
 
 use super::instance::CreateFailure;
 use super::load::Loaded;
-use super::serve::{After, Line, NOTHING, SLEEP, Served};
+use super::serve::{After, Line, SLEEP, Served};
 use super::wasi::guest::Outside;
 use super::wasi::streams::OwnLog;
 use super::{Control, instance_with_log, refused, say, warm_up};
@@ -53,11 +52,7 @@ pub(super) fn serve(
     loop {
         let Some(turn) = slab.told() else {
             let (watched, spin_us) = slab.watched();
-            let spin = match spin_us {
-                0 => Spin::None,
-                spin_us => Spin::Busy(Duration::from_micros(u64::from(spin_us))),
-            };
-            wait::wait(watched.word, watched.last, watched.sleeps, spin, SLEEP);
+            wait::wait(watched.word, watched.last, watched.sleeps, Spin::for_us(spin_us), SLEEP);
             continue;
         };
         for (number, row) in rows.iter_mut().enumerate() {
@@ -103,7 +98,7 @@ impl Row {
         let failed = match making.instance(slab, &config) {
             Ok(served) => {
                 served.say_ready()?;
-                slab.publish(&NOTHING);
+                slab.publish(&Answer::NOTHING);
                 *self = Row::Running(served);
                 return Ok(());
             }
@@ -114,7 +109,7 @@ impl Row {
             CreateFailure::Fault(fault) => (Status::Fault, FromWorker::Fault(fault)),
         };
         slab.write_message(&message)?;
-        slab.publish(&Answer { status, ..NOTHING });
+        slab.publish(&Answer { status, ..Answer::NOTHING });
         Ok(())
     }
 }

@@ -117,18 +117,6 @@ impl From<Lie> for Unanswered {
     }
 }
 
-/// The answer before any step or reset.
-pub(super) const NOTHING: Answer = Answer {
-    status: Status::Ok,
-    taken: 0,
-    terminated: false,
-    truncated: false,
-    reset: false,
-    reward: 0.0,
-    extra_len: 0,
-    final_extra_len: 0,
-};
-
 impl Served {
     /// Computes the layouts and limits that follow from the spec.
     ///
@@ -208,7 +196,7 @@ impl Served {
             // The copy's own first turn is still to come.
             Err((_, Unanswered::Copied)) => {}
             Err((_, Unanswered::Closed)) => {
-                self.publish(&NOTHING);
+                self.publish(&Answer::NOTHING);
                 if let Line::Control(_) = self.line {
                     // The memory goes with the process.
                     process::exit(0);
@@ -233,10 +221,7 @@ impl Served {
             if let Some(request) = self.slab.take() {
                 return request.map_err(|Lie(what)| io::Error::other(what));
             }
-            let spin = match self.slab.spin_us() {
-                0 => Spin::None,
-                spin_us => Spin::Busy(Duration::from_micros(u64::from(spin_us))),
-            };
+            let spin = Spin::for_us(self.slab.spin_us());
             wait::wait(self.slab.turn_word(), self.slab.idle(), self.slab.worker_sleeps(), spin, SLEEP);
         }
     }
@@ -250,14 +235,14 @@ impl Served {
     /// Answers one turn. An error comes with the part that was answered before it: steps of a batch, or the step of command
     /// 3.
     fn answer(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
-        let done = |error| (NOTHING, error);
+        let done = |error| (Answer::NOTHING, error);
         match request.command {
             Command::Reset => self.reset(request).map_err(done),
             Command::Step => self.step(request).map_err(done),
             Command::StepThenReset => self.step_then_reset(request),
             Command::StepMany => self.step_many(request),
             Command::Message => self.converse().map_err(done),
-            Command::Create => Err((NOTHING, Unanswered::Host("a running env was to be made".to_owned()))),
+            Command::Create => Err((Answer::NOTHING, Unanswered::Host("a running env was to be made".to_owned()))),
         }
     }
 
@@ -267,7 +252,7 @@ impl Served {
         let view = self.instance.reset(seed, options.as_deref())?;
         self.check(&view, GoesOn::Yes)?;
         self.write(Which::View, &view);
-        Ok(Answer { extra_len: view.info_extra.len(), ..NOTHING })
+        Ok(Answer { extra_len: view.info_extra.len(), ..Answer::NOTHING })
     }
 
     fn step(&mut self, request: &Request) -> Result<Answer, Unanswered> {
@@ -279,9 +264,9 @@ impl Served {
     /// Runs command 3: the step and, if it ends the episode, the reset in the same turn.
     fn step_then_reset(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
         // Read in any case, because the message was sent with the turn.
-        let options = self.reset_options(request).map_err(|error| (NOTHING, error))?;
+        let options = self.reset_options(request).map_err(|error| (Answer::NOTHING, error))?;
         let last = is_last(request);
-        let transition = self.take_step(1, 0, last).map_err(|error| (NOTHING, error))?;
+        let transition = self.take_step(1, 0, last).map_err(|error| (Answer::NOTHING, error))?;
         let answer = stepped(&transition);
         if !(answer.terminated || answer.truncated || last) {
             self.write(Which::View, &transition.view);
@@ -300,7 +285,7 @@ impl Served {
     /// Runs command 4 as a loop over the guest's `step`, so that clock, fuel and faults are per step and a fault names its
     /// step.
     fn step_many(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
-        let mut answer = NOTHING;
+        let mut answer = Answer::NOTHING;
         let mut texts = 0;
         let count = request.count as usize;
         for index in 0..count {
@@ -365,7 +350,7 @@ impl Served {
             return Err(bad_answer(format!("an answer of {} bytes does not fit the slab", bytes.len())).into());
         }
         self.say(&FromWorker::Answered(reply)).map_err(|error| Unanswered::Host(error.to_string()))?;
-        Ok(Answer { extra_len: bytes.len(), ..NOTHING })
+        Ok(Answer { extra_len: bytes.len(), ..Answer::NOTHING })
     }
 
     fn reset_options(&mut self, request: &Request) -> Result<Option<String>, Unanswered> {
@@ -474,7 +459,7 @@ fn stepped(transition: &Transition) -> Answer {
         terminated: transition.terminated,
         truncated: transition.truncated,
         reward: transition.reward,
-        ..NOTHING
+        ..Answer::NOTHING
     }
 }
 

@@ -14,7 +14,7 @@ use rollcage::wire::packet::{self, Received};
 use rollcage::wire::slab::layout::{ViewLayout, Which};
 use rollcage::wire::slab::worker::ColumnBytes;
 use rollcage::wire::slab::worker::{ViewBytes, WorkerSlab};
-use rollcage::wire::slab::{Answer, Command, INFO_EXTRA_BYTES_MAX, Request, Status};
+use rollcage::wire::slab::{Answer, Command, INFO_EXTRA_BYTES_MAX, Request};
 use rollcage::wire::talk::{BUILD, FromWorker, GuestFault, Reply, ToWorker};
 use rollcage::wire::wait::{self, Spin};
 use rollcage::{FaultKind, InfoField, Space, Spec, Standing, Walls};
@@ -23,17 +23,6 @@ use rustix::net::{RecvFlags, SendFlags};
 
 /// The step, over all episodes, in which a lie is told: counted from 1, so two honest ones come before it.
 const DUE: i64 = 3;
-
-const HONEST: Answer = Answer {
-    status: Status::Ok,
-    taken: 0,
-    terminated: false,
-    truncated: false,
-    reset: false,
-    reward: 0.0,
-    extra_len: 0,
-    final_extra_len: 0,
-};
 
 fn main() {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
@@ -184,7 +173,7 @@ impl Liar<'_> {
             match request.command {
                 Command::Reset => {
                     self.write(Which::View);
-                    self.publish(&HONEST);
+                    self.publish(&Answer::NOTHING);
                 }
                 Command::Step | Command::StepThenReset => self.step(&request),
                 Command::StepMany => self.step_many(&request),
@@ -240,7 +229,7 @@ impl Liar<'_> {
 
     fn step(&mut self, request: &Request) {
         let reward = self.count(1, 0);
-        let honest = Answer { taken: 1, reward, ..HONEST };
+        let honest = Answer { taken: 1, reward, ..Answer::NOTHING };
         self.write(Which::View);
         if self.steps == DUE {
             self.lie(&honest, request);
@@ -412,7 +401,7 @@ impl Liar<'_> {
             let step = ColumnBytes { view, reward, extra: b"" };
             self.slab.write_column(&self.layout, count as usize, index, step, &mut texts);
         }
-        self.publish(&Answer { taken: count, reward, ..HONEST });
+        self.publish(&Answer { taken: count, reward, ..Answer::NOTHING });
     }
 
     fn message(&self) {
@@ -421,7 +410,7 @@ impl Liar<'_> {
             std::process::exit(0);
         };
         if message == ToWorker::Close {
-            self.publish(&HONEST);
+            self.publish(&Answer::NOTHING);
             std::process::exit(0);
         }
         let bytes: &[u8] = match self.lie {
@@ -450,6 +439,6 @@ impl Liar<'_> {
             words.extra_len.store(u32::MAX, Relaxed);
             return self.answer_as_written();
         }
-        self.publish(&Answer { extra_len: bytes.len(), ..HONEST });
+        self.publish(&Answer { extra_len: bytes.len(), ..Answer::NOTHING });
     }
 }

@@ -23,17 +23,6 @@ use rustix::net::{RecvFlags, SendFlags};
 /// The step of an env in which a lie is told: counted from 1.
 const DUE: i64 = 3;
 
-const HONEST: Answer = Answer {
-    status: Status::Ok,
-    taken: 0,
-    terminated: false,
-    truncated: false,
-    reset: false,
-    reward: 0.0,
-    extra_len: 0,
-    final_extra_len: 0,
-};
-
 fn main() {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let stdin = std::io::stdin();
@@ -123,11 +112,11 @@ impl Row {
                 assert!(self.slab.write_bulk(0, &self.spec));
                 let bulk_len = self.spec.len().try_into().unwrap();
                 self.slab.write_message(&FromWorker::Ready { bulk_len, imports_us: 0 }).unwrap();
-                self.slab.publish(&HONEST);
+                self.slab.publish(&Answer::NOTHING);
             }
             Command::Reset => {
                 self.write(0);
-                self.slab.publish(&HONEST);
+                self.slab.publish(&Answer::NOTHING);
             }
             Command::Step => {
                 self.steps += 1;
@@ -137,7 +126,7 @@ impl Row {
                 let mut action = [0; 8];
                 self.slab.read_action(&self.layout, 1, 0, &mut action);
                 self.write(i64::from_le_bytes(action));
-                self.slab.publish(&Answer { taken: 1, ..HONEST });
+                self.slab.publish(&Answer { taken: 1, ..Answer::NOTHING });
             }
             other => panic!("{other:?}"),
         }
@@ -151,7 +140,7 @@ impl Row {
     fn fault(&self, kind: FaultKind) {
         let fault = GuestFault { kind, message: "so it says".to_owned(), backtrace: Vec::new() };
         self.slab.write_message(&FromWorker::Fault(fault)).unwrap();
-        self.slab.publish(&Answer { status: Status::Fault, ..HONEST });
+        self.slab.publish(&Answer { status: Status::Fault, ..Answer::NOTHING });
     }
 
     fn tell(&self, words: &Words, control: BorrowedFd<'_>) {
@@ -166,12 +155,12 @@ impl Row {
             }
             PackLie::FaultGarbage => {
                 self.slab.write_message(&vec![0xff_u8; 300]).unwrap();
-                self.slab.publish(&Answer { status: Status::Fault, ..HONEST });
+                self.slab.publish(&Answer { status: Status::Fault, ..Answer::NOTHING });
             }
-            PackLie::FaultHuge => {
-                // The message's length is behind the bulk area; a message that is too long is refused by what writes it.
+            PackLie::RefusedGarbage => {
+                // As long as a message may be.
                 self.slab.write_message(&vec![0xff_u8; 60_000]).unwrap();
-                self.slab.publish(&Answer { status: Status::Refused, ..HONEST });
+                self.slab.publish(&Answer { status: Status::Refused, ..Answer::NOTHING });
             }
             PackLie::HostsFault => self.fault(FaultKind::StepTimeout),
             PackLie::LogFar => {

@@ -13,7 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::json;
 use crate::limits::deadline;
 use crate::spec::RenderMode;
-use crate::wire::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status, request_flags};
+use crate::wire::slab::{Answer, BULK_BYTES_MAX, Command, JSON_BYTES_MAX, Lie, Request, Status};
 use crate::wire::talk::{EnvError, FromWorker, Reply, ToWorker};
 use crate::wire::wait::{self, Spin};
 
@@ -48,8 +48,7 @@ impl Slot {
         if !matches!(self.phase, Phase::Idle) {
             return Err(usage("it has no running instance after a fault; reset it first").into());
         }
-        let request =
-            Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
+        let request = Request::with_message(Command::Message);
         let asked = match self.has_lost_its_keeper() {
             true => Err(Slot::keeper_lost()),
             false => self.ask(message, descriptors, request, terms.limits.call_timeout),
@@ -138,8 +137,7 @@ impl Slot {
 
     /// Asks an idle worker to say goodbye, without waiting. Returns whether a goodbye can be waited for.
     pub(crate) fn begin_close(&mut self, deadline: Instant) -> bool {
-        let request =
-            Request { command: Command::Message, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
+        let request = Request::with_message(Command::Message);
         matches!(self.phase, Phase::Idle)
             && self.process().is_some_and(|child| !child.is_dead())
             && self.ask(&ToWorker::Close, &[], request, deadline.saturating_duration_since(Instant::now())).is_ok()

@@ -277,6 +277,30 @@ pub(in crate::env) fn guest_fault(fault: GuestFault) -> FaultFound {
     (kind, message, backtrace)
 }
 
+/// The time that a request may take.
+pub(super) fn limit_of(command: Command, terms: &Terms) -> Duration {
+    match command {
+        Command::Reset => terms.limits.reset_timeout,
+        Command::Step | Command::StepThenReset | Command::StepMany => terms.limits.step_timeout,
+        Command::Message => terms.limits.call_timeout,
+        Command::Create => terms.limits.start_timeout,
+    }
+}
+
+/// A request that was not answered in time.
+pub(in crate::env) fn timed_out(command: Command, limit: Duration) -> FaultFound {
+    let (kind, what) = match command {
+        Command::Create => {
+            let message = format!("it was not ready within {} s", limit.as_secs_f64());
+            return (FaultKind::StartTimeout, message, Vec::new());
+        }
+        Command::Reset => (FaultKind::ResetTimeout, "the reset"),
+        Command::Step | Command::StepThenReset | Command::StepMany => (FaultKind::StepTimeout, "the step"),
+        Command::Message => (FaultKind::CallTimeout, "the call"),
+    };
+    (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
+}
+
 /// The engine's words for the trap in which a Rust guest's panic ends.
 const UNREACHABLE: &str = "wasm trap: wasm `unreachable` instruction executed";
 

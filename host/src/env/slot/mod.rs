@@ -494,10 +494,7 @@ impl Slot {
     }
 
     fn slab(&self) -> Option<&HostSlab> {
-        match &self.seat {
-            Some(seat) => seat.slab(),
-            None => self.child.as_ref().and_then(Child::slab),
-        }
+        slab_of(self.seat.as_ref(), self.child.as_ref())
     }
 
     /// The worker's process, if one was started for the running instance.
@@ -650,5 +647,13 @@ impl Slot {
         // When this returns, the services have ended and the ports are free.
         self.keeper = None;
         self.op = None;
+    }
+}
+
+/// The slab of an env that has this seat in a shared worker, or this worker of its own.
+fn slab_of<'a>(seat: Option<&'a Seat>, child: Option<&'a Child>) -> Option<&'a HostSlab> {
+    match seat {
+        Some(seat) => seat.slab(),
+        None => child.and_then(Child::slab),
     }
 }

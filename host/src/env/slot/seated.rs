@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::fault::{lied, limit_of, name_of, nobody, timed_out};
 use super::instance::Started;
-use super::turn::{Look, limit_of};
+use super::turn::Look;
 use super::{Busy, Phase, Slot, Terms};
-use crate::env::pack::{Introduced, Life, Seat, timed_out};
+use crate::env::pack::{Introduced, Life, Seat};
 use crate::env::terms::Start;
 use crate::error::Error;
 use crate::fault::FaultKind;
 use crate::limits::deadline;
-use crate::wire::slab::{Command, Lie, Request, Status, request_flags};
+use crate::wire::slab::{Command, Lie, Request, Status};
 use crate::wire::talk::{FromWorker, ToWorker};
 use crate::wire::wait::{self, Spin};
-
-use super::fault::{lied, name_of, nobody};
 
 /// Spinning for one env of many pays only where this thread has a core to itself.
 fn spin_of(spin: Spin) -> Spin {
@@ -87,7 +86,7 @@ impl Slot {
         let Some(life) = self.life().map(Arc::clone) else { return Started::fault(FaultKind::Exited, "no worker") };
         match life.introduced(patience, terms, self.instance == 0) {
             Introduced::NotYet if Instant::now() >= until => {
-                let (kind, message, backtrace) = timed_out(Command::Create, terms.limits.start_timeout);
+                let (kind, message, backtrace) = timed_out(Command::Create, limit_of(Command::Create, terms));
                 Started::Fault(kind, message, backtrace)
             }
             Introduced::NotYet => Started::NotYet,
@@ -108,9 +107,8 @@ impl Slot {
         if let Some(Err(error)) = self.send(&message, &[]) {
             return Started::fault(FaultKind::CreateFailed, &format!("its config: {error}"));
         }
-        let limit = terms.limits.start_timeout;
-        let request =
-            Request { command: Command::Create, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 };
+        let request = Request::with_message(Command::Create);
+        let limit = limit_of(request.command, terms);
         let Some(slab) = self.slab() else { return Started::fault(FaultKind::Exited, "no worker") };
         self.publish_turn(slab, &request, limit);
         self.phase = Phase::Creating(Busy::new(request, self.latest(limit)));

@@ -5,17 +5,16 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-use super::fault::{FaultFound, end_of, guest_fault, lied, name_of, nobody};
-use super::{Busy, Op, Phase, ResetOp, Slot, Terms};
+use super::fault::{FaultFound, end_of, guest_fault, lied, limit_of, name_of, nobody, timed_out};
+use super::{Busy, Op, Phase, ResetOp, Slot, Terms, slab_of};
 use crate::digest::{StepFlags, ViewParts};
 use crate::env::batch::{Batch, EpisodeEnd, Steps, View};
 use crate::env::oddity::Place;
-use crate::env::pack::timed_out;
 use crate::error::UsageError;
 use crate::fault::{FaultKind, FaultLog, MESSAGE_BYTES_MAX};
 use crate::json;
 use crate::limits::deadline;
-use crate::process::child::{Child, Heard};
+use crate::process::child::Heard;
 use crate::wire::slab::host::HostSlab;
 use crate::wire::slab::layout::Which;
 use crate::wire::slab::{Answer, Command, Lie, Request, Status, request_flags};
@@ -26,16 +25,17 @@ impl Slot {
     /// Publishes a request as the next turn.
     pub(super) fn publish(&mut self, op: Op, terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
         let left = self.steps_left(terms);
-        let (command, count, timeout) = match &op {
+        let (command, count) = match &op {
             // Nothing to ask: the env is ready, or was asked already.
             Op::Start | Op::Converse(_) => {
                 self.op = None;
                 return;
             }
-            Op::Step(command) => (*command, 1, terms.limits.step_timeout),
-            Op::StepMany(count) => (Command::StepMany, *count, terms.limits.step_timeout),
-            Op::Reset(_) => (Command::Reset, 1, terms.limits.reset_timeout),
+            Op::Step(command) => (*command, 1),
+            Op::StepMany(count) => (Command::StepMany, *count),
+            Op::Reset(_) => (Command::Reset, 1),
         };
+        let timeout = limit_of(command, terms);
         if self.has_lost_its_keeper() {
             let (kind, message, backtrace) = Slot::keeper_lost();
             self.met_fault(kind, message, backtrace, terms, batch, faults);
@@ -448,11 +448,7 @@ impl Slot {
     pub(super) fn read_view(&mut self, answer: &Answer, which: Which, terms: &Terms) -> Result<(), FaultFound> {
         let shape = terms.shape();
         // Borrowed apart from the view.
-        let slab = match &self.seat {
-            Some(seat) => seat.slab(),
-            None => self.child.as_ref().and_then(Child::slab),
-        };
-        let slab = slab.ok_or_else(nobody)?;
+        let slab = slab_of(self.seat.as_ref(), self.child.as_ref()).ok_or_else(nobody)?;
         let view = &mut self.view;
         slab.read_view(&shape.strides.view, which, &mut view.observation, &mut view.mask, &mut view.info);
         shape.check(&view.observation, &view.mask, &view.info).map_err(|what| lied(Lie(what)))?;
@@ -563,16 +559,6 @@ pub(super) enum Rejected {
 impl From<FaultFound> for Rejected {
     fn from(ill: FaultFound) -> Rejected {
         Rejected::FaultFound(ill)
-    }
-}
-
-/// The time that a request may take.
-pub(super) fn limit_of(command: Command, terms: &Terms) -> Duration {
-    match command {
-        Command::Reset => terms.limits.reset_timeout,
-        Command::Step | Command::StepThenReset | Command::StepMany => terms.limits.step_timeout,
-        Command::Message => terms.limits.call_timeout,
-        Command::Create => terms.limits.start_timeout,
     }
 }
 

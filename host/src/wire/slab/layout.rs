@@ -134,10 +134,15 @@ const ROW_BYTES: usize = 128;
 /// The actions and views of several envs lie side by side from here, close together, so that a step touches few pages.
 const NEAR_AT: usize = 1 << 20;
 
-/// Envs of one worker that a slab has room for.
+/// Rows that a slab has room for.
 pub(crate) const ROWS_MAX: usize = (NEAR_AT - ROWS_AT) / ROW_BYTES;
 
-/// Bytes of the slab of a worker with so many envs. Memory is used only when touched.
+/// Rows in the slab that so many envs share: one more, in which a restored env is made before it takes another's place.
+pub(crate) const fn pack_rows(envs: usize) -> usize {
+    envs + 1
+}
+
+/// Bytes of a slab with so many rows. Memory is used only when touched.
 pub(crate) const fn pack_bytes(rows: usize) -> usize {
     NEAR_AT + rows * (NEAR_BYTES_MAX + FAR_BYTES)
 }

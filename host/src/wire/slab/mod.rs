@@ -172,6 +172,13 @@ pub struct Request {
     pub spin_us: u32,
 }
 
+impl Request {
+    /// A request that is said by its message: no step, no seed.
+    pub const fn with_message(command: Command) -> Request {
+        Request { command, count: 0, flags: request_flags::MESSAGE, seed: 0, spin_us: 0 }
+    }
+}
+
 /// An answer whose words passed the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
@@ -191,4 +198,18 @@ pub struct Answer {
     pub extra_len: usize,
     /// Bytes of the final view's `info-extra`.
     pub final_extra_len: usize,
+}
+
+impl Answer {
+    /// The answer of an env that did as asked, and took no step.
+    pub const NOTHING: Answer = Answer {
+        status: Status::Ok,
+        taken: 0,
+        terminated: false,
+        truncated: false,
+        reset: false,
+        reward: 0.0,
+        extra_len: 0,
+        final_extra_len: 0,
+    };
 }

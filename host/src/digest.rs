@@ -127,7 +127,12 @@ impl<H: Absorb> InstanceDigest<H> {
     }
 
     /// Enters a fault, the last event of an instance.
+    ///
+    /// A policy's fault ends its process, and says nothing of the instance: it does not enter.
     pub(crate) fn fault(&mut self, kind: FaultKind) {
+        if kind == FaultKind::Policy {
+            return;
+        }
         self.begin();
         self.block.extend([b'F', kind.number()]);
     }

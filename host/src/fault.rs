@@ -59,6 +59,8 @@ pub enum FaultKind {
     KeeperLost = 17,
     /// Another env that shares this one's worker ended it. This env is not to blame.
     Sibling = 18,
+    /// The policy beside the env cannot go on, or ended the worker. The env is not to blame. Never in a digest.
+    Policy = 19,
 }
 
 impl FaultKind {
@@ -83,11 +85,12 @@ impl FaultKind {
             FaultKind::CallTimeout => "call_timeout",
             FaultKind::KeeperLost => "keeper_lost",
             FaultKind::Sibling => "sibling",
+            FaultKind::Policy => "policy",
         }
     }
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FaultKind; 18] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::Trap,
         FaultKind::Fuel,
         FaultKind::Memory,
@@ -106,6 +109,7 @@ impl FaultKind {
         FaultKind::CallTimeout,
         FaultKind::KeeperLost,
         FaultKind::Sibling,
+        FaultKind::Policy,
     ];
 
     /// The kind of a stable name.
@@ -305,6 +309,7 @@ mod tests {
             (FaultKind::CallTimeout, 16, "call_timeout"),
             (FaultKind::KeeperLost, 17, "keeper_lost"),
             (FaultKind::Sibling, 18, "sibling"),
+            (FaultKind::Policy, 19, "policy"),
         ];
         for (kind, number, name) in all {
             assert_eq!((kind.number(), kind.name()), (number, name));

@@ -61,6 +61,7 @@ pub use env::batch::{Batch, EpisodeEnd, Steps};
 pub use env::builder::Builder;
 pub use env::oddity::{Oddity, OddityKind};
 pub use env::pack::EnvsPerWorker;
+pub use env::rollout;
 pub use env::terms::Start;
 pub use env::vec_env::{Frame, ResetSome, VecEnv};
 pub use episode::{Autoreset, TimeLimit};

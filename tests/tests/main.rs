@@ -28,6 +28,7 @@ mod mutations;
 mod options;
 mod packages;
 mod packed;
+mod played;
 mod processes;
 mod progress;
 mod protocol;

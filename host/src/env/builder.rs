@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
 use super::pack::{self, EnvsPerWorker, Sharing};
+use super::policy_plugin::{GivenPolicy, PolicyPlugin};
 use super::slot::Slot;
 use super::stock::Stock;
 use super::terms::Start;
@@ -68,6 +69,7 @@ pub struct Builder {
     trust: Trust,
     start: Start,
     envs_per_worker: EnvsPerWorker,
+    policy: Option<PolicyPlugin>,
     copied: bool,
     /// The folder that relative paths of grants start from.
     folder: PathBuf,
@@ -109,6 +111,7 @@ impl Builder {
             trust: Trust::all(),
             start: Start::default(),
             envs_per_worker: EnvsPerWorker::default(),
+            policy: None,
             copied: true,
             folder: std::env::current_dir().unwrap_or_default(),
             interrupt: Interrupt::default(),
@@ -319,6 +322,14 @@ impl Builder {
         self
     }
 
+    /// A policy that can act in the envs' workers: see [`VecEnv::rollout`]. Each env has an instance of its own, which is made
+    /// when it is first asked to act.
+    #[must_use]
+    pub fn policy(mut self, policy: PolicyPlugin) -> Builder {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Hands an open TCP connection to one env. The env's next connect to that connection's peer gets this very connection,
     /// whatever was said over it before, and needs no other grant. A clone that the caller keeps is the same connection. A
     /// connection that one instance has not taken goes to a later instance of the env. See [`VecEnv::hand_over`].
@@ -364,7 +375,8 @@ impl Builder {
         // Before the work: if the folder cannot be had, or belongs to another run, compiling would be in vain.
         let recording = self.record.as_ref().map(|record| Recording::open(&record.folder)).transpose()?;
         let prepared = self.prepare_with(&program)?;
-        self.assemble_prepared(prepared, program, opened, recording)
+        let policy = self.prepare_policy(&program)?;
+        self.assemble_prepared(prepared, policy, program, opened, recording)
     }
 
     /// Allows no more than an operator does: which plugins, whose, with what grants; and requires the sandbox, if that is asked.
@@ -424,15 +436,39 @@ impl Builder {
         if let Some(prepared) = self.prepared.as_ref().filter(|prepared| prepared.engine == engine) {
             return Ok(prepared.clone());
         }
-        let how = Preparing {
+        let prepared = Prepared::new(&self.plugin, &self.preparing(engine, program), self.cache.as_ref())?;
+        if prepared.is_policy() {
+            let name = self.plugin.name();
+            return Err(UsageError::new(format!("plugin `{name}`: it is a policy, not an env"))
+                .hint(format!("it acts in an env: `rollcage run ENV --policy {}`", crate::text::argument(name)))
+                .into());
+        }
+        Ok(prepared)
+    }
+
+    /// The policy, compiled and described, with its config.
+    fn prepare_policy(&self, program: &Path) -> Result<Option<GivenPolicy>, Error> {
+        let Some(policy) = &self.policy else { return Ok(None) };
+        self.trust.check(&Asked {
+            plugin: &policy.plugin,
+            grants: &Grants::new(),
+            envs: self.envs as u64,
+            memory_bytes: self.limits.memory_bytes,
+            walls: self.cage.walls,
+        })?;
+        let engine = EngineSettings { backend: self.backend, fuel: false };
+        policy.prepare(self.backend, &self.preparing(engine, program), self.cache.as_ref()).map(Some)
+    }
+
+    fn preparing<'a>(&'a self, engine: EngineSettings, program: &'a Path) -> Preparing<'a> {
+        Preparing {
             engine,
             limits: &self.limits,
             program,
             cage: &self.cage,
             interrupt: &self.interrupt,
             observer: self.compile_observer.as_ref(),
-        };
-        Prepared::new(&self.plugin, &how, self.cache.as_ref())
+        }
     }
 
     /// The paths that the caller protects, and the paths that are protected because this builder uses them.
@@ -476,6 +512,7 @@ impl Builder {
     fn assemble_prepared(
         self,
         mut prepared: Prepared,
+        policy: Option<GivenPolicy>,
         program: PathBuf,
         opened: Opened,
         recording: Option<Recording>,
@@ -573,6 +610,7 @@ impl Builder {
             each,
             copied,
             cores,
+            policy,
             stock: Stock::new(self.envs),
             cage: self.cage,
             debug: self.debug,

@@ -142,7 +142,11 @@ impl Policy {
 pub struct Random {
     layout: Layout,
     generators: Vec<ChaCha12Rng>,
+    /// For each env whose actions were drawn ahead: the generator before, their number, and the mask.
+    ahead: Vec<Option<Ahead>>,
 }
+
+type Ahead = (ChaCha12Rng, usize, Option<Vec<u8>>);
 
 impl Random {
     /// Generators for `envs` envs; env i's is ChaCha12 with the key BLAKE3(`rollcage-policy` 01, `seed + i` as u64,
@@ -161,11 +165,33 @@ impl Random {
             hasher.update(b"rollcage-policy\x01").update(&seed.to_le_bytes());
             Ok(ChaCha12Rng::from_seed(*hasher.finalize().as_bytes()))
         };
-        Ok(Random { layout, generators: (0..envs).map(generator).collect::<Result<_, _>>()? })
+        let ahead = (0..envs).map(|_| None).collect();
+        Ok(Random { layout, generators: (0..envs).map(generator).collect::<Result<_, _>>()?, ahead })
     }
 
     fn act(&mut self, env: usize, mask: Option<&[u8]>, action: &mut [u8]) {
         self.layout.sample(&mut self.generators[env], mask, action);
+    }
+
+    /// Draws the actions of so many steps ahead. [`Random::took`] says how many were taken.
+    pub(super) fn draw(&mut self, env: usize, mask: Option<&[u8]>, count: usize, actions: &mut Vec<u8>) {
+        self.ahead[env] = Some((self.generators[env].clone(), count, mask.map(<[u8]>::to_vec)));
+        actions.resize(count * self.layout.stride, 0);
+        for action in actions.chunks_exact_mut(self.layout.stride.max(1)) {
+            self.layout.sample(&mut self.generators[env], mask, action);
+        }
+    }
+
+    /// Goes back to where the generator is after so many of the actions that were drawn ahead.
+    pub(super) fn took(&mut self, env: usize, taken: usize) {
+        let Some((before, drawn, mask)) = self.ahead[env].take() else { return };
+        if taken < drawn {
+            self.generators[env] = before;
+            let mut action = vec![0; self.layout.stride];
+            for _ in 0..taken {
+                self.layout.sample(&mut self.generators[env], mask.as_deref(), &mut action);
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
+use super::policy_plugin::GivenPolicy;
 use super::stock::Stock;
 use crate::error::UsageError;
 use crate::fault::OnFault;
@@ -62,6 +63,8 @@ pub(crate) struct Terms {
     pub(crate) copied: bool,
     /// Cores of this machine.
     pub(crate) cores: usize,
+    /// The policy beside the envs, if they were given one.
+    pub(crate) policy: Option<GivenPolicy>,
     /// The processes that envs are started from.
     pub(crate) stock: Stock,
 }
@@ -84,7 +87,12 @@ impl Terms {
     pub(crate) fn handed<'a>(&'a self, slab: BorrowedFd<'a>) -> Vec<BorrowedFd<'a>> {
         let code = self.prepared.code.as_fd();
         let first = [slab, code, code, code, self.prepared.assets()];
-        first.into_iter().chain(self.directories.iter().map(AsFd::as_fd)).collect()
+        first.into_iter().chain(self.policy_files()).chain(self.directories.iter().map(AsFd::as_fd)).collect()
+    }
+
+    /// The policy's code and assets, behind the plugin's assets.
+    pub(crate) fn policy_files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.policy.iter().flat_map(GivenPolicy::handed)
     }
 
     /// The destination of a worker's log.
@@ -170,6 +178,7 @@ impl Terms {
             title: title.to_owned(),
             capture_at,
             copied: self.copied,
+            policy: self.policy.as_ref().map(GivenPolicy::job),
         }
     }
 }

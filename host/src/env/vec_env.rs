@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::batch::{Batch, Steps};
+use super::policy::Random;
 use super::recorded::manifest_of;
 use super::slot::{self, Progress, Slot};
 use super::terms::{Shape, Terms};
@@ -82,6 +83,8 @@ pub struct VecEnv {
     halved: Halved,
     /// Whether its envs have ended.
     ended: bool,
+    /// The generators of random rollouts, once there was one.
+    pub(super) random: Option<Random>,
     /// The request for short slices: the thread that waits for its envs gets the processor soon after their answers.
     short: Option<Arc<Short>>,
 }
@@ -140,6 +143,7 @@ impl VecEnv {
             seed,
             halved: Halved::No,
             ended: false,
+            random: None,
             short: None,
         }
     }
@@ -482,6 +486,13 @@ impl VecEnv {
         Ok(all)
     }
 
+    /// Makes sure that a rollout may begin: no answer is owed, and nothing is under way.
+    pub(super) fn begin_rollout(&mut self) -> Result<(), Error> {
+        self.check_started()?;
+        self.check_owed(0..self.slots.len())?;
+        self.finish_pending()
+    }
+
     // ── Collecting ──────────────────────────────────────────────────────────────────────────────────────────────
 
     /// How the host waits for an answer.
@@ -652,7 +663,7 @@ impl VecEnv {
     }
 
     /// Waits for these envs in turn, then reports the first error among them.
-    fn collect(&mut self, ids: &[usize]) -> Result<(), Error> {
+    pub(super) fn collect(&mut self, ids: &[usize]) -> Result<(), Error> {
         self.await_last(ids.last().copied());
         for &index in ids {
             self.finish(index)?;
@@ -698,7 +709,7 @@ impl VecEnv {
     }
 
     /// Sleeps until one of `flying` has news, or a slice is over.
-    fn wait_any(&self, flying: &[usize], time: Duration) {
+    pub(super) fn wait_any(&self, flying: &[usize], time: Duration) {
         let busy: Vec<_> = flying.iter().copied().filter(|&index| self.slots[index].is_busy()).collect();
         let words: Vec<_> = busy.iter().filter_map(|&index| self.slots[index].watched()).collect();
         // A worker that is starting sends messages and does not change its slab's word.
@@ -749,7 +760,7 @@ fn started_before() -> UsageError {
 
 /// The first error of a call; where a shared worker ended, that of the env that ended it. The others are taken too, because
 /// an error belongs to the call that met it, not to a later call.
-fn first(errors: impl Iterator<Item = Error>) -> Result<(), Error> {
+pub(super) fn first(errors: impl Iterator<Item = Error>) -> Result<(), Error> {
     let is_anothers = |error: &Error| matches!(error, Error::Fault(fault) if fault.kind == FaultKind::Sibling);
     errors
         .reduce(|first, next| if is_anothers(&first) && !is_anothers(&next) { next } else { first })

@@ -367,6 +367,11 @@ impl Prepared {
         &self.schema
     }
 
+    /// Whether it is a policy, and no env.
+    pub fn is_policy(&self) -> bool {
+        self.description.interface.starts_with("policy-")
+    }
+
     /// Adds a warning.
     pub(crate) fn warn(&mut self, warning: Option<String>) {
         self.warnings.extend(warning);
@@ -565,6 +570,7 @@ fn describe(
         title: String::new(),
         capture_at: 0,
         copied: false,
+        policy: None,
     });
     let code = code.as_fd();
     let descriptors = [slab_fd.as_fd(), code, code, code, assets.map_or(code, AsFd::as_fd)];

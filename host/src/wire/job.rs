@@ -99,6 +99,28 @@ pub struct EnvJob {
     pub capture_at: u64,
     /// Whether the host may ask for copies of the worker.
     pub copied: bool,
+    /// The policy that may choose the env's actions in the worker. Its descriptors come with the job, behind the plugin's
+    /// assets: its code, and its assets, which another descriptor stands in for.
+    pub policy: Option<PolicyJob>,
+}
+
+/// What a worker needs to know of the policy beside its env.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyJob {
+    /// The settings that its code was compiled with.
+    pub engine: EngineSettings,
+    /// The interface that it exports.
+    pub interface: String,
+    /// SHA-256 of its file.
+    pub sha256: [u8; 32],
+    /// Bytes of its assets; 0 if it has none.
+    pub assets_bytes: u64,
+    /// The config: canonical JSON, valid, defaults filled in.
+    pub config: String,
+    /// Bytes of linear memory that it may have.
+    pub memory_bytes: u64,
+    /// Fuel for each call.
+    pub fuel: Option<u64>,
 }
 
 /// What the worker of several envs needs to know.

@@ -8,6 +8,8 @@ pub mod job;
 pub mod keeper;
 pub mod lease;
 pub mod packet;
+#[cfg(feature = "worker")]
+pub(crate) mod sealed;
 pub mod slab;
 pub mod talk;
 pub mod wait;

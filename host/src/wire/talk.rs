@@ -33,6 +33,8 @@ pub enum ToTemplate {
 pub enum ToWorker {
     /// Options of the reset that this turn asks for: a JSON object.
     ResetOptions(String),
+    /// Play by itself in this turn. Given actions lie in the slab.
+    Rollout(Order),
     /// Make the env that this turn asks for, with this config: canonical JSON, valid, defaults filled in.
     Create(String),
     /// Draw the present state into the bulk area.
@@ -59,6 +61,37 @@ pub enum ToWorker {
     Copy,
     /// Say goodbye; the worker ends afterwards.
     Close,
+}
+
+/// What a worker is to play in one turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Who chooses the actions.
+    pub acting: ActingAs,
+    /// Steps to take at most. 0: the policy is only made.
+    pub steps: u32,
+    /// Episodes to end at most.
+    pub episodes: u32,
+    /// Steps of the present episode, which the time limit counts.
+    pub elapsed: u32,
+    /// The time limit.
+    pub limit: Option<u32>,
+    /// Options of the first reset in this turn.
+    pub options: Option<String>,
+}
+
+/// Who chooses the actions of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActingAs {
+    /// The caller: the actions lie in the slab, as many as the order has steps.
+    Given,
+    /// The worker's policy.
+    Policy {
+        /// The key of its random stream: where it has another, the policy is made anew.
+        key: [u8; 32],
+        /// Whether it has not seen the present episode from its beginning up to here.
+        takes_over: bool,
+    },
 }
 
 /// A worker's messages to the host.
@@ -95,6 +128,10 @@ pub enum FromWorker {
     Fault(GuestFault),
     /// The shape of the answer in the bulk area: a frame, or a call's result.
     Answered(Reply),
+    /// The policy was made: the names of the numbers that it adds to each action.
+    PolicyMade(Vec<String>),
+    /// The policy cannot go on, in the words of a fault; the env can.
+    PolicyFailed(GuestFault),
     /// A keeper's message after its [`FromWorker::Hello`]. No worker sends it.
     Keeper(FromKeeper),
 }

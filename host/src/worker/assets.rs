@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::assets::{FILES_MAX, INDEX_LEN_BYTES, MAGIC, PATH_BYTES_MAX, SECTION, TRAILER_BYTES, check_path};
+use crate::wire::sealed::Sealed;
 
 /// Bytes of one read: a guest that asks for more gets this many, and asks again.
 pub(crate) const READ_BYTES_MAX: u32 = 1 << 20;
@@ -13,10 +14,19 @@ pub(crate) const READ_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of an index entry beside its path.
 const ENTRY_BYTES: usize = 2 + 8;
 
+/// Where the bytes of a section are.
+#[derive(Debug)]
+pub(crate) enum Section {
+    /// In a file, read by `pread64`.
+    File(OwnedFd),
+    /// In memory.
+    Mapped(Sealed),
+}
+
 /// The files inside a plugin. The default is none.
 #[derive(Debug, Default)]
 pub(crate) struct Assets {
-    section: Option<OwnedFd>,
+    section: Option<Section>,
     /// In the order of their paths.
     files: Vec<File>,
 }
@@ -34,7 +44,7 @@ impl Assets {
     ///
     /// # Errors
     /// The rule that the section breaks.
-    pub(crate) fn open(section: OwnedFd, bytes: u64) -> Result<Assets, String> {
+    pub(crate) fn open(section: Section, bytes: u64) -> Result<Assets, String> {
         let end = usize::try_from(bytes).map_err(|error| error.to_string())?;
         let before_index = index_begins(&section, end)?;
         let index = read(&section, before_index, end - TRAILER_BYTES - INDEX_LEN_BYTES - before_index)?;
@@ -74,7 +84,7 @@ impl Assets {
 }
 
 /// Where the index begins, as the end of the section says.
-fn index_begins(section: &OwnedFd, end: usize) -> Result<usize, String> {
+fn index_begins(section: &Section, end: usize) -> Result<usize, String> {
     let tail_bytes = INDEX_LEN_BYTES + TRAILER_BYTES;
     let at = end.checked_sub(tail_bytes).ok_or("the section is shorter than its trailer")?;
     let tail = read(section, at, tail_bytes)?;
@@ -91,7 +101,7 @@ fn index_begins(section: &OwnedFd, end: usize) -> Result<usize, String> {
 }
 
 /// Where the header ends: the section's id, its size and its name.
-fn header_ends(section: &OwnedFd, end: usize) -> Result<usize, String> {
+fn header_ends(section: &Section, end: usize) -> Result<usize, String> {
     const BYTES_MAX: usize = 1 + 5 + 1 + SECTION.len();
     let header = read(section, 0, BYTES_MAX.min(end))?;
     let wrong = || "the section's header is not that of a custom section of its length".to_owned();
@@ -163,7 +173,14 @@ fn file_above<'a>(files: &'a [File], path: &str) -> Option<&'a str> {
 }
 
 /// Reads this many bytes at an offset of the section.
-fn read(section: &OwnedFd, at: usize, length: usize) -> Result<Vec<u8>, String> {
+fn read(section: &Section, at: usize, length: usize) -> Result<Vec<u8>, String> {
+    let section = match section {
+        Section::File(file) => file,
+        Section::Mapped(memory) => {
+            let bytes = memory.bytes().get(at..at.saturating_add(length));
+            return bytes.map(<[u8]>::to_vec).ok_or_else(|| "the section ends too early".to_owned());
+        }
+    };
     let mut bytes = vec![0; length];
     let mut done = 0;
     while done < length {
@@ -211,7 +228,7 @@ mod tests {
     fn open(bytes: &[u8]) -> Result<Assets, String> {
         let memory = rustix::fs::memfd_create("assets", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         assert_eq!(rustix::io::write(&memory, bytes).unwrap(), bytes.len());
-        Assets::open(memory, bytes.len() as u64)
+        Assets::open(Section::File(memory), bytes.len() as u64)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
-use super::bindings::{EXPORT, SUPPORTED};
+use super::bindings::{EXPORT, POLICIES_SUPPORTED, POLICY, POLICY_EXPORT, SUPPORTED};
 use crate::cage::engine::EngineSettings;
 use crate::cage::wasm::config;
 
@@ -127,6 +127,7 @@ fn read(wasm: &[u8]) -> Result<String, CompileError> {
     }
     let mut depth = 0_u32;
     let mut found: Vec<&str> = Vec::new();
+    let mut policies: Vec<&str> = Vec::new();
     let mut imports: Vec<&str> = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(invalid)? {
@@ -140,7 +141,9 @@ fn read(wasm: &[u8]) -> Result<String, CompileError> {
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section {
-                    found.extend(export.map_err(invalid)?.name.name.strip_prefix(EXPORT));
+                    let name = export.map_err(invalid)?.name.name;
+                    found.extend(name.strip_prefix(EXPORT));
+                    policies.extend(name.strip_prefix(POLICY_EXPORT));
                 }
             }
             _ => {}
@@ -152,13 +155,22 @@ fn read(wasm: &[u8]) -> Result<String, CompileError> {
     if let Some(import) = imports.iter().find(|name| is_wasi(name, "0.3.")) {
         return Err(CompileError::Wasi03 { import: shown(import) });
     }
-    let Some(&first) = found.first() else { return Err(CompileError::NoEnvironment) };
-    let Some(interface) = SUPPORTED.iter().rev().find(|version| found.contains(version)) else {
-        return Err(CompileError::Interface { found: shown(first), spoken: SUPPORTED.join(", ") });
+    let newest = |found: &[&str], supported: &[&'static str]| match found.first() {
+        None => Err(CompileError::NoEnvironment),
+        Some(first) => supported
+            .iter()
+            .rev()
+            .find(|version| found.contains(version))
+            .copied()
+            .ok_or_else(|| CompileError::Interface { found: shown(first), spoken: supported.join(", ") }),
+    };
+    let interface = match newest(&found, SUPPORTED) {
+        Err(CompileError::NoEnvironment) => newest(&policies, POLICIES_SUPPORTED).map(|_| POLICY)?,
+        other => other?,
     };
     match imports.iter().find(|name| !is_given(name)) {
         Some(import) => Err(CompileError::Import { import: shown(import) }),
-        None => Ok((*interface).to_owned()),
+        None => Ok(interface.to_owned()),
     }
 }
 

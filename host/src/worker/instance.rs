@@ -6,13 +6,10 @@
 
 use std::time::Duration;
 
-use wasmtime::{Store, Trap, WasmBacktrace};
-
 use super::answer::{CallError, Frame, Transition, View, guest_fault};
-use super::bindings::{CreateError, Exports};
-use super::wasi::Exit;
-use crate::cage::wasm::{MemoryLimiter, cap_store, is_memory_cap};
-use crate::fault::{BACKTRACE_FRAMES_MAX, FaultKind, MESSAGE_BYTES_MAX};
+use super::bindings::{CreateError, Exports, Pre};
+use super::running::{FUEL_UNBOUNDED, Running};
+use crate::fault::{FaultKind, MESSAGE_BYTES_MAX};
 use crate::json;
 use crate::spec::{Description, RenderMode, Spec};
 use crate::text::cut;
@@ -20,15 +17,9 @@ use crate::wire::slab::layout::ViewLayout;
 use crate::wire::slab::{INFO_EXTRA_BYTES_MAX, JSON_BYTES_MAX};
 use crate::wire::talk::{EnvError, GuestFault};
 use crate::worker::load::Loaded;
-use crate::worker::wasi::guest::{Guest, Mark, Outside};
+use crate::worker::wasi::guest::{Mark, Outside};
 use crate::worker::wasi::random::{key_create, key_reseed, key_reset};
 use crate::worker::wasi::streams::Log;
-
-/// Fuel of a call that is bounded by time only: more than any call burns in its time.
-const FUEL_UNBOUNDED: u64 = u64::MAX;
-
-/// Bytes of a function's name in a backtrace. A mangled generic name can have thousands.
-const FUNCTION_NAME_BYTES_MAX: usize = 200;
 
 /// Config errors kept of one `create`: a person reads only the first few.
 const CONFIG_ERRORS_MAX: usize = 32;
@@ -68,9 +59,7 @@ pub(crate) enum CreateFailure {
 ///
 /// After a fault it must not be called again: the guest's memory is as the trap left it.
 pub(crate) struct Instance {
-    store: Store<Guest>,
-    exports: Exports,
-    fuel_counted: bool,
+    running: Running<Exports>,
     settings: InstanceSettings,
 }
 
@@ -86,18 +75,9 @@ impl Instance {
         outside: Outside,
         log: Box<dyn Log>,
     ) -> Result<Instance, GuestFault> {
-        let limiter = MemoryLimiter::new(settings.memory_bytes);
-        let guest = Guest::new(limiter, key_create(&settings.plugin_sha256, ""), outside, log);
-        let mut store = Store::new(&loaded.engine, guest);
-        store.limiter(|guest| &mut guest.limiter);
-        cap_store(&mut store);
-        let fuel_counted = loaded.settings.fuel;
-        let instantiated =
-            refuel(&mut store, fuel_counted, FUEL_UNBOUNDED).and_then(|()| loaded.pre.instantiate(&mut store));
-        match instantiated {
-            Ok(exports) => Ok(Instance { store, exports, fuel_counted, settings: settings.clone() }),
-            Err(error) => Err(classify(&error, &store.data().limiter)),
-        }
+        let key = key_create(&settings.plugin_sha256, "");
+        let running = Running::new(loaded, settings.memory_bytes, key, outside, log, Pre::instantiate)?;
+        Ok(Instance { running, settings: settings.clone() })
     }
 
     /// Asks the plugin to describe itself. Works without `create`.
@@ -106,7 +86,7 @@ impl Instance {
     ///
     /// The guest's fault. The content of the description is not checked here.
     pub(crate) fn describe(&mut self) -> Result<Description, GuestFault> {
-        self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.describe(store))
+        self.running.call(FUEL_UNBOUNDED, |exports, store| exports.describe(store))
     }
 
     /// Creates the env. `config` is valid, complete, canonical JSON; the random stream begins anew from it.
@@ -116,10 +96,10 @@ impl Instance {
     /// The guest refuses the config, or a fault; of kind `create_failed` if the spec breaks the interface or does not
     /// fit a slab.
     pub(crate) fn create(&mut self, config: &str) -> Result<Spec, CreateFailure> {
-        self.store.data_mut().rekey(key_create(&self.settings.plugin_sha256, config));
+        self.running.guest_mut().rekey(key_create(&self.settings.plugin_sha256, config));
         let answer =
-            self.call_guest(FUEL_UNBOUNDED, |e, store| e.create(store, config)).map_err(CreateFailure::Fault)?;
-        self.store.data().end_call(true);
+            self.running.call(FUEL_UNBOUNDED, |e, store| e.create(store, config)).map_err(CreateFailure::Fault)?;
+        self.running.guest().end_call(true);
         let failed = |reason: String| CreateFailure::Fault(guest_fault(FaultKind::CreateFailed, reason));
         match answer {
             Ok(spec) => check_spec(&spec).map_err(failed).map(|()| spec),
@@ -142,11 +122,11 @@ impl Instance {
     ///
     /// The guest refuses the options, or a fault.
     pub(crate) fn reset(&mut self, seed: Option<u64>, options: Option<&str>) -> Result<View, CallError> {
-        let mark = self.store.data().mark();
+        let mark = self.running.guest().mark();
         if let Some(seed) = seed {
-            self.store.data_mut().rekey(key_reset(seed));
+            self.running.guest_mut().rekey(key_reset(seed));
         }
-        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.reset(store, seed, options))?;
+        let answer = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.reset(store, seed, options))?;
         check_view(self.after_call(mark, answer)?)
     }
 
@@ -156,10 +136,10 @@ impl Instance {
     ///
     /// The guest refuses the action, or a fault.
     pub(crate) fn step(&mut self, action: &[u8]) -> Result<Transition, CallError> {
-        let mark = self.store.data().mark();
-        self.store.data_mut().begin_step(self.settings.clock_step);
+        let mark = self.running.guest().mark();
+        self.running.guest_mut().begin_step(self.settings.clock_step);
         let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
-        let answer = self.call_guest(fuel, |exports, store| exports.step(store, action))?;
+        let answer = self.running.call(fuel, |exports, store| exports.step(store, action))?;
         let transition = self.after_call(mark, answer)?;
         Ok(Transition { view: check_view(transition.view)?, ..transition })
     }
@@ -168,14 +148,14 @@ impl Instance {
     /// ours. The answer is not checked.
     #[cfg(all(test, feature = "shipped"))]
     pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<super::answer::Transitions, CallError> {
-        self.store.data_mut().begin_step(self.settings.clock_step);
+        self.running.guest_mut().begin_step(self.settings.clock_step);
         let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
-        Ok(self.call_guest(fuel, |exports, store| exports.step_many(store, actions, count))?)
+        Ok(self.running.call(fuel, |exports, store| exports.step_many(store, actions, count))?)
     }
 
     /// Tells the instance that this process is a copy of the env's: captured input is not recorded from now on.
     pub(crate) fn is_a_copy(&self) {
-        self.store.data().mute_capture();
+        self.running.guest().mute_capture();
     }
 
     /// Renders the present state. This is not an event: clock and random stream are then set back.
@@ -184,11 +164,11 @@ impl Instance {
     ///
     /// The guest has no such mode, or a fault.
     pub(crate) fn render(&mut self, mode: RenderMode) -> Result<Frame, CallError> {
-        let mark = self.store.data().mark();
-        self.store.data().set_aside(true);
-        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.render(store, mode))?;
-        self.store.data().set_aside(false);
-        self.store.data_mut().rewind(&mark);
+        let mark = self.running.guest().mark();
+        self.running.guest().set_aside(true);
+        let answer = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.render(store, mode))?;
+        self.running.guest().set_aside(false);
+        self.running.guest_mut().rewind(&mark);
         let frame = check_frame(answer?)?;
         match (mode, &frame) {
             (RenderMode::RgbArray, Frame::Rgb { .. }) | (RenderMode::Ansi, Frame::Text(_)) => Ok(frame),
@@ -207,9 +187,9 @@ impl Instance {
     ///
     /// The guest cannot be reseeded, or a fault.
     pub(crate) fn reseed(&mut self, seed: u64) -> Result<(), CallError> {
-        let mark = self.store.data().mark();
-        self.store.data_mut().rekey(key_reseed(seed));
-        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.reseed(store, seed))?;
+        let mark = self.running.guest().mark();
+        self.running.guest_mut().rekey(key_reseed(seed));
+        let answer = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.reseed(store, seed))?;
         self.after_call(mark, answer)
     }
 
@@ -219,8 +199,8 @@ impl Instance {
     ///
     /// The guest has no such method, or a fault.
     pub(crate) fn call(&mut self, method: &str, arguments: &str) -> Result<String, CallError> {
-        let mark = self.store.data().mark();
-        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.call(store, method, arguments))?;
+        let mark = self.running.guest().mark();
+        let answer = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.call(store, method, arguments))?;
         let result = self.after_call(mark, answer)?;
         check_json("the result of a call", &result)?;
         Ok(result)
@@ -232,11 +212,11 @@ impl Instance {
     ///
     /// The guest has no such attribute, or a fault.
     pub(crate) fn get_attribute(&mut self, name: &str) -> Result<String, CallError> {
-        let mark = self.store.data().mark();
-        self.store.data().set_aside(true);
-        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.get_attribute(store, name))?;
-        self.store.data().set_aside(false);
-        self.store.data_mut().rewind(&mark);
+        let mark = self.running.guest().mark();
+        self.running.guest().set_aside(true);
+        let answer = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.get_attribute(store, name))?;
+        self.running.guest().set_aside(false);
+        self.running.guest_mut().rewind(&mark);
         let value = answer?;
         check_json("an attribute", &value)?;
         Ok(value)
@@ -248,8 +228,8 @@ impl Instance {
     ///
     /// The guest has no such attribute, or a fault.
     pub(crate) fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), CallError> {
-        let mark = self.store.data().mark();
-        let answer = self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.set_attribute(store, name, value))?;
+        let mark = self.running.guest().mark();
+        let answer = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.set_attribute(store, name, value))?;
         self.after_call(mark, answer)
     }
 
@@ -260,82 +240,22 @@ impl Instance {
     /// The guest's fault, for the log: the instance ends either way.
     pub(crate) fn close(&mut self) -> Result<(), GuestFault> {
         // A goodbye is not an event: the recording may have its checksums already.
-        self.store.data().set_aside(true);
-        self.call_guest(FUEL_UNBOUNDED, |exports, store| exports.close(store))
-    }
-
-    /// Makes every call into the guest: limits that count per call are reset, and a trap becomes a fault.
-    #[inline]
-    fn call_guest<T>(
-        &mut self,
-        fuel: u64,
-        call: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<T>,
-    ) -> Result<T, GuestFault> {
-        let Instance { store, exports, fuel_counted, .. } = self;
-        store.data_mut().limiter.begin_call();
-        let answer = refuel(store, *fuel_counted, fuel)
-            .and_then(|()| call(exports, store))
-            .map_err(|error| classify(&error, &store.data().limiter));
-        let answer = answer.inspect_err(|_| store.data().end_call(true))?;
-        // The answer depends on input whose capture failed.
-        match store.data().capture_failure() {
-            None => Ok(answer),
-            Some(why) => Err(guest_fault(FaultKind::Trap, why)),
-        }
+        self.running.guest().set_aside(true);
+        self.running.call(FUEL_UNBOUNDED, |exports, store| exports.close(store))
     }
 
     /// Ends a call. A call that the env refused counts as not having happened: a rollout does not record it and a replay does
     /// not make it. So its clock readings and random draws are taken back.
     fn after_call<T>(&mut self, mark: Mark, answer: Result<T, CallError>) -> Result<T, CallError> {
-        self.store.data().end_call(!matches!(answer, Err(CallError::Env(_))));
+        self.running.guest().end_call(!matches!(answer, Err(CallError::Env(_))));
         answer.map_err(|error| match error {
             CallError::Env(error) => {
-                self.store.data_mut().rewind(&mark);
+                self.running.guest_mut().rewind(&mark);
                 CallError::Env(cut_env_error(error))
             }
             fault @ CallError::Fault(_) => fault,
         })
     }
-}
-
-/// Gives a call its fuel, if fuel is counted.
-#[inline]
-fn refuel(store: &mut Store<Guest>, counted: bool, fuel: u64) -> wasmtime::Result<()> {
-    if counted { store.set_fuel(fuel) } else { Ok(()) }
-}
-
-/// Names an error of the engine. Engine errors are examined only here.
-fn classify(error: &wasmtime::Error, limiter: &MemoryLimiter) -> GuestFault {
-    let trap = error.downcast_ref::<Trap>().copied();
-    let cause = error.root_cause().to_string();
-    let (kind, message) = if let Some(exit) = error.downcast_ref::<Exit>() {
-        (FaultKind::Exited, exit.to_string())
-    } else if trap == Some(Trap::OutOfFuel) {
-        (FaultKind::Fuel, "the step's fuel is used up".to_owned())
-    } else if trap == Some(Trap::StackOverflow) {
-        (FaultKind::StackOverflow, cause)
-    } else if is_memory_cap(error) {
-        (FaultKind::Memory, cause)
-    } else if let Some(limit) = limiter.refused() {
-        (FaultKind::Memory, format!("{limit}: {cause}"))
-    } else {
-        (FaultKind::Trap, cause)
-    };
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-    GuestFault { backtrace, ..guest_fault(kind, message) }
-}
-
-/// Function names, innermost first.
-fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
-    let name = |frame: &wasmtime::FrameInfo| {
-        let mut name = match frame.func_name() {
-            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
-            None => format!("function {}", frame.func_index()),
-        };
-        cut(&mut name, FUNCTION_NAME_BYTES_MAX);
-        name
-    };
-    backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX).map(name).collect()
 }
 
 fn cut_env_error(mut error: EnvError) -> EnvError {
@@ -467,24 +387,6 @@ mod tests {
         for spec in bad {
             assert!(check_spec(&spec).is_err(), "{spec:?}");
         }
-    }
-
-    #[test]
-    fn errors_of_the_engine_have_their_kinds() {
-        let calm = MemoryLimiter::new(0);
-        let mut refused = MemoryLimiter::new(0);
-        let growth = wasmtime::ResourceLimiter::memory_growing(&mut refused, 0, 65_536, None);
-        assert!(!growth.expect("an answer"));
-        let kind = |error: wasmtime::Error, limiter: &MemoryLimiter| classify(&error, limiter).kind;
-
-        assert_eq!(kind(Trap::OutOfFuel.into(), &calm), FaultKind::Fuel);
-        assert_eq!(kind(Trap::StackOverflow.into(), &refused), FaultKind::StackOverflow);
-        assert_eq!(kind(Trap::MemoryOutOfBounds.into(), &calm), FaultKind::Trap);
-        assert_eq!(kind(Trap::UnreachableCodeReached.into(), &refused), FaultKind::Memory);
-        assert_eq!(kind(Exit::Failure.into(), &refused), FaultKind::Exited);
-        let full: wasmtime::Error = wasmtime::component::ResourceTableError::Full.into();
-        assert_eq!(kind(full, &calm), FaultKind::Memory);
-        assert_eq!(kind(wasmtime::Error::msg("anything else"), &calm), FaultKind::Trap);
     }
 
     #[cfg(feature = "shipped")]

@@ -8,6 +8,9 @@ mod compile;
 pub(crate) mod instance;
 mod load;
 mod pack;
+mod policy;
+mod rollout;
+mod running;
 mod serve;
 mod template;
 pub(crate) mod wasi;
@@ -17,8 +20,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use assets::Assets;
+use assets::{Assets, Section};
 use instance::{Instance, InstanceSettings};
+use policy::PolicyCode;
 use rustix::net::{RecvFlags, SendFlags};
 use template::{Content, Template};
 use wasi::capture::Capture;
@@ -36,6 +40,7 @@ use crate::process::start::UNSTARTED;
 use crate::record::capture::CAPTURE_BYTES_MAX;
 use crate::wire::job::{Cage, CaptureMode, CompileJob, EnvJob, GrantedDirectory, Job, PackJob};
 use crate::wire::packet::{self, Received};
+use crate::wire::sealed::Sealed;
 use crate::wire::slab::pack::WorkerPack;
 use crate::wire::slab::worker::WorkerSlab;
 use crate::wire::talk::{self, BUILD, FromWorker, GuestFault};
@@ -146,12 +151,15 @@ fn describe_plugin(
 ) -> io::Result<()> {
     let mapped = WorkerSlab::map(slab)?;
     let assets = assets_behind(&mut placeholders)?;
-    let sealed = load_code(control, job, allowance_of(job), code, assets, &[], Copies::None, table)?;
-    let Some(Sealed { loaded, .. }) = sealed else { return Ok(()) };
-    let description = loaded
-        .and_then(|(loaded, assets)| instance_of(job, &loaded, Outside { assets, ..Outside::default() }))
-        .and_then(|mut instance| {
-            let mut description = instance.describe()?;
+    let files = Files { code, assets, policy: None };
+    let sealed = load_code(control, job, allowance_of(job), files, &[], Copies::None, table)?;
+    let Some(Locked { content, .. }) = sealed else { return Ok(()) };
+    let description = content
+        .and_then(|Loaded { env, assets, .. }| match job.interface == bindings::POLICY {
+            true => policy::describe(&env, job.memory_bytes, assets, Box::new(LogPipe)),
+            false => instance_of(job, &env, Outside { assets, ..Outside::default() })?.describe(),
+        })
+        .and_then(|mut description| {
             description.interface.clone_from(&job.interface);
             description.encode().map_err(|what| refused(FaultKind::Compile, what))
         });
@@ -183,13 +191,14 @@ fn serve_env(
 ) -> io::Result<()> {
     let mut outside = outside_of(job, &mut granted)?;
     let assets = numbered(&mut granted, ASSETS, "assets")?;
+    let files = Files { code, assets, policy: policy_files(job, &mut granted)? };
     outside.directories = directories_of(job, granted)?;
     let copies = if job.copied { Copies::All } else { Copies::None };
-    let begun = begin(control, job, slab, code, assets, &outside.directories, copies, table)?;
-    let Some(Begun { slab, loaded, assets, standing, .. }) = begun else { return Ok(()) };
+    let begun = begin(control, job, slab, files, &outside.directories, copies, table)?;
+    let Some(Begun { slab, loaded: Loaded { env, assets, policy }, standing, .. }) = begun else { return Ok(()) };
     outside.assets = assets;
-    match create_ready(job, &loaded, outside) {
-        Ok((instance, imports)) => serve::serve(control, job, slab, instance, standing, imports),
+    match create_ready(job, &env, outside) {
+        Ok((instance, imports)) => serve::serve(control, job, slab, instance, policy, standing, imports),
         Err(fault) => say(control, &FromWorker::Fault(fault)),
     }
 }
@@ -206,13 +215,16 @@ fn serve_pack(
     let PackJob { each, rows, .. } = job;
     let slab = WorkerPack::map(slab, *rows as usize)?;
     let assets = assets_behind(&mut granted)?;
+    let files = Files { code, assets, policy: policy_files(each, &mut granted)? };
     let directories = directories_of(each, granted)?;
-    let allowance = allowance_of(each).for_envs(u64::from(*rows), each.memory_bytes);
-    let sealed = load_code(control, each, allowance, code, assets, &directories, Copies::None, table)?;
-    let Some(Sealed { loaded, standing, .. }) = sealed else { return Ok(()) };
-    match loaded {
-        Ok((loaded, assets)) => {
-            pack::serve(control, job, slab, &loaded, Outside { directories, assets, ..Outside::default() }, standing)
+    let memory_bytes = each.memory_bytes + each.policy.as_ref().map_or(0, |policy| policy.memory_bytes);
+    let allowance = allowance_of(each).for_envs(u64::from(*rows), memory_bytes);
+    let sealed = load_code(control, each, allowance, files, &directories, Copies::None, table)?;
+    let Some(Locked { content, standing, .. }) = sealed else { return Ok(()) };
+    match content {
+        Ok(Loaded { env, assets, policy }) => {
+            let outside = Outside { directories, assets, ..Outside::default() };
+            pack::serve(control, job, slab, pack::Making { job, loaded: &env, policy, outside, standing })
         }
         Err(fault) => say(control, &FromWorker::Fault(fault)),
     }
@@ -228,27 +240,28 @@ fn serve_template(
     table: &'static [Allow],
 ) -> io::Result<()> {
     let assets = assets_behind(&mut granted)?;
+    let files = Files { code, assets, policy: policy_files(job, &mut granted)? };
     let directories = directories_of(job, granted)?;
     let copies = if job.copied { Copies::All } else { Copies::First };
-    let begun = begin(control, job, slab, code, assets, &directories, copies, table)?;
-    let Some(Begun { slab, loaded, assets, standing, last_filter }) = begun else { return Ok(()) };
+    let begun = begin(control, job, slab, files, &directories, copies, table)?;
+    let Some(Begun { slab, loaded, standing, last_filter }) = begun else { return Ok(()) };
+    let Loaded { env, assets, policy } = loaded;
     let outside = Outside { directories, assets, ..Outside::default() };
     let content = if job.warm_up {
-        match create_ready(job, &loaded, outside) {
+        match create_ready(job, &env, outside) {
             Ok((instance, _)) => Content::Instance(instance),
             Err(fault) => return say(control, &FromWorker::Fault(fault)),
         }
     } else {
-        Content::Code(loaded, outside)
+        Content::Code(env, outside)
     };
-    Template { control, slab, content, standing, last_filter }.run()
+    Template { control, slab, content, policy, standing, last_filter }.run()
 }
 
 /// A worker in its sandbox, with its code and its slab.
 struct Begun {
     slab: WorkerSlab,
-    loaded: load::Loaded,
-    assets: Arc<Assets>,
+    loaded: Loaded,
     standing: Standing,
     /// The filter that copies add if they may not be copied themselves.
     last_filter: Option<process::LastFilter>,
@@ -256,29 +269,42 @@ struct Begun {
 
 /// Maps the slab, loads the code, and reads the assets' index behind both filters. None: the host was told the reason for
 /// failing.
-#[expect(clippy::too_many_arguments, reason = "each is a descriptor or a fact of its own")]
 fn begin(
     control: Control,
     job: &EnvJob,
     slab: OwnedFd,
-    code: OwnedFd,
-    assets: OwnedFd,
+    files: Files,
     directories: &[Preopen],
     copies: Copies,
     table: &'static [Allow],
 ) -> io::Result<Option<Begun>> {
     let mapped = WorkerSlab::map(slab)?;
-    let sealed = load_code(control, job, allowance_of(job), code, assets, directories, copies, table)?;
-    let Some(Sealed { loaded, standing, last_filter }) = sealed else { return Ok(None) };
-    match loaded {
-        Ok((loaded, assets)) => Ok(Some(Begun { slab: mapped, loaded, assets, standing, last_filter })),
+    let sealed = load_code(control, job, allowance_of(job), files, directories, copies, table)?;
+    let Some(Locked { content, standing, last_filter }) = sealed else { return Ok(None) };
+    match content {
+        Ok(loaded) => Ok(Some(Begun { slab: mapped, loaded, standing, last_filter })),
         Err(fault) => say(control, &FromWorker::Fault(fault)).map(|()| None),
     }
 }
 
-/// Code and assets behind both filters.
-struct Sealed {
-    loaded: Result<(load::Loaded, Arc<Assets>), GuestFault>,
+/// The files of a worker that runs code.
+struct Files {
+    code: OwnedFd,
+    assets: OwnedFd,
+    /// Code and assets of the policy.
+    policy: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// What a worker runs: the env's code and assets, and those of the policy beside it.
+struct Loaded {
+    env: load::Loaded,
+    assets: Arc<Assets>,
+    policy: Option<Arc<PolicyCode>>,
+}
+
+/// A worker behind both filters.
+struct Locked {
+    content: Result<Loaded, GuestFault>,
     standing: Standing,
     /// The filter that copies add if they may not be copied themselves.
     last_filter: Option<process::LastFilter>,
@@ -286,17 +312,16 @@ struct Sealed {
 
 /// Installs filter one, loads the code, installs filter two: afterwards the first instruction of the guest may run. None: a
 /// required layer of the sandbox is not active.
-#[expect(clippy::too_many_arguments, reason = "each is a descriptor or a fact of its own")]
 fn load_code(
     control: Control,
     job: &EnvJob,
     allowance: Allowance,
-    code: OwnedFd,
-    assets: OwnedFd,
+    files: Files,
     directories: &[Preopen],
     copies: Copies,
     table: &'static [Allow],
-) -> io::Result<Option<Sealed>> {
+) -> io::Result<Option<Locked>> {
+    let Files { code, assets, policy } = files;
     let granted = &job.granted;
     let purpose = Purpose::Env {
         reads: granted.reads(),
@@ -317,30 +342,49 @@ fn load_code(
         purpose,
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
-    let path = format!("/proc/self/fd/{}", code.as_raw_fd());
-    let loaded = load::load(&path, &job.engine, &job.interface);
-    // The engine has a descriptor of its own, so this one can be closed.
-    drop(code);
+    let load = |code: OwnedFd, engine, interface: &str| {
+        // The engine opens the path, so this descriptor is closed.
+        load::load(&format!("/proc/self/fd/{}", code.as_raw_fd()), engine, interface)
+    };
+    let loaded = load(code, &job.engine, &job.interface);
+    let policy = policy.zip(job.policy.as_ref());
+    let policy = policy.map(|((code, assets), job)| (load(code, &job.engine, &job.interface), assets, job));
     let last_filter = match copies {
         Copies::First => process::last_filter(&plan, &standing, purpose.with_copies(Copies::None))?,
         Copies::All | Copies::None => None,
     };
     process::seal(&plan, &standing)?;
-    let loaded = match loaded {
-        Err(error) => Err(error.to_string()),
-        Ok(loaded) if job.assets_bytes == 0 => Ok((loaded, Arc::default())),
-        Ok(loaded) => match Assets::open(assets, job.assets_bytes) {
-            Ok(assets) => Ok((loaded, Arc::new(assets))),
-            Err(what) => Err(format!("its assets: {what}")),
-        },
+    let opened = |section: Section, bytes: u64| match bytes {
+        0 => Ok(Arc::default()),
+        bytes => Assets::open(section, bytes).map(Arc::new).map_err(|what| format!("its assets: {what}")),
     };
-    let loaded = loaded.map_err(|what| refused(FaultKind::CreateFailed, what));
-    Ok(Some(Sealed { loaded, standing, last_filter }))
+    let content = loaded.map_err(|error| error.to_string()).and_then(|env| {
+        let assets = opened(Section::File(assets), job.assets_bytes)?;
+        let policy = policy.map(|(loaded, assets, job)| {
+            let loaded = loaded.map_err(|error| error.to_string())?;
+            let bytes = usize::try_from(job.assets_bytes).map_err(|error| error.to_string())?;
+            // Read where they lie: the filter names the env's own assets by their descriptor, and no other file.
+            let section = match bytes {
+                0 => Section::File(assets),
+                bytes => Section::Mapped(Sealed::map(assets, bytes).map_err(|error| error.to_string())?),
+            };
+            let assets = opened(section, job.assets_bytes)?;
+            Ok::<_, String>(Arc::new(PolicyCode { job: job.clone(), loaded, assets }))
+        });
+        let policy = policy.transpose().map_err(|what| format!("its policy: {what}"))?;
+        Ok(Loaded { env, assets, policy })
+    });
+    let content = content.map_err(|what| refused(FaultKind::CreateFailed, what));
+    Ok(Some(Locked { content, standing, last_filter }))
 }
 
 /// The machine resources that a job's worker may use.
 fn allowance_of(job: &EnvJob) -> Allowance {
-    let allowance = preopens::allow(&job.granted, Allowance::of_env(job.memory_bytes));
+    let policy = job.policy.as_ref();
+    let memory_bytes = policy.map_or(job.memory_bytes, |policy| {
+        job.memory_bytes.saturating_add(policy.memory_bytes).saturating_add(policy.assets_bytes)
+    });
+    let allowance = preopens::allow(&job.granted, Allowance::of_env(memory_bytes));
     let mut allowance = line::allow(&job.granted, allowance);
     if job.granted.capture == Some(CaptureMode::Write) {
         allowance.file_bytes = allowance.file_bytes.max(CAPTURE_BYTES_MAX);
@@ -362,6 +406,18 @@ fn assets_behind(descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<
     drop(numbered(descriptors, BROKER, "place of a broker")?);
     drop(numbered(descriptors, CAPTURE, "place of a file for what comes in")?);
     numbered(descriptors, ASSETS, "assets")
+}
+
+/// The descriptors of the policy beside an env, if there is one.
+fn policy_files(
+    job: &EnvJob,
+    descriptors: &mut impl Iterator<Item = OwnedFd>,
+) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+    if job.policy.is_none() {
+        return Ok(None);
+    }
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a policy's code or assets did not come"));
+    Ok(Some((next()?, next()?)))
 }
 
 /// The outside that a job grants, with its two descriptors; without directories, and without the plugin's assets.

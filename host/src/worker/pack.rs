@@ -5,9 +5,11 @@
 //! Each env has a store of its own, a limit of its own and a log of its own. Nothing but wasm keeps them apart.
 
 use std::io;
+use std::sync::Arc;
 
 use super::instance::CreateFailure;
 use super::load::Loaded;
+use super::policy::PolicyCode;
 use super::serve::{After, Line, SLEEP, Served};
 use super::wasi::guest::Outside;
 use super::wasi::streams::OwnLog;
@@ -30,23 +32,16 @@ enum Row {
 }
 
 /// What every env of the worker is made of.
-struct Making<'a> {
-    job: &'a PackJob,
-    loaded: &'a Loaded,
-    outside: Outside,
-    standing: Standing,
+pub(super) struct Making<'a> {
+    pub(super) job: &'a PackJob,
+    pub(super) loaded: &'a Loaded,
+    pub(super) policy: Option<Arc<PolicyCode>>,
+    pub(super) outside: Outside,
+    pub(super) standing: Standing,
 }
 
 /// Says that envs can be made, then answers the turns of all envs until the host ends the process.
-pub(super) fn serve(
-    control: Control,
-    job: &PackJob,
-    mut slab: WorkerPack,
-    loaded: &Loaded,
-    outside: Outside,
-    standing: Standing,
-) -> io::Result<()> {
-    let making = Making { job, loaded, outside, standing };
+pub(super) fn serve(control: Control, job: &PackJob, mut slab: WorkerPack, making: Making<'_>) -> io::Result<()> {
     let mut rows: Vec<Row> = (0..job.rows as usize).map(|row| Row::Empty(slab.row(row))).collect();
     say(control, &FromWorker::Ready { bulk_len: 0, imports_us: 0 })?;
     loop {
@@ -130,6 +125,7 @@ impl Making<'_> {
         let mut instance = instance_with_log(each, self.loaded, outside, log).map_err(fault)?;
         let imports = warm_up(each, &mut instance).map_err(fault)?;
         let spec = instance.create(config)?;
-        Served::new(slab.same(), Line::Slab, instance, &spec, self.standing.clone(), imports).map_err(failed)
+        let served = Served::new(slab.same(), Line::Slab, instance, spec, self.standing.clone(), imports);
+        served.map(|served| served.with_policy(self.policy.clone(), each.clock_step)).map_err(failed)
     }
 }

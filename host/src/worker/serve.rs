@@ -5,12 +5,16 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
 use super::answer::{CallError, Frame, Transition, View};
 use super::instance::{CreateFailure, Instance};
+use super::policy::PolicyCode;
+use super::rollout::Acting;
+use super::wasi::streams::{Log, LogPipe, OwnLog};
 use super::{Control, hello, refused, say};
 use crate::cage::copy::{self, Side};
 use crate::cage::{Standing, process};
@@ -39,16 +43,21 @@ pub(super) enum Line {
 
 /// A running env: its instance and its slab.
 pub(super) struct Served {
-    slab: WorkerSlab,
+    pub(super) slab: WorkerSlab,
     line: Line,
-    instance: Instance,
-    layout: ViewLayout,
+    pub(super) instance: Instance,
+    pub(super) spec: Spec,
+    pub(super) layout: ViewLayout,
     observation: Layout,
-    action_space: Layout,
+    pub(super) action_space: Layout,
     info: InfoLayout,
-    action: Vec<u8>,
+    pub(super) action: Vec<u8>,
+    /// The policy that may choose its actions.
+    pub(super) acting: Acting,
+    /// The time between two steps on a guest's clock.
+    pub(super) clock_step: Duration,
     /// The encoded spec, which a copy sends as its own. Below, the active sandbox layers.
-    spec: Vec<u8>,
+    encoded: Vec<u8>,
     standing: Standing,
     /// How long the guest's imports took in this process.
     imports: Duration,
@@ -60,6 +69,7 @@ pub(super) fn serve(
     job: &EnvJob,
     slab: WorkerSlab,
     mut instance: Instance,
+    policy: Option<Arc<PolicyCode>>,
     standing: Standing,
     imports: Duration,
 ) -> io::Result<()> {
@@ -68,18 +78,20 @@ pub(super) fn serve(
         Err(CreateFailure::Config(errors)) => return say(control, &FromWorker::ConfigRefused(errors)),
         Err(CreateFailure::Fault(fault)) => return say(control, &FromWorker::Fault(fault)),
     };
-    match Served::new(slab, Line::Control(control), instance, &spec, standing, imports) {
-        Ok(served) => served.run(),
+    match Served::new(slab, Line::Control(control), instance, spec, standing, imports) {
+        Ok(served) => served.with_policy(policy, job.clock_step).run(),
         Err(what) => say(control, &FromWorker::Fault(refused(FaultKind::CreateFailed, what))),
     }
 }
 
 /// The reason why a turn is not answered as asked.
-enum Unanswered {
+pub(super) enum Unanswered {
     /// The guest refuses, and keeps running.
     Refused(EnvError),
     /// The instance has ended.
     Fault(GuestFault),
+    /// The policy cannot go on, and the env keeps running.
+    Policy(GuestFault),
     /// The host broke the protocol: a bug, since the host is trusted.
     Host(String),
     /// This process is a copy: the original answers the request.
@@ -126,12 +138,12 @@ impl Served {
         slab: WorkerSlab,
         line: Line,
         instance: Instance,
-        spec: &Spec,
+        spec: Spec,
         standing: Standing,
         imports: Duration,
     ) -> Result<Served, String> {
         let encoded = spec.encode()?;
-        let layout = ViewLayout::of(spec)?;
+        let layout = ViewLayout::of(&spec)?;
         let info = crate::space::info_layout(&spec.info_fields)?;
         Ok(Served {
             slab,
@@ -142,10 +154,26 @@ impl Served {
             info,
             action: vec![0; layout.action],
             layout,
-            spec: encoded,
+            spec,
+            acting: Acting::default(),
+            clock_step: Duration::ZERO,
+            encoded,
             standing,
             imports,
         })
+    }
+
+    /// Gives it what policies are made of, and the time of a step on their clocks.
+    pub(super) fn with_policy(self, code: Option<Arc<PolicyCode>>, clock_step: Duration) -> Served {
+        Served { acting: Acting::of(code), clock_step, ..self }
+    }
+
+    /// The log of a guest in this worker: the env's own.
+    pub(super) fn log(&self) -> Box<dyn Log> {
+        match self.slab.log() {
+            Some(own) => Box::new(OwnLog { own, through: false }),
+            None => Box::new(LogPipe),
+        }
     }
 
     /// The env's part of the slab.
@@ -156,10 +184,10 @@ impl Served {
 
     /// Reports that the env is ready.
     pub(super) fn say_ready(&self) -> io::Result<()> {
-        if !self.slab.write_bulk(0, &self.spec) {
+        if !self.slab.write_bulk(0, &self.encoded) {
             return Err(io::Error::other("the spec does not fit the bulk area"));
         }
-        let bulk_len = u32::try_from(self.spec.len()).unwrap_or(u32::MAX);
+        let bulk_len = u32::try_from(self.encoded.len()).unwrap_or(u32::MAX);
         let imports_us = u32::try_from(self.imports.as_micros()).unwrap_or(u32::MAX);
         self.say(&FromWorker::Ready { bulk_len, imports_us })
     }
@@ -192,6 +220,10 @@ impl Served {
                 self.publish(&Answer { status: Status::Fault, ..answer });
                 return Ok(After::Ended);
             }
+            Err((answer, Unanswered::Policy(fault))) => {
+                self.say(&FromWorker::PolicyFailed(fault))?;
+                self.publish(&Answer { status: Status::Refused, ..answer });
+            }
             Err((_, Unanswered::Host(what))) => return Err(io::Error::other(what)),
             // The copy's own first turn is still to come.
             Err((_, Unanswered::Copied)) => {}
@@ -208,7 +240,7 @@ impl Served {
     }
 
     /// Tells the host, before the answer to a turn.
-    fn say(&self, message: &FromWorker) -> io::Result<()> {
+    pub(super) fn say(&self, message: &FromWorker) -> io::Result<()> {
         match self.line {
             Line::Control(control) => say(control, message),
             Line::Slab => self.slab.write_message(message),
@@ -242,6 +274,7 @@ impl Served {
             Command::StepThenReset => self.step_then_reset(request),
             Command::StepMany => self.step_many(request),
             Command::Message => self.converse().map_err(done),
+            Command::Rollout => self.rollout(request),
             Command::Create => Err((Answer::NOTHING, Unanswered::Host("a running env was to be made".to_owned()))),
         }
     }
@@ -288,6 +321,7 @@ impl Served {
         let mut answer = Answer::NOTHING;
         let mut texts = 0;
         let count = request.count as usize;
+        let mut last_view = None;
         for index in 0..count {
             if index > 0 && !self.slab.has_room_for_text(&self.layout, count, texts) {
                 // Fewer steps than asked, and the episode goes on: the host asks for the rest.
@@ -300,9 +334,14 @@ impl Served {
             self.slab.write_column(&self.layout, count, index, step, &mut texts);
             answer = Answer { taken: answer.taken + 1, ..stepped(&transition) };
             self.slab.write_heartbeat(answer.taken);
+            last_view = Some(transition.view);
             if answer.terminated || answer.truncated {
                 break;
             }
+        }
+        if let Some(view) = last_view {
+            // A policy that acts next looks at it.
+            self.slab.write_view(&self.layout, Which::View, bytes_of(&view));
         }
         Ok(answer)
     }
@@ -344,6 +383,7 @@ impl Served {
                 return Err(Unanswered::Closed);
             }
             ToWorker::Create(_) => return Err(Unanswered::Host("a running env was to be made".to_owned())),
+            ToWorker::Rollout(_) => return Err(Unanswered::Host("a rollout without its command".to_owned())),
             ToWorker::ResetOptions(_) => return Err(Unanswered::Host("reset options without a reset".to_owned())),
         };
         if !self.slab.write_bulk(0, &bytes) {
@@ -377,7 +417,9 @@ impl Served {
             Side::Original => Ok(()),
             Side::Copy => {
                 copy::become_the_copy(control, log).map_err(host)?;
+                let view = self.last_view();
                 self.slab.replace(slab).map_err(host)?;
+                self.slab.write_view(&self.layout, Which::View, bytes_of(&view));
                 self.instance.is_a_copy();
                 hello(own_control).map_err(host)?;
                 say(own_control, &FromWorker::Locked(self.standing.clone())).map_err(host)?;
@@ -387,7 +429,7 @@ impl Served {
         }
     }
 
-    fn receive(&self) -> Result<(ToWorker, Vec<OwnedFd>), Unanswered> {
+    pub(super) fn receive(&self) -> Result<(ToWorker, Vec<OwnedFd>), Unanswered> {
         let lost = |what: String| Unanswered::Host(format!("no message came with the turn: {what}"));
         match self.line {
             Line::Control(control) => match packet::receive(control, RecvFlags::empty()) {
@@ -402,7 +444,7 @@ impl Served {
     }
 
     /// Checks a view against the env's own spec.
-    fn check(&self, view: &View, goes_on: GoesOn) -> Result<(), GuestFault> {
+    pub(super) fn check(&self, view: &View, goes_on: GoesOn) -> Result<(), GuestFault> {
         let lengths = [
             ("observation", view.observation.len(), self.layout.observation),
             ("action mask", view.action_mask.len(), self.layout.mask),
@@ -431,6 +473,19 @@ impl Served {
         Ok(())
     }
 
+    /// The view of the env as it stands, which every turn that changes the env leaves in the slab; without its info, which
+    /// no policy sees.
+    pub(super) fn last_view(&self) -> View {
+        let mut view = View {
+            observation: vec![0; self.layout.observation],
+            action_mask: vec![0; self.layout.mask],
+            info: vec![0; self.layout.info],
+            info_extra: String::new(),
+        };
+        self.slab.read_view(&self.layout, &mut view.observation, &mut view.action_mask);
+        view
+    }
+
     fn write(&self, which: Which, view: &View) {
         self.slab.write_view(&self.layout, which, bytes_of(view));
         self.slab.write_extra(which, view.info_extra.as_bytes());
@@ -439,7 +494,7 @@ impl Served {
 
 /// Whether an episode goes on after a view: then an action must be open.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum GoesOn {
+pub(super) enum GoesOn {
     Yes,
     No,
 }
@@ -449,7 +504,7 @@ fn is_last(request: &Request) -> bool {
     request.flags & request_flags::LAST_STEP != 0
 }
 
-fn bytes_of(view: &View) -> ViewBytes<'_> {
+pub(super) fn bytes_of(view: &View) -> ViewBytes<'_> {
     ViewBytes { observation: &view.observation, mask: &view.action_mask, info: &view.info }
 }
 
@@ -467,6 +522,6 @@ fn text(text: String) -> (Reply, Vec<u8>) {
     (Reply::Text, text.into_bytes())
 }
 
-fn bad_answer(message: String) -> GuestFault {
+pub(super) fn bad_answer(message: String) -> GuestFault {
     GuestFault { kind: FaultKind::BadAnswer, message, backtrace: Vec::new() }
 }

@@ -5,11 +5,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
 use super::load::Loaded;
+use super::policy::PolicyCode;
 use super::wasi::guest::Outside;
 use super::{Control, create_ready, hello, instance::Instance, say, serve};
 use crate::cage::Standing;
@@ -33,6 +35,8 @@ pub(super) struct Template {
     pub(super) control: Control,
     pub(super) slab: WorkerSlab,
     pub(super) content: Content,
+    /// What the policies of its copies are made of.
+    pub(super) policy: Option<Arc<PolicyCode>>,
     pub(super) standing: Standing,
     /// The filter that its copies add if they may not be copied themselves.
     pub(super) last_filter: Option<LastFilter>,
@@ -84,7 +88,9 @@ impl Template {
             }
         };
         match instance {
-            Ok((instance, imports)) => serve::serve(self.control, &job, self.slab, instance, self.standing, imports),
+            Ok((instance, imports)) => {
+                serve::serve(self.control, &job, self.slab, instance, self.policy, self.standing, imports)
+            }
             Err(fault) => say(self.control, &FromWorker::Fault(fault)),
         }
     }

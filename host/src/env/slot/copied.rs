@@ -42,6 +42,7 @@ impl Slot {
         copy.before_added_reset = self.before_added_reset.map(|before| before.of_copy(0, 0));
         (copy.fresh, copy.ended, copy.played) = (self.fresh, self.ended, self.played);
         (copy.episode, copy.step, copy.episode_return) = (self.episode, self.step, self.episode_return);
+        copy.policy.clone_from(&self.policy);
         copy.reset_options.clone_from(&self.reset_options);
         copy.view.clone_from(&self.view);
         copy.standing.clone_from(&self.standing);
@@ -75,6 +76,7 @@ impl Slot {
         (self.fresh, self.ended, self.played) = (other.fresh, other.ended, other.played);
         self.ready_at = other.ready_at;
         (self.step, self.episode_return) = (other.step, other.episode_return);
+        self.policy = other.policy.take();
         self.reset_options.clone_from(&other.reset_options);
         self.view = std::mem::take(&mut other.view);
         self.events.become_that(std::mem::take(&mut other.events));

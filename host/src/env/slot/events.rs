@@ -183,8 +183,14 @@ impl Slot {
 
     /// Enters a reset that answered with the slot's present view.
     pub(super) fn enter_reset(&mut self, seed: Option<u64>, options: Option<&str>) {
+        let view = std::mem::take(&mut self.view);
+        self.enter_reset_of(seed, options, view.parts());
+        self.view = view;
+    }
+
+    /// Enters a reset that answered with this view.
+    pub(super) fn enter_reset_of(&mut self, seed: Option<u64>, options: Option<&str>, view: ViewParts<'_>) {
         let (of, added) = self.now();
-        let view = self.view.parts();
         self.events.digest.reset(seed, options.unwrap_or(""), view);
         let options_kept = options.map(Box::from);
         self.events.past.add(
@@ -196,17 +202,9 @@ impl Slot {
         self.events.tell(of, added, &[], view, || What::Reset { episode, seed, options: options.map(Box::from) });
     }
 
-    /// Enters a step that answered with this view; `number` is its place in a batch.
-    pub(super) fn enter_step(
-        &mut self,
-        number: usize,
-        stride: usize,
-        reward: f64,
-        flags: StepFlags,
-        view: ViewParts<'_>,
-    ) {
+    /// Enters a step that answered with this view.
+    pub(super) fn enter_step(&mut self, action: &[u8], reward: f64, flags: StepFlags, view: ViewParts<'_>) {
         let (of, added) = self.now();
-        let action = &self.action[number * stride..][..stride];
         self.events.digest.step(action, reward, flags, view);
         self.events.past.step(action, self.past_bytes);
         self.events.tell(of, added, action, view, || What::Step { reward, flags });
@@ -214,9 +212,9 @@ impl Slot {
 
     /// As [`Slot::enter_step`], with the slot's present view.
     pub(super) fn enter_own_step(&mut self, reward: f64, flags: StepFlags) {
-        let view = std::mem::take(&mut self.view);
-        self.enter_step(0, self.action.len(), reward, flags, view.parts());
-        self.view = view;
+        let (view, action) = (std::mem::take(&mut self.view), std::mem::take(&mut self.action));
+        self.enter_step(&action, reward, flags, view.parts());
+        (self.view, self.action) = (view, action);
     }
 
     /// Enters an answered message, if it can have changed the env.
@@ -231,6 +229,7 @@ impl Slot {
             | ToWorker::GetAttribute(_)
             | ToWorker::ResetOptions(_)
             | ToWorker::Create(_)
+            | ToWorker::Rollout(_)
             | ToWorker::Copy
             | ToWorker::Close => {
                 return;
@@ -278,7 +277,7 @@ impl Slot {
             Phase::Idle | Phase::Closing { .. } | Phase::Down => None,
         };
         match &self.op {
-            Some(Op::Step(_) | Op::StepMany(_)) => Asked::Step,
+            Some(Op::Step(_) | Op::StepMany(_) | Op::Play(_)) => Asked::Step,
             Some(Op::Reset(reset)) => match busy {
                 Some(Busy { request, seed, options, .. }) if request.command == Command::Reset => {
                     Asked::Reset { seed: *seed, options: options.clone() }
@@ -291,10 +290,14 @@ impl Slot {
                 ToWorker::GetAttribute(name) => Asked::GetAttribute { name },
                 ToWorker::SetAttribute { name, value } => Asked::SetAttribute { name, value },
                 ToWorker::Reseed(seed) => Asked::Reseed { seed },
-                ToWorker::ResetOptions(_) | ToWorker::Create(_) | ToWorker::Copy | ToWorker::Close => Asked::Nothing,
+                ToWorker::ResetOptions(_)
+                | ToWorker::Create(_)
+                | ToWorker::Rollout(_)
+                | ToWorker::Copy
+                | ToWorker::Close => Asked::Nothing,
             },
             Some(Op::Start) => Asked::Start,
-            None => Asked::Nothing,
+            Some(Op::MakePolicy) | None => Asked::Nothing,
         }
     }
 

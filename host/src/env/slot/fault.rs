@@ -36,6 +36,13 @@ impl Slot {
                 let _ = self.step_answered(&answer, &busy, terms, batch);
             }
         }
+        let (kind, message, backtrace) = match self.op.clone() {
+            Some(Op::Play(part)) => self.salvage((kind, message, backtrace), part.by_policy, terms, batch),
+            Some(Op::MakePolicy) if !matches!(kind, FaultKind::Sibling | FaultKind::Protocol) => {
+                (FaultKind::Policy, format!("making the policy: {kind}: {message}"), backtrace)
+            }
+            _ => (kind, message, backtrace),
+        };
         self.keep_digest_of_added_reset(batch);
         if matches!(self.op, Some(Op::Reset(_))) && !self.ended {
             // The reset has ended the episode, so the fault belongs to the next episode.
@@ -49,6 +56,12 @@ impl Slot {
                 self.steps.fault = Some(Box::new(fault.clone()));
                 self.end_step_by_fault(fault, terms, batch);
                 // A batch of steps never goes on with a reset.
+                self.op = None;
+            }
+            Some(Op::MakePolicy | Op::Play(_)) if kind == FaultKind::Policy => self.end_by_policy(fault),
+            Some(Op::MakePolicy | Op::Play(_)) => {
+                self.end_step_by_fault(fault, terms, batch);
+                // What follows is the caller's to ask for.
                 self.op = None;
             }
             // No caller waits for the answer: the next step reports the fault.
@@ -133,7 +146,7 @@ impl Slot {
             Some(lost) => (FaultKind::KeeperLost, format!("{lost}; {kind}: {message}")),
             None => (kind, message),
         };
-        self.blameless = kind == FaultKind::Sibling;
+        self.blameless = matches!(kind, FaultKind::Sibling | FaultKind::Policy);
         if !self.blameless {
             self.restarts.note(self.came_to_nothing(kind, terms), Instant::now());
         }
@@ -230,6 +243,7 @@ fn ends_a_shared_worker(kind: FaultKind) -> bool {
             | FaultKind::StepTimeout
             | FaultKind::CallTimeout
             | FaultKind::Protocol
+            | FaultKind::Policy
     )
 }
 
@@ -281,7 +295,7 @@ pub(in crate::env) fn guest_fault(fault: GuestFault) -> FaultFound {
 pub(super) fn limit_of(command: Command, terms: &Terms) -> Duration {
     match command {
         Command::Reset => terms.limits.reset_timeout,
-        Command::Step | Command::StepThenReset | Command::StepMany => terms.limits.step_timeout,
+        Command::Step | Command::StepThenReset | Command::StepMany | Command::Rollout => terms.limits.step_timeout,
         Command::Message => terms.limits.call_timeout,
         Command::Create => terms.limits.start_timeout,
     }
@@ -295,7 +309,9 @@ pub(in crate::env) fn timed_out(command: Command, limit: Duration) -> FaultFound
             return (FaultKind::StartTimeout, message, Vec::new());
         }
         Command::Reset => (FaultKind::ResetTimeout, "the reset"),
-        Command::Step | Command::StepThenReset | Command::StepMany => (FaultKind::StepTimeout, "the step"),
+        Command::Step | Command::StepThenReset | Command::StepMany | Command::Rollout => {
+            (FaultKind::StepTimeout, "the step")
+        }
         Command::Message => (FaultKind::CallTimeout, "the call"),
     };
     (kind, format!("{what} did not answer within {} s", limit.as_secs_f64()), Vec::new())
@@ -328,6 +344,8 @@ pub(in crate::env) fn name_of(message: &FromWorker) -> &'static str {
         FromWorker::Refused(_) => "`refused`",
         FromWorker::Fault(_) => "`fault`",
         FromWorker::Answered(_) => "`answered`",
+        FromWorker::PolicyMade(_) => "`policy made`",
+        FromWorker::PolicyFailed(_) => "`policy failed`",
         FromWorker::Keeper(_) => "what a keeper says",
     }
 }

@@ -46,6 +46,7 @@ impl Slot {
         self.played = 0;
         self.ready_at = None;
         self.events.begin_instance();
+        self.policy = None;
         if terms.beside.is_kept() { self.begin_keeping(terms) } else { self.start_worker(terms, Duration::ZERO) }
     }
 
@@ -115,6 +116,7 @@ impl Slot {
             .into_iter()
             .chain(outside.descriptors(code))
             .chain([terms.prepared.assets()])
+            .chain(terms.policy_files())
             .chain(terms.directories.iter().map(AsFd::as_fd))
             .collect();
         let title = format!("env {}", self.index);

@@ -9,6 +9,7 @@ mod copied;
 mod events;
 pub(super) mod fault;
 mod instance;
+pub(super) mod rollout;
 mod seated;
 mod services;
 mod turn;
@@ -44,8 +45,11 @@ use crate::wire::wait::{self, Spin};
 
 pub(crate) use events::PastEvent;
 
+pub(crate) use rollout::{Part, Played};
+
 use events::{AsOf, Events};
 use instance::Started;
+use rollout::MadePolicy;
 pub(crate) use services::{count_envs, keep_the_run, lost_keeper_of_the_run};
 use turn::Look;
 
@@ -107,6 +111,10 @@ enum Op {
     Start,
     Step(Command),
     StepMany(u32),
+    /// Make the policy beside the env.
+    MakePolicy,
+    /// Play by itself.
+    Play(Part),
     Reset(ResetOp),
     /// A message whose caller stopped waiting; its answer is still to come.
     Converse(ToWorker),
@@ -194,6 +202,10 @@ pub(crate) struct Slot {
     answers: u64,
     view: View,
     steps: Steps,
+    /// The policy in the running worker.
+    policy: Option<MadePolicy>,
+    /// What was played in the last turn in which the worker played by itself.
+    rolled: Played,
     /// The time limit that this env's `create` returned. Configs differ between envs, and so may the limit.
     own_time_limit: Option<u32>,
     /// The most bytes of events that are kept for snapshots.
@@ -255,6 +267,8 @@ impl Slot {
             answers: 0,
             view: View::default(),
             steps: Steps::default(),
+            policy: None,
+            rolled: Played::default(),
             own_time_limit: None,
             past_bytes: 0,
             started_by: None,
@@ -364,6 +378,35 @@ impl Slot {
         self.recycle_if_due(terms);
         self.op = Some(Op::Reset(ResetOp { seed, options, asked: false }));
         self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
+    }
+
+    /// Begins the reset that same-step autoreset adds at the end of an episode.
+    pub(crate) fn begin_added_reset(&mut self, terms: &Terms, batch: &mut Batch, faults: &mut FaultLog) {
+        batch.begin_row(self.row());
+        self.before_added_reset = Some(self.as_of_now());
+        self.recycle_if_due(terms);
+        self.op = Some(Op::Reset(ResetOp { seed: None, options: self.reset_options.take(), asked: false }));
+        self.advance(Duration::ZERO, Spin::None, terms, batch, faults);
+    }
+
+    /// Whether it must be reset before it can be stepped.
+    pub(crate) fn must_be_reset(&self) -> bool {
+        self.ended || self.pending.is_some()
+    }
+
+    /// Whether its episode is over, and nothing else is wrong with it.
+    pub(crate) fn is_to_be_reset(&self) -> bool {
+        self.ended && !self.masked && self.pending.is_none() && self.error.is_none() && !self.fresh
+    }
+
+    /// Episodes that the running instance plays before it is ended at a reset.
+    pub(crate) fn episodes_left(&self, terms: &Terms) -> Option<u64> {
+        terms.recycle_after.map(|most| most.saturating_sub(self.played).max(1))
+    }
+
+    /// The view that the env last answered with.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     /// Begins a batch of steps of this env only. `actions` holds `count` values.

@@ -33,9 +33,11 @@ impl Slot {
             }
             Op::Step(command) => (*command, 1),
             Op::StepMany(count) => (Command::StepMany, *count),
+            Op::MakePolicy => (Command::Rollout, 0),
+            Op::Play(part) => (Command::Rollout, self.rows_of(part.by_policy, terms)),
             Op::Reset(_) => (Command::Reset, 1),
         };
-        let timeout = limit_of(command, terms);
+        let timeout = if matches!(op, Op::MakePolicy) { terms.limits.start_timeout } else { limit_of(command, terms) };
         if self.has_lost_its_keeper() {
             let (kind, message, backtrace) = Slot::keeper_lost();
             self.met_fault(kind, message, backtrace, terms, batch, faults);
@@ -63,17 +65,22 @@ impl Slot {
             Op::Step(Command::StepThenReset) => options = self.reset_options.clone(),
             _ => {}
         }
+        let order = match &op {
+            Op::MakePolicy => Some(self.order(None, terms)),
+            Op::Play(part) => Some(self.order(Some(part), terms)),
+            _ => None,
+        };
         if let Some(seed) = seed {
             request.flags |= request_flags::SEED;
             request.seed = seed;
         }
-        let limit_flag = left.is_some_and(|left| left == count);
+        let limit_flag = order.is_none() && left.is_some_and(|left| left == count);
         if limit_flag && !matches!(op, Op::Reset(_)) {
             request.flags |= request_flags::LAST_STEP;
         }
-        if let Some(options) = &options {
+        let message = options.clone().map(ToWorker::ResetOptions).or(order.map(ToWorker::Rollout));
+        if let Some(message) = message {
             request.flags |= request_flags::MESSAGE;
-            let message = ToWorker::ResetOptions(options.clone());
             if let Some(Err(error)) = self.send(&message, &[]) {
                 let (kind, message, backtrace) = self.unsent(&error, deadline(timeout));
                 self.met_fault(kind, message, backtrace, terms, batch, faults);
@@ -91,6 +98,8 @@ impl Slot {
             for (index, action) in self.action.chunks_exact(layout.action.max(1)).enumerate() {
                 slab.write_action(layout, count as usize, index, action);
             }
+        } else if matches!(op, Op::Play(_)) {
+            slab.write_given(&self.action);
         }
         self.publish_turn(slab, &request, timeout);
     }
@@ -164,9 +173,13 @@ impl Slot {
                 }
                 // A batch is judged step by step: a worker that makes progress gets the time of another step. Its progress is
                 // a claim, so it is believed at most once per step.
-                let heard = (request.command == Command::StepMany && moved < request.count)
-                    .then(|| slab.heartbeat(heartbeat))
-                    .flatten();
+                let times = match request.command {
+                    Command::StepMany => request.count,
+                    // The policy and the env, for each row, and a reset of the policy.
+                    Command::Rollout => request.count.saturating_mul(3),
+                    _ => 0,
+                };
+                let heard = (moved < times).then(|| slab.heartbeat(heartbeat)).flatten();
                 if let Some(taken) = heard
                     && let Phase::Busy(busy) = &mut self.phase
                 {
@@ -193,6 +206,8 @@ impl Slot {
             Some(Op::Step(_)) => self.accept_step(answer, &busy, terms, batch),
             Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms, batch),
             Some(Op::Reset(_)) => self.accept_reset(answer, &busy, terms, batch),
+            Some(Op::MakePolicy) => self.accept_policy(answer),
+            Some(Op::Play(part)) => self.accept_played(answer, part.by_policy, terms, batch),
             // Refused or answered, the result goes to no caller.
             Some(Op::Converse(message)) => self.reply(&answer, &message).map(|_| ()).map_err(Rejected::from),
             Some(Op::Start) | None => Ok(()),
@@ -255,6 +270,7 @@ impl Slot {
         self.episode_return += answer.reward;
         let Answer { terminated, truncated, reward, .. } = *answer;
         let flags = StepFlags { terminated, truncated, time_limit: busy.limit_flag };
+        self.policy_lost_sight();
         self.enter_own_step(reward, flags);
         self.look_for_oddities(reward, terms);
         batch.set_view(row, &self.view);
@@ -304,6 +320,7 @@ impl Slot {
             // Not earlier: if the env had refused, its episode would go on.
             self.end_episode();
         }
+        self.policy_lost_sight();
         self.enter_reset(busy.seed, busy.options.as_deref());
         batch.set_view(row, &self.view);
         // In same-step mode the row belongs to the step.
@@ -374,7 +391,10 @@ impl Slot {
                 info: &columns.infos[index * layout.info..][..layout.info],
                 extra: extra.as_bytes(),
             };
-            self.enter_step(index, layout.action, columns.rewards[index], flags, view);
+            let action = std::mem::take(&mut self.action);
+            let one = &action[index * layout.action..][..layout.action];
+            self.enter_step(one, columns.rewards[index], flags, view);
+            self.action = action;
             step += 1;
             let place = Place { at: self.answers, episode: self.episode, step };
             self.answers += 1;
@@ -382,6 +402,7 @@ impl Slot {
             self.episode_return += columns.rewards[index];
         }
         self.step += answer.taken;
+        self.policy_lost_sight();
         if let Some(last) = taken.checked_sub(1) {
             // The row shows the env's last answer: its mask is used for the next action, and a fault returns its observation.
             let of_last = |column: &[u8], stride: usize| column[last * stride..][..stride].to_vec();
@@ -421,7 +442,7 @@ impl Slot {
         let of_caller = || Ok(UsageError::new(text_of(error)));
         let of_env = |what: &str| Err((FaultKind::BadAnswer, format!("{what}: {error}"), Vec::new()));
         match (&self.op, error) {
-            (Some(Op::Step(_) | Op::StepMany(_)), EnvError::InvalidAction(_)) => {
+            (Some(Op::Step(_) | Op::StepMany(_) | Op::Play(_)), EnvError::InvalidAction(_)) => {
                 let (action, space) = (self.asked_action(), &terms.shape().action);
                 // Where an action may be out of bounds, an env may refuse it for that.
                 if self.view.mask.is_empty() || space.contains(action).is_err() {
@@ -434,10 +455,12 @@ impl Slot {
                     Ok(()) => of_env("it refuses an action that is in its space and open in its mask"),
                 }
             }
-            (Some(Op::Step(_) | Op::StepMany(_)), EnvError::NeedsReset) => {
+            (Some(Op::Step(_) | Op::StepMany(_) | Op::Play(_)), EnvError::NeedsReset) => {
                 of_env("it refuses a step in the middle of an episode")
             }
-            (Some(Op::Step(_) | Op::StepMany(_)), _) => of_env("it refuses a step, for what no step is refused"),
+            (Some(Op::Step(_) | Op::StepMany(_) | Op::Play(_)), _) => {
+                of_env("it refuses a step, for what no step is refused")
+            }
             (_, EnvError::InvalidOptions(_) | EnvError::Unsupported(_)) if has_options => of_caller(),
             (_, EnvError::InvalidOptions(_)) => of_env("it refuses a reset that came without options"),
             _ => of_env("it refuses a reset, for what no reset is refused"),

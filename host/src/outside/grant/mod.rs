@@ -817,6 +817,7 @@ mod tests {
             title: "env 4294967295".to_owned(),
             capture_at: u64::MAX,
             copied: true,
+            policy: None,
         });
         assert!(postcard::to_stdvec(&job).unwrap().len() <= MESSAGE_BYTES_MAX);
     }

@@ -247,7 +247,7 @@ impl Claimed<AnswerClaim> {
         if request.command != Command::StepThenReset && reset {
             return lie("a reset in a turn that asks for none".to_owned());
         }
-        if matches!(request.command, Command::Reset | Command::Message | Command::Create) && ended {
+        if matches!(request.command, Command::Reset | Command::Message | Command::Create | Command::Rollout) && ended {
             return lie("an episode's end in a turn without a step".to_owned());
         }
         let limit = match request.command {

@@ -21,6 +21,8 @@ pub(super) struct RequestWords {
     pub(super) seed: AtomicU64,
     pub(super) spin_us: AtomicU32,
     pub(super) host_sleeps: AtomicU32,
+    /// The turn that is to end after the present step.
+    pub(super) stop: AtomicU32,
 }
 
 /// The words that the worker writes, on their own cache lines.

@@ -27,6 +27,7 @@ pub mod host;
 pub mod layout;
 pub(crate) mod mapping;
 pub mod pack;
+pub mod rollout;
 #[cfg(feature = "worker")]
 pub mod worker;
 
@@ -72,6 +73,8 @@ pub enum Command {
     Message,
     /// Make the env anew: in a worker with several envs. The message has its config.
     Create,
+    /// Play by itself as the message says: steps, and the resets between them, each as a row in the bulk area.
+    Rollout,
 }
 
 impl Command {
@@ -83,6 +86,7 @@ impl Command {
             Command::StepMany => 4,
             Command::Message => 5,
             Command::Create => 6,
+            Command::Rollout => 7,
         }
     }
 
@@ -94,6 +98,7 @@ impl Command {
             4 => Some(Command::StepMany),
             5 => Some(Command::Message),
             6 => Some(Command::Create),
+            7 => Some(Command::Rollout),
             _ => None,
         }
     }

@@ -119,6 +119,13 @@ impl WorkerSlab {
         self.map.copy_in(at + layout.info_at(), view.info);
     }
 
+    /// Copies the observation and the mask of the last view out.
+    pub fn read_view(&self, layout: &ViewLayout, observation: &mut [u8], mask: &mut [u8]) {
+        let at = self.place.view_at(layout, Which::View);
+        self.map.copy_out(at, observation);
+        self.map.copy_out(at + layout.mask_at(), mask);
+    }
+
     /// Writes a view's `info-extra`.
     pub fn write_extra(&self, which: Which, extra: &[u8]) {
         assert!(extra.len() <= INFO_EXTRA_BYTES_MAX);

@@ -79,10 +79,7 @@ impl Exports {
     pub(crate) fn create(&self, store: &mut Store<Guest>, config: &str) -> wasmtime::Result<Result<Spec, CreateError>> {
         Ok(match self.functions().call_create(store, config)? {
             Ok(made) => spec(made).map_err(CreateError::Spec),
-            Err(wit::CreateError::Config(errors)) => {
-                Err(CreateError::Config(errors.into_iter().map(|e| (e.path, e.message)).collect()))
-            }
-            Err(wit::CreateError::Failed(message)) => Err(CreateError::Failed(message)),
+            Err(error) => Err(create_error(error)),
         })
     }
 
@@ -152,6 +149,15 @@ impl Exports {
 
     pub(crate) fn close(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
         self.functions().call_close(store)
+    }
+}
+
+pub(super) fn create_error(from: wit::CreateError) -> CreateError {
+    match from {
+        wit::CreateError::Config(errors) => {
+            CreateError::Config(errors.into_iter().map(|error| (error.path, error.message)).collect())
+        }
+        wit::CreateError::Failed(message) => CreateError::Failed(message),
     }
 }
 
@@ -229,6 +235,46 @@ fn node(from: wit::SpaceNode) -> Node {
         }
         wit::SpaceNode::Dict(d) => Node::Dict { keys: d.keys, children: d.children },
         wit::SpaceNode::Tuple(t) => Node::Tuple { children: t.children },
+    }
+}
+
+/// A space as the interface has it.
+pub(super) fn to_wit(space: &Space) -> wit::Space {
+    wit::Space { nodes: space.to_nodes().into_iter().map(to_wit_node).collect() }
+}
+
+fn to_wit_node(from: Node) -> wit::SpaceNode {
+    match from {
+        Node::Box { dtype, shape, low, high } => {
+            wit::SpaceNode::Box(wit::BoxSpace { dtype: to_wit_dtype(dtype), shape, low, high })
+        }
+        Node::Discrete { n, start } => wit::SpaceNode::Discrete(wit::DiscreteSpace { n, start }),
+        Node::MultiDiscrete { shape, nvec, start } => {
+            wit::SpaceNode::MultiDiscrete(wit::MultiDiscreteSpace { shape, nvec, start })
+        }
+        Node::MultiBinary { shape } => wit::SpaceNode::MultiBinary(wit::MultiBinarySpace { shape }),
+        Node::Text { min_length, max_length, charset } => {
+            wit::SpaceNode::Text(wit::TextSpace { min_length, max_length, charset })
+        }
+        Node::Dict { keys, children } => wit::SpaceNode::Dict(wit::DictSpace { keys, children }),
+        Node::Tuple { children } => wit::SpaceNode::Tuple(wit::TupleSpace { children }),
+    }
+}
+
+fn to_wit_dtype(from: Dtype) -> wit::Dtype {
+    match from {
+        Dtype::Boolean => wit::Dtype::Boolean,
+        Dtype::Int8 => wit::Dtype::Int8,
+        Dtype::Int16 => wit::Dtype::Int16,
+        Dtype::Int32 => wit::Dtype::Int32,
+        Dtype::Int64 => wit::Dtype::Int64,
+        Dtype::Uint8 => wit::Dtype::Uint8,
+        Dtype::Uint16 => wit::Dtype::Uint16,
+        Dtype::Uint32 => wit::Dtype::Uint32,
+        Dtype::Uint64 => wit::Dtype::Uint64,
+        Dtype::Float16 => wit::Dtype::Float16,
+        Dtype::Float32 => wit::Dtype::Float32,
+        Dtype::Float64 => wit::Dtype::Float64,
     }
 }
 

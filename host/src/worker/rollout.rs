@@ -1,0 +1,194 @@
+//! A turn in which the worker plays by itself: the policy chooses, the env steps, episodes end and begin again. Each event is
+//! a row in the slab (`wire/slab/rollout.rs`), and the host enters the rows as if it had asked for each.
+//!
+//! This file knows who acts when. It knows nothing of how a policy chooses.
+
+use std::sync::Arc;
+
+use super::answer::View;
+use super::policy::{PolicyCode, PolicyInstance};
+use super::serve::{GoesOn, Served, Unanswered, bad_answer, bytes_of};
+use crate::fault::FaultKind;
+use crate::wire::slab::layout::Which;
+use crate::wire::slab::rollout::{RolloutLayout, Row};
+use crate::wire::slab::{Answer, Request};
+use crate::wire::talk::{ActingAs, FromWorker, GuestFault, Order, ToWorker};
+
+/// The policy of an env, and what it is made of.
+#[derive(Default)]
+pub(super) struct Acting {
+    code: Option<Arc<PolicyCode>>,
+    instance: Option<PolicyInstance>,
+}
+
+impl Acting {
+    /// A policy that is made when it is first asked for.
+    pub(super) fn of(code: Option<Arc<PolicyCode>>) -> Acting {
+        Acting { code, instance: None }
+    }
+}
+
+impl Served {
+    /// Plays as the message says.
+    pub(super) fn rollout(&mut self, request: &Request) -> Result<Answer, (Answer, Unanswered)> {
+        let none = |error: Unanswered| (Answer::NOTHING, error);
+        let order = match self.receive().map_err(none)?.0 {
+            ToWorker::Rollout(order) => order,
+            other => return Err(none(Unanswered::Host(format!("{other:?} in place of what to play")))),
+        };
+        if let ActingAs::Policy { key, .. } = order.acting {
+            self.make_policy(&key).map_err(none)?;
+        }
+        if order.steps == 0 {
+            let names = self.acting.instance.as_ref().map_or(&[][..], PolicyInstance::names).to_vec();
+            self.say(&FromWorker::PolicyMade(names)).map_err(|error| none(Unanswered::Host(error.to_string())))?;
+            return Ok(Answer::NOTHING);
+        }
+        let mut taken = 0;
+        let mut view = self.last_view();
+        let played = self.play(&order, &mut view, &mut taken);
+        self.slab.write_view(&self.layout, Which::View, bytes_of(&view));
+        // A row that the claim could not hold was never written: the layout bounds them.
+        let answer = Answer { taken: u32::try_from(taken).unwrap_or(u32::MAX).min(request.count), ..Answer::NOTHING };
+        match played {
+            Ok(()) => Ok(answer),
+            Err(unanswered) => Err((answer, unanswered)),
+        }
+    }
+
+    /// Makes the policy with this random stream, unless it is there.
+    fn make_policy(&mut self, key: &[u8; 32]) -> Result<(), Unanswered> {
+        if self.acting.instance.as_ref().is_some_and(|policy| policy.has_key(key)) {
+            return Ok(());
+        }
+        // The memory of the one before is given back first.
+        self.acting.instance = None;
+        let Some(code) = self.acting.code.clone() else {
+            return Err(Unanswered::Host("a policy is to act where none was given".to_owned()));
+        };
+        let log = self.log();
+        let made = PolicyInstance::create(&code, &self.spec, *key, self.clock_step, log);
+        self.acting.instance = Some(made.map_err(|fault| Unanswered::Policy(of("`create`", fault)))?);
+        Ok(())
+    }
+
+    /// Plays, counting the rows that are whole.
+    fn play(&mut self, order: &Order, view: &mut View, taken: &mut usize) -> Result<(), Unanswered> {
+        let added = match order.acting {
+            ActingAs::Given => 0,
+            ActingAs::Policy { .. } => self.acting.instance.as_ref().map_or(0, |policy| policy.names().len()),
+        };
+        let layout = RolloutLayout::of(self.layout, added);
+        self.slab.begin_rollout();
+        if let ActingAs::Policy { takes_over: true, .. } = order.acting {
+            self.policy(|policy| policy.reset().map_err(|fault| of("`reset`", fault)))?;
+        }
+        let mut options = order.options.as_deref();
+        let (mut texts, mut step, mut episodes) = (0, order.elapsed, 0);
+        for number in 0..order.steps {
+            // A step and the reset after it find room, or neither is begun.
+            if *taken + 2 > layout.rows || !layout.has_room_for_text(texts + view.info_extra.len()) {
+                break;
+            }
+            let numbers = self.choose(order, number as usize, *taken, &view.observation, &view.action_mask)?;
+            self.slab.asks_env(&layout, *taken, &self.action, &numbers);
+            let transition = self.instance.step(&self.action)?;
+            step += 1;
+            let time_limit = order.limit.is_some_and(|limit| step >= limit);
+            let ends = time_limit || transition.terminated || transition.truncated;
+            self.check(&transition.view, if ends { GoesOn::No } else { GoesOn::Yes })?;
+            let row = Row::Step {
+                reward: transition.reward,
+                terminated: transition.terminated,
+                truncated: transition.truncated,
+                time_limit,
+            };
+            *view = transition.view;
+            self.slab.write_row(&layout, *taken, row, bytes_of(view), view.info_extra.as_bytes(), &mut texts);
+            *taken += 1;
+            episodes += u32::from(ends);
+            if self.slab.is_stopped() || number + 1 == order.steps || ends && episodes >= order.episodes {
+                break;
+            }
+            if !ends {
+                continue;
+            }
+            if !layout.has_room_for_text(texts) {
+                break;
+            }
+            self.slab.asks_env(&layout, *taken, &self.action, &numbers);
+            let begun = self.instance.reset(None, options.take())?;
+            self.check(&begun, GoesOn::Yes)?;
+            *view = begun;
+            step = 0;
+            self.slab.write_row(&layout, *taken, Row::Reset, bytes_of(view), view.info_extra.as_bytes(), &mut texts);
+            *taken += 1;
+            if let ActingAs::Policy { .. } = order.acting {
+                self.slab.asks_policy(*taken);
+                self.policy(|policy| policy.reset().map_err(|fault| of("`reset`", fault)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the action of a row. Returns the numbers that the policy adds to it.
+    #[inline]
+    fn choose(
+        &mut self,
+        order: &Order,
+        number: usize,
+        row: usize,
+        observation: &[u8],
+        mask: &[u8],
+    ) -> Result<Vec<f32>, Unanswered> {
+        if let ActingAs::Given = order.acting {
+            self.slab.read_given(number, &mut self.action);
+            return Ok(Vec::new());
+        }
+        self.slab.asks_policy(row);
+        let decision = self.policy(|policy| policy.act(observation, mask).map_err(|fault| of("`act`", fault)))?;
+        let wrong = |what: String| Unanswered::Policy(of("`act`", bad_answer(format!("its action {what}"))));
+        if decision.action.len() != self.layout.action {
+            let (given, wanted) = (decision.action.len(), self.layout.action);
+            self.acting.instance = None;
+            return Err(wrong(format!("has {given} bytes; one of the action space has {wanted}")));
+        }
+        let outside = self.spec.actions_out_of_bounds;
+        let checked = self.action_space.as_action(&decision.action, outside).map_err(|error| error.message);
+        let unmasked = |action: &[u8]| {
+            if mask.is_empty() { Ok(()) } else { self.action_space.check_unmasked(action, mask) }
+        };
+        match checked.and_then(|clipped| {
+            let action = clipped.unwrap_or(decision.action);
+            unmasked(&action).map(|()| action)
+        }) {
+            Ok(action) => self.action.copy_from_slice(&action),
+            Err(what) => {
+                self.acting.instance = None;
+                return Err(wrong(format!("is not allowed: {what}")));
+            }
+        }
+        Ok(decision.added)
+    }
+
+    /// Asks the policy. After a fault it is gone.
+    #[inline]
+    fn policy<T>(&mut self, ask: impl FnOnce(&mut PolicyInstance) -> Result<T, GuestFault>) -> Result<T, Unanswered> {
+        let Some(policy) = &mut self.acting.instance else {
+            return Err(Unanswered::Host("a policy is to act that was not made".to_owned()));
+        };
+        ask(policy).map_err(|fault| {
+            self.acting.instance = None;
+            Unanswered::Policy(fault)
+        })
+    }
+}
+
+/// A fault with the function in which it happened.
+fn of(function: &str, fault: GuestFault) -> GuestFault {
+    let GuestFault { kind, message, backtrace } = fault;
+    let said = if kind == FaultKind::GuestFailed { message } else { format!("{kind}: {message}") };
+    let mut message = format!("{function}: {said}");
+    crate::text::cut(&mut message, crate::fault::MESSAGE_BYTES_MAX);
+    GuestFault { kind, message, backtrace }
+}

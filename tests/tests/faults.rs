@@ -352,6 +352,8 @@ fn every_guest_has_a_row_and_every_row_a_guest() {
         .unwrap()
         .iter()
         .map(|name| name.as_str().unwrap().to_owned())
+        // A policy is no env, and its tests are elsewhere.
+        .filter(|name| !name.starts_with("policies/"))
         .collect();
     let mut named: HashSet<String> = rows().into_iter().map(|row| row.guest).collect();
     // The crate that the others share.

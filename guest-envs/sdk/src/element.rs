@@ -25,6 +25,10 @@ pub trait Element: Copy + PartialOrd + std::fmt::Debug + sealed::Sealed + 'stati
     #[doc(hidden)]
     fn write(elements: &[Self], to: &mut Vec<u8>);
 
+    /// Writes the elements over as many bytes, little-endian.
+    #[doc(hidden)]
+    fn put(elements: &[Self], to: &mut [u8]);
+
     /// Fills `elements` from as many bytes; false if the bytes of one are not a value.
     #[doc(hidden)]
     fn read(bytes: &[u8], elements: &mut [Self]) -> bool;
@@ -76,7 +80,12 @@ macro_rules! elements {
             fn write(elements: &[Self], to: &mut Vec<u8>) {
                 let start = to.len();
                 to.resize(start + size_of_val(elements), 0);
-                for (bytes, &$each) in to[start..].as_chunks_mut().0.iter_mut().zip(elements) {
+                Self::put(elements, &mut to[start..]);
+            }
+
+            #[inline]
+            fn put(elements: &[Self], to: &mut [u8]) {
+                for (bytes, &$each) in to.as_chunks_mut().0.iter_mut().zip(elements) {
                     *bytes = $write;
                 }
             }

@@ -98,7 +98,13 @@ pub fn print_panics() {
 /// Checks an env's `NAME` and `SUMMARY` while it compiles: the host would refuse the plugin.
 #[track_caller]
 pub const fn check_constants<E: Environment>() {
-    let name = E::NAME.as_bytes();
+    check_texts(E::NAME, E::SUMMARY);
+}
+
+/// Checks a `NAME` and a `SUMMARY`, of an env or of a policy.
+#[track_caller]
+pub const fn check_texts(name: &str, summary: &str) {
+    let name = name.as_bytes();
     assert!(!name.is_empty(), "`NAME` is empty: give the env a name, as in `cartpole`");
     assert!(name.len() <= NAME_BYTES_MAX, "`NAME` is longer than 64 characters");
     let mut at = 0;
@@ -107,7 +113,7 @@ pub const fn check_constants<E: Environment>() {
         assert!(allowed, "`NAME` must have lower-case letters, digits and hyphens only, as in `mountain-car`");
         at += 1;
     }
-    let summary = E::SUMMARY.as_bytes();
+    let summary = summary.as_bytes();
     let (mut at, mut characters) = (0, 0);
     while at < summary.len() {
         assert!(summary[at] != b'\n', "`SUMMARY` must be one line");

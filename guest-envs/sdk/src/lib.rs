@@ -55,6 +55,7 @@
 //! that one of its keys allows, and [`mod@info`] the fields of `info`. [`assets`] reads the files inside the plugin.
 //! [`draw`] is a canvas for `render`. [`classic`] has the parts that classic control shares, and [`toy_text`] those of
 //! grid worlds. [`testing`] plays an env natively. [`raw`] is the interface itself, for guests that do without the SDK.
+//! [`policy`] is for policies, which choose the actions of an env inside its worker.
 
 // What `config!` writes names the crate as an author does; while rustdoc looks for examples, that is the built one.
 #[cfg(not(doctest))]
@@ -77,6 +78,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod export;
 pub mod info;
+pub mod policy;
 pub mod raw;
 pub mod rng;
 mod session;

@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -52,7 +53,7 @@ pub(crate) fn describe<E: Environment>(version: &str) -> raw::Description {
         name: E::NAME.to_owned(),
         version: version.to_owned(),
         summary: E::SUMMARY.to_owned(),
-        config_schema: config_schema::<E>().to_string(),
+        config_schema: schema_of::<E::Config>().to_string(),
         render_modes: E::RENDER_MODES.to_vec(),
         render_fps: E::RENDER_FPS,
         wants: E::WANTS.iter().map(want).collect(),
@@ -62,9 +63,9 @@ pub(crate) fn describe<E: Environment>(version: &str) -> raw::Description {
 }
 
 /// The schema of the config, without references and closed against unknown keys.
-pub(crate) fn config_schema<E: Environment>() -> Value {
+pub(crate) fn schema_of<C: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<E::Config>();
+    let mut schema = settings.into_generator().into_root_schema_for::<C>();
     schema.insert("additionalProperties".to_owned(), Value::Bool(false));
     schema.to_value()
 }
@@ -357,7 +358,7 @@ fn unseeded() -> NumpyRng {
 }
 
 /// Turns JSON into a value. The error has no position, since the user wrote no text.
-fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     serde_json::from_str(json).map_err(|error| {
         let message = error.to_string();
         message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message).to_owned()

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::session::{Session, config_schema, name_of};
+use crate::session::{Session, name_of, schema_of};
 use crate::space::{self, Mismatch};
 use crate::{Action, CreateError, EnvError, Environment, Frame, Info, Observation, RenderMode, Space, Step, View};
 
@@ -233,7 +233,7 @@ impl<E: Environment> Native<E> {
     /// The JSON Schema of the config.
     #[must_use]
     pub fn config_schema() -> serde_json::Value {
-        config_schema::<E>()
+        schema_of::<E::Config>()
     }
 }
 

@@ -12,8 +12,8 @@ fn the_package_has_the_interface_and_the_licences() {
         .expect("cargo");
     let (list, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{said}");
-    for file in ["README.md", "LICENSE-APACHE", "LICENSE-MIT", "wit/assets.wit", "wit/environment.wit", "wit/types.wit"]
-    {
+    let interface = ["wit/assets.wit", "wit/environment.wit", "wit/types.wit", "wit-policy/policy.wit"];
+    for file in ["README.md", "LICENSE-APACHE", "LICENSE-MIT"].into_iter().chain(interface) {
         assert!(list.lines().any(|line| line == file), "`{file}` is missing: {list}");
     }
 }
@@ -21,10 +21,12 @@ fn the_package_has_the_interface_and_the_licences() {
 #[test]
 fn the_interface_is_the_repositorys() {
     let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let original = manifest.join("../../wit/0.1.0");
-    // An unpacked package has no repository around it.
-    if original.exists() {
-        let real = |path: &std::path::Path| path.canonicalize().expect("a folder");
-        assert_eq!(real(&manifest.join("wit")), real(&original));
+    for (link, original) in [("wit", "../../wit/0.1.0"), ("wit-policy", "../../wit/policy/0.1.0")] {
+        let original = manifest.join(original);
+        // An unpacked package has no repository around it.
+        if original.exists() {
+            let real = |path: &std::path::Path| path.canonicalize().expect("a folder");
+            assert_eq!(real(&manifest.join(link)), real(&original));
+        }
     }
 }

@@ -82,6 +82,18 @@ pub enum Lie {
     BatchOutOfSpace,
     BatchTakenFlips,
 
+    // While it plays by itself.
+    RolloutTakenHuge,
+    RolloutOutOfSpace,
+    RolloutAction,
+    RolloutReset,
+    RolloutPastTheEnd,
+    RolloutTimeLimit,
+    RolloutFlags,
+    RolloutPolicy,
+    RolloutFlips,
+    RolloutText,
+
     // In `render`.
     FrameHuge,
     FrameShort,
@@ -95,7 +107,7 @@ pub enum Lie {
 
 impl Lie {
     /// Every one, in order.
-    pub const ALL: [Lie; 70] = [
+    pub const ALL: [Lie; 80] = [
         Lie::None,
         Lie::WrongBuild,
         Lie::ReadyBeforeHello,
@@ -158,6 +170,16 @@ impl Lie {
         Lie::BatchTakenHuge,
         Lie::BatchOutOfSpace,
         Lie::BatchTakenFlips,
+        Lie::RolloutTakenHuge,
+        Lie::RolloutOutOfSpace,
+        Lie::RolloutAction,
+        Lie::RolloutReset,
+        Lie::RolloutPastTheEnd,
+        Lie::RolloutTimeLimit,
+        Lie::RolloutFlags,
+        Lie::RolloutPolicy,
+        Lie::RolloutFlips,
+        Lie::RolloutText,
         Lie::FrameHuge,
         Lie::FrameShort,
         Lie::TextNotUtf8,

@@ -8,7 +8,7 @@ use rollcage::rollout::{Acting, Amount, Keep, PolicyPlugin, Rollout};
 use rollcage::{
     Autoreset, Backend, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, ResetSome, Start, VecEnv,
 };
-use rollcage_tests::{builder, discrete, eventually, fixture, shipped};
+use rollcage_tests::{builder, discrete, fixture, shipped};
 use serde_json::json;
 
 /// The steps of a random rollout, asked for one by one.
@@ -214,7 +214,7 @@ fn fault_of(how: &str, after: u64, build: impl Fn(Builder) -> Builder) -> (Fault
     let builder = build(shipped("cartpole").envs(3).seed(5).limits(limits)).policy(rogue(how, after));
     let mut envs = builder.build().unwrap();
     match envs.rollout(Acting::Policy, Amount::Steps(50), Keep::Columns) {
-        Err(Error::Fault(fault)) => (fault, envs),
+        Err(Error::Fault(fault)) => (*fault, envs),
         other => panic!("{how}: {other:?}"),
     }
 }
@@ -254,7 +254,7 @@ fn a_policy_that_misbehaves_ends_the_rollout_and_nothing_else() {
                 envs.reset(None).unwrap();
             }
             envs.step(&discrete(&[0, 1, 0])).unwrap();
-            assert!((0..3).all(|env| envs.instance(env) == 0), "{how}");
+            assert!((0..3).all(|env| envs.instance(env) == Some(0)), "{how}");
             assert_ne!(envs.digests(), digests);
         }
     }
@@ -360,7 +360,6 @@ fn a_copy_of_an_env_has_a_copy_of_its_policy() {
     let copied = actions(&mut copies);
     assert_eq!(copied, [original[0].clone(), original[0].clone()]);
     drop(copies);
-    assert!(eventually(|| true));
     let digest: Vec<Digest> = envs.digests();
     assert_eq!(digest.len(), 1);
 }

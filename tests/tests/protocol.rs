@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rollcage::fault::{BACKTRACE_FRAMES_MAX, MESSAGE_BYTES_MAX};
+use rollcage::rollout::{Acting, Amount, Keep};
 use rollcage::wire::packet::decode;
 use rollcage::wire::slab::host::HostSlab;
 use rollcage::wire::slab::layout::{ViewLayout, Which};
@@ -122,7 +123,8 @@ fn scribble(fd: &OwnedFd, at: u64, bytes: &[u8]) {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let commands = [Command::Reset, Command::Step, Command::StepThenReset, Command::StepMany, Command::Message];
+    let commands =
+        [Command::Reset, Command::Step, Command::StepThenReset, Command::StepMany, Command::Message, Command::Rollout];
     (proptest::sample::select(commands.to_vec()), 1..50u32, 0..8u32).prop_map(|(command, count, flags)| {
         let count = if command == Command::StepMany { count } else { 1 };
         Request { command, count, flags, seed: 0, spin_us: 0 }
@@ -449,6 +451,37 @@ fn lies_in_a_batch_of_steps() {
         assert!(batch.was_reset[1], "{lie:?}");
         assert_eq!([batch.rewards[0], batch.rewards[2]], [paid(3)[0], paid(3)[2]], "{lie:?}");
     }
+}
+
+#[test]
+fn lies_while_it_plays_by_itself() {
+    let table = [
+        (Lie::RolloutTakenHuge, "steps taken"),
+        (Lie::RolloutOutOfSpace, "its observation"),
+        (Lie::RolloutAction, "an action that is none"),
+        (Lie::RolloutReset, "a reset in the middle of an episode"),
+        (Lie::RolloutPastTheEnd, "a step after the end of an episode"),
+        (Lie::RolloutTimeLimit, "with the time limit reached: true"),
+        (Lie::RolloutFlags, "a row of 0x30"),
+        (Lie::RolloutPolicy, "explained by `policy failed`"),
+        (Lie::RolloutText, "not UTF-8"),
+    ];
+    let given = discrete(&[1, 2, 3, 4, 5]);
+    for (lie, words) in table {
+        let mut envs = two_steps_in(lie, Autoreset::NextStep);
+        let played = envs.rollout(Acting::Given(&[&*given; 3]), Amount::Steps(5), Keep::Columns).unwrap();
+        let faults = &played.envs[1].faults;
+        assert_eq!(faults.len(), 1, "{lie:?} is believed");
+        assert_eq!((faults[0].kind, faults[0].env), (FaultKind::Protocol, 1), "{lie:?}: {}", faults[0]);
+        assert!(faults[0].message.contains(words), "{lie:?}: {}", faults[0]);
+        assert_eq!([played.envs[0].steps, played.envs[2].steps], [5, 5], "{lie:?}");
+    }
+    // It pretends to get on; none of the rows is ever there.
+    let mut envs = two_steps_in(Lie::RolloutFlips, Autoreset::NextStep);
+    let began = Instant::now();
+    let played = envs.rollout(Acting::Given(&[&*given; 3]), Amount::Steps(5), Keep::Columns).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(played.envs[1].faults.len(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line: turns arguments into a command, and errors into an exit code and a line or two on stderr. This file
 //! knows nothing of envs: each command has a file (`run`, `build`, `inspect`, `list`, `doctor`, `lease`, `cache`).
 
+mod acting;
 mod build;
 mod c;
 mod cache;
@@ -18,6 +19,7 @@ mod new;
 mod package;
 mod picture;
 mod play;
+mod plot;
 mod progress;
 mod replay;
 mod report;

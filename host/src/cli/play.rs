@@ -31,19 +31,22 @@ impl Goal {
 }
 
 /// The counts so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) steps: u64,
     pub(super) episodes: u64,
     pub(super) returns: Spread,
     pub(super) lengths: Spread,
+    /// Every return, if they are wanted.
+    pub(super) every: Option<Vec<f64>>,
 }
 
 impl Tally {
-    fn end(&mut self, episode: EpisodeEnd) {
+    pub(super) fn end(&mut self, episode: EpisodeEnd) {
         self.episodes += 1;
         self.returns.add(episode.episode_return);
         self.lengths.add(f64::from(episode.length));
+        self.every.iter_mut().for_each(|every| every.push(episode.episode_return));
     }
 
     /// The part of a goal that is done.

@@ -14,19 +14,24 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use indicatif::HumanCount;
 use rollcage::env::builder::ENVS_MAX;
 use rollcage::env::policy::{Policy, PolicyName};
+use rollcage::plugin::config;
 use rollcage::record::writer::Record;
+use rollcage::rollout::PolicyPlugin;
 use rollcage::replay::snapshot::SNAPSHOT_BYTES_MAX;
 use rollcage::text::escape;
 use rollcage::{
     Autoreset, Backend, Builder, EnvsPerWorker, Error, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit, UsageError,
     VecEnv, Wall, Walls,
 };
+use serde_json::{Map, Value};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use super::acting;
 use super::grants::Granting;
 use super::picture::{Drawn, Picture, Recorder};
 use super::play::{Goal, Play, Tally};
+use super::plot::Plot;
 use super::progress::Progress;
 use super::report::{Begun, Report, Times};
 use super::source::{Source, cache, check_hash, not_here, with_cache, without_cache};
@@ -71,14 +76,24 @@ pub(super) struct Run {
     #[arg(long, value_name = "K")]
     seed: Option<u64>,
 
-    /// Policy: random, zeros, or a file with a JSON array per step that holds an action for every env
+    /// Policy: random, zeros, a file with a JSON array per step that holds an action for every env, a policy component, or
+    /// a network
     ///
     /// `random` samples the action space, with a separate generator for each env. A FILE.jsonl has a line per step; the entry
     /// of an env that this step only resets is ignored. The run ends at the end of the file or at --episodes/--steps,
     /// whichever comes first. An action is a number (Discrete), a nested array (Box, MultiDiscrete, MultiBinary, Tuple), a
-    /// string (Text) or an object (Dict).
-    #[arg(long, value_name = "random|zeros|FILE.jsonl", default_value = "random")]
+    /// string (Text) or an object (Dict). A FILE.wasm or FILE.onnx acts in the envs' workers, thousands of steps at a time,
+    /// as untrusted as the env: docs/policies.md says how such a file is made.
+    #[arg(long, value_name = "random|zeros|FILE.jsonl|FILE.wasm|FILE.onnx", default_value = "random")]
     policy: String,
+
+    /// A value of the config of a policy that is a FILE.wasm or FILE.onnx, as for --config; may be repeated
+    #[arg(long, value_name = "K=V")]
+    policy_config: Vec<String>,
+
+    /// Draw the returns of all episodes as a histogram
+    #[arg(long, value_name = "FILE.png")]
+    plot: Option<PathBuf>,
 
     /// Behaviour at an episode's end, as in Gymnasium; with `disabled` the run itself resets
     #[arg(long, value_name = "MODE", default_value = "next-step",
@@ -194,6 +209,7 @@ Examples:
   rollcage run blackjack --policy actions.jsonl --autoreset same-step
   rollcage run ./maze.wasm --grant dir=./levels:/levels
   rollcage run cartpole --episodes 100 --record first
+  rollcage run cartpole --policy ppo.onnx --episodes 1000 --plot returns.png
 
 Exit status:
   0    every env played its share, whatever faults were met on the way
@@ -206,7 +222,9 @@ impl Run {
         let signals = Signals::listen()?;
         let policy = PolicyName::parse(&self.policy)?;
         let picture = self.render.as_deref().map(Picture::at).transpose()?;
+        let plot = self.plot.as_deref().map(Plot::at).transpose()?;
         let goal = self.goal();
+        let acting = self.acting(&policy)?;
         if self.debug && self.walls != Walls::NONE {
             return Err(UsageError::new("`--debug` goes with `--walls none`: the walls end what a debugger does")
                 .hint("add `--walls none`, if the plugin is trusted")
@@ -215,7 +233,11 @@ impl Run {
         let snapshot = self.from.as_deref().map(read_snapshot).transpose()?;
         let said = self.seed.or(snapshot.as_ref().map(Snapshot::seed));
         let seed = said.unwrap_or_else(drawn_seed);
-        let builder = self.builder(seed, snapshot.as_ref())?;
+        let mut builder = self.builder(seed, snapshot.as_ref())?;
+        let acts = acting.is_some();
+        if let Some(acting) = acting {
+            builder = builder.policy(acting);
+        }
 
         let mut progress = Progress::new(goal, self.progress, !matches!(policy, PolicyName::File(_)));
         if self.walls == Walls::NONE {
@@ -247,14 +269,20 @@ impl Run {
             Err(error) => (Tally::default(), Err(error)),
             Ok(()) => {
                 progress.print(&about_walls(&envs, self.json));
+                if acts {
+                    let tally = Tally { every: plot.as_ref().map(|_| Vec::new()), ..Tally::default() };
+                    acting::play(&mut envs, goal, tally, &mut times, &mut progress, started)
+                } else {
                 let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
                 let policy = policy.out_of_bounds(envs.spec().actions_out_of_bounds);
                 let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
+                play.tally.every = plot.as_ref().map(|_| Vec::new());
                 let reset = if snapshot.is_some() { Ok(()) } else { play.reset() };
                 let ended =
                     play_on(reset, &mut play, recorder.as_mut(), &mut times, &mut progress, started, &interrupt);
-                let (tally, masked) = (play.tally, std::mem::take(&mut play.masked));
+                let (tally, masked) = (std::mem::take(&mut play.tally), std::mem::take(&mut play.masked));
                 (tally, ended.map(|()| why_masked(&envs, &masked)))
+                }
             }
         };
         progress.tell(envs.faults());
@@ -270,6 +298,12 @@ impl Run {
                 status = if stands { Status::Incomplete } else { status };
                 incomplete.get_or_insert(format!("{error:#}"));
             }
+        }
+        if let Some(plot) = &plot
+            && let Err(error) = plot.draw(tally.every.as_deref().unwrap_or_default())
+        {
+            status = if stands { Status::Incomplete } else { status };
+            incomplete.get_or_insert(format!("{error:#}"));
         }
         let recorded = envs.recording().map(Path::to_owned);
         if let Err(error) = envs.finish_recording() {
@@ -289,6 +323,27 @@ impl Run {
             complain("error", &format!("not all was played: {why}"));
         }
         Ok(status)
+    }
+
+    /// The policy that acts in the workers, if one was named.
+    fn acting(&self, policy: &PolicyName) -> Result<Option<PolicyPlugin>, UsageError> {
+        let PolicyName::Plugin(path) = policy else {
+            return match self.policy_config.is_empty() {
+                true => Ok(None),
+                false => Err(UsageError::new("`--policy-config` is the config of a policy in a file")
+                    .hint("name the file: `--policy FILE.wasm` or `--policy FILE.onnx`")),
+            };
+        };
+        if self.render.as_deref().is_some_and(|path| path.extension().is_some_and(|extension| extension == "gif")) {
+            return Err(UsageError::new("a policy in a file plays in the worker, where no pictures are drawn on the way")
+                .hint("record the run and draw it afterwards: `--record DIR`, then `rollcage replay DIR --render FILE.gif`"));
+        }
+        let mut config = Value::Object(Map::new());
+        for assignment in &self.policy_config {
+            let (path, value) = config::parse_assignment(assignment)?;
+            config::assign(&mut config, &path, value)?;
+        }
+        PolicyPlugin::open(path)?.config(&config).map(Some)
     }
 
     fn goal(&self) -> Goal {

@@ -31,6 +31,8 @@ pub enum PolicyName {
     Zeros,
     /// A path that ends in `.jsonl`: a line per step.
     File(PathBuf),
+    /// A path that ends in `.wasm` or `.onnx`: a policy that acts in the envs' workers.
+    Plugin(PathBuf),
 }
 
 impl PolicyName {
@@ -38,19 +40,24 @@ impl PolicyName {
     ///
     /// # Errors
     ///
-    /// Anything but `random`, `zeros` and a path that ends in `.jsonl`.
+    /// Anything but `random`, `zeros` and a path that ends in `.jsonl`, `.wasm` or `.onnx`.
     pub fn parse(name: &str) -> Result<PolicyName, UsageError> {
         match name {
             "random" => Ok(PolicyName::Random),
             "zeros" => Ok(PolicyName::Zeros),
-            path if Path::new(path).extension().is_some_and(|extension| extension == "jsonl") => {
-                Ok(PolicyName::File(PathBuf::from(path)))
-            }
-            other => {
-                let message =
-                    format!("policy `{}`: expected `random`, `zeros` or a file `….jsonl`", escape_line(other));
-                Err(UsageError::new(message).hint("a line of the file is an array with one action for every env"))
-            }
+            path => match Path::new(path).extension().and_then(|extension| extension.to_str()) {
+                Some("jsonl") => Ok(PolicyName::File(PathBuf::from(path))),
+                Some("wasm" | "onnx") => Ok(PolicyName::Plugin(PathBuf::from(path))),
+                _ => {
+                    let shown = escape_line(path);
+                    let message = format!(
+                        "policy `{shown}`: expected `random`, `zeros` or a file `….jsonl`, `….wasm` or `….onnx`"
+                    );
+                    Err(UsageError::new(message)
+                        .hint("a line of a .jsonl is an array with one action for every env")
+                        .hint("a .wasm is a policy component, an .onnx a network: docs/policies.md"))
+                }
+            },
         }
     }
 }
@@ -93,6 +100,10 @@ impl Policy {
             PolicyName::Random => Random::new(space.layout(), envs, seed).map(Policy::Random),
             PolicyName::Zeros => Ok(Policy::Zeros(space.layout())),
             PolicyName::File(path) => ActionsFile::open(path, space.layout(), envs).map(Policy::File),
+            PolicyName::Plugin(path) => {
+                let shown = escape_line(&path.to_string_lossy());
+                Err(UsageError::new(format!("policy `{shown}`: it acts in the envs' workers, and not step by step")))
+            }
         }
     }
 
@@ -332,6 +343,7 @@ mod tests {
         assert_eq!(PolicyName::parse("random"), Ok(PolicyName::Random));
         assert_eq!(PolicyName::parse("zeros"), Ok(PolicyName::Zeros));
         assert_eq!(PolicyName::parse("x/a.jsonl"), Ok(PolicyName::File("x/a.jsonl".into())));
+        assert_eq!(PolicyName::parse("a.onnx"), Ok(PolicyName::Plugin("a.onnx".into())));
         for wrong in ["", "Random", "a.json", "jsonl", "\u{1b}[2J"] {
             let error = PolicyName::parse(wrong).unwrap_err();
             assert!(!error.message.contains(char::is_control), "{error}");

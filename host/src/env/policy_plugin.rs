@@ -45,6 +45,21 @@ impl PolicyPlugin {
         PolicyPlugin { plugin, config: Value::Object(Map::new()), memory_bytes: 256 << 20, fuel: None }
     }
 
+    /// A policy from a file: a component (`.wasm`), or a network (`.onnx`), which is carried by the component that ships for
+    /// networks. docs/policies.md says what both may be.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too large, or this program carries no component for networks.
+    pub fn open(path: &std::path::Path) -> Result<PolicyPlugin, UsageError> {
+        if path.extension().is_none_or(|extension| extension != "onnx") {
+            return Plugin::from_file(path).map(PolicyPlugin::new);
+        }
+        let shown = crate::text::escape_line(&path.to_string_lossy());
+        let model = crate::files::read_bounded(path, crate::limits::Limits::default().plugin_bytes)
+            .map_err(|what| UsageError::new(format!("policy `{shown}`: {what}")))?;
+        Plugin::of_network(&shown, model).map(PolicyPlugin::new)
+    }
+
     /// The config of every instance: anything that serialises to a map. Keys that are not given have the schema's defaults.
     ///
     /// # Errors
@@ -107,7 +122,6 @@ impl GivenPolicy {
             interface: self.prepared.description.interface.clone(),
             sha256: plugin.sha256(),
             assets_bytes: plugin.assets().len() as u64,
-            config: self.config.canonical.clone(),
             memory_bytes: self.memory_bytes,
             fuel: self.fuel,
         }

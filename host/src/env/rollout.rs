@@ -12,6 +12,7 @@ use super::terms::Terms;
 use super::vec_env::{VecEnv, first};
 use crate::error::{Error, UsageError};
 use crate::fault::Fault;
+use crate::spread::Spread;
 use crate::wire::slab::layout::ViewLayout;
 use crate::wire::slab::rollout::Row;
 use crate::wire::wait::{SLICE, Spin};
@@ -100,12 +101,14 @@ impl Rollout {
 }
 
 /// How far a rollout is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Done {
     /// Answered steps of all envs.
     pub steps: u64,
     /// Episodes that ended.
     pub episodes: u64,
+    /// Their returns.
+    pub returns: Spread,
 }
 
 /// What is left to play in one env.
@@ -128,6 +131,7 @@ struct Playing {
     taken: usize,
     /// What is under way.
     asked: Asked,
+    returns: Spread,
     out: EnvRollout,
 }
 
@@ -177,7 +181,7 @@ impl VecEnv {
                     Acting::Given(actions) => Left::Steps((actions[env].len() / stride.max(1)) as u64),
                     _ => amount.share(env, envs),
                 };
-                Playing { left, taken: 0, asked: Asked::Nothing, out: EnvRollout::default() }
+                Playing { left, taken: 0, asked: Asked::Nothing, returns: Spread::default(), out: EnvRollout::default() }
             })
             .collect();
         let mut error = None;
@@ -205,6 +209,7 @@ impl VecEnv {
             tell(Done {
                 steps: playing.iter().map(|part| part.out.steps).sum(),
                 episodes: playing.iter().map(|part| part.out.episodes.len() as u64).sum(),
+                returns: playing.iter().fold(Spread::default(), |all, part| all.with(part.returns)),
             });
             if let Err(interrupted) = self.interrupt.check() {
                 self.slots.iter().for_each(Slot::stop_playing);
@@ -405,6 +410,7 @@ impl Playing {
         self.taken += steps;
         self.out.steps += steps as u64;
         self.out.episodes.extend(&played.episodes);
+        played.episodes.iter().for_each(|episode| self.returns.add(episode.episode_return));
         match &mut self.left {
             Left::Steps(left) => *left = left.saturating_sub(steps as u64),
             Left::Episodes(left) => *left = left.saturating_sub(played.episodes.len() as u64),

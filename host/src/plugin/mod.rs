@@ -197,6 +197,24 @@ impl Plugin {
         })
     }
 
+    /// The policy of a network (ONNX): the component that ships for them, with the network as its asset.
+    ///
+    /// # Errors
+    /// This program carries no such component.
+    pub fn of_network(name: &str, model: Vec<u8>) -> Result<Plugin, UsageError> {
+        #[cfg(feature = "shipped")]
+        let code = crate::plugin::shipped::POLICIES.iter().find_map(|(name, code)| (*name == "onnx").then_some(*code));
+        #[cfg(not(feature = "shipped"))]
+        let code: Option<&[u8]> = None;
+        let Some(code) = code else {
+            return Err(UsageError::new(format!("policy `{name}`: this program carries no component for networks"))
+                .hint("build it with the feature `shipped`"));
+        };
+        let files = std::iter::once(("model.onnx".to_owned(), model)).collect();
+        let plugin = bundle::archive::attach(code, &files)?;
+        Ok(Plugin::from_bytes(name, plugin).with_code_name("the component for networks"))
+    }
+
     /// The plugin of this hash (64 hex digits of SHA-256), if it ships with rollcage or the cache kept it. A kept one has no file
     /// of its own: `name` is what messages call it.
     pub fn of_hash(sha256: &str, name: &str, cache: Option<&Cache>) -> Option<Plugin> {

@@ -115,8 +115,6 @@ pub struct PolicyJob {
     pub sha256: [u8; 32],
     /// Bytes of its assets; 0 if it has none.
     pub assets_bytes: u64,
-    /// The config: canonical JSON, valid, defaults filled in.
-    pub config: String,
     /// Bytes of linear memory that it may have.
     pub memory_bytes: u64,
     /// Fuel for each call.

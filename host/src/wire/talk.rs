@@ -33,6 +33,13 @@ pub enum ToTemplate {
 pub enum ToWorker {
     /// Options of the reset that this turn asks for: a JSON object.
     ResetOptions(String),
+    /// Make the policy beside the env.
+    MakePolicy {
+        /// The key of its random stream.
+        key: [u8; 32],
+        /// Its config: canonical JSON, valid, defaults filled in.
+        config: String,
+    },
     /// Play by itself in this turn. Given actions lie in the slab.
     Rollout(Order),
     /// Make the env that this turn asks for, with this config: canonical JSON, valid, defaults filled in.
@@ -68,7 +75,7 @@ pub enum ToWorker {
 pub struct Order {
     /// Who chooses the actions.
     pub acting: ActingAs,
-    /// Steps to take at most. 0: the policy is only made.
+    /// Steps to take at most.
     pub steps: u32,
     /// Episodes to end at most.
     pub episodes: u32,
@@ -87,8 +94,6 @@ pub enum ActingAs {
     Given,
     /// The worker's policy.
     Policy {
-        /// The key of its random stream: where it has another, the policy is made anew.
-        key: [u8; 32],
         /// Whether it has not seen the present episode from its beginning up to here.
         takes_over: bool,
     },

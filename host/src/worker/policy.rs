@@ -31,8 +31,6 @@ pub(super) struct PolicyCode {
 /// One policy.
 pub(super) struct PolicyInstance {
     running: Running<PolicyExports>,
-    /// The key of its random stream.
-    key: [u8; 32],
     fuel: u64,
     clock_step: Duration,
     /// The names of the numbers that it adds to each action.
@@ -48,11 +46,11 @@ impl PolicyInstance {
         code: &PolicyCode,
         spec: &Spec,
         key: [u8; 32],
+        config: &str,
         clock_step: Duration,
         log: Box<dyn Log>,
     ) -> Result<PolicyInstance, GuestFault> {
         let mut policy = PolicyInstance::bare(&code.loaded, &code.job, code.assets.clone(), key, clock_step, log)?;
-        let config = &code.job.config;
         let made = policy.running.call(FUEL_UNBOUNDED, |exports, store| exports.create(store, config, spec))?;
         let failed = |what: String| guest_fault(FaultKind::CreateFailed, what);
         let names = made.map_err(|error| match error {
@@ -91,12 +89,7 @@ impl PolicyInstance {
     ) -> Result<PolicyInstance, GuestFault> {
         let outside = Outside { assets, ..Outside::default() };
         let running = Running::new(loaded, job.memory_bytes, key, outside, log, Pre::instantiate_policy)?;
-        Ok(PolicyInstance { running, key, fuel: job.fuel.unwrap_or(FUEL_UNBOUNDED), clock_step, names: Vec::new() })
-    }
-
-    /// Whether its random stream has this key.
-    pub(super) fn has_key(&self, key: &[u8; 32]) -> bool {
-        self.key == *key
+        Ok(PolicyInstance { running, fuel: job.fuel.unwrap_or(FUEL_UNBOUNDED), clock_step, names: Vec::new() })
     }
 
     /// The names of the numbers that it adds to each action.

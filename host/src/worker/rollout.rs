@@ -34,16 +34,13 @@ impl Served {
         let none = |error: Unanswered| (Answer::NOTHING, error);
         let order = match self.receive().map_err(none)?.0 {
             ToWorker::Rollout(order) => order,
+            ToWorker::MakePolicy { key, config } => {
+                let names = self.make_policy(key, &config).map_err(none)?;
+                self.say(&FromWorker::PolicyMade(names)).map_err(|error| none(Unanswered::Host(error.to_string())))?;
+                return Ok(Answer::NOTHING);
+            }
             other => return Err(none(Unanswered::Host(format!("{other:?} in place of what to play")))),
         };
-        if let ActingAs::Policy { key, .. } = order.acting {
-            self.make_policy(&key).map_err(none)?;
-        }
-        if order.steps == 0 {
-            let names = self.acting.instance.as_ref().map_or(&[][..], PolicyInstance::names).to_vec();
-            self.say(&FromWorker::PolicyMade(names)).map_err(|error| none(Unanswered::Host(error.to_string())))?;
-            return Ok(Answer::NOTHING);
-        }
         let mut taken = 0;
         let mut view = self.last_view();
         let played = self.play(&order, &mut view, &mut taken);
@@ -56,20 +53,18 @@ impl Served {
         }
     }
 
-    /// Makes the policy with this random stream, unless it is there.
-    fn make_policy(&mut self, key: &[u8; 32]) -> Result<(), Unanswered> {
-        if self.acting.instance.as_ref().is_some_and(|policy| policy.has_key(key)) {
-            return Ok(());
-        }
+    /// Makes the policy, in place of the one before. Returns the names of the numbers that it adds.
+    fn make_policy(&mut self, key: [u8; 32], config: &str) -> Result<Vec<String>, Unanswered> {
         // The memory of the one before is given back first.
         self.acting.instance = None;
         let Some(code) = self.acting.code.clone() else {
             return Err(Unanswered::Host("a policy is to act where none was given".to_owned()));
         };
-        let log = self.log();
-        let made = PolicyInstance::create(&code, &self.spec, *key, self.clock_step, log);
-        self.acting.instance = Some(made.map_err(|fault| Unanswered::Policy(of("`create`", fault)))?);
-        Ok(())
+        let made = PolicyInstance::create(&code, &self.spec, key, config, self.clock_step, self.log());
+        let policy = made.map_err(|fault| Unanswered::Policy(of("`create`", fault)))?;
+        let names = policy.names().to_vec();
+        self.acting.instance = Some(policy);
+        Ok(names)
     }
 
     /// Plays, counting the rows that are whole.
@@ -80,7 +75,7 @@ impl Served {
         };
         let layout = RolloutLayout::of(self.layout, added);
         self.slab.begin_rollout();
-        if let ActingAs::Policy { takes_over: true, .. } = order.acting {
+        if let ActingAs::Policy { takes_over: true } = order.acting {
             self.policy(|policy| policy.reset().map_err(|fault| of("`reset`", fault)))?;
         }
         let mut options = order.options.as_deref();

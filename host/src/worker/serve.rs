@@ -383,7 +383,9 @@ impl Served {
                 return Err(Unanswered::Closed);
             }
             ToWorker::Create(_) => return Err(Unanswered::Host("a running env was to be made".to_owned())),
-            ToWorker::Rollout(_) => return Err(Unanswered::Host("a rollout without its command".to_owned())),
+            ToWorker::Rollout(_) | ToWorker::MakePolicy { .. } => {
+                return Err(Unanswered::Host("a rollout without its command".to_owned()));
+            }
             ToWorker::ResetOptions(_) => return Err(Unanswered::Host("reset options without a reset".to_owned())),
         };
         if !self.slab.write_bulk(0, &bytes) {

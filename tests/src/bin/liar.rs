@@ -12,6 +12,7 @@ use std::time::Duration;
 use rollcage::wire::job::Job;
 use rollcage::wire::packet::{self, Received};
 use rollcage::wire::slab::layout::{ViewLayout, Which};
+use rollcage::wire::slab::rollout::{RolloutLayout, Row};
 use rollcage::wire::slab::worker::ColumnBytes;
 use rollcage::wire::slab::worker::{ViewBytes, WorkerSlab};
 use rollcage::wire::slab::{Answer, Command, INFO_EXTRA_BYTES_MAX, Request};
@@ -177,6 +178,7 @@ impl Liar<'_> {
                 }
                 Command::Step | Command::StepThenReset => self.step(&request),
                 Command::StepMany => self.step_many(&request),
+                Command::Rollout => self.rollout(),
                 Command::Message => self.message(),
                 Command::Create => panic!("only a worker of several envs is asked to make one"),
             }
@@ -402,6 +404,66 @@ impl Liar<'_> {
             self.slab.write_column(&self.layout, count as usize, index, step, &mut texts);
         }
         self.publish(&Answer { taken: count, reward, ..Answer::NOTHING });
+    }
+
+    /// Plays given actions.
+    fn rollout(&mut self) {
+        let Ok(Received::Message(ToWorker::Rollout(order), _)) =
+            packet::receive::<ToWorker>(self.control, RecvFlags::empty())
+        else {
+            std::process::exit(0);
+        };
+        let layout = RolloutLayout::of(self.layout, 0);
+        self.slab.begin_rollout();
+        let words = self.words();
+        for word in [words.status, words.flags, words.extra_len] {
+            word.store(0, Relaxed);
+        }
+        let mut texts = 0;
+        for row in 0..order.steps as usize {
+            let mut action = [0; 8];
+            self.slab.read_given(row, &mut action);
+            let second = row == 1;
+            if second && self.lie == Lie::RolloutAction {
+                action = 99_i64.to_le_bytes();
+            }
+            if second && self.lie == Lie::RolloutFlips {
+                loop {
+                    for row in 0..3 {
+                        self.slab.asks_policy(row);
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            }
+            self.slab.asks_env(&layout, row, &action, &[]);
+            self.steps += 1;
+            let out = second && self.lie == Lie::RolloutOutOfSpace;
+            let observation = self.observation(if out { -1 } else { self.steps % 3 }, "true");
+            let (mask, info) = (vec![1; self.layout.mask], vec![0; self.layout.info]);
+            let view = ViewBytes { observation: &observation, mask: &mask, info: &info };
+            let what = match self.lie {
+                Lie::RolloutReset if second => Row::Reset,
+                lie => Row::Step {
+                    reward: f64::from(i32::try_from(self.steps).unwrap()),
+                    terminated: second && lie == Lie::RolloutPastTheEnd,
+                    truncated: false,
+                    time_limit: second && lie == Lie::RolloutTimeLimit,
+                },
+            };
+            let text: &[u8] = if second && self.lie == Lie::RolloutText { b"{\xff}" } else { b"" };
+            self.slab.write_row(&layout, row, what, view, text, &mut texts);
+            if second && self.lie == Lie::RolloutFlags {
+                self.slab.write_bulk(8, &0x30_u64.to_le_bytes());
+            }
+        }
+        let words = self.words();
+        if self.lie == Lie::RolloutPolicy {
+            let fault = GuestFault { kind: FaultKind::Trap, message: "act".to_owned(), backtrace: Vec::new() };
+            say(self.control, &FromWorker::PolicyFailed(fault));
+            words.status.store(1, Relaxed);
+        }
+        words.taken.store(if self.lie == Lie::RolloutTakenHuge { 9000 } else { order.steps }, Relaxed);
+        self.answer_as_written();
     }
 
     fn message(&self) {

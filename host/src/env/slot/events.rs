@@ -229,6 +229,7 @@ impl Slot {
             | ToWorker::GetAttribute(_)
             | ToWorker::ResetOptions(_)
             | ToWorker::Create(_)
+            | ToWorker::MakePolicy { .. }
             | ToWorker::Rollout(_)
             | ToWorker::Copy
             | ToWorker::Close => {
@@ -292,6 +293,7 @@ impl Slot {
                 ToWorker::Reseed(seed) => Asked::Reseed { seed },
                 ToWorker::ResetOptions(_)
                 | ToWorker::Create(_)
+                | ToWorker::MakePolicy { .. }
                 | ToWorker::Rollout(_)
                 | ToWorker::Copy
                 | ToWorker::Close => Asked::Nothing,

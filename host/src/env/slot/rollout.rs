@@ -14,7 +14,7 @@ use crate::fault::{Fault, FaultKind, FaultLog};
 use crate::space::OutOfBounds;
 use crate::wire::slab::rollout::{ADDED_MAX, RolloutLayout, RolloutRows, Row};
 use crate::wire::slab::{Answer, Lie, Status};
-use crate::wire::talk::{ActingAs, FromWorker, GuestFault, Order};
+use crate::wire::talk::{ActingAs, FromWorker, GuestFault, Order, ToWorker};
 use crate::wire::wait::Spin;
 
 /// The policy in an env's worker.
@@ -81,8 +81,10 @@ impl Slot {
     }
 
     /// The rows that the next turn has room for.
-    pub(super) fn rows_of(&self, by_policy: bool, terms: &Terms) -> u32 {
-        u32::try_from(self.rollout_layout(by_policy, terms).rows).unwrap_or(u32::MAX)
+    pub(super) fn rows_of(&self, part: &Part, terms: &Terms) -> u32 {
+        let rows = u32::try_from(self.rollout_layout(part.by_policy, terms).rows).unwrap_or(u32::MAX);
+        // Each step, and a reset after it.
+        rows.min(part.steps.saturating_mul(2))
     }
 
     /// Makes the policy, without waiting for it.
@@ -117,17 +119,25 @@ impl Slot {
         &self.rolled
     }
 
-    /// The message of a turn.
-    pub(super) fn order(&self, part: Option<&Part>, terms: &Terms) -> Order {
-        let by_policy = part.is_none_or(|part| part.by_policy);
-        let takes_over = part.is_some() && !self.policy.as_ref().is_some_and(|policy| policy.follows);
-        Order {
-            acting: if by_policy { ActingAs::Policy { key: self.policy_key(), takes_over } } else { ActingAs::Given },
-            steps: part.map_or(0, |part| part.steps),
-            episodes: part.map_or(0, |part| part.episodes),
-            elapsed: self.step,
-            limit: terms.time_limit.over(self.own_time_limit),
-            options: part.and(self.reset_options.clone()),
+    /// The message that goes with a turn of the policy, or with one in which the worker plays.
+    pub(super) fn order(&self, op: &Op, terms: &Terms) -> Option<ToWorker> {
+        match op {
+            Op::MakePolicy => {
+                let config = terms.policy.as_ref()?.config.canonical.clone();
+                Some(ToWorker::MakePolicy { key: self.policy_key(), config })
+            }
+            Op::Play(part) => {
+                let takes_over = !self.policy.as_ref().is_some_and(|policy| policy.follows);
+                Some(ToWorker::Rollout(Order {
+                    acting: if part.by_policy { ActingAs::Policy { takes_over } } else { ActingAs::Given },
+                    steps: part.steps,
+                    episodes: part.episodes,
+                    elapsed: self.step,
+                    limit: terms.time_limit.over(self.own_time_limit),
+                    options: self.reset_options.clone(),
+                }))
+            }
+            _ => None,
         }
     }
 

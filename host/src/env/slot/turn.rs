@@ -34,7 +34,7 @@ impl Slot {
             Op::Step(command) => (*command, 1),
             Op::StepMany(count) => (Command::StepMany, *count),
             Op::MakePolicy => (Command::Rollout, 0),
-            Op::Play(part) => (Command::Rollout, self.rows_of(part.by_policy, terms)),
+            Op::Play(part) => (Command::Rollout, self.rows_of(part, terms)),
             Op::Reset(_) => (Command::Reset, 1),
         };
         let timeout = if matches!(op, Op::MakePolicy) { terms.limits.start_timeout } else { limit_of(command, terms) };
@@ -65,11 +65,7 @@ impl Slot {
             Op::Step(Command::StepThenReset) => options = self.reset_options.clone(),
             _ => {}
         }
-        let order = match &op {
-            Op::MakePolicy => Some(self.order(None, terms)),
-            Op::Play(part) => Some(self.order(Some(part), terms)),
-            _ => None,
-        };
+        let order = self.order(&op, terms);
         if let Some(seed) = seed {
             request.flags |= request_flags::SEED;
             request.seed = seed;
@@ -78,7 +74,7 @@ impl Slot {
         if limit_flag && !matches!(op, Op::Reset(_)) {
             request.flags |= request_flags::LAST_STEP;
         }
-        let message = options.clone().map(ToWorker::ResetOptions).or(order.map(ToWorker::Rollout));
+        let message = options.clone().map(ToWorker::ResetOptions).or(order);
         if let Some(message) = message {
             request.flags |= request_flags::MESSAGE;
             if let Some(Err(error)) = self.send(&message, &[]) {

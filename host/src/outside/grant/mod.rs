@@ -817,7 +817,17 @@ mod tests {
             title: "env 4294967295".to_owned(),
             capture_at: u64::MAX,
             copied: true,
-            policy: None,
+            policy: Some(crate::wire::job::PolicyJob {
+                engine: crate::cage::engine::EngineSettings {
+                    backend: crate::cage::engine::Backend::Native,
+                    fuel: true,
+                },
+                interface: "x".repeat(64),
+                sha256: [255; 32],
+                assets_bytes: u64::MAX,
+                memory_bytes: u64::MAX,
+                fuel: Some(u64::MAX),
+            }),
         });
         assert!(postcard::to_stdvec(&job).unwrap().len() <= MESSAGE_BYTES_MAX);
     }

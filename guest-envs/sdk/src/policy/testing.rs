@@ -1,7 +1,7 @@
 //! Plays a policy on the author's own machine, without wasm and without the host: for `cargo test`.
 
 use super::session::Session;
-use super::{Decision, Policy, Spaces, leaves};
+use super::{Decision, Policy, Spaces, leaves, size_of};
 use crate::info::tree_of;
 use crate::raw::SpaceNode;
 use crate::{CreateError, Space, space};
@@ -40,6 +40,12 @@ impl<P: Policy> Native<P> {
     /// An error of [`Policy::create`]; a config that does not fit its type.
     pub fn new(config: &str, spaces: Spaces, seed: u64) -> Result<Self, CreateError> {
         Ok(Self { session: Session::create(config, &spaces, seed)?, spaces })
+    }
+
+    /// A decision of zeros, as [`Policy::act`] gets it.
+    #[must_use]
+    pub fn decision(spaces: &Spaces, extras: usize) -> Decision {
+        Decision::zeros(size_of(&spaces.action), extras)
     }
 
     /// The names of the extras.

@@ -28,6 +28,9 @@ const SHIPPED: &[&str] = &[
     "taxi",
 ];
 
+/// The policies that `rollcage` knows: their names, and the folders and crates that they are built from.
+const POLICIES: &[(&str, &str, &str)] = &[("onnx", "onnx", "onnx-policy")];
+
 fn main() {
     let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));
     let root = here.parent().unwrap_or(&here).to_owned();
@@ -74,7 +77,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 fn build_guests(root: &Path) {
     let guests = root.join("guest-envs");
-    for name in SHIPPED.iter().chain(&["sdk"]) {
+    let policies = POLICIES.iter().map(|(_, folder, _)| folder);
+    for name in SHIPPED.iter().chain(policies).chain(&["sdk"]) {
         println!("cargo::rerun-if-changed={}", guests.join(name).join("src").display());
         println!("cargo::rerun-if-changed={}", guests.join(name).join("Cargo.toml").display());
     }
@@ -88,7 +92,7 @@ fn build_guests(root: &Path) {
     let mut cargo = Command::new(env("CARGO"));
     cargo.args(["build", "--release", "--locked", "--target", TARGET]);
     cargo.arg("--manifest-path").arg(guests.join("Cargo.toml")).arg("--target-dir").arg(&target_dir);
-    for name in SHIPPED {
+    for name in SHIPPED.iter().chain(POLICIES.iter().map(|(.., package)| package)) {
         cargo.args(["--package", name]);
     }
     clear_outer_build(&mut cargo);
@@ -101,20 +105,21 @@ fn build_guests(root: &Path) {
     }
 
     let built = target_dir.join(TARGET).join("release");
-    let rows: String = SHIPPED
-        .iter()
-        .map(|name| {
-            // cargo names a component as Rust names its crate.
-            let from = built.join(format!("{}.wasm", name.replace('-', "_")));
-            let to = out.join(format!("{name}.wasm"));
-            if let Err(error) = fs::copy(&from, &to) {
-                fail(&format!("{}: {error}", from.display()));
-            }
-            format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", to.display().to_string())
-        })
-        .collect();
-    if let Err(error) = fs::write(out.join("shipped.rs"), format!("[{rows}]")) {
-        fail(&format!("{}: {error}", out.display()));
+    let row = |name: &str, package: &str| {
+        // cargo names a component as Rust names its crate.
+        let from = built.join(format!("{}.wasm", package.replace('-', "_")));
+        let to = out.join(format!("{name}.wasm"));
+        if let Err(error) = fs::copy(&from, &to) {
+            fail(&format!("{}: {error}", from.display()));
+        }
+        format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", to.display().to_string())
+    };
+    let envs: String = SHIPPED.iter().map(|name| row(name, name)).collect();
+    let policies: String = POLICIES.iter().map(|(name, _, package)| row(name, package)).collect();
+    for (file, rows) in [("shipped.rs", envs), ("policies.rs", policies)] {
+        if let Err(error) = fs::write(out.join(file), format!("[{rows}]")) {
+            fail(&format!("{file}: {error}"));
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use rollcage::env::builder::ENVS_MAX;
 use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::plugin::config;
 use rollcage::record::writer::Record;
-use rollcage::rollout::PolicyPlugin;
 use rollcage::replay::snapshot::SNAPSHOT_BYTES_MAX;
+use rollcage::rollout::PolicyPlugin;
 use rollcage::text::escape;
 use rollcage::{
     Autoreset, Backend, Builder, EnvsPerWorker, Error, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit, UsageError,
@@ -273,15 +273,15 @@ impl Run {
                     let tally = Tally { every: plot.as_ref().map(|_| Vec::new()), ..Tally::default() };
                     acting::play(&mut envs, goal, tally, &mut times, &mut progress, started)
                 } else {
-                let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
-                let policy = policy.out_of_bounds(envs.spec().actions_out_of_bounds);
-                let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
-                play.tally.every = plot.as_ref().map(|_| Vec::new());
-                let reset = if snapshot.is_some() { Ok(()) } else { play.reset() };
-                let ended =
-                    play_on(reset, &mut play, recorder.as_mut(), &mut times, &mut progress, started, &interrupt);
-                let (tally, masked) = (std::mem::take(&mut play.tally), std::mem::take(&mut play.masked));
-                (tally, ended.map(|()| why_masked(&envs, &masked)))
+                    let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
+                    let policy = policy.out_of_bounds(envs.spec().actions_out_of_bounds);
+                    let mut play = Play::new(&mut envs, policy, goal, self.autoreset);
+                    play.tally.every = plot.as_ref().map(|_| Vec::new());
+                    let reset = if snapshot.is_some() { Ok(()) } else { play.reset() };
+                    let ended =
+                        play_on(reset, &mut play, recorder.as_mut(), &mut times, &mut progress, started, &interrupt);
+                    let (tally, masked) = (std::mem::take(&mut play.tally), std::mem::take(&mut play.masked));
+                    (tally, ended.map(|()| why_masked(&envs, &masked)))
                 }
             }
         };
@@ -335,8 +335,12 @@ impl Run {
             };
         };
         if self.render.as_deref().is_some_and(|path| path.extension().is_some_and(|extension| extension == "gif")) {
-            return Err(UsageError::new("a policy in a file plays in the worker, where no pictures are drawn on the way")
-                .hint("record the run and draw it afterwards: `--record DIR`, then `rollcage replay DIR --render FILE.gif`"));
+            return Err(UsageError::new(
+                "a policy in a file plays in the worker, where no pictures are drawn on the way",
+            )
+            .hint(
+                "record the run and draw it afterwards: `--record DIR`, then `rollcage replay DIR --render FILE.gif`",
+            ));
         }
         let mut config = Value::Object(Map::new());
         for assignment in &self.policy_config {

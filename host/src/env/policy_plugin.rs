@@ -55,8 +55,8 @@ impl PolicyPlugin {
             return Plugin::from_file(path).map(PolicyPlugin::new);
         }
         let shown = crate::text::escape_line(&path.to_string_lossy());
-        let model = crate::files::read_bounded(path, crate::limits::Limits::default().plugin_bytes)
-            .map_err(|what| UsageError::new(format!("policy `{shown}`: {what}")))?;
+        let model = crate::files::read_regular(path, crate::limits::Limits::default().plugin_bytes)
+            .map_err(|error| UsageError::new(format!("policy `{shown}`: {error}")))?;
         Plugin::of_network(&shown, model).map(PolicyPlugin::new)
     }
 

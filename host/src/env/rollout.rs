@@ -181,7 +181,13 @@ impl VecEnv {
                     Acting::Given(actions) => Left::Steps((actions[env].len() / stride.max(1)) as u64),
                     _ => amount.share(env, envs),
                 };
-                Playing { left, taken: 0, asked: Asked::Nothing, returns: Spread::default(), out: EnvRollout::default() }
+                Playing {
+                    left,
+                    taken: 0,
+                    asked: Asked::Nothing,
+                    returns: Spread::default(),
+                    out: EnvRollout::default(),
+                }
             })
             .collect();
         let mut error = None;

@@ -4,6 +4,9 @@
 /// Names and components, sorted by name.
 pub static PLUGINS: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
 
+/// Policies that ship: names and components. `onnx` carries a network as its asset.
+pub static POLICIES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/policies.rs"));
+
 /// Grants files of the plugins that need a simulator, by the plugin's name: `--grants NAME` means these.
 pub static GRANTS: [(&str, &str); 2] = [
     ("go", include_str!("../../../guest-envs/go/grants.toml")),

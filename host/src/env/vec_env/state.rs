@@ -139,6 +139,11 @@ impl VecEnv {
         self.slots.get(env).is_some_and(Slot::is_busy)
     }
 
+    /// Whether an env is masked after a fault: not stepped until it is reset.
+    pub fn is_masked(&self, env: usize) -> bool {
+        self.slots.get(env).is_some_and(Slot::is_masked)
+    }
+
     /// How often an env has been started: its instance number, from 0.
     pub fn instance(&self, env: usize) -> Option<u32> {
         self.slots.get(env).map(Slot::instance)

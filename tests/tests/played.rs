@@ -117,16 +117,16 @@ fn given_actions_are_taken_in_order_and_end_the_rollout() {
 // ── Policies ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn drawn() -> PolicyPlugin {
-    PolicyPlugin::new(fixture("drawn"))
+    PolicyPlugin::new(fixture("policy-drawn"))
 }
 
 fn rogue(how: &str, after: u64) -> PolicyPlugin {
-    PolicyPlugin::new(fixture("rogue")).config(&json!({"how": how, "after": after})).unwrap()
+    PolicyPlugin::new(fixture("policy-rogue")).config(&json!({"how": how, "after": after})).unwrap()
 }
 
 #[test]
 fn a_policy_sees_what_the_env_answers() {
-    let balance = PolicyPlugin::new(fixture("balance"));
+    let balance = PolicyPlugin::new(fixture("policy-balance"));
     let mut envs = shipped("cartpole").envs(2).seed(3).policy(balance).build().unwrap();
     let played = envs.rollout(Acting::Policy, Amount::Episodes(5), Keep::Columns).unwrap();
     assert_eq!(played.adds, ["value"]);
@@ -147,7 +147,7 @@ fn a_policy_sees_what_the_env_answers() {
 
 #[test]
 fn a_policy_is_reset_with_each_episode_and_where_it_takes_over() {
-    let episodic = PolicyPlugin::new(fixture("episodic"));
+    let episodic = PolicyPlugin::new(fixture("policy-episodic"));
     let mut envs = shipped("cartpole").envs(1).seed(3).policy(episodic).build().unwrap();
     let pieces = [5, 200, 300];
     let mut counts = Vec::new();
@@ -296,7 +296,7 @@ fn a_fault_of_the_env_is_the_envs_whoever_acts() {
     // The guest traps at its fifth step, in the loop and in the worker alike.
     let build = || builder(fixture("trap")).envs(2).seed(1).on_fault(OnFault::Restart);
     let stride = |envs: &VecEnv| envs.spec().action_space.stride();
-    let mut envs = build().policy(PolicyPlugin::new(fixture("steady"))).build().unwrap();
+    let mut envs = build().policy(PolicyPlugin::new(fixture("policy-steady"))).build().unwrap();
     let played = envs.rollout(Acting::Policy, Amount::Steps(7), Keep::Columns);
     let mut alone = build().build().unwrap();
     alone.reset(None).unwrap();
@@ -337,12 +337,12 @@ fn an_interrupt_ends_the_turns_within_a_step() {
 fn wrong_files_are_told_apart() {
     let error = shipped("cartpole").policy(PolicyPlugin::new(fixture("echo"))).build().err().unwrap();
     assert!(error.to_string().contains("it is an env, not a policy"), "{error}");
-    let error = builder(fixture("steady")).build().err().unwrap();
+    let error = builder(fixture("policy-steady")).build().err().unwrap();
     assert!(error.to_string().contains("it is a policy, not an env"), "{error}");
     let mut envs = shipped("cartpole").build().unwrap();
     let error = envs.rollout(Acting::Policy, Amount::Steps(1), Keep::Columns).unwrap_err();
     assert!(error.to_string().contains("no policy beside them"), "{error}");
-    let policy = PolicyPlugin::new(fixture("steady")).config(&json!({"acton": 1})).unwrap();
+    let policy = PolicyPlugin::new(fixture("policy-steady")).config(&json!({"acton": 1})).unwrap();
     let error = shipped("cartpole").policy(policy).build().err().unwrap();
     assert!(error.to_string().contains("acton"), "{error}");
 }
@@ -352,7 +352,7 @@ fn a_copy_of_an_env_has_a_copy_of_its_policy() {
     let mut envs = shipped("cartpole").seed(4).policy(drawn()).build().unwrap();
     envs.rollout(Acting::Policy, Amount::Steps(7), Keep::Columns).unwrap();
     let mut copies = envs.branch(0, 2).unwrap();
-    let mut actions = |envs: &mut VecEnv| {
+    let actions = |envs: &mut VecEnv| {
         let played = envs.rollout(Acting::Policy, Amount::Steps(60), Keep::Columns).unwrap();
         played.envs.iter().map(|env| env.actions.clone()).collect::<Vec<_>>()
     };

@@ -467,20 +467,23 @@ fn lies_while_it_plays_by_itself() {
         (Lie::RolloutText, "not UTF-8"),
     ];
     let given = discrete(&[1, 2, 3, 4, 5]);
+    let played = |lie| {
+        // Otherwise the next instance would lie too.
+        let mut envs = liar(lie).on_fault(OnFault::Mask).build().unwrap();
+        envs.rollout(Acting::Given(&[&*given; 3]), Amount::Steps(5), Keep::Columns).unwrap()
+    };
     for (lie, words) in table {
-        let mut envs = two_steps_in(lie, Autoreset::NextStep);
-        let played = envs.rollout(Acting::Given(&[&*given; 3]), Amount::Steps(5), Keep::Columns).unwrap();
+        let played = played(lie);
         let faults = &played.envs[1].faults;
         assert_eq!(faults.len(), 1, "{lie:?} is believed");
         assert_eq!((faults[0].kind, faults[0].env), (FaultKind::Protocol, 1), "{lie:?}: {}", faults[0]);
         assert!(faults[0].message.contains(words), "{lie:?}: {}", faults[0]);
         assert_eq!([played.envs[0].steps, played.envs[2].steps], [5, 5], "{lie:?}");
     }
-    // It pretends to get on; none of the rows is ever there.
-    let mut envs = two_steps_in(Lie::RolloutFlips, Autoreset::NextStep);
+    // It pretends to get on, which is believed once for each thing that it can be asked.
     let began = Instant::now();
-    let played = envs.rollout(Acting::Given(&[&*given; 3]), Amount::Steps(5), Keep::Columns).unwrap();
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let played = played(Lie::RolloutFlips);
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     assert_eq!(played.envs[1].faults.len(), 1);
 }
 

@@ -342,13 +342,18 @@ fn load_code(
         purpose,
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
-    let load = |code: OwnedFd, engine, interface: &str| {
-        // The engine opens the path, so this descriptor is closed.
+    let load = |code: &OwnedFd, engine, interface: &str| {
         load::load(&format!("/proc/self/fd/{}", code.as_raw_fd()), engine, interface)
     };
-    let loaded = load(code, &job.engine, &job.interface);
+    let loaded = load(&code, &job.engine, &job.interface);
     let policy = policy.zip(job.policy.as_ref());
-    let policy = policy.map(|((code, assets), job)| (load(code, &job.engine, &job.interface), assets, job));
+    let policy = policy.map(|((code, assets), job)| {
+        let loaded = load(&code, &job.engine, &job.interface);
+        (loaded, assets, job)
+    });
+    // The engine has descriptors of its own, so this one can be closed. Not before the policy is loaded: the engine would
+    // take its number, which in a copy is another descriptor's.
+    drop(code);
     let last_filter = match copies {
         Copies::First => process::last_filter(&plan, &standing, purpose.with_copies(Copies::None))?,
         Copies::All | Copies::None => None,

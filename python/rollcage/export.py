@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 
@@ -118,19 +119,19 @@ Flow = Any
 class _Recipe:
     """What to export: inputs with their shapes, and for each output the layers that lead to it."""
 
-    def __init__(self, inputs: Mapping[str, Sequence[int]], metadata: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, inputs: Mapping[str, Sequence[int]], metadata: Mapping[str, Any] | None, *, is_dict: bool = False
+    ) -> None:
         self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
         self.metadata = metadata
+        #: Whether the first layer takes the inputs by name, even a single one.
+        self.is_dict = is_dict
         self.outputs: dict[str, list[Any]] = {}
 
     def written(self) -> bytes:
         """The file, by our own writer."""
         graph = _Graph()
-        given: Flow = dict.fromkeys(self.inputs)
-        for name in self.inputs:
-            given[name] = name
-        if len(given) == 1:
-            (given,) = given.values()
+        given: Flow = {name: name for name in self.inputs} if self.is_dict else next(iter(self.inputs))
         # Layers that several outputs share are written once.
         done: dict[tuple[int, ...], Flow] = {}
         outputs = []
@@ -157,7 +158,7 @@ class _Recipe:
                     f"the layer {layer} needs torch's own exporter, and that the package {package}: "
                     "pip install onnx onnxscript"
                 )
-        chains = self.outputs
+        chains, is_dict = self.outputs, self.is_dict
 
         class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
@@ -167,7 +168,7 @@ class _Recipe:
                 )
 
             def forward(self, *given: Any) -> Any:
-                flow: Flow = given[0] if len(given) == 1 else dict(zip(names, given, strict=True))
+                flow: Flow = dict(zip(names, given, strict=True)) if is_dict else given[0]
                 results: list[Any] = []
                 for chain in chains.values():
                     result = flow
@@ -223,7 +224,7 @@ def _of_sb3(model: Any, example: Any, deterministic: bool) -> _Recipe:
         "deterministic": bool(deterministic),
         "observation": observation,
     }
-    recipe = _Recipe(inputs, metadata)
+    recipe = _Recipe(inputs, metadata, is_dict=isinstance(model.observation_space, gymnasium.spaces.Dict))
     if hasattr(policy, "action_net") and hasattr(policy, "mlp_extractor"):
         if getattr(policy, "lstm_actor", None) is not None:
             raise UnsupportedError(f"{kind}: recurrent policies are not exported")
@@ -277,7 +278,6 @@ def _of_sb3(model: Any, example: Any, deterministic: bool) -> _Recipe:
 
 def _prepared(model: Any, example: Any) -> tuple[dict[str, Sequence[int]], Any, str]:
     """The inputs, the layer that prepares them as the trainer does, and how observations become numbers."""
-    from gymnasium import spaces
     from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
     from stable_baselines3.common.vec_env import VecFrameStack, VecTransposeImage, is_vecenv_wrapped, unwrap_vec_wrapper
 
@@ -288,7 +288,7 @@ def _prepared(model: Any, example: Any) -> tuple[dict[str, Sequence[int]], Any, 
     transpose = unwrap_vec_wrapper(env, VecTransposeImage) if env is not None else None
     normalize = model.get_vec_normalize_env()
     space = model.observation_space
-    is_dict = isinstance(space, spaces.Dict)
+    is_dict = isinstance(space, gymnasium.spaces.Dict)
     given = dict(space.spaces) if is_dict else {"observation": space}
     inputs: dict[str, Sequence[int]] = {}
     parts: dict[str, Any] = {}
@@ -296,12 +296,12 @@ def _prepared(model: Any, example: Any) -> tuple[dict[str, Sequence[int]], Any, 
     for key, part in given.items():
         shown = example[key] if is_dict and example is not None else example
         steps: list[Any] = []
-        if isinstance(part, (spaces.Discrete, spaces.MultiDiscrete)):
+        if isinstance(part, (gymnasium.spaces.Discrete, gymnasium.spaces.MultiDiscrete)):
             one_hot = True
             shape: tuple[int, ...] = (get_flattened_obs_dim(part),)
-        elif isinstance(part, spaces.MultiBinary):
+        elif isinstance(part, gymnasium.spaces.MultiBinary):
             shape = (int(np.prod(part.shape)),) if not is_dict else tuple(part.shape)
-        elif isinstance(part, spaces.Box):
+        elif isinstance(part, gymnasium.spaces.Box):
             shape = tuple(part.shape)
         else:
             raise UnsupportedError(f"observations of a {type(part).__name__} are not exported")
@@ -313,14 +313,14 @@ def _prepared(model: Any, example: Any) -> tuple[dict[str, Sequence[int]], Any, 
                 raise UsageError(f"example_observation: the shape {np.shape(shown)} does not fit the model's {shape}")
         if last:
             shape = (shape[1], shape[2], shape[0])
-        if normalize is not None and normalize.norm_obs and isinstance(part, spaces.Box):
+        if normalize is not None and normalize.norm_obs and isinstance(part, gymnasium.spaces.Box):
             keys = normalize.norm_obs_keys
             if not is_dict or keys is None or key in keys:
                 statistics = normalize.obs_rms[key] if is_dict else normalize.obs_rms
                 steps.append(_normalized(torch, statistics, normalize, shape, last))
         if last:
             steps.append(_module(torch, "Permute")((0, 3, 1, 2)))
-        is_image = isinstance(part, spaces.Box) and is_image_space(part, normalized_image=False)
+        is_image = isinstance(part, gymnasium.spaces.Box) and is_image_space(part, normalized_image=False)
         if is_image and getattr(model.policy, "normalize_images", True):
             steps.append(_module(torch, "Divide")(255.0))
         inputs[key] = shape
@@ -383,7 +383,7 @@ def _of_module(module: Any, example: Any, distribution: str | None, deterministi
             "deterministic": bool(deterministic),
             "outputs_in_order": names,
         }
-    recipe = _Recipe(inputs, metadata)
+    recipe = _Recipe(inputs, metadata, is_dict=isinstance(example, Mapping))
     name = "policy" if metadata is not None else "action"
     single = metadata is None or metadata["outputs_in_order"] == ["policy"]
     recipe.outputs[name if single else _TUPLE] = [module]
@@ -447,8 +447,6 @@ def _module(torch: Any, name: str) -> Any:
             self.parts = torch.nn.ModuleList(parts.values())
 
         def forward(self, given: Any) -> Any:
-            if not isinstance(given, dict):
-                given = {self.names[0]: given}
             return {name: part(given[name]) for name, part in zip(self.names, self.parts, strict=True)}
 
     _MODULES.update(Constant=Constant, Normalize=Normalize, Permute=Permute, Divide=Divide, Each=Each)

@@ -306,6 +306,25 @@ def test_networks_of_ones_own(program: Path, tmp_path: Path) -> None:
         near(found.outputs["value"], model.policy.predict_values(of(model, observations)).numpy())
 
 
+@pytest.mark.parametrize("keys", [["pose"], ["camera", "pose", "tile"]])
+def test_inputs_of_a_dict(tmp_path: Path, keys: list[str]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    all_parts = {"camera": spaces.Box(0, 255, (36, 36, 3), np.uint8), "pose": SIGHT, "tile": spaces.Discrete(4)}
+    space = spaces.Dict({key: all_parts[key] for key in keys})
+    model = sb3.PPO("MultiInputPolicy", Drawn(space, spaces.Discrete(3)), seed=7, n_steps=64, device="cpu")
+    session = onnxruntime.InferenceSession(export_policy(model, tmp_path / "dict.onnx"))
+    assert [given.name for given in session.get_inputs()] == keys
+    seen = {key: recorded(space[key], 50) for key in keys}
+    given = {key: part.astype(np.float32) for key, part in seen.items()}
+    if "tile" in keys:
+        given["tile"] = np.eye(4, dtype=np.float32)[seen["tile"]]
+    if "camera" in keys:
+        seen["camera"] = np.moveaxis(seen["camera"], -1, 1)
+    (values,) = session.run(["value"], given)
+    with torch.no_grad():
+        near(values, model.policy.predict_values(of(model, seen)).numpy())
+
+
 def layers() -> dict[str, Any]:
     nn = torch.nn
     small = spaces.Box(0, 1, (2, 12, 10), np.float32)

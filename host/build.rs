@@ -28,8 +28,8 @@ const SHIPPED: &[&str] = &[
     "taxi",
 ];
 
-/// The policies that `rollcage` knows: their names, and the folders and crates that they are built from.
-const POLICIES: &[(&str, &str, &str)] = &[("onnx", "onnx", "onnx-policy")];
+/// The policies that `rollcage` knows by name, and their packages. The folder of a package has the policy's name.
+const POLICIES: &[(&str, &str)] = &[("onnx", "onnx-policy")];
 
 fn main() {
     let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));
@@ -77,7 +77,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 fn build_guests(root: &Path) {
     let guests = root.join("guest-envs");
-    let policies = POLICIES.iter().map(|(_, folder, _)| folder);
+    let policies = POLICIES.iter().map(|(name, _)| name);
     for name in SHIPPED.iter().chain(policies).chain(&["sdk"]) {
         println!("cargo::rerun-if-changed={}", guests.join(name).join("src").display());
         println!("cargo::rerun-if-changed={}", guests.join(name).join("Cargo.toml").display());
@@ -92,7 +92,7 @@ fn build_guests(root: &Path) {
     let mut cargo = Command::new(env("CARGO"));
     cargo.args(["build", "--release", "--locked", "--target", TARGET]);
     cargo.arg("--manifest-path").arg(guests.join("Cargo.toml")).arg("--target-dir").arg(&target_dir);
-    for name in SHIPPED.iter().chain(POLICIES.iter().map(|(.., package)| package)) {
+    for name in SHIPPED.iter().chain(POLICIES.iter().map(|(_, package)| package)) {
         cargo.args(["--package", name]);
     }
     clear_outer_build(&mut cargo);
@@ -105,21 +105,28 @@ fn build_guests(root: &Path) {
     }
 
     let built = target_dir.join(TARGET).join("release");
-    let row = |name: &str, package: &str| {
-        // cargo names a component as Rust names its crate.
-        let from = built.join(format!("{}.wasm", package.replace('-', "_")));
-        let to = out.join(format!("{name}.wasm"));
-        if let Err(error) = fs::copy(&from, &to) {
-            fail(&format!("{}: {error}", from.display()));
-        }
-        format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", to.display().to_string())
-    };
-    let envs: String = SHIPPED.iter().map(|name| row(name, name)).collect();
-    let policies: String = POLICIES.iter().map(|(name, _, package)| row(name, package)).collect();
-    for (file, rows) in [("shipped.rs", envs), ("policies.rs", policies)] {
-        if let Err(error) = fs::write(out.join(file), format!("[{rows}]")) {
-            fail(&format!("{file}: {error}"));
-        }
+    let plugins = SHIPPED.iter().map(|name| (*name, *name, format!("{name}.wasm")));
+    write_list(&built, &out, "shipped.rs", plugins);
+    // Their names are their own: an env and a policy may have the same.
+    let policies = POLICIES.iter().map(|(name, package)| (*name, *package, format!("policy-{name}.wasm")));
+    write_list(&built, &out, "policies.rs", policies);
+}
+
+/// Copies components, and writes the list of them: of each the name, the package and the name of the copy.
+fn write_list<'a>(built: &Path, out: &Path, list: &str, components: impl Iterator<Item = (&'a str, &'a str, String)>) {
+    let rows: String = components
+        .map(|(name, package, copy)| {
+            // cargo names a component as Rust names its crate.
+            let from = built.join(format!("{}.wasm", package.replace('-', "_")));
+            let to = out.join(copy);
+            if let Err(error) = fs::copy(&from, &to) {
+                fail(&format!("{}: {error}", from.display()));
+            }
+            format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", to.display().to_string())
+        })
+        .collect();
+    if let Err(error) = fs::write(out.join(list), format!("[{rows}]")) {
+        fail(&format!("{}: {error}", out.display()));
     }
 }
 

@@ -36,6 +36,7 @@ from rollcage.errors import (
     UsageError,
     WorkerError,
 )
+from rollcage.export import export_policy
 from rollcage.registration import register
 from rollcage.single import Env
 from rollcage.vector import VectorEnv, make_vec
@@ -62,6 +63,7 @@ __all__ = [
     "VectorEnv",
     "WorkerError",
     "errors",
+    "export_policy",
     "make_vec",
     "register",
     "shipped",

@@ -77,7 +77,8 @@ impl Head {
             (Distribution::SquashedGaussian, SpaceNode::Box(node)) => Self::boxed(leaf, node, bounds, Noise::Squashed),
             (Distribution::Deterministic, SpaceNode::Box(node)) => Self::boxed(leaf, node, bounds, Noise::None),
             (distribution, node) => {
-                Err(format!("its distribution is {distribution:?}, and the action space is a {}", kind_of(node)))
+                let name = distribution.name();
+                Err(format!("its distribution is `{name}`, and the action space is a {}", kind_of(node)))
             }
         }
     }

@@ -56,12 +56,15 @@ impl Onnx {
     ///
     /// The model cannot be read, has an operator that is not known, or does not fit the spaces.
     pub fn new(model: &[u8], config: &Config, spaces: &Spaces) -> Result<Self, String> {
-        let model = Model::read(model)?;
+        Self::of(Model::read(model)?, config, spaces)
+    }
+
+    fn of(model: Model, config: &Config, spaces: &Spaces) -> Result<Self, String> {
         let metadata = Metadata::of(&model.metadata)?;
         let names: Vec<&str> = model.graph.inputs.iter().map(|input| &*input.name).collect();
         let observation = metadata.as_ref().map_or(Observation::Numbers, |metadata| metadata.observation);
         let sight = Sight::new(&spaces.observation, &names, observation)?;
-        let planned = Planned::new(&model, &sight.sizes())?;
+        let planned = Planned::new(model, &sight.sizes())?;
 
         let distribution = match &metadata {
             Some(metadata) => metadata.distribution,
@@ -123,8 +126,10 @@ impl Policy for Onnx {
     const SUMMARY: &'static str = "Plays a model in the ONNX format, the file model.onnx inside the plugin";
 
     fn create(config: Config, spaces: &Spaces) -> Result<Self, CreateError> {
-        let model = assets::read(MODEL)?;
-        Self::new(&model, &config, spaces).map_err(|error| CreateError::failed(format!("{MODEL}: {error}")))
+        // The file's bytes are gone before the program is made: memory that was once taken is never given back.
+        let model = assets::read(MODEL).map(|bytes| Model::read(&bytes))?;
+        let policy = model.and_then(|model| Self::of(model, &config, spaces));
+        policy.map_err(|error| CreateError::failed(format!("{MODEL}: {error}")))
     }
 
     fn extras(&self) -> Vec<String> {

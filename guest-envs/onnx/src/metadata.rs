@@ -56,6 +56,21 @@ pub(crate) enum Distribution {
     QValues,
 }
 
+impl Distribution {
+    /// The name in the metadata.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Categorical => "categorical",
+            Self::MultiCategorical => "multi_categorical",
+            Self::Bernoulli => "bernoulli",
+            Self::Gaussian => "gaussian",
+            Self::SquashedGaussian => "squashed_gaussian",
+            Self::Deterministic => "deterministic",
+            Self::QValues => "q_values",
+        }
+    }
+}
+
 /// How a number becomes one within the bounds of a Box.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]

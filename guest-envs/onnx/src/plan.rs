@@ -1,6 +1,7 @@
 //! Turns the graph of a model into a program: shapes are known, so everything but the numbers is decided here, once.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::program::{Binary, Operand, Pool, Program, Reduce, Step, Unary, Weights, Window, index};
 use crate::proto::{Data, Graph, Model, Node, Tensor};
@@ -27,8 +28,9 @@ pub(crate) struct Output {
 
 impl Planned {
     /// Plans a model whose inputs have these numbers of elements, in the order of the graph.
-    pub(crate) fn new(model: &Model, elements: &[usize]) -> Result<Self> {
-        let graph = &model.graph;
+    pub(crate) fn new(model: Model, elements: &[usize]) -> Result<Self> {
+        let mut graph = model.graph;
+        check_order(&graph)?;
         let mut planner = Planner { program: Program::default(), values: HashMap::new(), opset: model.opset };
         let mut inputs = Vec::new();
         for (input, &elements) in graph.inputs.iter().zip(elements) {
@@ -37,10 +39,10 @@ impl Planned {
             planner.values.insert(input.name.clone(), Known::Computed { buffer, shape });
             inputs.push(buffer);
         }
-        for (name, tensor) in &graph.initializers {
-            planner.values.insert(name.clone(), Known::Constant(tensor.clone()));
+        for (name, tensor) in std::mem::take(&mut graph.initializers) {
+            planner.values.insert(name, Known::constant(tensor));
         }
-        for node in in_order(graph)? {
+        for node in &graph.nodes {
             planner.add(node).map_err(|error| format!("{}: {error}", called(node)))?;
         }
         let mut outputs = Vec::new();
@@ -81,8 +83,8 @@ fn shape_of_input(name: &str, declared: &[Option<usize>], elements: usize) -> Re
     }
 }
 
-/// The nodes, each after those that it needs. The format promises that order; a cycle is refused.
-fn in_order(graph: &Graph) -> Result<Vec<&Node>> {
+/// Checks that each node comes after those that it needs: the format promises that order.
+fn check_order(graph: &Graph) -> Result<()> {
     let mut known: std::collections::HashSet<&str> = graph
         .inputs
         .iter()
@@ -95,7 +97,7 @@ fn in_order(graph: &Graph) -> Result<Vec<&Node>> {
         }
         known.extend(node.outputs.iter().map(|name| &**name));
     }
-    Ok(graph.nodes.iter().collect())
+    Ok(())
 }
 
 fn called(node: &Node) -> String {
@@ -109,12 +111,16 @@ fn called(node: &Node) -> String {
 #[derive(Clone, Debug)]
 enum Known {
     /// All of it.
-    Constant(Tensor),
+    Constant(Rc<Tensor>),
     /// Where it will be.
     Computed { buffer: usize, shape: Vec<usize> },
 }
 
 impl Known {
+    fn constant(tensor: Tensor) -> Self {
+        Self::Constant(Rc::new(tensor))
+    }
+
     fn shape(&self) -> &[usize] {
         match self {
             Self::Constant(tensor) => &tensor.shape,
@@ -153,7 +159,7 @@ impl Planner {
             Known::Computed { buffer, shape } => Ok((*buffer, shape.clone())),
             Known::Constant(tensor) => {
                 let buffer = self.buffer(&tensor.shape)?;
-                self.program.buffers[buffer] = tensor.floats();
+                self.program.buffers[buffer] = tensor.floats().into_owned();
                 Ok((buffer, tensor.shape.clone()))
             }
         }
@@ -166,11 +172,11 @@ impl Planner {
         let values: Vec<Option<Known>> = node.inputs.iter().map(|name| self.values.get(name).cloned()).collect();
         let arguments = Arguments { node, values: &values, opset: self.opset };
         let results = match &*node.operator {
-            "Constant" => vec![Known::Constant(arguments.constant()?)],
+            "Constant" => vec![Known::constant(arguments.constant()?)],
             "Shape" => {
                 #[expect(clippy::cast_possible_wrap, reason = "sides fit memory")]
                 let sides: Vec<i64> = arguments.value(0)?.shape().iter().map(|&side| side as i64).collect();
-                vec![Known::Constant(Tensor { shape: vec![sides.len()], data: Data::Int(sides) })]
+                vec![Known::constant(Tensor { shape: vec![sides.len()], data: Data::Int(sides) })]
             }
             "ConstantOfShape" => {
                 let shape = sides(&arguments.ints(0)?)?;
@@ -184,7 +190,7 @@ impl Planner {
                     Some(Data::Float(floats)) => Data::Float(vec![*floats.first().unwrap_or(&0.0); numbers]),
                     None => Data::Float(vec![0.0; numbers]),
                 };
-                vec![Known::Constant(Tensor { shape, data })]
+                vec![Known::constant(Tensor { shape, data })]
             }
             _ => self.operator(&arguments)?,
         };
@@ -201,7 +207,8 @@ impl Planner {
     fn operator(&mut self, arguments: &Arguments<'_>) -> Result<Vec<Known>> {
         let given = || arguments.values.iter().flatten();
         let folds = given().next().is_some() && given().all(|value| matches!(value, Known::Constant(_)));
-        let is_int = given().all(|value| matches!(value, Known::Constant(Tensor { data: Data::Int(_), .. })));
+        let is_int =
+            given().all(|value| matches!(value, Known::Constant(tensor) if matches!(tensor.data, Data::Int(_))));
         // Weights are no buffers: the operators that take them read them themselves.
         let takes_weights = matches!(&*arguments.node.operator, "Gemm" | "MatMul" | "Conv") && !folds;
         let mut operands: Operands = Vec::new();
@@ -232,7 +239,7 @@ impl Planner {
                 true => Data::Int(floats.into_iter().map(|number| number as i64).collect()),
                 false => Data::Float(floats),
             };
-            results.push(Known::Constant(Tensor { shape, data }));
+            results.push(Known::constant(Tensor { shape, data }));
         }
         Ok(results)
     }
@@ -531,7 +538,7 @@ impl Planner {
                 match bias.len() {
                     1 => vec![beta * bias[0]; outer],
                     len if len == outer && bias_shape.last() == Some(&outer) => {
-                        bias.into_iter().map(|number| beta * number).collect()
+                        bias.iter().map(|number| beta * number).collect()
                     }
                     len => return Err(format!("a bias of {len} numbers for {outer} columns")),
                 }
@@ -549,7 +556,7 @@ impl Planner {
     /// A number times a factor, plus a summand: both of the channel.
     fn batch_normalization(&mut self, arguments: &Arguments<'_>, from: usize, shape: &[usize]) -> Result<Vec<Placed>> {
         let known = |position: usize| match arguments.value_or_none(position) {
-            Some(Known::Constant(tensor)) => Ok(tensor.floats()),
+            Some(Known::Constant(tensor)) => Ok(tensor.floats().into_owned()),
             _ => Err("its statistics must be known".to_owned()),
         };
         let (scale, bias, mean, variance) = (known(1)?, known(2)?, known(3)?, known(4)?);
@@ -561,7 +568,7 @@ impl Planner {
         *channel_shape.get_mut(1).ok_or("it has no channels")? = factors.len();
         let mut constant = |numbers: Vec<f32>| {
             let tensor = Tensor { shape: channel_shape.clone(), data: Data::Float(numbers) };
-            Ok::<_, String>((self.buffer_of(&Known::Constant(tensor))?.0, self.buffer(shape)?))
+            Ok::<_, String>((self.buffer_of(&Known::constant(tensor))?.0, self.buffer(shape)?))
         };
         let ((factors, scaled), (summands, to)) = (constant(factors)?, constant(summands)?);
         let map = || broadcast_map(&channel_shape, shape);
@@ -592,7 +599,7 @@ impl Planner {
         let plain = |from| Operand { from, map: None };
         let epsilon =
             Tensor { shape: kept.clone(), data: Data::Float(vec![arguments.float("epsilon", 1e-5); numbers(&kept)]) };
-        let epsilon = self.buffer_of(&Known::Constant(epsilon))?.0;
+        let epsilon = self.buffer_of(&Known::constant(epsilon))?.0;
         let mut small = || self.buffer(&kept);
         let (mean, variance, safe, deviation) = (small()?, small()?, small()?, small()?);
         let mut large = || self.buffer(&shape);
@@ -651,7 +658,7 @@ fn convolve(arguments: &Arguments<'_>, from: usize, shape: &[usize]) -> Result<V
     }
     let numbers = kernel.floats();
     let bias = match arguments.values.get(2) {
-        Some(Some(Known::Constant(bias))) => bias.floats(),
+        Some(Some(Known::Constant(bias))) => bias.floats().into_owned(),
         Some(Some(_)) => return Err("its bias is computed, and must be known".to_owned()),
         _ => vec![0.0; made],
     };

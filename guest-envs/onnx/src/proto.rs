@@ -2,6 +2,7 @@
 //!
 //! Knows the numbers of `onnx.proto`'s fields; knows nothing of operators.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A model: its graph, and the texts that travel with it.
@@ -262,11 +263,11 @@ impl Tensor {
         }
     }
 
-    pub(crate) fn floats(&self) -> Vec<f32> {
+    pub(crate) fn floats(&self) -> Cow<'_, [f32]> {
         match &self.data {
-            Data::Float(floats) => floats.clone(),
+            Data::Float(floats) => Cow::Borrowed(floats),
             #[expect(clippy::cast_precision_loss, reason = "as ONNX casts")]
-            Data::Int(ints) => ints.iter().map(|&int| int as f32).collect(),
+            Data::Int(ints) => Cow::Owned(ints.iter().map(|&int| int as f32).collect()),
         }
     }
 

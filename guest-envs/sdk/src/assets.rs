@@ -82,7 +82,8 @@ pub fn size(path: &str) -> Option<u64> {
 ///
 /// There is no such file.
 pub fn read(path: &str) -> Result<Vec<u8>, AssetError> {
-    let mut bytes = Vec::new();
+    // Room for all at once: a large file would be moved again and again.
+    let mut bytes = Vec::with_capacity(size(path).and_then(|size| usize::try_from(size).ok()).unwrap_or(0));
     loop {
         let offset = bytes.len() as u64;
         match source::read(path, offset, READ_BYTES) {

@@ -1,10 +1,10 @@
-//! The plugins that ship with rollcage, carried inside the library: `build.rs` builds them from `guest-envs/`. Also the
-//! grants files of the plugins that need a simulator.
+//! The plugins that ship with rollcage, carried inside the library: `build.rs` builds them from `guest-envs/`. Envs and
+//! policies are two lists. Also the grants files of the plugins that need a simulator.
 
 /// Names and components, sorted by name.
 pub static PLUGINS: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
 
-/// Policies that ship: names and components. `onnx` carries a network as its asset.
+/// Names and components of the policies, sorted by name.
 pub static POLICIES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/policies.rs"));
 
 /// Grants files of the plugins that need a simulator, by the plugin's name: `--grants NAME` means these.

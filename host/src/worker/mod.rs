@@ -150,8 +150,8 @@ fn describe_plugin(
     table: &'static [Allow],
 ) -> io::Result<()> {
     let mapped = WorkerSlab::map(slab)?;
-    let assets = assets_behind(&mut placeholders)?;
-    let files = Files { code, assets, policy: None };
+    let (assets, places) = assets_behind(&mut placeholders)?;
+    let files = Files { code, assets, policy: None, places: Some(places) };
     let sealed = load_code(control, job, allowance_of(job), files, &[], Copies::None, table)?;
     let Some(Locked { content, .. }) = sealed else { return Ok(()) };
     let description = content
@@ -191,7 +191,7 @@ fn serve_env(
 ) -> io::Result<()> {
     let mut outside = outside_of(job, &mut granted)?;
     let assets = numbered(&mut granted, ASSETS, "assets")?;
-    let files = Files { code, assets, policy: policy_files(job, &mut granted)? };
+    let files = Files { code, assets, policy: policy_files(job, &mut granted)?, places: None };
     outside.directories = directories_of(job, granted)?;
     let copies = if job.copied { Copies::All } else { Copies::None };
     let begun = begin(control, job, slab, files, &outside.directories, copies, table)?;
@@ -214,8 +214,8 @@ fn serve_pack(
 ) -> io::Result<()> {
     let PackJob { each, rows, .. } = job;
     let slab = WorkerPack::map(slab, *rows as usize)?;
-    let assets = assets_behind(&mut granted)?;
-    let files = Files { code, assets, policy: policy_files(each, &mut granted)? };
+    let (assets, places) = assets_behind(&mut granted)?;
+    let files = Files { code, assets, policy: policy_files(each, &mut granted)?, places: Some(places) };
     let directories = directories_of(each, granted)?;
     let memory_bytes = each.memory_bytes + each.policy.as_ref().map_or(0, |policy| policy.memory_bytes);
     let allowance = allowance_of(each).for_envs(u64::from(*rows), memory_bytes);
@@ -239,8 +239,8 @@ fn serve_template(
     mut granted: impl Iterator<Item = OwnedFd>,
     table: &'static [Allow],
 ) -> io::Result<()> {
-    let assets = assets_behind(&mut granted)?;
-    let files = Files { code, assets, policy: policy_files(job, &mut granted)? };
+    let (assets, places) = assets_behind(&mut granted)?;
+    let files = Files { code, assets, policy: policy_files(job, &mut granted)?, places: Some(places) };
     let directories = directories_of(job, granted)?;
     let copies = if job.copied { Copies::All } else { Copies::First };
     let begun = begin(control, job, slab, files, &directories, copies, table)?;
@@ -293,6 +293,8 @@ struct Files {
     assets: OwnedFd,
     /// Code and assets of the policy.
     policy: Option<(OwnedFd, OwnedFd)>,
+    /// Descriptors in place of broker and capture.
+    places: Option<[OwnedFd; 2]>,
 }
 
 /// What a worker runs: the env's code and assets, and those of the policy beside it.
@@ -321,7 +323,7 @@ fn load_code(
     copies: Copies,
     table: &'static [Allow],
 ) -> io::Result<Option<Locked>> {
-    let Files { code, assets, policy } = files;
+    let Files { code, assets, policy, places } = files;
     let granted = &job.granted;
     let purpose = Purpose::Env {
         reads: granted.reads(),
@@ -351,9 +353,9 @@ fn load_code(
         let loaded = load(&code, &job.engine, &job.interface);
         (loaded, assets, job)
     });
-    // The engine has descriptors of its own, so this one can be closed. Not before the policy is loaded: the engine would
-    // take its number, which in a copy is another descriptor's.
-    drop(code);
+    // The engine has descriptors of its own, so these can be closed. Not before the policy is loaded: the engine would take
+    // their numbers, which in a copy are those of other descriptors.
+    drop((code, places));
     let last_filter = match copies {
         Copies::First => process::last_filter(&plan, &standing, purpose.with_copies(Copies::None))?,
         Copies::All | Copies::None => None,
@@ -406,11 +408,11 @@ fn numbered(descriptors: &mut impl Iterator<Item = OwnedFd>, number: u64, what: 
     }
 }
 
-/// The assets' descriptor of a job without broker and capture, where others keep their places.
-fn assets_behind(descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
-    drop(numbered(descriptors, BROKER, "place of a broker")?);
-    drop(numbered(descriptors, CAPTURE, "place of a file for what comes in")?);
-    numbered(descriptors, ASSETS, "assets")
+/// The assets' descriptor of a job without broker and capture, and the descriptors that keep their places.
+fn assets_behind(descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<(OwnedFd, [OwnedFd; 2])> {
+    let broker = numbered(descriptors, BROKER, "place of a broker")?;
+    let capture = numbered(descriptors, CAPTURE, "place of a file for what comes in")?;
+    Ok((numbered(descriptors, ASSETS, "assets")?, [broker, capture]))
 }
 
 /// The descriptors of the policy beside an env, if there is one.

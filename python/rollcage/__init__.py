@@ -36,6 +36,7 @@ from rollcage.errors import (
     UsageError,
     WorkerError,
 )
+from rollcage.evaluation import Evaluation, evaluate
 from rollcage.export import export_policy
 from rollcage.registration import register
 from rollcage.single import Env
@@ -48,6 +49,7 @@ __all__ = [
     "AlreadyPendingCallError",
     "ClosedError",
     "Env",
+    "Evaluation",
     "Fault",
     "FaultError",
     "FaultLimitError",
@@ -63,6 +65,7 @@ __all__ = [
     "VectorEnv",
     "WorkerError",
     "errors",
+    "evaluate",
     "export_policy",
     "make_vec",
     "register",

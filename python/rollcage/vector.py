@@ -26,6 +26,7 @@ from rollcage._arguments import Configs, GrantsLike, Limits
 from rollcage._infos import Infos, add
 from rollcage._names import GYMNASIUM, answered
 from rollcage._sources import PluginLike
+from rollcage._rollouts import PolicyLike, Rollout, played, policy_file
 from rollcage._spaces import Values
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault, RollcageError, UnsupportedError, UsageError
@@ -95,6 +96,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         several times faster so. They are apart by wasm alone, and a fault that ends the process is a fault of all its envs
         (kind ``sibling``). Sockets, ports, services, the real clock, `branch` and ``fork-after-create`` need an env to a
         worker, which is the default.
+    policy : path, model or Module, optional
+        A policy that can act in the envs' workers (`rollout`): the path of a policy component (``.wasm``) or of a network
+        (``.onnx``); or a model of Stable-Baselines3's or a `torch.nn.Module`, as `export_policy` takes them. It is as untrusted
+        as an env, and is given nothing of the outside.
+    policy_config : mapping, optional
+        The config of the policy; ``{"deterministic": False}`` makes a network's policy sample.
     record : path, optional
         A folder, empty or not there yet, into which everything that happens is recorded: `rollcage replay` runs it again and
         compares it (`docs/rollout.md`). `finish_recording` and `close` close the recording. A relative path begins at the
@@ -154,6 +161,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         backend: str = "native",
         recycle_after: int | None = None,
         envs_per_worker: int | str = 1,
+        policy: PolicyLike | None = None,
+        policy_config: Mapping[str, Any] | None = None,
         record: str | os.PathLike[str] | None = None,
         embed_plugin: bool = False,
         start: str | None = None,
@@ -165,27 +174,32 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         if render_mode is not None:
             arguments.word("render_mode", render_mode)
         self.initial_seed = arguments.seed(seed)
-        given = arguments.native(
-            plugin,
-            num_envs,
-            config=config,
-            seed=self.initial_seed,
-            grants=grants,
-            limits=arguments.limits(limits),
-            autoreset_mode=mode,
-            max_episode_steps=max_episode_steps,
-            on_fault=on_fault,
-            backend=backend,
-            require_sandbox=require_sandbox,
-            debug=debug,
-            recycle_after=recycle_after,
-            envs_per_worker=envs_per_worker,
-            record=record,
-            embed_plugin=embed_plugin,
-            start=start,
-            branching=branching,
-        )
-        self._native = native.Envs(given, copy)
+        # A model of a trainer's is written to a file, which is needed until the host has read it.
+        with contextlib.ExitStack() as files:
+            file = None if policy is None else files.enter_context(policy_file(policy))
+            given = arguments.native(
+                plugin,
+                num_envs,
+                config=config,
+                seed=self.initial_seed,
+                grants=grants,
+                limits=arguments.limits(limits),
+                autoreset_mode=mode,
+                max_episode_steps=max_episode_steps,
+                on_fault=on_fault,
+                backend=backend,
+                require_sandbox=require_sandbox,
+                debug=debug,
+                recycle_after=recycle_after,
+                envs_per_worker=envs_per_worker,
+                policy=file,
+                policy_config=policy_config,
+                record=record,
+                embed_plugin=embed_plugin,
+                start=start,
+                branching=branching,
+            )
+            self._native = native.Envs(given, copy)
         self.closed = False
         known = self._native.known()
         self.num_envs = given["num_envs"]
@@ -729,6 +743,82 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         """How the envs were started: ``fork``, ``fork-after-create``, ``fork-after-import`` or ``spawn``."""
         return self._native.started_by()
 
+    def rollout(
+        self,
+        policy: PolicyLike | npt.ArrayLike | None = None,
+        steps: int | None = None,
+        *,
+        episodes: int | None = None,
+        returns_only: bool = False,
+        policy_config: Mapping[str, Any] | None = None,
+    ) -> Rollout:
+        """Lets the envs play by themselves, thousands of steps in a turn of their workers.
+
+        Episodes end and begin again on the way. Digests and recordings are those of the same steps taken one by one. Envs that
+        were not reset yet, or whose episode is over, are reset first.
+
+        Parameters
+        ----------
+        policy : "random", array, path, model or Module, optional
+            Who acts. None: the policy that the envs were made with. ``"random"``: samples of the action space. An array of
+            actions of shape (steps, num_envs, …), for a Box or Discrete: they are taken in order, and end the rollout. A path, a
+            model or a Module: as `VectorEnv`'s argument ``policy``; it is put beside the envs, whose workers are started anew
+            for it, in the state that they have.
+        steps : int, optional
+            Steps of each env.
+        episodes : int, optional
+            Episodes of all envs together, in even shares: for *n* envs, env *i* plays one more than the others if *i* is less
+            than the remainder. Episodes that a fault ended do not count. Without `steps` and `episodes`, 1,000 steps.
+        returns_only : bool
+            Keep returns and lengths of episodes, and no columns.
+        policy_config : mapping, optional
+            The config of a policy that is named here.
+
+        Returns
+        -------
+        Rollout
+            What was played: columns of shape (steps, num_envs, …).
+
+        Raises
+        ------
+        UsageError
+            There is no policy, it cannot be put beside these envs, or actions are not in the space.
+        FaultError
+            An env's fault under ``on_fault="raise"``, or of kind ``policy``: the policy cannot go on, and the envs can.
+        KeyboardInterrupt
+            Each env ends its turn after the step under way.
+
+        """
+        if steps is not None and episodes is not None:
+            raise UsageError("rollout: steps and episodes; give one of them")
+        given: list[Bytes] = []
+        acting = "policy"
+        if isinstance(policy, str) and policy == "random":
+            acting = "random"
+        elif isinstance(policy, (np.ndarray, list, tuple)):
+            acting, given = "given", self._given(policy)
+            if steps is not None or episodes is not None:
+                raise UsageError("rollout: given actions end it; leave out steps and episodes")
+        elif policy is not None:
+            with policy_file(cast("PolicyLike", policy)) as file:
+                self._native.set_policy(file, json.dumps({} if policy_config is None else dict(policy_config)))
+        elif policy_config is not None:
+            raise UsageError("rollout: policy_config without a policy; `make_vec` takes that of its own")
+        if episodes is not None:
+            amount, many = "episodes", arguments.count("episodes", episodes, 1, 2**63 - 1)
+        else:
+            amount, many = "steps", arguments.count("steps", 1000 if steps is None else steps, 0, 2**63 - 1)
+        names, envs = self._native.rollout(acting, given, amount, many, bool(returns_only))
+        return played(names, envs, self._observations, self._actions, kept=not returns_only)
+
+    def _given(self, actions: Any) -> list[Bytes]:
+        """Each env's actions, as bytes, of an array of shape (steps, num_envs, …)."""
+        array = np.asarray(actions)
+        if array.ndim < 2 or array.shape[1] != self.num_envs:
+            raise UsageError(f"rollout: actions of shape {array.shape}; (steps, {self.num_envs}, …) is expected")
+        columns = (self._actions.write(np.ascontiguousarray(array[:, env]), len(array)) for env in range(self.num_envs))
+        return [np.ascontiguousarray(column).reshape(-1) for column in columns]
+
     @property
     def envs_per_worker(self) -> int:
         """The most envs that one worker has: 1, unless they share workers."""
@@ -848,6 +938,8 @@ def make_vec(
     backend: str = "native",
     recycle_after: int | None = None,
     envs_per_worker: int | str = 1,
+    policy: PolicyLike | None = None,
+    policy_config: Mapping[str, Any] | None = None,
     record: str | os.PathLike[str] | None = None,
     embed_plugin: bool = False,
     start: str | None = None,
@@ -893,6 +985,8 @@ def make_vec(
         backend=backend,
         recycle_after=recycle_after,
         envs_per_worker=envs_per_worker,
+        policy=policy,
+        policy_config=policy_config,
         record=record,
         embed_plugin=embed_plugin,
         start=start,

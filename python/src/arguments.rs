@@ -1,11 +1,12 @@
 //! Python's arguments for envs, and the builder made from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
+use rollcage::rollout::PolicyPlugin;
 use rollcage::{
     Backend, Builder, Cache, EnvsPerWorker, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls,
 };
@@ -46,6 +47,10 @@ pub(crate) struct Arguments {
     recycle_after: Option<u64>,
     /// A number, or `auto`.
     envs_per_worker: String,
+    /// A policy's file.
+    policy: Option<PathBuf>,
+    /// The policy's config, JSON.
+    policy_config: String,
     /// A folder to record into.
     record: Option<PathBuf>,
     embed_plugin: bool,
@@ -120,6 +125,9 @@ impl Arguments {
             builder = builder.recycle_after(episodes);
         }
         builder = builder.envs_per_worker(self.envs_per_worker.parse::<EnvsPerWorker>()?);
+        if let Some(file) = &self.policy {
+            builder = builder.policy(policy(file, &self.policy_config)?);
+        }
         if let Some(folder) = self.record {
             builder = builder.record(Record { folder, embed_plugin: self.embed_plugin });
         }
@@ -132,6 +140,11 @@ impl Arguments {
         }
         Ok((if self.debug { builder.debug() } else { builder }, warnings))
     }
+}
+
+/// A policy from its file, with its config as JSON.
+pub(crate) fn policy(file: &Path, config: &str) -> Result<PolicyPlugin, Error> {
+    Ok(PolicyPlugin::open(file)?.config(&parse(config)?)?)
 }
 
 impl Given {

@@ -2,6 +2,7 @@
 //! signals are checked every 20 ms. Knows batches; knows nothing of Gymnasium.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -12,9 +13,10 @@ use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use rollcage::rollout::{Acting, Amount, Keep};
 use rollcage::{Batch, Error, Frame, Oddity, ResetSome, Snapshot, UsageError, VecEnv};
 
-use crate::arguments::{Arguments, parse};
+use crate::arguments::{Arguments, parse, policy};
 use crate::errors::{exception, fault_object, usage_error};
 use crate::{spaces, views};
 
@@ -291,6 +293,66 @@ impl Envs {
         let (observations, rewards) =
             (PyArray1::from_vec(py, steps.observations), PyArray1::from_vec(py, steps.rewards));
         Ok((steps.taken, observations, rewards, steps.terminated, steps.truncated))
+    }
+
+    // ── Rollouts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Puts a policy beside the envs, from its file and its config as JSON.
+    fn set_policy(&self, py: Python<'_>, file: PathBuf, config: &str) -> PyResult<()> {
+        let policy = policy(&file, config).map_err(|error| exception(py, &error))?;
+        self.work(py, |state| state.envs.set_policy(&policy))
+    }
+
+    /// Lets the envs play by themselves: `acting` is `policy`, `random` or `given`; then `given` has each env's actions.
+    /// `amount` is of `steps` (of each env) or `episodes` (of all together). Returns the names of what the policy adds, and
+    /// for each env a dict of its columns.
+    fn rollout<'py>(
+        &self,
+        py: Python<'py>,
+        acting: &str,
+        given: Vec<PyReadonlyArray1<'py, u8>>,
+        amount: &str,
+        count: u64,
+        returns_only: bool,
+    ) -> PyResult<(Vec<String>, Bound<'py, PyList>)> {
+        let given: Vec<Vec<u8>> =
+            given.iter().map(|actions| Ok(actions.as_slice()?.to_vec())).collect::<PyResult<_>>()?;
+        let amount = if amount == "steps" { Amount::Steps(count) } else { Amount::Episodes(count) };
+        let keep = if returns_only { Keep::Returns } else { Keep::Columns };
+        let played = self.work(py, |state| {
+            let slices: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
+            let acting = match acting {
+                "policy" => Acting::Policy,
+                "random" => Acting::Random,
+                _ => Acting::Given(&slices),
+            };
+            state.envs.rollout(acting, amount, keep)
+        })?;
+        let list = PyList::empty(py);
+        for env in played.envs {
+            let columns = PyDict::new(py);
+            columns.set_item("steps", env.steps)?;
+            columns.set_item("observations", PyArray1::from_vec(py, env.observations))?;
+            columns.set_item("action_masks", PyArray1::from_vec(py, env.action_masks))?;
+            columns.set_item("actions", PyArray1::from_vec(py, env.actions))?;
+            columns.set_item("extras", PyArray1::from_vec(py, env.added))?;
+            columns.set_item("rewards", PyArray1::from_vec(py, env.rewards))?;
+            columns.set_item("terminations", PyArray1::from_vec(py, env.terminated))?;
+            columns.set_item("truncations", PyArray1::from_vec(py, env.truncated))?;
+            columns.set_item("final_observations", PyArray1::from_vec(py, env.final_observations))?;
+            columns.set_item("last_observation", PyArray1::from_vec(py, env.last_observation))?;
+            let returns = env.episodes.iter().map(|episode| episode.episode_return);
+            columns.set_item("returns", PyArray1::from_iter(py, returns))?;
+            let lengths = env.episodes.iter().map(|episode| i64::from(episode.length));
+            columns.set_item("lengths", PyArray1::from_iter(py, lengths))?;
+            let faults = PyList::empty(py);
+            for fault in &env.faults {
+                faults.append(fault_object(py, fault)?)?;
+            }
+            columns.set_item("faults", faults)?;
+            list.append(columns)?;
+        }
+        Ok((played.adds, list))
     }
 
     // ── Copies ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -363,3 +363,55 @@ fn a_copy_of_an_env_has_a_copy_of_its_policy() {
     let digest: Vec<Digest> = envs.digests();
     assert_eq!(digest.len(), 1);
 }
+
+#[test]
+fn a_policy_comes_to_envs_that_run_already() {
+    for (each, mode) in [(1, Autoreset::NextStep), (2, Autoreset::NextStep), (1, Autoreset::SameStep)] {
+        let of = || shipped("cartpole").envs(2).seed(6).autoreset(mode).envs_per_worker(each);
+        let mut with = of().policy(drawn()).build().unwrap();
+        let mut without = of().build().unwrap();
+        let mut both = |play: &dyn Fn(&mut VecEnv) -> Vec<u8>| {
+            let (one, other) = (play(&mut with), play(&mut without));
+            assert_eq!(one, other);
+            assert_eq!(with.digests(), without.digests());
+        };
+        let steps = |envs: &mut VecEnv| {
+            envs.reset(None).unwrap();
+            for step in 0..60 {
+                envs.step(&discrete(&[step % 2, 1])).unwrap();
+            }
+            envs.last().observations.clone()
+        };
+        let rollout = |envs: &mut VecEnv| {
+            envs.set_policy(&drawn()).unwrap();
+            let pids = envs.pids();
+            let played = envs.rollout(Acting::Policy, Amount::Steps(90), Keep::Columns).unwrap();
+            envs.set_policy(&drawn()).unwrap();
+            assert_eq!(envs.pids(), pids, "the same policy is there already");
+            [played.envs[0].actions.clone(), played.envs[1].last_observation.clone()].concat()
+        };
+        both(&steps);
+        both(&rollout);
+        both(&steps);
+        both(&rollout);
+        assert!((0..2).all(|env| without.instance(env) == Some(0)));
+        // Another config is another policy.
+        let fixed =
+            |action: i64| PolicyPlugin::new(fixture("policy-steady")).config(&json!({"action": action})).unwrap();
+        for action in [1, 0] {
+            without.set_policy(&fixed(action)).unwrap();
+            let played = without.rollout(Acting::Policy, Amount::Steps(3), Keep::Columns).unwrap();
+            assert_eq!(played.envs[0].actions, discrete(&[action; 3]));
+        }
+    }
+    let mut envs = shipped("cartpole").build().unwrap();
+    envs.reset(None).unwrap();
+    let branch = envs.branch(0, 1).unwrap();
+    let error = envs.set_policy(&drawn()).unwrap_err();
+    assert!(error.to_string().contains("have branches"), "{error}");
+    drop(branch);
+    envs.set_policy(&drawn()).unwrap();
+    let error = envs.set_policy(&PolicyPlugin::new(fixture("echo"))).unwrap_err();
+    assert!(error.to_string().contains("not a policy"), "{error}");
+    envs.rollout(Acting::Policy, Amount::Steps(3), Keep::Columns).unwrap();
+}

@@ -17,13 +17,14 @@ pub(super) fn play(
     times: &mut Times,
     progress: &mut Progress,
     started: Instant,
+    restored: bool,
 ) -> (Tally, Result<Option<String>, Error>) {
     let amount = match goal {
         Goal::Episodes(total) => Amount::Episodes(total),
         Goal::Steps(total) => Amount::StepsTogether(total),
     };
-    // The first reset counts as the start.
-    if let Err(error) = envs.reset(None) {
+    // The first reset counts as the start; envs that begin from a snapshot are in an episode already.
+    if !restored && let Err(error) = envs.reset(None) {
         return (tally, Err(error));
     }
     let first = Instant::now();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
+use rollcage::replay::acted::{OtherAction, chosen_by};
 use rollcage::replay::compare::Difference;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::{ReplayError, Replayed, Replaying};
@@ -162,6 +163,13 @@ impl Opened {
             complain("warning", &format!("the sandbox layer `{wall}` was not active: {why}"));
         }
         Ok(replayed)
+    }
+}
+
+impl Opened {
+    /// Lets the recording's policy act again, and compares its actions.
+    pub(super) fn chosen_by(&self, policy: &Plugin) -> anyhow::Result<Option<OtherAction>> {
+        chosen_by(&self.rollout, &self.plugin, policy, &self.how).map_err(into_anyhow)
     }
 }
 

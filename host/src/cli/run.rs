@@ -271,7 +271,7 @@ impl Run {
                 progress.print(&about_walls(&envs, self.json));
                 if acts {
                     let tally = Tally { every: plot.as_ref().map(|_| Vec::new()), ..Tally::default() };
-                    acting::play(&mut envs, goal, tally, &mut times, &mut progress, started)
+                    acting::play(&mut envs, goal, tally, &mut times, &mut progress, started, snapshot.is_some())
                 } else {
                     let policy = Policy::new(&policy, &envs.spec().action_space, envs.len(), envs.seed())?;
                     let policy = policy.out_of_bounds(envs.spec().actions_out_of_bounds);

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rollcage::replay::acted::OtherAction;
+use rollcage::rollout::PolicyPlugin;
 use rollcage::text::escape_line;
 use rollcage::{Digest, UsageError};
 use serde_json::Value;
@@ -24,6 +26,10 @@ pub(super) struct Verify {
     /// The receipt to expect: 64 hex digits, or a file that holds them
     #[arg(long, value_name = "RECEIPT")]
     against: Option<String>,
+
+    /// The policy that the recording names: it acts again, and must choose the same actions
+    #[arg(long, value_name = "FILE.wasm|FILE.onnx")]
+    with_policy: Option<PathBuf>,
 }
 
 const AFTER_HELP: &str = "\
@@ -31,6 +37,7 @@ Examples:
   rollcage run cartpole --episodes 100 --seed 7 --record first --embed-plugin
   rollcage verify first
   rollcage verify first --against 5f0c…
+  rollcage verify played --with-policy ppo.onnx
 
 Exit status:
   0    everything came out as it was recorded, and the receipt is the one of --against
@@ -67,6 +74,15 @@ impl Verify {
             manifest.seed,
             replayed.steps,
         ))?;
+        if let Some(file) = &self.with_policy {
+            let policy = PolicyPlugin::open(file)?;
+            let (name, sha256) = (escape_line(policy.plugin().name()), policy.plugin().sha256_hex());
+            if let Some(OtherAction { env, step }) = opened.chosen_by(policy.plugin())? {
+                say(&format!("different: env {env}: its action number {step} is not what policy {name} chooses\n"))?;
+                return Ok(Status::Incomplete);
+            }
+            say(&format!("every action is what policy {name} chooses, sha256 {sha256}\n"))?;
+        }
         for why in &manifest.not_portable {
             complain("note", &format!("the recording is not portable: {why}"));
         }

@@ -189,6 +189,12 @@ impl VecEnv {
         Ok(self.take_over(envs, &mut fresh))
     }
 
+    /// Takes the only env out; the rest of this value ends.
+    pub(crate) fn leave_only(mut self) -> Option<Slot> {
+        self.terms.stock.envs.fetch_sub(self.slots.len(), Relaxed);
+        std::mem::take(&mut self.slots).pop()
+    }
+
     /// Moves the envs of another `VecEnv` into the places of these.
     pub(crate) fn take_over(&mut self, envs: &[usize], fresh: &mut VecEnv) -> &Batch {
         let slots = std::mem::take(&mut fresh.slots);

@@ -2,6 +2,7 @@
 //!
 //! This floor knows spaces, slabs, processes and grants. It must never know a terminal, or a recording that is read.
 
+mod again;
 pub mod autoreset;
 pub mod batch;
 mod branch;
@@ -9,7 +10,7 @@ pub mod builder;
 pub mod oddity;
 pub mod pack;
 pub mod policy;
-mod policy_plugin;
+pub(crate) mod policy_plugin;
 pub(crate) mod recorded;
 pub mod rollout;
 pub(crate) mod slot;

@@ -10,6 +10,8 @@ use crate::error::{Error, UsageError};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{Plugin, Prepared, Preparing};
+use crate::record::manifest::PolicyRecord;
+use crate::spec::Description;
 use crate::wire::job::PolicyJob;
 
 /// A policy as a component (`rollcage:policy`, see `wit/policy/`), with its config and its limits. It is as untrusted as an
@@ -86,7 +88,7 @@ impl PolicyPlugin {
     }
 
     /// Compiles and describes it, and completes its config.
-    pub(super) fn prepare(
+    pub(crate) fn prepare(
         &self,
         backend: Backend,
         how: &Preparing<'_>,
@@ -114,6 +116,32 @@ pub(crate) struct GivenPolicy {
 }
 
 impl GivenPolicy {
+    /// Whether it is this policy, with this config and these limits.
+    pub(crate) fn is(&self, policy: &PolicyPlugin) -> bool {
+        let name = policy.plugin.name();
+        self.prepared.plugin.sha256() == policy.plugin.sha256()
+            && (self.memory_bytes, self.fuel) == (policy.memory_bytes, policy.fuel)
+            && self
+                .prepared
+                .schema
+                .complete(policy.config.clone(), name)
+                .is_ok_and(|config| config.canonical == self.config.canonical)
+    }
+
+    /// What a recording says of it.
+    pub(super) fn recorded(&self) -> PolicyRecord {
+        let Description { name, version, interface, .. } = &self.prepared.description;
+        PolicyRecord {
+            name: name.clone(),
+            version: version.clone(),
+            sha256: self.prepared.plugin.sha256_hex(),
+            interface: interface.clone(),
+            config: self.config.value.clone(),
+            memory_bytes: self.memory_bytes,
+            fuel: self.fuel,
+        }
+    }
+
     /// What a worker needs to know of it.
     pub(super) fn job(&self) -> PolicyJob {
         let plugin = &self.prepared.plugin;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::policy_plugin::GivenPolicy;
 use super::terms::Terms;
 use crate::outside::grant::Grants;
 use crate::plugin::Prepared;
@@ -46,6 +47,7 @@ pub(crate) fn manifest_of<'a>(
         complete: false,
         rollcage: env!("CARGO_PKG_VERSION").to_owned(),
         plugin: PluginName::of(&terms.prepared),
+        policy: terms.policy.as_ref().map(GivenPolicy::recorded),
         envs: u32::try_from(configs.len()).unwrap_or(u32::MAX),
         config: match configs.first() {
             Some(first) if configs.iter().all(|config| config == first) => first.clone(),

@@ -197,7 +197,9 @@ impl VecEnv {
                 if matches!(part.asked, Asked::Over) {
                     continue;
                 }
-                if let Err(found) = self.go_on(env, part, acting, keep, error.is_some()) {
+                let gone_on =
+                    self.repeat_if_due(env).and_then(|()| self.go_on(env, part, acting, keep, error.is_some()));
+                if let Err(found) = gone_on {
                     error = Some(match error {
                         Some(before) => first([before, found].into_iter()).err().unwrap_or(Error::Interrupted),
                         None => found,
@@ -324,13 +326,14 @@ impl VecEnv {
                 Left::Episodes(left) => (u64::MAX, left),
             };
             let episodes = episodes.min(slot.episodes_left(terms).unwrap_or(u64::MAX));
+            if !layout.fits() || (!by_policy && layout.given_max() == 0) {
+                part.asked = Asked::Over;
+                return Err(UsageError::new("observations and actions of these envs are too large for a rollout")
+                    .hint("`step` takes them of any size")
+                    .into());
+            }
             if !by_policy {
                 steps = steps.min(layout.rows.min(layout.given_max()) as u64);
-                if steps == 0 {
-                    return Err(UsageError::new("an action of these envs is too large for a rollout")
-                        .hint("`step` takes actions of any size")
-                        .into());
-                }
             }
             let mut drawn = Vec::new();
             let given: &[u8] = match (acting, random.as_mut()) {
@@ -352,10 +355,30 @@ impl VecEnv {
             };
             part.begin(slot, terms, keep);
             let cut = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-            let order = Part { by_policy, steps: cut(steps), episodes: cut(episodes) };
+            let batched = !by_policy && slot.takes_batches(given.len(), terms);
+            let order = Part { by_policy, batched, steps: cut(steps), episodes: cut(episodes) };
             part.asked = Asked::Part;
             slot.begin_part(order, given, terms, batch, faults);
         }
+        Ok(())
+    }
+
+    /// Tells an instance again whose batch did not go as single steps may.
+    fn repeat_if_due(&mut self, env: usize) -> Result<(), Error> {
+        if self.slots[env].is_busy() || !self.slots[env].is_to_be_repeated() {
+            return Ok(());
+        }
+        let seat = self.slots[env].seat_beside();
+        let repeated = self.repeat(env, seat);
+        let new = match repeated {
+            Ok(new) => Some(new),
+            // It is not deterministic, or the system refuses: a new instance begins at the next reset.
+            Err(error) => {
+                self.slots[env].end_unrepeated(&self.terms, &mut self.faults, &error);
+                None
+            }
+        };
+        self.slots[env].move_to(None, new);
         Ok(())
     }
 

@@ -10,8 +10,11 @@ use crate::error::UsageError;
 use crate::fault::OnFault;
 use crate::limits::Limits;
 use crate::outside::broker::Names;
-use crate::outside::grant::Services;
+use crate::outside::grant::{Grants, Services};
+use crate::outside::trust::{Asked, Trust};
+use crate::plugin::Plugin;
 use crate::plugin::Prepared;
+use crate::plugin::cache::Cache;
 use crate::process::machine;
 use crate::process::watcher::Log;
 use crate::space::Layout;
@@ -63,6 +66,10 @@ pub(crate) struct Terms {
     pub(crate) copied: bool,
     /// Cores of this machine.
     pub(crate) cores: usize,
+    /// The cache of compiled plugins, for a policy that comes later.
+    pub(crate) cache: Option<Cache>,
+    /// What the operator allows.
+    pub(crate) trust: Trust,
     /// The policy beside the envs, if they were given one.
     pub(crate) policy: Option<GivenPolicy>,
     /// The processes that envs are started from.
@@ -88,6 +95,25 @@ impl Terms {
         let code = self.prepared.code.as_fd();
         let first = [slab, code, code, code, self.prepared.assets()];
         first.into_iter().chain(self.policy_files()).chain(self.directories.iter().map(AsFd::as_fd)).collect()
+    }
+
+    /// Whether an instance can be told again what it was told: nothing came in from outside, and nothing went out.
+    pub(crate) fn can_be_repeated(&self) -> bool {
+        !self.granted.is_captured()
+            && self.granted.capture.is_none()
+            && !self.beside.is_kept()
+            && !self.granted.writes()
+    }
+
+    /// Refuses a policy that the operator does not allow.
+    pub(crate) fn check_trust_of(&self, policy: &Plugin, envs: usize) -> Result<(), UsageError> {
+        self.trust.check(&Asked {
+            plugin: policy,
+            grants: &Grants::new(),
+            envs: envs as u64,
+            memory_bytes: self.limits.memory_bytes,
+            walls: self.cage.walls,
+        })
     }
 
     /// The policy's code and assets, behind the plugin's assets.

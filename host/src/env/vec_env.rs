@@ -487,7 +487,7 @@ impl VecEnv {
     }
 
     /// Makes sure that a rollout may begin: no answer is owed, and nothing is under way.
-    pub(super) fn begin_rollout(&mut self) -> Result<(), Error> {
+    pub(crate) fn begin_rollout(&mut self) -> Result<(), Error> {
         self.check_started()?;
         self.check_owed(0..self.slots.len())?;
         self.finish_pending()

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub rollcage: String,
     /// The plugin that ran.
     pub plugin: PluginName,
+    /// The policy beside the envs; null: there was none, and the program that ran them chose the actions.
+    #[serde(default)]
+    pub policy: Option<PolicyRecord>,
     /// The config of every env, or a list with one config per env; defaults are filled in.
     pub config: Value,
     /// The base seed: env *i*'s first seed is this plus *i*.
@@ -83,6 +86,26 @@ pub struct PluginName {
     pub sha256: String,
     /// The interface version that the plugin exports.
     pub interface: String,
+}
+
+/// The policy of a recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRecord {
+    /// The policy's name for itself.
+    pub name: String,
+    /// The policy's own version.
+    pub version: String,
+    /// SHA-256 of its file; for a network, of the component that ships with the network in it.
+    pub sha256: String,
+    /// The interface that it exports.
+    pub interface: String,
+    /// Its config; defaults are filled in.
+    pub config: Value,
+    /// Bytes of memory that an instance may have.
+    pub memory_bytes: u64,
+    /// Fuel of an action; null: not counted.
+    pub fuel: Option<u64>,
 }
 
 /// Limits, in bytes and seconds.

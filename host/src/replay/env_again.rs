@@ -79,6 +79,11 @@ impl<'a> Stage<'a> {
 
     /// An instance of an env.
     fn start(&self, env: u32, again: PastInstance) -> Result<VecEnv, Error> {
+        self.builder(env)?.again(again).build()
+    }
+
+    /// What an env of the recording is made of.
+    pub(super) fn builder(&self, env: u32) -> Result<Builder, Error> {
         let manifest = self.rollout.manifest();
         let mut builder: Builder = VecEnv::builder(self.plugin.clone())
             .config(manifest.config_of(env as usize))?
@@ -92,8 +97,7 @@ impl<'a> Stage<'a> {
             .backend(self.backend)
             .grants(self.how.grants.clone())
             .protect(self.how.protected.iter().cloned())
-            .time_limit(manifest.max_episode_steps)
-            .again(again);
+            .time_limit(manifest.max_episode_steps);
         builder = builder.trust(self.how.trust.clone());
         if self.how.require_sandbox {
             builder = builder.require_walls(Walls::SANDBOX);
@@ -108,7 +112,7 @@ impl<'a> Stage<'a> {
             builder = builder.when_compiling(Arc::clone(observer));
         }
         let interrupt = Arc::clone(&self.how.interrupt);
-        builder.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed)).build()
+        Ok(builder.interrupt_when(move || interrupt.load(std::sync::atomic::Ordering::Relaxed)))
     }
 
     /// The first difference in plugin, config or spaces between the manifest and the env that was started. Rows of different

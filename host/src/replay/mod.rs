@@ -3,6 +3,7 @@
 //!
 //! This floor knows recordings and envs. It must never know the command line.
 
+pub mod acted;
 pub mod compare;
 pub mod damage;
 mod env_again;

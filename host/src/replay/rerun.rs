@@ -189,7 +189,7 @@ pub fn snapshot_at(
 }
 
 /// Runs `work` on every item, on as many threads as there are cores. Returns the first error in the order of the items.
-fn in_parallel<T: Send, E: Send>(
+pub(super) fn in_parallel<T: Send, E: Send>(
     items: Vec<T>,
     threads: usize,
     work: impl Fn(T) -> Result<(), E> + Sync,

@@ -91,7 +91,10 @@ pub struct Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActingAs {
     /// The caller: the actions lie in the slab, as many as the order has steps.
-    Given,
+    Given {
+        /// Whether the guest's own loop may take many of them in one call.
+        batched: bool,
+    },
     /// The worker's policy.
     Policy {
         /// Whether it has not seen the present episode from its beginning up to here.
@@ -135,6 +138,9 @@ pub enum FromWorker {
     Answered(Reply),
     /// The policy was made: the names of the numbers that it adds to each action.
     PolicyMade(Vec<String>),
+    /// The guest's own loop over steps did not go as single steps may: the instance has ended, and is to be told again what it
+    /// was told, and to go on by single steps. The reason is for people.
+    PlaySteps(String),
     /// The policy cannot go on, in the words of a fault; the env can.
     PolicyFailed(GuestFault),
     /// A keeper's message after its [`FromWorker::Hello`]. No worker sends it.

@@ -32,7 +32,6 @@ pub(crate) struct Transition {
 }
 
 /// The result of the guest's own loop over steps.
-#[cfg(all(test, feature = "shipped"))]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transitions {
     pub(crate) taken: u32,

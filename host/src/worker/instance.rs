@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::answer::{CallError, Frame, Transition, View, guest_fault};
+use super::answer::{CallError, Frame, Transition, Transitions, View, guest_fault};
 use super::bindings::{CreateError, Exports, Pre};
 use super::running::{FUEL_UNBOUNDED, Running};
 use crate::fault::{FaultKind, MESSAGE_BYTES_MAX};
@@ -144,13 +144,26 @@ impl Instance {
         Ok(Transition { view: check_view(transition.view)?, ..transition })
     }
 
-    /// Runs the guest's own loop over its steps, all within one step's time and fuel, for the test that compares it with
-    /// ours. The answer is not checked.
-    #[cfg(all(test, feature = "shipped"))]
-    pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<super::answer::Transitions, CallError> {
-        self.running.guest_mut().begin_step(self.settings.clock_step);
-        let fuel = self.settings.fuel_per_step.unwrap_or(FUEL_UNBOUNDED);
-        Ok(self.running.call(fuel, |exports, store| exports.step_many(store, actions, count))?)
+    /// Runs the guest's own loop over its steps, in one call. None: the guest asked for the time, which passes between steps
+    /// and not within the loop, so that its answers may be others than those of single steps. Lists are not checked.
+    ///
+    /// # Errors
+    ///
+    /// A fault.
+    pub(crate) fn step_many(&mut self, actions: &[u8], count: u32) -> Result<Option<Transitions>, GuestFault> {
+        let clock_step = self.settings.clock_step;
+        self.running.guest_mut().begin_step(clock_step);
+        self.running.guest().watch_clock();
+        let steps = self.running.call(FUEL_UNBOUNDED, |exports, store| exports.step_many(store, actions, count))?;
+        self.running.guest().end_call(true);
+        if self.running.guest().asked_the_clock() {
+            return Ok(None);
+        }
+        // The clock goes on as if each step had begun.
+        for _ in 1..steps.taken.min(count) {
+            self.running.guest_mut().begin_step(clock_step);
+        }
+        Ok(Some(steps))
     }
 
     /// Tells the instance that this process is a copy of the env's: captured input is not recorded from now on.
@@ -460,7 +473,7 @@ mod tests {
                 assert_eq!(ours.reset(Some(5), None), theirs.reset(Some(5), None));
                 let steps = episode(&mut ours);
                 let actions: Vec<u8> = (0..40).flat_map(action).collect();
-                let batch = theirs.step_many(&actions, 40).expect("a batch");
+                let batch = theirs.step_many(&actions, 40).expect("a batch").expect("no clock is read");
 
                 let last = steps.last().expect("a step");
                 assert_eq!(batch.taken as usize, steps.len(), "{name}");

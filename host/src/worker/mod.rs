@@ -389,7 +389,7 @@ fn load_code(
 fn allowance_of(job: &EnvJob) -> Allowance {
     let policy = job.policy.as_ref();
     let memory_bytes = policy.map_or(job.memory_bytes, |policy| {
-        job.memory_bytes.saturating_add(policy.memory_bytes).saturating_add(policy.assets_bytes)
+        job.memory_bytes.saturating_add(policy.memory_bytes)
     });
     let allowance = preopens::allow(&job.granted, Allowance::of_env(memory_bytes));
     let mut allowance = line::allow(&job.granted, allowance);

@@ -4,15 +4,27 @@
 //! This file knows who acts when. It knows nothing of how a policy chooses.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::answer::View;
+use super::answer::{Transitions, View};
 use super::policy::{PolicyCode, PolicyInstance};
 use super::serve::{GoesOn, Served, Unanswered, bad_answer, bytes_of};
 use crate::fault::FaultKind;
 use crate::wire::slab::layout::Which;
 use crate::wire::slab::rollout::{RolloutLayout, Row};
-use crate::wire::slab::{Answer, Request};
+use crate::wire::slab::worker::ViewBytes;
+use crate::wire::slab::{Answer, INFO_EXTRA_BYTES_MAX, Request};
 use crate::wire::talk::{ActingAs, FromWorker, GuestFault, Order, ToWorker};
+
+/// Steps of the first batch of a turn, and the most of one. A batch has the time of one step, so it is short.
+const BATCH_STEPS_FIRST: u32 = 32;
+const BATCH_STEPS_MAX: u32 = 2048;
+
+/// The time that a batch may take before it becomes shorter: a turn can be stopped between two.
+const BATCH_TIME: Duration = Duration::from_millis(2);
+
+/// Bytes of text that a step is expected to have at most. More of it is for single steps.
+const TEXT_BYTES_USUAL: usize = 256;
 
 /// The policy of an env, and what it is made of.
 #[derive(Default)]
@@ -70,13 +82,16 @@ impl Served {
     /// Plays, counting the rows that are whole.
     fn play(&mut self, order: &Order, view: &mut View, taken: &mut usize) -> Result<(), Unanswered> {
         let added = match order.acting {
-            ActingAs::Given => 0,
+            ActingAs::Given { .. } => 0,
             ActingAs::Policy { .. } => self.acting.instance.as_ref().map_or(0, |policy| policy.names().len()),
         };
         let layout = RolloutLayout::of(self.layout, added);
         self.slab.begin_rollout();
         if let ActingAs::Policy { takes_over: true } = order.acting {
             self.policy(|policy| policy.reset().map_err(|fault| of("`reset`", fault)))?;
+        }
+        if let ActingAs::Given { batched: true } = order.acting {
+            return self.play_batches(order, &layout, view, taken);
         }
         let mut options = order.options.as_deref();
         let (mut texts, mut step, mut episodes) = (0, order.elapsed, 0);
@@ -126,6 +141,126 @@ impl Served {
         Ok(())
     }
 
+    /// Plays given actions by the guest's own loop, as many in a call as take about a millisecond.
+    fn play_batches(
+        &mut self,
+        order: &Order,
+        layout: &RolloutLayout,
+        view: &mut View,
+        taken: &mut usize,
+    ) -> Result<(), Unanswered> {
+        let mut options = order.options.as_deref();
+        let (mut texts, mut step, mut episodes, mut number) = (0, order.elapsed, 0, 0_u32);
+        let mut batch = BATCH_STEPS_FIRST;
+        let mut actions = Vec::new();
+        while number < order.steps {
+            let left = order.limit.map_or(u32::MAX, |limit| limit.saturating_sub(step).max(1));
+            // The last row is kept for a reset.
+            let room = u32::try_from(layout.rows.saturating_sub(*taken + 1)).unwrap_or(u32::MAX);
+            let count = batch.min(order.steps - number).min(left).min(room);
+            if count == 0 || !layout.has_room_for_text(texts + count as usize * TEXT_BYTES_USUAL) {
+                break;
+            }
+            actions.resize(count as usize * self.layout.action, 0);
+            self.slab.read_many_given(number as usize, self.layout.action, &mut actions);
+            self.slab.asks_env_many(layout, *taken, &actions);
+            let begun = Instant::now();
+            let by_steps = |why: String| Unanswered::PlaySteps(why);
+            let steps = match self.instance.step_many(&actions, count) {
+                Ok(Some(steps)) => steps,
+                Ok(None) => return Err(by_steps("the env reads the clock within its loop".to_owned())),
+                Err(fault) => return Err(by_steps(format!("{}: {}", fault.kind, fault.message))),
+            };
+            batch = match begun.elapsed() {
+                took if took < BATCH_TIME / 2 => batch.saturating_mul(2).min(BATCH_STEPS_MAX),
+                took if took > BATCH_TIME => (batch / 2).max(1),
+                _ => batch,
+            };
+            let ends = self.check_batch(&steps, count).map_err(by_steps)?;
+            for index in 0..steps.taken as usize {
+                let last = index + 1 == steps.taken as usize;
+                step += 1;
+                let row = Row::Step {
+                    reward: steps.rewards[index],
+                    terminated: last && steps.terminated,
+                    truncated: last && steps.truncated,
+                    time_limit: order.limit.is_some_and(|limit| step >= limit),
+                };
+                let text = steps.infos_extra.get(index).map_or(&[][..], |text| text.as_bytes());
+                if !layout.has_room_for_text(texts + text.len()) {
+                    return Err(by_steps("its texts fill the room".to_owned()));
+                }
+                let part = ViewBytes {
+                    observation: &steps.observations[index * self.layout.observation..][..self.layout.observation],
+                    mask: &[],
+                    info: &steps.infos[index * self.layout.info..][..self.layout.info],
+                };
+                self.slab.write_row(layout, *taken + index, row, part, text, &mut texts);
+                if last {
+                    *view = View {
+                        observation: part.observation.to_vec(),
+                        action_mask: Vec::new(),
+                        info: part.info.to_vec(),
+                        info_extra: String::from_utf8_lossy(text).into_owned(),
+                    };
+                }
+            }
+            *taken += steps.taken as usize;
+            number += steps.taken;
+            let ends = ends || order.limit.is_some_and(|limit| step >= limit);
+            episodes += u32::from(ends);
+            if self.slab.is_stopped() || number >= order.steps || ends && episodes >= order.episodes {
+                break;
+            }
+            if ends {
+                self.slab.asks_env_many(layout, *taken, &[]);
+                let begun = self.instance.reset(None, options.take())?;
+                self.check(&begun, GoesOn::Yes)?;
+                *view = begun;
+                step = 0;
+                self.slab.write_row(layout, *taken, Row::Reset, bytes_of(view), view.info_extra.as_bytes(), &mut texts);
+                *taken += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what the guest's own loop returned, and whether the episode has ended. What single steps would not answer so is
+    /// for single steps to find.
+    fn check_batch(&self, steps: &Transitions, count: u32) -> Result<bool, String> {
+        let Transitions { taken, observations, action_masks, infos, infos_extra, rewards, .. } = steps;
+        let taken = *taken as usize;
+        let ends = steps.terminated || steps.truncated;
+        let lengths = [
+            (observations.len(), taken * self.layout.observation),
+            (action_masks.len(), 0),
+            (infos.len(), taken * self.layout.info),
+            (rewards.len(), taken),
+        ];
+        if taken == 0 || taken > count as usize || lengths.iter().any(|(given, wanted)| given != wanted) {
+            return Err("its loop returns lists of wrong lengths".to_owned());
+        }
+        if steps.error.is_some() || (taken < count as usize && !ends) {
+            return Err("its loop ends early".to_owned());
+        }
+        if !infos_extra.is_empty() && infos_extra.len() != taken {
+            return Err("its loop returns a wrong number of texts".to_owned());
+        }
+        for observation in observations.chunks_exact(self.layout.observation.max(1)) {
+            self.observation.check(observation)?;
+        }
+        if self.layout.info > 0 {
+            infos.chunks_exact(self.layout.info).try_for_each(|info| self.info.check(info))?;
+        }
+        for text in infos_extra.iter().filter(|text| !text.is_empty()) {
+            if text.len() > INFO_EXTRA_BYTES_MAX {
+                return Err("a text is too long".to_owned());
+            }
+            crate::json::check_object("info-extra", text)?;
+        }
+        Ok(ends)
+    }
+
     /// Chooses the action of a row. Returns the numbers that the policy adds to it.
     #[inline]
     fn choose(
@@ -136,7 +271,7 @@ impl Served {
         observation: &[u8],
         mask: &[u8],
     ) -> Result<Vec<f32>, Unanswered> {
-        if let ActingAs::Given = order.acting {
+        if let ActingAs::Given { .. } = order.acting {
             self.slab.read_given(number, &mut self.action);
             return Ok(Vec::new());
         }

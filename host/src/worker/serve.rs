@@ -48,9 +48,9 @@ pub(super) struct Served {
     pub(super) instance: Instance,
     pub(super) spec: Spec,
     pub(super) layout: ViewLayout,
-    observation: Layout,
+    pub(super) observation: Layout,
     pub(super) action_space: Layout,
-    info: InfoLayout,
+    pub(super) info: InfoLayout,
     pub(super) action: Vec<u8>,
     /// The policy that may choose its actions.
     pub(super) acting: Acting,
@@ -92,6 +92,8 @@ pub(super) enum Unanswered {
     Fault(GuestFault),
     /// The policy cannot go on, and the env keeps running.
     Policy(GuestFault),
+    /// A batch did not go as single steps may, and the instance has ended.
+    PlaySteps(String),
     /// The host broke the protocol: a bug, since the host is trusted.
     Host(String),
     /// This process is a copy: the original answers the request.
@@ -217,6 +219,11 @@ impl Served {
             }
             Err((answer, Unanswered::Fault(fault))) => {
                 self.say(&FromWorker::Fault(fault))?;
+                self.publish(&Answer { status: Status::Fault, ..answer });
+                return Ok(After::Ended);
+            }
+            Err((answer, Unanswered::PlaySteps(why))) => {
+                self.say(&FromWorker::PlaySteps(why))?;
                 self.publish(&Answer { status: Status::Fault, ..answer });
                 return Ok(After::Ended);
             }

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use super::instance::Started;
 use super::{Op, Phase, Slot, Terms};
 use crate::env::batch::Batch;
+use crate::env::pack::Seat;
 use crate::env::template;
 use crate::env::terms::Start;
 use crate::error::{Error, UsageError};
@@ -43,6 +44,7 @@ impl Slot {
         (copy.fresh, copy.ended, copy.played) = (self.fresh, self.ended, self.played);
         (copy.episode, copy.step, copy.episode_return) = (self.episode, self.step, self.episode_return);
         copy.policy.clone_from(&self.policy);
+        copy.only_steps = self.only_steps;
         copy.reset_options.clone_from(&self.reset_options);
         copy.view.clone_from(&self.view);
         copy.standing.clone_from(&self.standing);
@@ -86,6 +88,27 @@ impl Slot {
         self.own_time_limit = other.own_time_limit;
         (self.op, self.pending, self.error) = (None, None, None);
         (self.masked, self.recycled, self.in_flight, self.interrupted) = (false, false, false, false);
+    }
+
+    /// Goes on in another worker, which was told the same: the same instance, with all that was counted and entered.
+    pub(crate) fn move_to(&mut self, seat: Option<Seat>, new: Option<Slot>) {
+        (self.policy, self.repeats) = (None, false);
+        if let Some(seat) = seat {
+            self.seat = Some(seat);
+        }
+        let Some(mut new) = new else { return };
+        if let Some(child) = self.child.take() {
+            child.kill();
+            child.wait_dead();
+            self.log.append(&child.log());
+        }
+        if let Some(seat) = &mut self.seat {
+            self.log.append(&seat.leave(self.index));
+        }
+        (self.child, self.seat) = (new.child.take(), new.seat.take());
+        self.phase = std::mem::replace(&mut new.phase, Phase::Down);
+        (self.started_by, self.ready_at) = (new.started_by, new.ready_at);
+        self.standing.clone_from(&new.standing);
     }
 
     /// Shows the present view in its row, and clears the row's other results.

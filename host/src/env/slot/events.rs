@@ -149,6 +149,11 @@ impl Events {
         Events { digest: InstanceDigest::new(), journal: None, past: Past::default() }
     }
 
+    /// Whether the past has room for so many bytes of actions.
+    pub(super) fn past_has_room(&self, bytes: usize, most: usize) -> bool {
+        !self.past.is_lost && self.past.bytes + bytes <= most
+    }
+
     /// Begins another instance, with an empty past.
     pub(super) fn begin_instance(&mut self) {
         self.digest = InstanceDigest::new();

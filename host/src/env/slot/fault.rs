@@ -37,6 +37,11 @@ impl Slot {
             }
         }
         let (kind, message, backtrace) = match self.op.clone() {
+            // Which step of a batch it was is found by single steps.
+            Some(Op::Play(part)) if part.batched && self.child.is_some() && kind != FaultKind::Protocol => {
+                self.salvage((kind, message, backtrace), false, terms, batch);
+                return self.must_be_repeated();
+            }
             Some(Op::Play(part)) => self.salvage((kind, message, backtrace), part.by_policy, terms, batch),
             Some(Op::MakePolicy) if !matches!(kind, FaultKind::Sibling | FaultKind::Protocol) => {
                 (FaultKind::Policy, format!("making the policy: {kind}: {message}"), backtrace)
@@ -346,6 +351,7 @@ pub(in crate::env) fn name_of(message: &FromWorker) -> &'static str {
         FromWorker::Answered(_) => "`answered`",
         FromWorker::PolicyMade(_) => "`policy made`",
         FromWorker::PolicyFailed(_) => "`policy failed`",
+        FromWorker::PlaySteps(_) => "`play steps`",
         FromWorker::Keeper(_) => "what a keeper says",
     }
 }

@@ -204,6 +204,9 @@ pub(crate) struct Slot {
     steps: Steps,
     /// The policy in the running worker.
     policy: Option<MadePolicy>,
+    /// Whether the instance is to be told again in another worker; and whether it is asked by single steps alone.
+    repeats: bool,
+    only_steps: bool,
     /// What was played in the last turn in which the worker played by itself.
     rolled: Played,
     /// The time limit that this env's `create` returned. Configs differ between envs, and so may the limit.
@@ -268,6 +271,8 @@ impl Slot {
             view: View::default(),
             steps: Steps::default(),
             policy: None,
+            repeats: false,
+            only_steps: false,
             rolled: Played::default(),
             own_time_limit: None,
             past_bytes: 0,

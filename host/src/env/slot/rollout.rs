@@ -33,6 +33,8 @@ pub(super) struct MadePolicy {
 pub(crate) struct Part {
     /// Whether the policy acts; else the actions are given.
     pub(crate) by_policy: bool,
+    /// Whether the guest's own loop may take many given actions in one call.
+    pub(crate) batched: bool,
     /// Steps to take at most; with given actions, their number.
     pub(crate) steps: u32,
     /// Episodes to end at most.
@@ -129,7 +131,11 @@ impl Slot {
             Op::Play(part) => {
                 let takes_over = !self.policy.as_ref().is_some_and(|policy| policy.follows);
                 Some(ToWorker::Rollout(Order {
-                    acting: if part.by_policy { ActingAs::Policy { takes_over } } else { ActingAs::Given },
+                    acting: if part.by_policy {
+                        ActingAs::Policy { takes_over }
+                    } else {
+                        ActingAs::Given { batched: part.batched }
+                    },
                     steps: part.steps,
                     episodes: part.episodes,
                     elapsed: self.step,
@@ -165,7 +171,7 @@ impl Slot {
     pub(super) fn accept_played(
         &mut self,
         answer: Answer,
-        by_policy: bool,
+        (by_policy, batched): (bool, bool),
         terms: &Terms,
         batch: &mut Batch,
     ) -> Result<(), Rejected> {
@@ -185,6 +191,10 @@ impl Slot {
                 Ok(())
             }
             (Status::Refused, FromWorker::Refused(error)) => Err(Rejected::Refused(error)),
+            (Status::Fault, FromWorker::PlaySteps(_)) if batched => {
+                self.must_be_repeated();
+                Ok(())
+            }
             (Status::Fault, FromWorker::Fault(fault)) => {
                 self.ask_for_the_reset();
                 Err(super::fault::guest_fault(fault).into())
@@ -193,11 +203,40 @@ impl Slot {
         }
     }
 
+    /// The instance goes on in another worker, where it is told again what it was told, and by single steps from then on.
+    pub(super) fn must_be_repeated(&mut self) {
+        (self.repeats, self.only_steps) = (true, true);
+        self.op = None;
+    }
+
+    /// Ends an instance that cannot be told again, by a fault that its next step or reset reports.
+    pub(crate) fn end_unrepeated(&mut self, terms: &Terms, faults: &mut FaultLog, error: &Error) {
+        self.repeats = false;
+        let message = format!("its loop over steps failed, and it cannot be run again by single steps: {error}");
+        let fault = self.make_fault(FaultKind::BadAnswer, message, Vec::new(), terms, faults);
+        self.pending = Some(fault);
+    }
+
+    /// Whether the instance must be told again before it is asked anything.
+    pub(crate) fn is_to_be_repeated(&self) -> bool {
+        self.repeats
+    }
+
+    /// Whether the guest's own loop may take so many bytes of given actions: if it does not go as single steps, the instance is
+    /// told again, for which its past must be kept.
+    pub(crate) fn takes_batches(&self, bytes: usize, terms: &Terms) -> bool {
+        !self.only_steps
+            && terms.limits.fuel_per_step.is_none()
+            && terms.shape().strides.view.mask == 0
+            && terms.can_be_repeated()
+            && self.events.past_has_room(bytes, self.past_bytes)
+    }
+
     /// The policy cannot go on; the env can.
     fn policy_failed(&mut self, fault: GuestFault) {
         self.policy = None;
         let mut error = self.bare_fault(FaultKind::Policy, format!("the policy cannot go on: {}", fault.message));
-        error.backtrace = fault.backtrace;
+        error.backtrace = super::fault::guest_fault(fault).2;
         let log = self.log();
         (error.log, error.log_dropped_bytes) = (log.text(), log.dropped());
         self.error = Some(error.into());
@@ -271,7 +310,7 @@ impl Slot {
         let mut rows = std::mem::take(&mut self.rolled.rows);
         let slab = self.slab().ok_or_else(nobody)?;
         slab.read_rollout(&layout, taken, &mut rows).map_err(lied)?;
-        self.check_rows(&rows, terms).map_err(|what| lied(Lie(what)))?;
+        self.check_rows(&rows, by_policy, terms).map_err(|what| lied(Lie(what)))?;
         for row in 0..taken {
             self.enter_row(&rows, row, terms);
         }
@@ -291,11 +330,12 @@ impl Slot {
     }
 
     /// Checks every row against the spec, and their order against the time limit.
-    fn check_rows(&self, rows: &RolloutRows, terms: &Terms) -> Result<(), String> {
+    fn check_rows(&self, rows: &RolloutRows, by_policy: bool, terms: &Terms) -> Result<(), String> {
         let shape = terms.shape();
         let layout = &shape.strides.view;
         let limit = terms.time_limit.over(self.own_time_limit);
         let (mut ended, mut step) = (self.ended, self.step);
+        let mut mask_before = self.view.mask.as_slice();
         for (row, what) in rows.what.iter().enumerate() {
             let part = |column: &'_ [u8], stride: usize| -> std::ops::Range<usize> {
                 debug_assert!((row + 1) * stride <= column.len());
@@ -323,9 +363,13 @@ impl Slot {
                         Ok(Some(_)) => return Err("an action that is outside its bounds by rounding".to_owned()),
                         Err(error) => return Err(format!("an action that is none: {}", error.message)),
                     }
+                    if by_policy && !mask_before.is_empty() {
+                        shape.action.check_unmasked(action, mask_before)?;
+                    }
                     ended = terminated || truncated || time_limit;
                 }
             }
+            mask_before = mask;
             if !ended && !mask.is_empty() {
                 shape.action.check_open(mask).map_err(|what| format!("its action mask: {what}"))?;
             }

@@ -203,7 +203,7 @@ impl Slot {
             Some(Op::StepMany(count)) => self.accept_steps(answer, count, &busy, terms, batch),
             Some(Op::Reset(_)) => self.accept_reset(answer, &busy, terms, batch),
             Some(Op::MakePolicy) => self.accept_policy(answer),
-            Some(Op::Play(part)) => self.accept_played(answer, part.by_policy, terms, batch),
+            Some(Op::Play(part)) => self.accept_played(answer, (part.by_policy, part.batched), terms, batch),
             // Refused or answered, the result goes to no caller.
             Some(Op::Converse(message)) => self.reply(&answer, &message).map(|_| ()).map_err(Rejected::from),
             Some(Op::Start) | None => Ok(()),

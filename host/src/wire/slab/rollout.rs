@@ -91,6 +91,11 @@ impl RolloutLayout {
         RolloutLayout { view, added, rows, rewards, actions, numbers, observations, masks, infos, texts }
     }
 
+    /// Whether two rows fit at all. If not, these envs are too large to play by themselves.
+    pub fn fits(&self) -> bool {
+        self.has_room_for_text(0)
+    }
+
     /// Whether the longest `info-extra` still fits behind so many bytes of other texts.
     pub fn has_room_for_text(&self, texts: usize) -> bool {
         self.texts + texts + INFO_EXTRA_BYTES_MAX <= BULK_BYTES_MAX
@@ -263,6 +268,17 @@ impl WorkerSlab {
         let words = self.map.answer(&self.place);
         words.taken.store(0, Relaxed);
         words.half.store(self.idle(), Release);
+    }
+
+    /// Copies so many given actions out, from number `index` on.
+    pub fn read_many_given(&self, index: usize, stride: usize, actions: &mut [u8]) {
+        self.map.copy_out(self.place.batch_at + GIVEN_AT + index * stride, actions);
+    }
+
+    /// Writes the actions of rows that follow one another, and says that the env is asked to take the first.
+    pub fn asks_env_many(&self, layout: &RolloutLayout, row: usize, actions: &[u8]) {
+        self.map.copy_in(self.place.bulk_at + layout.actions + row * layout.view.action, actions);
+        self.pulse(2 * row + 1);
     }
 
     fn pulse(&self, pulse: usize) {

@@ -91,8 +91,7 @@ impl Exports {
         Ok(self.functions().call_step(store, action)?.map(transition).map_err(error))
     }
 
-    /// The guest's own loop over its steps; called by one test only.
-    #[cfg(all(test, feature = "shipped"))]
+    /// The guest's own loop over its steps.
     pub(crate) fn step_many(
         &self,
         store: &mut Store<Guest>,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
@@ -48,6 +48,8 @@ pub(super) struct Clock {
     /// is served.
     descriptors: Mutex<Vec<(Option<Arc<OwnedFd>>, PollFlags)>>,
     capture: Capture,
+    /// Whether the guest has asked for the time since [`Clock::forget_asking`].
+    asked: AtomicBool,
 }
 
 /// The time source. Atomics are used only because pollables must be `Send`.
@@ -77,7 +79,13 @@ impl Time {
 
 impl Clock {
     pub(super) fn of(time: Time, capture: Capture) -> Clock {
-        Clock { time, wanted: AtomicU64::new(NEVER), descriptors: Mutex::default(), capture }
+        Clock {
+            time,
+            wanted: AtomicU64::new(NEVER),
+            descriptors: Mutex::default(),
+            capture,
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// Adds a descriptor that also ends the wait in progress when it is ready.
@@ -112,6 +120,7 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> u64 {
+        self.asked.store(true, Ordering::Relaxed);
         match &self.time {
             Time::Virtual { now, .. } => now.load(Ordering::Relaxed),
             // The vDSO reads both clocks, without a system call, wherever the machine has a usable counter.
@@ -148,6 +157,15 @@ impl Clock {
             Time::Virtual { .. } => READING_NS,
             Time::Real { .. } => REAL_RESOLUTION_NS,
         }
+    }
+
+    /// Begins to watch whether the guest asks for the time.
+    pub(super) fn forget_asking(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 
     pub(super) fn begin_step(&self, clock_step_ns: u64) {

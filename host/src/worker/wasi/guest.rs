@@ -83,6 +83,16 @@ impl Guest {
         self.clock.begin_step(u64::try_from(clock_step.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Begins to watch whether the guest asks for the time.
+    pub(crate) fn watch_clock(&self) {
+        self.clock.forget_asking();
+    }
+
+    /// Whether it has asked since.
+    pub(crate) fn asked_the_clock(&self) -> bool {
+        self.clock.was_asked()
+    }
+
     /// Ends a call: see [`Capture::end_call`].
     pub(crate) fn end_call(&self, happened: bool) {
         self.capture.end_call(happened);

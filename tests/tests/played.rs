@@ -8,7 +8,7 @@ use rollcage::rollout::{Acting, Amount, Keep, PolicyPlugin, Rollout};
 use rollcage::{
     Autoreset, Backend, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, ResetSome, Start, VecEnv,
 };
-use rollcage_tests::{builder, discrete, fixture, shipped};
+use rollcage_tests::{Rollcage, Scratch, builder, discrete, fixture, fixture_path, shipped};
 use serde_json::json;
 
 /// The steps of a random rollout, asked for one by one.
@@ -30,9 +30,12 @@ fn one_by_one(envs: &mut VecEnv, steps: u64) {
         for (action, &env) in actions.chunks_exact_mut(stride).zip(&playing) {
             let mask = envs.last().action_mask(env).to_vec();
             policy.act(env, Some(&*mask).filter(|mask| !mask.is_empty()), action).unwrap();
-            left[env] -= 1;
         }
         envs.step_some(&actions, &playing).unwrap();
+        for &env in &playing {
+            // An action that met a fault is drawn, and is no step.
+            left[env] -= u64::from(envs.last().faults[env].is_none());
+        }
     }
 }
 
@@ -261,6 +264,24 @@ fn a_policy_that_misbehaves_ends_the_rollout_and_nothing_else() {
 }
 
 #[test]
+fn a_masked_action_of_a_policy_is_refused_and_odd_numbers_are_numbers() {
+    let mut envs = shipped("taxi").seed(5).policy(rogue("masked", 3)).build().unwrap();
+    match envs.rollout(Acting::Policy, Amount::Steps(50), Keep::Columns) {
+        Err(Error::Fault(fault)) => assert!(fault.message.contains("which is masked"), "{fault}"),
+        other => panic!("{other:?}"),
+    }
+    for (how, number) in [("extras-nan", f32::NAN), ("extras-infinite", f32::INFINITY)] {
+        let mut envs = shipped("cartpole").seed(5).policy(rogue(how, 1)).build().unwrap();
+        let played = envs.rollout(Acting::Policy, Amount::Steps(2), Keep::Columns).unwrap();
+        assert_eq!(played.envs[0].added.iter().map(|one| one.to_bits()).collect::<Vec<_>>(), [0, number.to_bits()]);
+    }
+    // Ten megabytes of output: the newest part is kept.
+    let mut envs = shipped("cartpole").seed(5).policy(rogue("log", 1)).build().unwrap();
+    envs.rollout(Acting::Policy, Amount::Steps(2), Keep::Columns).unwrap();
+    assert!(envs.log(0).unwrap().text().len() <= 65_536);
+}
+
+#[test]
 fn a_policy_that_hangs_is_named_and_costs_no_env_anything() {
     for (how, each) in [("hang", 1), ("hang-create", 1), ("hang-reset", 1), ("hang", 3)] {
         let begun = Instant::now();
@@ -384,10 +405,10 @@ fn a_policy_comes_to_envs_that_run_already() {
         };
         let rollout = |envs: &mut VecEnv| {
             envs.set_policy(&drawn()).unwrap();
-            let pids = envs.pids();
+            let pids = [envs.pid(0), envs.pid(1)];
             let played = envs.rollout(Acting::Policy, Amount::Steps(90), Keep::Columns).unwrap();
             envs.set_policy(&drawn()).unwrap();
-            assert_eq!(envs.pids(), pids, "the same policy is there already");
+            assert_eq!([envs.pid(0), envs.pid(1)], pids, "the same policy is there already");
             [played.envs[0].actions.clone(), played.envs[1].last_observation.clone()].concat()
         };
         both(&steps);
@@ -414,4 +435,60 @@ fn a_policy_comes_to_envs_that_run_already() {
     let error = envs.set_policy(&PolicyPlugin::new(fixture("echo"))).unwrap_err();
     assert!(error.to_string().contains("not a policy"), "{error}");
     envs.rollout(Acting::Policy, Amount::Steps(3), Keep::Columns).unwrap();
+}
+
+/// Faults in the middle of a batch, clocks, randomness: whatever the guest's own loop makes of it, what comes out is what single
+/// steps give, up to the fault and its step.
+#[test]
+fn a_batch_that_goes_wrong_is_run_again_by_single_steps() {
+    let limits = || Limits { step_timeout: Duration::from_millis(700), ..Limits::default() };
+    for name in
+        ["trap", "panic", "fail", "restart", "exit", "loop", "memory", "stack", "wait", "random", "echo", "slow"]
+    {
+        let of = || builder(fixture(name)).envs(2).seed(5).limits(limits()).start(Start::Spawn);
+        let told = |envs: &VecEnv| {
+            let faults = envs.faults().first().iter();
+            faults.map(|fault| (fault.env, fault.instance, fault.episode, fault.step, fault.kind)).collect::<Vec<_>>()
+        };
+        let mut alone = of().build().unwrap();
+        one_by_one(&mut alone, 9);
+        let mut envs = of().build().unwrap();
+        let played = envs.rollout(Acting::Random, Amount::Steps(9), Keep::Columns).unwrap();
+        assert!(played.envs.iter().all(|env| env.steps == 9), "{name}");
+        assert_eq!(told(&envs), told(&alone), "{name}");
+        assert_eq!(envs.digests(), alone.digests(), "{name}");
+    }
+}
+
+#[test]
+fn a_recording_says_whose_actions_it_has() {
+    let scratch = Scratch::new("acted");
+    let folder = scratch.folder().join("played").display().to_string();
+    let policy = |name: &str| fixture_path(&format!("policy-{name}")).display().to_string();
+    let run = ["run", "cartpole", "--envs", "3", "--seed", "4", "--steps", "900", "--record", &folder];
+    let (status, report) = Rollcage::json([&run[..], &["--policy", &policy("drawn")]].concat());
+    assert_eq!((status, report["steps"].as_u64()), (Some(0), Some(900)), "{report}");
+    let verify = |policy: &str| Rollcage::run(["verify", &folder, "--with-policy", policy]);
+    let ran = verify(&policy("drawn"));
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("every action is what policy"), "{}", ran.stdout);
+    let ran = verify(&policy("balance"));
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("the recording names `drawn`"), "{}", ran.stderr);
+    // A recording whose actions are another's, although it names the policy.
+    let other = scratch.folder().join("other").display().to_string();
+    let record = rollcage::record::writer::Record { folder: other.clone().into(), embed_plugin: false };
+    let mut envs = shipped("cartpole").envs(2).seed(4).policy(drawn()).record(record).build().unwrap();
+    envs.rollout(Acting::Policy, Amount::Steps(40), Keep::Returns).unwrap();
+    envs.rollout(Acting::Random, Amount::Steps(40), Keep::Returns).unwrap();
+    envs.finish_recording().unwrap();
+    let ran = Rollcage::run(["verify", &other, "--with-policy", &policy("drawn")]);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("its action number 4"), "{}", ran.stdout);
+    // One that names none.
+    let random = scratch.folder().join("random").display().to_string();
+    Rollcage::json(["run", "cartpole", "--steps", "50", "--record", &random]);
+    let ran = Rollcage::run(["verify", &random, "--with-policy", &policy("drawn")]);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("names no policy"), "{}", ran.stderr);
 }

@@ -295,7 +295,7 @@ impl VecEnv {
             }
         }
         if let Asked::Part = part.asked {
-            let taken = part.take(slot, terms, keep);
+            let taken = part.take(slot, terms, keep, matches!(acting, Acting::Given(_)));
             if let (Acting::Random, Some(random)) = (acting, random.as_mut()) {
                 random.took(env, taken);
             }
@@ -432,22 +432,24 @@ impl Playing {
         }
     }
 
-    /// Takes what was played in a turn. Returns the number of steps.
-    fn take(&mut self, slot: &Slot, terms: &Terms, keep: Keep) -> usize {
+    /// Takes what was played in a turn. Returns the number of actions that were taken, an action that met a fault included.
+    /// `given`: that action counts as one of those given.
+    fn take(&mut self, slot: &Slot, terms: &Terms, keep: Keep, given: bool) -> usize {
         let played = slot.rolled();
         let steps = played.rows.what.iter().filter(|row| matches!(row, Row::Step { .. })).count();
-        self.taken += steps;
+        let actions = steps + usize::from(played.unanswered);
+        self.taken += actions;
         self.out.steps += steps as u64;
         self.out.episodes.extend(&played.episodes);
         played.episodes.iter().for_each(|episode| self.returns.add(episode.episode_return));
         match &mut self.left {
-            Left::Steps(left) => *left = left.saturating_sub(steps as u64),
+            Left::Steps(left) => *left = left.saturating_sub(if given { actions } else { steps } as u64),
             Left::Episodes(left) => *left = left.saturating_sub(played.episodes.len() as u64),
         }
         if keep == Keep::Columns {
             self.keep(slot, terms);
         }
-        steps
+        actions
     }
 
     fn keep(&mut self, slot: &Slot, terms: &Terms) {

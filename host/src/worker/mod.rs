@@ -388,9 +388,7 @@ fn load_code(
 /// The machine resources that a job's worker may use.
 fn allowance_of(job: &EnvJob) -> Allowance {
     let policy = job.policy.as_ref();
-    let memory_bytes = policy.map_or(job.memory_bytes, |policy| {
-        job.memory_bytes.saturating_add(policy.memory_bytes)
-    });
+    let memory_bytes = policy.map_or(job.memory_bytes, |policy| job.memory_bytes.saturating_add(policy.memory_bytes));
     let allowance = preopens::allow(&job.granted, Allowance::of_env(memory_bytes));
     let mut allowance = line::allow(&job.granted, allowance);
     if job.granted.capture == Some(CaptureMode::Write) {

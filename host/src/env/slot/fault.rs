@@ -65,6 +65,7 @@ impl Slot {
             }
             Some(Op::MakePolicy | Op::Play(_)) if kind == FaultKind::Policy => self.end_by_policy(fault),
             Some(Op::MakePolicy | Op::Play(_)) => {
+                self.rolled.unanswered = true;
                 self.end_step_by_fault(fault, terms, batch);
                 // What follows is the caller's to ask for.
                 self.op = None;

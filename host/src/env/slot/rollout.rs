@@ -47,6 +47,8 @@ pub(crate) struct Played {
     pub(crate) rows: RolloutRows,
     /// The episodes that ended.
     pub(crate) episodes: Vec<EpisodeEnd>,
+    /// Whether one more action was taken, which met a fault.
+    pub(crate) unanswered: bool,
 }
 
 impl Slot {
@@ -110,6 +112,7 @@ impl Slot {
         self.before_added_reset = None;
         self.rolled.rows.clear();
         self.rolled.episodes.clear();
+        self.rolled.unanswered = false;
         self.action.clear();
         self.action.extend_from_slice(given);
         self.op = Some(Op::Play(part));

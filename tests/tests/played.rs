@@ -448,7 +448,10 @@ fn a_batch_that_goes_wrong_is_run_again_by_single_steps() {
         let of = || builder(fixture(name)).envs(2).seed(5).limits(limits()).start(Start::Spawn);
         let told = |envs: &VecEnv| {
             let faults = envs.faults().first().iter();
-            faults.map(|fault| (fault.env, fault.instance, fault.episode, fault.step, fault.kind)).collect::<Vec<_>>()
+            let of = |fault: &Fault| (fault.env, fault.instance, fault.episode, fault.step, fault.kind.number());
+            let mut told: Vec<_> = faults.map(of).collect();
+            told.sort_unstable();
+            told
         };
         let mut alone = of().build().unwrap();
         one_by_one(&mut alone, 9);

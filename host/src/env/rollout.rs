@@ -197,8 +197,10 @@ impl VecEnv {
                 if matches!(part.asked, Asked::Over) {
                     continue;
                 }
-                let gone_on =
-                    self.repeat_if_due(env).and_then(|()| self.go_on(env, part, acting, keep, error.is_some()));
+                let mut gone_on = self.go_on(env, part, acting, keep, error.is_some());
+                while gone_on.is_ok() && self.slots[env].is_to_be_repeated() {
+                    gone_on = self.repeat_now(env).and_then(|()| self.go_on(env, part, acting, keep, error.is_some()));
+                }
                 if let Err(found) = gone_on {
                     error = Some(match error {
                         Some(before) => first([before, found].into_iter()).err().unwrap_or(Error::Interrupted),
@@ -308,6 +310,9 @@ impl VecEnv {
             part.asked = Asked::Over;
             return Err(error);
         }
+        if slot.is_to_be_repeated() {
+            return Ok(());
+        }
         if ends || part.left.is_none() || slot.is_masked() {
             part.asked = Asked::Over;
             return Ok(());
@@ -364,14 +369,12 @@ impl VecEnv {
     }
 
     /// Tells an instance again whose batch did not go as single steps may.
-    fn repeat_if_due(&mut self, env: usize) -> Result<(), Error> {
-        if self.slots[env].is_busy() || !self.slots[env].is_to_be_repeated() {
-            return Ok(());
-        }
+    pub(super) fn repeat_now(&mut self, env: usize) -> Result<(), Error> {
         let seat = self.slots[env].seat_beside();
         let repeated = self.repeat(env, seat);
         let new = match repeated {
             Ok(new) => Some(new),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
             // It is not deterministic, or the system refuses: a new instance begins at the next reset.
             Err(error) => {
                 self.slots[env].end_unrepeated(&self.terms, &mut self.faults, &error);

@@ -547,6 +547,10 @@ impl VecEnv {
     /// As `finish_pending`, for one env that is not in flight.
     pub(crate) fn finish_pending_of(&mut self, index: usize) -> Result<(), Error> {
         self.bring_to_rest(index)?;
+        if self.slots[index].is_to_be_repeated() {
+            // A call that was interrupted has left it so.
+            self.repeat_now(index)?;
+        }
         self.slots[index].take_error().map_or(Ok(()), Err)
     }
 

@@ -45,7 +45,7 @@ pub struct Limits {
     /// Restarts of one env after faults.
     pub restarts: Budget,
     /// Bytes of an instance's inputs (actions, options, calls) that are kept for snapshots, from its beginning on. An
-    /// instance with more has no snapshot. The default holds 131,000 of CartPole's steps; 0 keeps none.
+    /// instance with more has no snapshot. The default holds some 700,000 random steps of CartPole; 0 keeps none.
     pub snapshot_bytes: usize,
 }
 

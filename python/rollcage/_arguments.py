@@ -354,6 +354,13 @@ def _envs_per_worker(given: int | str) -> str:
     return "auto" if given == "auto" else str(count("envs_per_worker", given, 1, 4096))
 
 
+def policy_config_text(given: Mapping[str, Any] | None) -> str:
+    """The config of a policy, as JSON."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"policy_config: a dict is expected, got {given!r}")
+    return json.dumps({} if given is None else dict(given))
+
+
 def native(
     plugin: PluginLike,
     num_envs: int,
@@ -406,7 +413,7 @@ def native(
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
         "envs_per_worker": _envs_per_worker(envs_per_worker),
         "policy": None if policy is None else os.fspath(policy),
-        "policy_config": json.dumps({} if policy_config is None else dict(policy_config)),
+        "policy_config": policy_config_text(policy_config),
         "record": None if record is None else os.fspath(record),
         "embed_plugin": bool(embed_plugin),
         "start": None if start is None else word("start", start),

@@ -212,9 +212,16 @@ def _env(names: Sequence[str], env: dict[str, Any], observations: Values, action
 @contextlib.contextmanager
 def policy_file(policy: PolicyLike) -> Iterator[str]:
     """The file of a policy. A model is written to one that lasts as long as the context."""
+    if isinstance(policy, str) and policy == "random":
+        raise UsageError("policy: 'random' needs no policy beside the envs: `envs.rollout('random', steps)`")
     if isinstance(policy, (str, os.PathLike)):
         yield os.fspath(policy)
         return
+    if isinstance(policy, (bool, int, float, bytes, dict, list, tuple)):
+        raise TypeError(
+            "policy: the path of a .wasm or .onnx, a model of Stable-Baselines3's or a torch.nn.Module is expected, "
+            f"got {policy!r}"
+        )
     from rollcage.export import export_policy
 
     with tempfile.TemporaryDirectory(prefix="rollcage-policy-") as folder:

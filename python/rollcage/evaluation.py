@@ -51,7 +51,7 @@ class Evaluation:
         return float(self.returns.std(ddof=1)) if len(self.returns) > 1 else 0.0
 
     def __str__(self) -> str:
-        rows = [("", "mean", "std", "min", "25 %", "median", "75 %", "max")]
+        rows: list[tuple[str, ...]] = [("", "mean", "std", "min", "25 %", "median", "75 %", "max")]
         for name, values in (("return", self.returns), ("length", self.lengths)):
             quarters = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
             spread = values.std(ddof=1) if len(values) > 1 else 0.0

@@ -801,7 +801,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
                 raise UsageError("rollout: given actions end it; leave out steps and episodes")
         elif policy is not None:
             with policy_file(cast("PolicyLike", policy)) as file:
-                self._native.set_policy(file, json.dumps({} if policy_config is None else dict(policy_config)))
+                self._native.set_policy(file, arguments.policy_config_text(policy_config))
         elif policy_config is not None:
             raise UsageError("rollout: policy_config without a policy; `make_vec` takes that of its own")
         if episodes is not None:

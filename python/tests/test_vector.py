@@ -514,6 +514,8 @@ def test_arguments_of_another_type_are_said_by_name() -> None:
         "max_episode_steps": ("200", "max_episode_steps: a whole number"),
         "on_fault": (None, "on_fault: a text"),
         "envs_per_worker": (1.5, "envs_per_worker: a whole number"),
+        "policy": (5, "policy: the path of"),
+        "policy_config": (5, "policy_config: a dict"),
         "render_mode": (5, "render_mode"),
         "backend": (5, "backend: a text"),
         "recycle_after": (0.5, "recycle_after: a whole number"),

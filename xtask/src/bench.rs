@@ -49,6 +49,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [what] if what == "walls" => return walls(),
         [what] if what == "record" => return recording(),
         [what] if what == "start" => return starts(),
+        [what] if what == "rollouts" => return rollouts(),
         [what] if what == "gears" => return gears(None),
         [what, chart] if what == "gears" => return gears(Some(chart.as_ref())),
         [what] if what == "peers" => {
@@ -61,7 +62,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         }
         _ => {
             bail!(
-                "usage: cargo xtask bench [--no-peers | walls | record | start | gears [CHART.png] | peers | load [ARG…] | page [NAME…]]"
+                "usage: cargo xtask bench [--no-peers | walls | record | start | gears [CHART.png] | rollouts | peers | load [ARG…] | page [NAME…]]"
             )
         }
     };
@@ -332,6 +333,63 @@ fn recording() -> Result<()> {
         println!("| {envs} | {with:.0} | {without:.0} | {lost:.1} % | {} |", bytes / RECORD_STEPS as u64);
     }
     Ok(())
+}
+
+/// Steps of CartPole that plays by itself, beside the same env compiled for this machine, in turns; then a network's policy beside
+/// Stable-Baselines3's `evaluate_policy`.
+fn rollouts() -> Result<()> {
+    let folder = target()?.join("tmp/gears-cache");
+    std::fs::create_dir_all(&folder)?;
+    if !is_built() {
+        run(&mut cargo(&["build", "--release", "--locked", "--package", "rollcage-tests", "--bin", "acting"]))?;
+        crate::build_hostile()?;
+    }
+    let mut native = cargo(&["build", "--release", "--locked", "--package", "cartpole", "--example", "native"]);
+    run(native.args(["--manifest-path", "guest-envs/Cargo.toml", "--target-dir"]).arg(target()?.join("guests")))?;
+    let native = target()?.join("guests/release/examples/native");
+    let policy = |name: &str| -> Result<String> {
+        let file = target()?.join(format!("guests/wasm32-wasip2/release/policy_{name}.wasm"));
+        Ok(file.display().to_string())
+    };
+    let acting = target()?.join("release/acting");
+    let ours = |envs: &str, who: &str| -> Result<f64> {
+        let output = Command::new(&acting).args([envs, "2", who]).env("ROLLCAGE_CACHE", &folder).output()?;
+        if !output.status.success() {
+            bail!("acting: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        number(&serde_json::from_slice(&output.stdout)?, "steps_per_s")
+    };
+    let theirs = || -> Result<f64> {
+        let output = Command::new(&native).arg("2").output()?;
+        let said = String::from_utf8(output.stdout)?;
+        Ok(said.split_whitespace().next().context("native says nothing")?.parse()?)
+    };
+    let (steady, drawn) = (policy("steady")?, policy("drawn")?);
+    let rows = [
+        ("random, by the guest's own loop", "random"),
+        ("a policy that always does the same", &steady),
+        ("a policy that draws", &drawn),
+    ];
+    let (mut plain, mut speeds) = (Vec::new(), vec![[const { Vec::new() }; 2]; rows.len()]);
+    for round in 0..ROUNDS {
+        plain.push(theirs()?);
+        for ((_, who), speeds) in rows.iter().zip(&mut speeds) {
+            for (envs, speeds) in ["1", "2"].into_iter().zip(speeds) {
+                speeds.push(ours(envs, who)?);
+            }
+        }
+        eprintln!("bench: round {} of {ROUNDS}", round + 1);
+    }
+    let plain = median(plain).context("no round")?;
+    println!("| CartPole | 1 env, steps/s | 2 envs, steps/s | 1 env, of the same env compiled natively |");
+    println!("|---|--:|--:|--:|");
+    println!("| compiled natively, a plain loop | {:.0} k | | 100 % |", plain / 1e3);
+    for ((name, _), [one, two]) in rows.iter().zip(speeds) {
+        let (one, two) = (median(one).context("no round")?, median(two).context("no round")?);
+        println!("| {name} | {:.0} k | {:.0} k | {:.0} % |", one / 1e3, two / 1e3, 100.0 * one / plain);
+    }
+    println!();
+    in_python("acting.py", &[])
 }
 
 /// Steps of CartPole from Rust: a worker for each env, one for each core, one for all. The gears take turns.

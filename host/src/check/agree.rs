@@ -6,6 +6,7 @@ use super::episodes::first_part;
 use super::play::{Played, Player, Stage, builder};
 use super::rule::{Finding, Rule};
 use crate::cage::engine::Backend;
+use crate::env::rollout::{Acting, Amount, Keep};
 use crate::env::terms::Start;
 use crate::error::Error;
 
@@ -88,6 +89,16 @@ fn batches(stage: &Stage<'_>, first: &Played, notes: &mut Notes) -> Result<(), E
             notes.find(Rule::BatchAgrees, Finding::at(seen, stage.options.seed, at as u64));
             return Ok(());
         }
+    }
+    // The guest's own loop, which rollouts call.
+    let mut played = stage.env()?;
+    played.reset(Some(stage.options.seed))?;
+    let actions = &first.actions[..at * stride];
+    played.rollout(Acting::Given(&[actions]), Amount::Steps(0), Keep::Returns)?;
+    if played.digests() != envs.digests() {
+        let seen = format!("{at} steps in one call of its `step-many` give other answers than single steps");
+        notes.find(Rule::BatchAgrees, Finding::at(seen, stage.options.seed, at as u64));
+        return Ok(());
     }
     notes.pass(Rule::BatchAgrees);
     Ok(())

@@ -172,8 +172,10 @@ impl Served {
                 Err(fault) => return Err(by_steps(format!("{}: {}", fault.kind, fault.message))),
             };
             batch = match begun.elapsed() {
-                took if took < BATCH_TIME / 2 => batch.saturating_mul(2).min(BATCH_STEPS_MAX),
                 took if took > BATCH_TIME => (batch / 2).max(1),
+                // What lies behind the end of the episode was copied in vain.
+                _ if steps.taken < count => (batch / 2 + steps.taken).clamp(BATCH_STEPS_FIRST, batch),
+                took if took < BATCH_TIME / 2 => batch.saturating_mul(2).min(BATCH_STEPS_MAX),
                 _ => batch,
             };
             let ends = self.check_batch(&steps, count).map_err(by_steps)?;

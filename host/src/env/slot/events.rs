@@ -44,7 +44,7 @@ pub(crate) struct Past {
     /// Events before the last copy.
     before: Option<Arc<Earlier>>,
     /// Events since the last copy.
-    since: Vec<PastEvent>,
+    since: Vec<Told>,
     bytes: usize,
     /// Whether the past outgrew its room and was given up.
     pub(crate) is_lost: bool,
@@ -53,7 +53,77 @@ pub(crate) struct Past {
 /// A part of a past that copies share, and the part before it.
 struct Earlier {
     before: Option<Arc<Earlier>>,
-    events: Vec<PastEvent>,
+    events: Vec<Told>,
+}
+
+/// An event as it is kept.
+#[derive(Clone)]
+enum Told {
+    Run(Run),
+    Event(PastEvent),
+}
+
+/// Steps, and the plain resets between them, as most of a past is: a byte for an action that is a small number, and eight for a
+/// reset.
+#[derive(Clone, Default)]
+struct Run {
+    count: u64,
+    /// Bytes of an action. Where it is 8 and each action is a number below 256, one byte of each is kept.
+    stride: usize,
+    is_narrow: bool,
+    actions: Vec<u8>,
+    /// After how many of the steps a reset followed, without seed and options.
+    resets: Vec<u64>,
+}
+
+impl Run {
+    fn begin(action: &[u8]) -> Run {
+        Run { stride: action.len(), is_narrow: is_narrow(action), ..Run::default() }
+    }
+
+    /// Adds a step. Returns the bytes that it takes.
+    fn step(&mut self, action: &[u8]) -> usize {
+        let before = self.actions.len();
+        if self.is_narrow && !is_narrow(action) {
+            self.actions = self.wide();
+            self.is_narrow = false;
+        }
+        self.actions.extend_from_slice(if self.is_narrow { &action[..1] } else { action });
+        self.count += 1;
+        self.actions.len() - before
+    }
+
+    /// Every action in its full size.
+    fn wide(&self) -> Vec<u8> {
+        if !self.is_narrow {
+            return self.actions.clone();
+        }
+        self.actions.iter().flat_map(|byte| u64::from(*byte).to_le_bytes()).collect()
+    }
+
+    /// The events that these were.
+    fn events(&self) -> Vec<PastEvent> {
+        let actions = self.wide();
+        let mut events = Vec::with_capacity(2 * self.resets.len() + 1);
+        let mut at = 0;
+        for end in self.resets.iter().copied().chain([self.count]) {
+            if end > at {
+                let part = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(self.stride);
+                let actions = actions.get(part(at)..part(end)).unwrap_or_default().to_vec();
+                events.push(PastEvent::Steps { count: end - at, actions });
+            }
+            events.push(PastEvent::Reset { seed: None, options: None });
+            at = end;
+        }
+        // Behind the last steps there was none.
+        events.pop();
+        events
+    }
+}
+
+/// Whether one byte says which action it is.
+fn is_narrow(action: &[u8]) -> bool {
+    action.len() == 8 && action[1..].iter().all(|byte| *byte == 0)
 }
 
 impl Drop for Earlier {
@@ -88,21 +158,28 @@ impl Past {
     }
 
     fn add(&mut self, event: PastEvent, bytes: usize, most: usize) {
-        if self.takes(bytes + std::mem::size_of::<PastEvent>(), most) {
-            self.since.push(event);
+        if let (PastEvent::Reset { seed: None, options: None }, Some(Told::Run(_))) = (&event, self.since.last()) {
+            if self.takes(size_of::<u64>(), most)
+                && let Some(Told::Run(run)) = self.since.last_mut()
+            {
+                run.resets.push(run.count);
+            }
+        } else if self.takes(bytes + size_of::<Told>(), most) {
+            self.since.push(Told::Event(event));
         }
     }
 
     fn step(&mut self, action: &[u8], most: usize) {
-        if !matches!(self.since.last(), Some(PastEvent::Steps { .. })) {
-            self.add(PastEvent::Steps { count: 0, actions: Vec::new() }, 0, most);
+        if self.is_lost {
+            return;
         }
-        if self.takes(action.len(), most)
-            && let Some(PastEvent::Steps { count, actions }) = self.since.last_mut()
-        {
-            *count += 1;
-            actions.extend_from_slice(action);
+        let goes_on = matches!(self.since.last(), Some(Told::Run(run)) if run.stride == action.len());
+        if !goes_on && self.takes(size_of::<Told>(), most) {
+            self.since.push(Told::Run(Run::begin(action)));
         }
+        let Some(Told::Run(run)) = self.since.last_mut() else { return };
+        let bytes = run.step(action);
+        self.takes(bytes, most);
     }
 }
 
@@ -125,13 +202,17 @@ impl Past {
             earlier = part.before.as_deref();
         }
         let mut events: Vec<PastEvent> = Vec::new();
-        for event in parts.into_iter().rev().flatten() {
+        let told = parts.into_iter().rev().flatten();
+        for event in told.flat_map(|told| match told {
+            Told::Run(run) => run.events(),
+            Told::Event(event) => vec![event.clone()],
+        }) {
             match (events.last_mut(), event) {
                 (Some(PastEvent::Steps { count, actions }), PastEvent::Steps { count: more, actions: added }) => {
                     *count += more;
-                    actions.extend_from_slice(added);
+                    actions.extend_from_slice(&added);
                 }
-                _ => events.push(event.clone()),
+                (_, event) => events.push(event),
             }
         }
         events
@@ -149,9 +230,9 @@ impl Events {
         Events { digest: InstanceDigest::new(), journal: None, past: Past::default() }
     }
 
-    /// Whether the past has room for so many bytes of actions.
+    /// Whether the past has room for so many bytes of actions and the resets between them.
     pub(super) fn past_has_room(&self, bytes: usize, most: usize) -> bool {
-        !self.past.is_lost && self.past.bytes + bytes <= most
+        !self.past.is_lost && self.past.bytes + bytes + bytes / 2 <= most
     }
 
     /// Begins another instance, with an empty past.
@@ -411,6 +492,31 @@ mod tests {
         }
         assert_eq!(told(&past), ["1000000 steps []"]);
         drop(past);
+    }
+
+    #[test]
+    fn small_actions_and_plain_resets_take_few_bytes_and_come_back_as_they_were() {
+        let mut past = Past::default();
+        let action = |number: i64| number.to_le_bytes();
+        past.add(PastEvent::Reset { seed: Some(7), options: None }, 0, MOST);
+        let before = past.bytes;
+        for number in [1, 0, 255] {
+            past.step(&action(number), MOST);
+        }
+        past.add(PastEvent::Reset { seed: None, options: None }, 0, MOST);
+        past.add(PastEvent::Reset { seed: None, options: None }, 0, MOST);
+        past.step(&action(3), MOST);
+        assert_eq!(past.bytes - before, size_of::<Told>() + 4 + 16);
+        let short = |numbers: &[i64]| {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| action(*number)).collect();
+            format!("{} steps {bytes:?}", numbers.len())
+        };
+        let first = vec!["reset".to_owned(), short(&[1, 0, 255]), "reset".to_owned(), "reset".to_owned()];
+        assert_eq!(told(&past), [first.clone(), vec![short(&[3])]].concat());
+        // A number that does not fit a byte.
+        past.step(&action(-1), MOST);
+        past.step(&action(256), MOST);
+        assert_eq!(told(&past), [first, vec![short(&[3, -1, 256])]].concat());
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl Slot {
             }
             (Status::Refused, FromWorker::Refused(error)) => Err(Rejected::Refused(error)),
             (Status::Fault, FromWorker::PlaySteps(_)) if batched => {
+
                 self.must_be_repeated();
                 Ok(())
             }

@@ -8,7 +8,7 @@ use rollcage_tests::{program, root};
 
 /// An option: the method of `Builder` or field of `Limits`, Python's keyword, the flag of `rollcage run`. Empty: that place
 /// does not have the option, for the reason that the row gives.
-const OPTIONS: [[&str; 4]; 55] = [
+const OPTIONS: [[&str; 4]; 57] = [
     // What the envs are.
     ["envs", "num_envs", "--envs", ""],
     ["config", "config", "--config", ""],
@@ -25,6 +25,8 @@ const OPTIONS: [[&str; 4]; 55] = [
     ["on_fault", "on_fault", "--on-fault", ""],
     ["recycle_after", "recycle_after", "--recycle-after", ""],
     ["envs_per_worker", "envs_per_worker", "--envs-per-worker", ""],
+    ["policy", "policy", "--policy", ""],
+    ["", "policy_config", "--policy-config", "a part of the library's `PolicyPlugin`"],
     ["grant", "", "--grant", "a list in `grants`"],
     ["grants", "grants", "--grants", ""],
     ["backend", "backend", "--backend", ""],
@@ -72,7 +74,7 @@ const OPTIONS: [[&str; 4]; 55] = [
     ["", "copy", "", "about arrays"],
     ["", "embed_plugin", "--embed-plugin", "a field of the library's `Record`"],
     // What only the command line needs: how long it plays, what it does then, and what it shows.
-    ["", "", "--episodes --steps --policy --from --snapshot --render", "a caller has its own loop"],
+    ["", "", "--episodes --steps --from --snapshot --render --plot", "a caller has its own loop"],
     ["", "", "--progress --logs --json --help", "what is printed"],
 ];
 

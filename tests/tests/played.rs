@@ -495,3 +495,45 @@ fn a_recording_says_whose_actions_it_has() {
     assert_eq!(ran.status, Some(2), "{ran:?}");
     assert!(ran.stderr.contains("names no policy"), "{}", ran.stderr);
 }
+
+#[test]
+fn what_was_played_can_be_taken_up_and_gone_on_with() {
+    let mut envs = shipped("frozenlake").envs(2).seed(8).policy(drawn()).build().unwrap();
+    envs.rollout(Acting::Policy, Amount::Steps(300), Keep::Returns).unwrap();
+    envs.rollout(Acting::Random, Amount::Steps(300), Keep::Returns).unwrap();
+    let snapshot = envs.snapshot(1).unwrap();
+    let mut other = shipped("frozenlake").envs(1).seed(99).build().unwrap();
+    other.restore(0, &snapshot).unwrap();
+    let next = discrete(&[2; 40]);
+    let one = envs.rollout(Acting::Given(&[&next, &next]), Amount::Steps(0), Keep::Columns).unwrap();
+    let two = other.rollout(Acting::Given(&[&next]), Amount::Steps(0), Keep::Columns).unwrap();
+    assert_eq!(one.envs[1].observations, two.envs[0].observations);
+    assert_eq!(one.envs[1].rewards, two.envs[0].rewards);
+}
+
+/// A worker that is killed while it plays is that env's fault; the others' rollouts are as if nothing had been.
+#[test]
+fn a_killed_worker_costs_its_env_alone() {
+    let of = || shipped("cartpole").envs(4).seed(2).policy(drawn());
+    let mut calm = of().build().unwrap();
+    calm.rollout(Acting::Policy, Amount::Steps(60_000), Keep::Returns).unwrap();
+    for round in 0..5 {
+        let mut envs = of().build().unwrap();
+        envs.rollout(Acting::Policy, Amount::Steps(1), Keep::Returns).unwrap();
+        let pid = rustix::process::Pid::from_raw(envs.pid(1).unwrap().cast_signed()).unwrap();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5 + 7 * round));
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        });
+        let played = envs.rollout(Acting::Policy, Amount::Steps(59_999), Keep::Returns).unwrap();
+        killer.join().unwrap();
+        assert!(played.envs.iter().all(|env| env.steps == 59_999));
+        let (digests, wanted) = (envs.digests(), calm.digests());
+        for env in [0, 2, 3] {
+            assert_eq!(digests[env], wanted[env], "round {round}, env {env}");
+        }
+        let faults = envs.faults().first();
+        let kinds = [FaultKind::Signalled, FaultKind::Policy];
+        assert!(faults.iter().all(|fault| fault.env == 1 && kinds.contains(&fault.kind)), "{faults:?}");
+    }
+}

@@ -171,6 +171,19 @@ impl<E: Environment> Session<E> {
         Ok(step)
     }
 
+    /// As [`step_bytes`](Self::step_bytes), with the observation behind others.
+    #[inline]
+    fn step_into(&mut self, action: &[u8], observations: &mut space::Writer) -> Result<raw::Transition, EnvError> {
+        self.needs_running()?;
+        let action = space::decode_action(&self.spec.action_space, action, self.spec.outside)
+            .map_err(|mismatch| EnvError::InvalidAction(mismatch.to_string()))?;
+        let Step { observation, reward, terminated, truncated, info, extra } = self.step(action)?;
+        space::append(&self.spec.observation_space, &observation, observations)
+            .map_err(|mismatch| EnvError::Failed(format!("observation: {mismatch}")))?;
+        let view = self.encode_beside(Vec::new(), &info, extra.as_deref())?;
+        Ok(raw::Transition { view, reward, terminated, truncated })
+    }
+
     #[inline]
     pub(crate) fn step_bytes(&mut self, action: &[u8]) -> Result<raw::Transition, EnvError> {
         self.needs_running()?;
@@ -199,17 +212,20 @@ impl<E: Environment> Session<E> {
             taken.error = Some(EnvError::InvalidAction(message));
             return taken;
         }
+        let mut observations =
+            space::Writer::with_capacity(self.observation_bytes.saturating_mul(count.min(64) as usize));
         for index in 0..count as usize {
             let action = &actions[index * self.action_bytes..(index + 1) * self.action_bytes];
-            let step = match self.step_bytes(action) {
+            let before = observations.len();
+            let step = match self.step_into(action, &mut observations) {
                 Ok(step) => step,
                 Err(error) => {
+                    observations.truncate(before);
                     taken.error = Some(error);
                     break;
                 }
             };
             taken.taken += 1;
-            taken.observations.extend(step.view.observation);
             taken.action_masks.extend(step.view.action_mask);
             taken.infos.extend(step.view.info);
             taken.infos_extra.push(step.view.info_extra);
@@ -219,6 +235,7 @@ impl<E: Environment> Session<E> {
                 break;
             }
         }
+        taken.observations = observations.into_bytes();
         if taken.infos_extra.iter().all(String::is_empty) {
             taken.infos_extra.clear();
         }
@@ -332,11 +349,24 @@ impl<E: Environment> Session<E> {
         info: &Info<E>,
         extra: Option<&Map<String, Value>>,
     ) -> Result<raw::View, EnvError> {
-        let wrong = |what: &str, mismatch| EnvError::Failed(format!("{what}: {mismatch}"));
         let observation = space::encode(&self.spec.observation_space, observation, self.observation_bytes)
-            .map_err(|mismatch| wrong("observation", mismatch))?;
+            .map_err(|mismatch| EnvError::Failed(format!("observation: {mismatch}")))?;
+        self.encode_beside(observation, info, extra)
+    }
+
+    /// A view of an observation's bytes.
+    #[inline]
+    fn encode_beside(
+        &self,
+        observation: Vec<u8>,
+        info: &Info<E>,
+        extra: Option<&Map<String, Value>>,
+    ) -> Result<raw::View, EnvError> {
         let mut writer = Writer::with_capacity(0);
-        self.spec.info_space.write(info, &mut writer).map_err(|mismatch| wrong("info", mismatch))?;
+        self.spec
+            .info_space
+            .write(info, &mut writer)
+            .map_err(|mismatch| EnvError::Failed(format!("info: {mismatch}")))?;
         writer.align_composite();
         let info_extra =
             extra.map_or_else(String::new, |map| serde_json::to_string(map).expect("JSON has string keys"));

@@ -101,6 +101,18 @@ impl Writer {
         Self { bytes: Vec::with_capacity(bytes) }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn truncate(&mut self, bytes: usize) {
+        self.bytes.truncate(bytes);
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     #[inline]
     fn align(&mut self, alignment: usize) {
         let end = self.bytes.len().next_multiple_of(alignment);
@@ -870,6 +882,14 @@ pub(crate) fn encode<S: Space>(space: &S, value: &S::Value, room: usize) -> Resu
     space.write(value, &mut writer)?;
     writer.align_composite();
     Ok(writer.bytes)
+}
+
+/// Appends a whole value behind others, which end where a value may begin.
+#[inline]
+pub(crate) fn append<S: Space>(space: &S, value: &S::Value, writer: &mut Writer) -> Result<(), Mismatch> {
+    space.write(value, writer)?;
+    writer.align_composite();
+    Ok(())
 }
 
 /// Checks that a value is in its space, the bounds of a Box included.

@@ -174,7 +174,7 @@ impl Served {
             batch = match begun.elapsed() {
                 took if took > BATCH_TIME => (batch / 2).max(1),
                 // What lies behind the end of the episode was copied in vain.
-                _ if steps.taken < count => (batch / 2 + steps.taken).clamp(BATCH_STEPS_FIRST, batch),
+                _ if steps.taken < count => (batch / 2 + steps.taken).max(BATCH_STEPS_FIRST).min(batch),
                 took if took < BATCH_TIME / 2 => batch.saturating_mul(2).min(BATCH_STEPS_MAX),
                 _ => batch,
             };

@@ -43,8 +43,9 @@ impl Slot {
                 return self.must_be_repeated();
             }
             Some(Op::Play(part)) => self.salvage((kind, message, backtrace), part.by_policy, terms, batch),
-            Some(Op::MakePolicy) if !matches!(kind, FaultKind::Sibling | FaultKind::Protocol) => {
-                (FaultKind::Policy, format!("making the policy: {kind}: {message}"), backtrace)
+            Some(Op::MakePolicy) if kind == FaultKind::StepTimeout => {
+                let limit = terms.limits.start_timeout.as_secs_f64();
+                (FaultKind::Policy, format!("the policy was not made within {limit} s"), backtrace)
             }
             _ => (kind, message, backtrace),
         };

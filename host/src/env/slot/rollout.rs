@@ -195,7 +195,6 @@ impl Slot {
             }
             (Status::Refused, FromWorker::Refused(error)) => Err(Rejected::Refused(error)),
             (Status::Fault, FromWorker::PlaySteps(_)) if batched => {
-
                 self.must_be_repeated();
                 Ok(())
             }
@@ -266,12 +265,10 @@ impl Slot {
             self.keep_asked_action(rows, by_policy, terms);
         }
         let (kind, message, backtrace) = found;
-        if by_policy && !asks_env && kind != FaultKind::Sibling && kind != FaultKind::Protocol {
-            let message = match kind {
-                FaultKind::StepTimeout => "the policy did not answer in the time of a step".to_owned(),
-                _ => format!("the worker ended while the policy was asked: {kind}: {message}"),
-            };
-            return (FaultKind::Policy, message, backtrace);
+        // A policy can keep its process from answering, and not end it: what ends a process is the env's fault, whoever was
+        // asked.
+        if by_policy && !asks_env && kind == FaultKind::StepTimeout {
+            return (FaultKind::Policy, "the policy did not answer in the time of a step".to_owned(), backtrace);
         }
         self.ask_for_the_reset();
         match kind {

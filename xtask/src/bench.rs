@@ -101,9 +101,10 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 }
 
 /// The tables of docs/performance.md: between which marks each stands, and by which `bench` it is measured.
-const TABLES: [(&str, &[&str]); 8] = [
+const TABLES: [(&str, &[&str]); 9] = [
     ("peers", &["peers"]),
     ("gears", &["gears", "docs/pictures/gears.png"]),
+    ("rollouts", &["rollouts"]),
     ("run", &[]),
     ("start", &["start"]),
     ("load", &["load", "--no-learn", "--rounds", "1"]),
@@ -340,10 +341,8 @@ fn recording() -> Result<()> {
 fn rollouts() -> Result<()> {
     let folder = target()?.join("tmp/gears-cache");
     std::fs::create_dir_all(&folder)?;
-    if !is_built() {
-        run(&mut cargo(&["build", "--release", "--locked", "--package", "rollcage-tests", "--bin", "acting"]))?;
-        crate::build_hostile()?;
-    }
+    run(&mut cargo(&["build", "--release", "--locked", "--package", "rollcage-tests", "--bin", "acting"]))?;
+    crate::build_hostile()?;
     let mut native = cargo(&["build", "--release", "--locked", "--package", "cartpole", "--example", "native"]);
     run(native.args(["--manifest-path", "guest-envs/Cargo.toml", "--target-dir"]).arg(target()?.join("guests")))?;
     let native = target()?.join("guests/release/examples/native");

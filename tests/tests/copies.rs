@@ -758,14 +758,14 @@ fn a_changed_snapshot_is_refused() {
 
 #[test]
 fn a_snapshot_is_bounded_and_says_so() {
-    let limits = Limits { snapshot_bytes: 4_000, ..Limits::default() };
+    let limits = Limits { snapshot_bytes: 600, ..Limits::default() };
     let mut envs = shipped("cartpole").seed(6).limits(limits).build().unwrap();
     envs.reset(None).unwrap();
     play(&mut envs, 100, 3);
     let small = envs.snapshot(0).unwrap();
     play(&mut envs, 600, 3);
     let error = envs.snapshot(0).err().unwrap().to_string();
-    assert!(error.contains("4000 bytes"), "{error}");
+    assert!(error.contains("600 bytes"), "{error}");
     // What was taken before stays good, also for this env.
     envs.restore(0, &small).unwrap();
     assert_eq!(envs.snapshot(0).unwrap().digest(), small.digest());

@@ -53,9 +53,9 @@ impl PolicyName {
                     let message = format!(
                         "policy `{shown}`: expected `random`, `zeros` or a file `….jsonl`, `….wasm` or `….onnx`"
                     );
-                    Err(UsageError::new(message)
-                        .hint("a line of a .jsonl is an array with one action for every env")
-                        .hint("a .wasm is a policy component, an .onnx a network: docs/policies.md"))
+                    Err(UsageError::new(message).hint(
+                        "a line of a .jsonl is an array with one action for every env; docs/policies.md has the others",
+                    ))
                 }
             },
         }

@@ -25,8 +25,8 @@ from rollcage import _rollcage as native
 from rollcage._arguments import Configs, GrantsLike, Limits
 from rollcage._infos import Infos, add
 from rollcage._names import GYMNASIUM, answered
-from rollcage._sources import PluginLike
 from rollcage._rollouts import PolicyLike, Rollout, played, policy_file
+from rollcage._sources import PluginLike
 from rollcage._spaces import Values
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault, RollcageError, UnsupportedError, UsageError

@@ -165,7 +165,9 @@ impl HostSlab {
                 added.extend(row.as_chunks::<4>().0.iter().take(layout.added).map(|bytes| f32::from_le_bytes(*bytes)));
             }
         }
-        (texts.clear(), text_ends.clear(), what.clear());
+        texts.clear();
+        text_ends.clear();
+        what.clear();
         let rewards = self.map.words(at + layout.rewards, taken);
         let mut text_at = layout.texts;
         for (word, reward) in self.map.words(at, taken).iter().zip(rewards) {
@@ -220,7 +222,9 @@ impl RolloutRows {
     /// Leaves no row.
     pub(crate) fn clear(&mut self) {
         let RolloutRows { what, actions, added, observations, masks, infos, texts, text_ends } = self;
-        (what.clear(), added.clear(), text_ends.clear());
+        what.clear();
+        added.clear();
+        text_ends.clear();
         [actions, observations, masks, infos, texts].into_iter().for_each(Vec::clear);
     }
 

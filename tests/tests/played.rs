@@ -78,8 +78,11 @@ fn every_start_and_backend_plays_the_same() {
     }
 }
 
+/// Observations, actions, rewards, what the policy added, and ends.
+type Columns = (Vec<u8>, Vec<u8>, Vec<f64>, Vec<u32>, Vec<bool>);
+
 /// What was played, as numbers that can be compared.
-fn columns(played: &Rollout) -> Vec<(Vec<u8>, Vec<u8>, Vec<f64>, Vec<u32>, Vec<bool>)> {
+fn columns(played: &Rollout) -> Vec<Columns> {
     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect();
     let of = |env: &rollcage::rollout::EnvRollout| {
         (env.observations.clone(), env.actions.clone(), env.rewards.clone(), bits(&env.added), env.terminated.clone())

@@ -228,6 +228,8 @@ impl Weights {
 
     /// One row times the matrix. Every sum goes over the row from its beginning, and ends with the bias.
     #[inline]
+    // Each sum keeps its order, and several are made at once: the same numbers, to the bit.
+    #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
     fn apply(&self, row: &[f32], to: &mut [f32]) {
         for (block, (weights, to)) in self.blocks.chunks_exact(self.inner).zip(to.chunks_mut(LANES)).enumerate() {
             let mut sums = [0.0; LANES];

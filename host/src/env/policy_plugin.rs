@@ -102,7 +102,11 @@ impl PolicyPlugin {
                 .hint("a policy exports `rollcage:policy/policy`; docs/policies.md shows how one is made")
                 .into());
         }
-        let config = prepared.schema.complete(self.config.clone(), &name)?;
+        let config = prepared.schema.complete(self.config.clone(), &name).map_err(|mut error| {
+            // `inspect` looks at envs.
+            error.hints.retain(|hint| !hint.contains("rollcage inspect"));
+            error.of("policy: ").hint("docs/policies.md lists the keys that a network's policy has")
+        })?;
         Ok(GivenPolicy { prepared, config, memory_bytes: self.memory_bytes, fuel: self.fuel })
     }
 }

@@ -127,11 +127,8 @@ impl Served {
                 break;
             }
             self.slab.asks_env(&layout, *taken, &self.action, &numbers);
-            let begun = self.instance.reset(None, options.take())?;
-            self.check(&begun, GoesOn::Yes)?;
-            *view = begun;
+            *view = self.begin_again(&layout, options.take(), *taken, &mut texts)?;
             step = 0;
-            self.slab.write_row(&layout, *taken, Row::Reset, bytes_of(view), view.info_extra.as_bytes(), &mut texts);
             *taken += 1;
             if let ActingAs::Policy { .. } = order.acting {
                 self.slab.asks_policy(*taken);
@@ -141,7 +138,21 @@ impl Served {
         Ok(())
     }
 
-    /// Plays given actions by the guest's own loop, as many in a call as take about a millisecond.
+    /// Resets the env after its episode, and writes the row of the reset.
+    fn begin_again(
+        &mut self,
+        layout: &RolloutLayout,
+        options: Option<&str>,
+        row: usize,
+        texts: &mut usize,
+    ) -> Result<View, Unanswered> {
+        let begun = self.instance.reset(None, options)?;
+        self.check(&begun, GoesOn::Yes)?;
+        self.slab.write_row(layout, row, Row::Reset, bytes_of(&begun), begun.info_extra.as_bytes(), texts);
+        Ok(begun)
+    }
+
+    /// Plays given actions by the guest's own loop. A call has as many of them as take about [`BATCH_TIME`].
     fn play_batches(
         &mut self,
         order: &Order,
@@ -165,11 +176,10 @@ impl Served {
             self.slab.read_many_given(number as usize, self.layout.action, &mut actions);
             self.slab.asks_env_many(layout, *taken, &actions);
             let begun = Instant::now();
-            let by_steps = |why: String| Unanswered::PlaySteps(why);
             let steps = match self.instance.step_many(&actions, count) {
                 Ok(Some(steps)) => steps,
-                Ok(None) => return Err(by_steps("the env reads the clock within its loop".to_owned())),
-                Err(fault) => return Err(by_steps(format!("{}: {}", fault.kind, fault.message))),
+                Ok(None) => return Err(Unanswered::PlaySteps("the env reads the clock within its loop".to_owned())),
+                Err(fault) => return Err(Unanswered::PlaySteps(format!("{}: {}", fault.kind, fault.message))),
             };
             batch = match begun.elapsed() {
                 took if took > BATCH_TIME => (batch / 2).max(1),
@@ -178,7 +188,7 @@ impl Served {
                 took if took < BATCH_TIME / 2 => batch.saturating_mul(2).min(BATCH_STEPS_MAX),
                 _ => batch,
             };
-            let ends = self.check_batch(&steps, count).map_err(by_steps)?;
+            let ends = self.check_batch(&steps, count).map_err(Unanswered::PlaySteps)?;
             for index in 0..steps.taken as usize {
                 let last = index + 1 == steps.taken as usize;
                 step += 1;
@@ -190,7 +200,7 @@ impl Served {
                 };
                 let text = steps.infos_extra.get(index).map_or(&[][..], |text| text.as_bytes());
                 if !layout.has_room_for_text(texts + text.len()) {
-                    return Err(by_steps("its texts fill the room".to_owned()));
+                    return Err(Unanswered::PlaySteps("its texts fill the room".to_owned()));
                 }
                 let part = ViewBytes {
                     observation: &steps.observations[index * self.layout.observation..][..self.layout.observation],
@@ -216,11 +226,8 @@ impl Served {
             }
             if ends {
                 self.slab.asks_env_many(layout, *taken, &[]);
-                let begun = self.instance.reset(None, options.take())?;
-                self.check(&begun, GoesOn::Yes)?;
-                *view = begun;
+                *view = self.begin_again(layout, options.take(), *taken, &mut texts)?;
                 step = 0;
-                self.slab.write_row(layout, *taken, Row::Reset, bytes_of(view), view.info_extra.as_bytes(), &mut texts);
                 *taken += 1;
             }
         }
@@ -279,28 +286,28 @@ impl Served {
         }
         self.slab.asks_policy(row);
         let decision = self.policy(|policy| policy.act(observation, mask).map_err(|fault| of("`act`", fault)))?;
-        let wrong = |what: String| Unanswered::Policy(of("`act`", bad_answer(format!("its action {what}"))));
-        if decision.action.len() != self.layout.action {
-            let (given, wanted) = (decision.action.len(), self.layout.action);
-            self.acting.instance = None;
-            return Err(wrong(format!("has {given} bytes; one of the action space has {wanted}")));
-        }
-        let outside = self.spec.actions_out_of_bounds;
-        let checked = self.action_space.as_action(&decision.action, outside).map_err(|error| error.message);
-        let unmasked = |action: &[u8]| {
-            if mask.is_empty() { Ok(()) } else { self.action_space.check_unmasked(action, mask) }
-        };
-        match checked.and_then(|clipped| {
-            let action = clipped.unwrap_or(decision.action);
-            unmasked(&action).map(|()| action)
-        }) {
+        match self.allowed(decision.action, mask) {
             Ok(action) => self.action.copy_from_slice(&action),
             Err(what) => {
                 self.acting.instance = None;
-                return Err(wrong(format!("is not allowed: {what}")));
+                return Err(Unanswered::Policy(of("`act`", bad_answer(format!("its action {what}")))));
             }
         }
         Ok(decision.added)
+    }
+
+    /// The action of a policy as the env takes it, or what is wrong with it.
+    fn allowed(&self, given: Vec<u8>, mask: &[u8]) -> Result<Vec<u8>, String> {
+        if given.len() != self.layout.action {
+            return Err(format!("has {} bytes; one of the action space has {}", given.len(), self.layout.action));
+        }
+        let not_allowed = |what: String| format!("is not allowed: {what}");
+        let clipped = self.action_space.as_action(&given, self.spec.actions_out_of_bounds);
+        let action = clipped.map_err(|error| not_allowed(error.message))?.unwrap_or(given);
+        if !mask.is_empty() {
+            self.action_space.check_unmasked(&action, mask).map_err(not_allowed)?;
+        }
+        Ok(action)
     }
 
     /// Asks the policy. After a fault it is gone.

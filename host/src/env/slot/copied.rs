@@ -97,14 +97,7 @@ impl Slot {
             self.seat = Some(seat);
         }
         let Some(mut new) = new else { return };
-        if let Some(child) = self.child.take() {
-            child.kill();
-            child.wait_dead();
-            self.log.append(&child.log());
-        }
-        if let Some(seat) = &mut self.seat {
-            self.log.append(&seat.leave(self.index));
-        }
+        self.end_worker();
         (self.child, self.seat) = (new.child.take(), new.seat.take());
         self.phase = std::mem::replace(&mut new.phase, Phase::Down);
         (self.started_by, self.ready_at) = (new.started_by, new.ready_at);

@@ -351,6 +351,17 @@ impl Slot {
 
     /// Ends the worker permanently, without a fault.
     pub(super) fn stop(&mut self) {
+        self.end_worker();
+        self.registration = None;
+        if self.started {
+            self.finished.push((self.instance, self.events.digest.digest()));
+            self.events.begin_instance();
+        }
+        self.phase = Phase::Down;
+    }
+
+    /// Kills the worker and keeps what it logged. The instance may go on in another worker.
+    pub(super) fn end_worker(&mut self) {
         if let Some(child) = self.child.take() {
             child.kill();
             child.wait_dead();
@@ -359,12 +370,6 @@ impl Slot {
         if let Some(seat) = &mut self.seat {
             self.log.append(&seat.leave(self.index));
         }
-        self.registration = None;
-        if self.started {
-            self.finished.push((self.instance, self.events.digest.digest()));
-            self.events.begin_instance();
-        }
-        self.phase = Phase::Down;
     }
 
     pub(super) fn give_up(&mut self, error: Error) {

@@ -102,6 +102,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         as an env, and is given nothing of the outside.
     policy_config : mapping, optional
         The config of the policy; ``{"deterministic": False}`` makes a network's policy sample.
+    policy_worker : {"env", "own"}
+        The process of the policy: the env's worker, where the two are apart by wasm alone, or a worker of its own, behind all
+        layers of the sandbox. That takes a turn of both processes for each step. No result depends on it.
     record : path, optional
         A folder, empty or not there yet, into which everything that happens is recorded: `rollcage replay` runs it again and
         compares it (`docs/rollout.md`). `finish_recording` and `close` close the recording. A relative path begins at the
@@ -163,6 +166,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         envs_per_worker: int | str = 1,
         policy: PolicyLike | None = None,
         policy_config: Mapping[str, Any] | None = None,
+        policy_worker: str = "env",
         record: str | os.PathLike[str] | None = None,
         embed_plugin: bool = False,
         start: str | None = None,
@@ -194,6 +198,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
                 envs_per_worker=envs_per_worker,
                 policy=file,
                 policy_config=policy_config,
+                policy_worker=policy_worker,
                 record=record,
                 embed_plugin=embed_plugin,
                 start=start,
@@ -940,6 +945,7 @@ def make_vec(
     envs_per_worker: int | str = 1,
     policy: PolicyLike | None = None,
     policy_config: Mapping[str, Any] | None = None,
+    policy_worker: str = "env",
     record: str | os.PathLike[str] | None = None,
     embed_plugin: bool = False,
     start: str | None = None,
@@ -987,6 +993,7 @@ def make_vec(
         envs_per_worker=envs_per_worker,
         policy=policy,
         policy_config=policy_config,
+        policy_worker=policy_worker,
         record=record,
         embed_plugin=embed_plugin,
         start=start,

@@ -51,6 +51,8 @@ pub(crate) struct Arguments {
     policy: Option<PathBuf>,
     /// The policy's config, JSON.
     policy_config: String,
+    /// The policy's process: `env` or `own`.
+    policy_worker: String,
     /// A folder to record into.
     record: Option<PathBuf>,
     embed_plugin: bool,
@@ -99,7 +101,7 @@ impl Arguments {
             .limits(self.limits.limits()?)
             .autoreset(choice("autoreset_mode", &self.autoreset_mode)?)
             .on_fault(choice::<OnFault>("on_fault", &self.on_fault)?)
-            .backend(choice::<Backend>("backend", &self.backend)?)
+            .backend(self.backend.parse::<Backend>()?)
             .worker(self.worker)
             .grants(grants)
             .trust(Trust::standing(Trust::file_of_user().as_deref()))
@@ -128,6 +130,7 @@ impl Arguments {
         if let Some(file) = &self.policy {
             builder = builder.policy(policy(file, &self.policy_config)?);
         }
+        builder = builder.policy_worker(self.policy_worker.parse()?);
         if let Some(folder) = self.record {
             builder = builder.record(Record { folder, embed_plugin: self.embed_plugin });
         }

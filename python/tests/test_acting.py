@@ -133,7 +133,14 @@ def test_evaluation_beside_stable_baselines(model: Any, tmp_path: Path) -> None:
     assert "100 episodes" in table and "median" in table
     again = rollcage.evaluate(model, "cartpole", 100, seed=5)
     assert again.digest == ours.digest and (again.returns == ours.returns).all()
-    for more in ({"envs_per_worker": "auto"}, {"backend": "pulley"}, {"start": "spawn"}):
+    for more in (
+        {"envs_per_worker": "auto"},
+        {"backend": "pulley"},
+        {"start": "spawn"},
+        {"policy_worker": "own"},
+        # Without AVX, FMA and BMI.
+        {"backend": "baseline"},
+    ):
         assert rollcage.evaluate(model, "cartpole", 20, seed=5, num_envs=4, **more).digest == (
             rollcage.evaluate(model, "cartpole", 20, seed=5, num_envs=4).digest
         )

@@ -65,6 +65,17 @@ pub fn fixture(name: &str) -> Plugin {
     Plugin::from_file(&fixture_path(name)).unwrap()
 }
 
+/// The env of a measurement: CartPole, or the plugin's file and the config that the command names.
+pub fn measured(named: &[String]) -> rollcage::Builder {
+    match named {
+        [file, config] => {
+            let config: serde_json::Value = serde_json::from_str(config).unwrap();
+            rollcage::VecEnv::builder(Plugin::from_file(file.as_ref()).unwrap()).config(&config).unwrap()
+        }
+        _ => rollcage::VecEnv::builder(Plugin::shipped("cartpole").unwrap()),
+    }
+}
+
 /// A cache of compiled plugins that all tests share: kept between runs, so that a plugin is compiled once.
 pub fn cache() -> Cache {
     Cache::open(&cache_folder()).unwrap()

@@ -8,7 +8,7 @@ use rollcage_tests::{program, root};
 
 /// An option: the method of `Builder` or field of `Limits`, Python's keyword, the flag of `rollcage run`. Empty: that place
 /// does not have the option, for the reason that the row gives.
-const OPTIONS: [[&str; 4]; 57] = [
+const OPTIONS: [[&str; 4]; 58] = [
     // What the envs are.
     ["envs", "num_envs", "--envs", ""],
     ["config", "config", "--config", ""],
@@ -26,6 +26,7 @@ const OPTIONS: [[&str; 4]; 57] = [
     ["recycle_after", "recycle_after", "--recycle-after", ""],
     ["envs_per_worker", "envs_per_worker", "--envs-per-worker", ""],
     ["policy", "policy", "--policy", ""],
+    ["policy_worker", "policy_worker", "--policy-worker", ""],
     ["", "policy_config", "--policy-config", "a part of the library's `PolicyPlugin`"],
     ["grant", "", "--grant", "a list in `grants`"],
     ["grants", "grants", "--grants", ""],

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rollcage::env::policy::{Policy, PolicyName};
-use rollcage::rollout::{Acting, Amount, Keep, PolicyPlugin, Rollout};
+use rollcage::rollout::{Acting, Amount, Keep, PolicyPlugin, PolicyWorker, Rollout};
 use rollcage::{
     Autoreset, Backend, Builder, Digest, Error, Fault, FaultKind, Limits, OnFault, ResetSome, Start, VecEnv,
 };
@@ -70,7 +70,11 @@ fn every_start_and_backend_plays_the_same() {
     for build in [
         (&|builder: Builder| builder.start(Start::Spawn)) as &dyn Fn(Builder) -> Builder,
         &|builder| builder.backend(Backend::Pulley),
+        &|builder| builder.backend(Backend::Baseline),
         &|builder| builder.envs_per_worker(2),
+        &|builder| builder.policy_worker(PolicyWorker::Own),
+        &|builder| builder.policy_worker(PolicyWorker::Own).envs_per_worker(4).backend(Backend::Pulley),
+        &|builder| builder.policy_worker(PolicyWorker::Own).start(Start::Spawn),
         &|builder| builder.envs_per_worker(4).backend(Backend::Pulley),
         &|builder| builder.limits(Limits { fuel_per_step: Some(1 << 24), ..Limits::default() }),
     ] {
@@ -153,8 +157,14 @@ fn a_policy_sees_what_the_env_answers() {
 
 #[test]
 fn a_policy_is_reset_with_each_episode_and_where_it_takes_over() {
+    for worker in [PolicyWorker::Env, PolicyWorker::Own] {
+        is_reset_with_each_episode(worker);
+    }
+}
+
+fn is_reset_with_each_episode(worker: PolicyWorker) {
     let episodic = PolicyPlugin::new(fixture("policy-episodic"));
-    let mut envs = shipped("cartpole").envs(1).seed(3).policy(episodic).build().unwrap();
+    let mut envs = shipped("cartpole").envs(1).seed(3).policy(episodic).policy_worker(worker).build().unwrap();
     let pieces = [5, 200, 300];
     let mut counts = Vec::new();
     let mut ends = Vec::new();
@@ -179,8 +189,15 @@ fn a_policy_is_reset_with_each_episode_and_where_it_takes_over() {
 
 #[test]
 fn a_policy_draws_from_its_envs_seed() {
+    for worker in [PolicyWorker::Env, PolicyWorker::Own] {
+        draws_from_its_envs_seed(worker);
+    }
+}
+
+fn draws_from_its_envs_seed(worker: PolicyWorker) {
+    let of = |seed: u64| shipped("cartpole").seed(seed).policy(drawn()).policy_worker(worker);
     let actions = |seed: u64, envs: usize| {
-        let mut envs = shipped("cartpole").envs(envs).seed(seed).policy(drawn()).build().unwrap();
+        let mut envs = of(seed).envs(envs).build().unwrap();
         let played = envs.rollout(Acting::Policy, Amount::Steps(100), Keep::Columns).unwrap();
         played.envs.iter().map(|env| env.actions.clone()).collect::<Vec<_>>()
     };
@@ -189,7 +206,7 @@ fn a_policy_draws_from_its_envs_seed() {
     assert_eq!(four[2], actions(9, 1)[0], "env i has seed + i, however many there are");
     assert!((1..4).all(|env| four[env] != four[0]));
     // A reset with a seed makes the policy anew.
-    let mut envs = shipped("cartpole").seed(1).policy(drawn()).build().unwrap();
+    let mut envs = of(1).build().unwrap();
     envs.rollout(Acting::Policy, Amount::Steps(10), Keep::Columns).unwrap();
     envs.reset(Some(7)).unwrap();
     let played = envs.rollout(Acting::Policy, Amount::Steps(100), Keep::Columns).unwrap();
@@ -247,8 +264,10 @@ fn a_policy_that_misbehaves_ends_the_rollout_and_nothing_else() {
         ("refuse-config", "it is never the time"),
         ("exit", "exit"),
     ] {
-        for each in [1, 3] {
-            let (fault, mut envs) = fault_of(how, 3, |builder| builder.envs_per_worker(each));
+        for (each, worker) in
+            [(1, PolicyWorker::Env), (3, PolicyWorker::Env), (1, PolicyWorker::Own), (3, PolicyWorker::Own)]
+        {
+            let (fault, mut envs) = fault_of(how, 3, |builder| builder.envs_per_worker(each).policy_worker(worker));
             assert_eq!(fault.kind, FaultKind::Policy, "{how}: {fault}");
             let whole = format!("{}\n{}", fault.message, fault.log);
             assert!(whole.contains(said), "{how}: {whole}");
@@ -268,15 +287,19 @@ fn a_policy_that_misbehaves_ends_the_rollout_and_nothing_else() {
 
 #[test]
 fn a_masked_action_of_a_policy_is_refused_and_odd_numbers_are_numbers() {
-    let mut envs = shipped("taxi").seed(5).policy(rogue("masked", 3)).build().unwrap();
-    match envs.rollout(Acting::Policy, Amount::Steps(50), Keep::Columns) {
-        Err(Error::Fault(fault)) => assert!(fault.message.contains("which is masked"), "{fault}"),
-        other => panic!("{other:?}"),
-    }
-    for (how, number) in [("extras-nan", f32::NAN), ("extras-infinite", f32::INFINITY)] {
-        let mut envs = shipped("cartpole").seed(5).policy(rogue(how, 1)).build().unwrap();
-        let played = envs.rollout(Acting::Policy, Amount::Steps(2), Keep::Columns).unwrap();
-        assert_eq!(played.envs[0].added.iter().map(|one| one.to_bits()).collect::<Vec<_>>(), [0, number.to_bits()]);
+    for worker in [PolicyWorker::Env, PolicyWorker::Own] {
+        let of = |plugin: &str, how: &str, after: u64| {
+            shipped(plugin).seed(5).policy(rogue(how, after)).policy_worker(worker).build().unwrap()
+        };
+        match of("taxi", "masked", 3).rollout(Acting::Policy, Amount::Steps(50), Keep::Columns) {
+            Err(Error::Fault(fault)) => assert!(fault.message.contains("which is masked"), "{fault}"),
+            other => panic!("{other:?}"),
+        }
+        for (how, number) in [("extras-nan", f32::NAN), ("extras-infinite", f32::INFINITY)] {
+            let mut envs = of("cartpole", how, 1);
+            let played = envs.rollout(Acting::Policy, Amount::Steps(2), Keep::Columns).unwrap();
+            assert_eq!(played.envs[0].added.iter().map(|one| one.to_bits()).collect::<Vec<_>>(), [0, number.to_bits()]);
+        }
     }
     // Ten megabytes of output: the newest part is kept.
     let mut envs = shipped("cartpole").seed(5).policy(rogue("log", 1)).build().unwrap();
@@ -303,16 +326,78 @@ fn a_policy_that_hangs_is_named_and_costs_no_env_anything() {
     }
 }
 
+/// What the policy breaks is its own process, so not even a hang costs the env its instance.
+#[test]
+fn a_policy_in_a_process_of_its_own_ends_nothing_else() {
+    for how in ["hang", "hang-create", "hang-reset", "exit"] {
+        let (fault, mut envs) = fault_of(how, 3, |builder| builder.policy_worker(PolicyWorker::Own));
+        assert_eq!(fault.kind, FaultKind::Policy, "{how}: {fault}");
+        let digests = envs.digests();
+        envs.reset(None).unwrap();
+        envs.step(&discrete(&[0, 1, 0])).unwrap();
+        assert!((0..3).all(|env| envs.instance(env) == Some(0)), "{how}");
+        assert_eq!(envs.faults().total(), 0, "{how}");
+        assert_ne!(envs.digests(), digests);
+        // Another policy takes its place, and no env is started anew for it.
+        let pids: Vec<_> = (0..3).map(|env| envs.pid(env)).collect();
+        envs.set_policy(&drawn()).unwrap();
+        let played = envs.rollout(Acting::Policy, Amount::Steps(5), Keep::Columns).unwrap();
+        assert!(played.envs.iter().all(|env| env.steps == 5), "{how}");
+        assert_eq!((0..3).map(|env| envs.pid(env)).collect::<Vec<_>>(), pids, "{how}");
+    }
+}
+
+/// Processes of this test's own program whose title says that they run a policy.
+fn policies_that_run() -> Vec<u32> {
+    let own = std::process::id().to_string();
+    let is_policy = |pid: &u32| {
+        let of = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let parent = of("stat").rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(2).map(str::to_owned));
+        of("cmdline").contains("policy of env") && parent.as_deref() == Some(&*own)
+    };
+    let numbers =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(is_policy).collect()
+}
+
+#[test]
+fn a_policys_process_that_is_killed_costs_the_rollout_alone() {
+    let of = |worker| shipped("cartpole").envs(2).seed(5).policy(drawn()).policy_worker(worker).start(Start::Spawn);
+    let mut envs = of(PolicyWorker::Own).build().unwrap();
+    envs.rollout(Acting::Policy, Amount::Steps(20), Keep::Returns).unwrap();
+    let policies = policies_that_run();
+    assert_eq!(policies.len(), 2, "one for each env");
+    std::process::Command::new("kill").args(["-9", &policies[0].to_string()]).status().unwrap();
+    match envs.rollout(Acting::Policy, Amount::Steps(20), Keep::Columns) {
+        Err(Error::Fault(fault)) => assert!(fault.message.contains("its worker: "), "{fault}"),
+        other => panic!("{other:?}"),
+    }
+    envs.rollout(Acting::Policy, Amount::Steps(20), Keep::Columns).unwrap();
+    assert_eq!((envs.instance(0), envs.faults().total()), (Some(0), 0));
+    drop(envs);
+    assert!(policies_that_run().is_empty(), "they end with their envs");
+    // The next instance of an env, by whatever it came, has the same policy in both places.
+    let restarted = |worker| {
+        let mut envs = of(worker).recycle_after(2).build().unwrap();
+        let played = envs.rollout(Acting::Policy, Amount::Episodes(11), Keep::Columns).unwrap();
+        (columns(&played), envs.digests())
+    };
+    assert_eq!(restarted(PolicyWorker::Own), restarted(PolicyWorker::Env));
+}
+
 #[test]
 fn a_policy_has_nothing_of_the_outside() {
-    let mut envs = shipped("cartpole").seed(5).policy(rogue("look", 0)).build().unwrap();
-    let played = envs.rollout(Acting::Policy, Amount::Steps(1), Keep::Columns).unwrap();
-    assert_eq!(played.envs[0].added, [0.0; 8]);
-    let clocks = |seed: u64| {
-        let mut envs = shipped("cartpole").seed(seed).policy(rogue("clock", 0)).build().unwrap();
-        envs.rollout(Acting::Policy, Amount::Steps(20), Keep::Columns).unwrap().envs[0].added.clone()
-    };
-    assert_eq!(clocks(1), clocks(2), "its clocks are virtual");
+    for worker in [PolicyWorker::Env, PolicyWorker::Own] {
+        let of = |seed: u64, how: &str| {
+            shipped("cartpole").seed(seed).policy(rogue(how, 0)).policy_worker(worker).build().unwrap()
+        };
+        let played = of(5, "look").rollout(Acting::Policy, Amount::Steps(1), Keep::Columns).unwrap();
+        assert_eq!(played.envs[0].added, [0.0; 8]);
+        let clocks = |seed: u64| {
+            of(seed, "clock").rollout(Acting::Policy, Amount::Steps(20), Keep::Columns).unwrap().envs[0].added.clone()
+        };
+        assert_eq!(clocks(1), clocks(2), "its clocks are virtual");
+    }
 }
 
 #[test]
@@ -340,7 +425,13 @@ fn a_fault_of_the_env_is_the_envs_whoever_acts() {
 
 #[test]
 fn an_interrupt_ends_the_turns_within_a_step() {
-    let mut envs = shipped("cartpole").envs(2).seed(1).policy(drawn()).build().unwrap();
+    for worker in [PolicyWorker::Env, PolicyWorker::Own] {
+        an_interrupt_ends_turns(worker);
+    }
+}
+
+fn an_interrupt_ends_turns(worker: PolicyWorker) {
+    let mut envs = shipped("cartpole").envs(2).seed(1).policy(drawn()).policy_worker(worker).build().unwrap();
     let flag = envs.interrupt_flag();
     let raised = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(200));

@@ -1,5 +1,5 @@
 //! Random but valid plugins, made by `tests/smith` from a seed each: whatever they do, the outcome is a value, it comes within
-//! its deadline, native code and the interpreter agree on it, and nothing is left behind.
+//! its deadline, native code, with and without the processor's newer instructions, and the interpreter agree on it, and nothing is left behind.
 //!
 //! `ROLLCAGE_SMITH_SEED=N` begins with another seed; a failure names the seed of each plugin that it is about.
 
@@ -10,24 +10,31 @@ use rollcage_tests::{Process, Scratch, alone, eventually, random_plugins};
 /// Steps that each may take.
 const STEPS: u32 = 30;
 
-/// Plays the plugins of these seeds on both backends at once. Counts those that were refused, met a fault, and ran.
+/// Plays the plugins of these seeds natively, by Pulley, and without the processor's newer instructions. Counts those that were refused, met a fault, and ran.
 fn play_all(folder: &Scratch, seeds: std::ops::Range<u64>) -> [usize; 3] {
     let mut wrong = Vec::new();
     let mut counts = [0; 3];
     for seed in seeds {
         let plugin = Plugin::from_file(&folder.folder().join(format!("{seed}.wasm"))).unwrap();
-        let (native, pulley) = std::thread::scope(|scope| {
-            let pulley = scope.spawn(|| play(&plugin, Backend::Pulley, STEPS));
-            (play(&plugin, Backend::Native, STEPS), pulley.join())
+        let (native, others) = std::thread::scope(|scope| {
+            let others = [Backend::Pulley, Backend::Baseline].map(|backend| {
+                let plugin = &plugin;
+                (backend, scope.spawn(move || play(plugin, backend, STEPS)))
+            });
+            (play(&plugin, Backend::Native, STEPS), others.map(|(backend, played)| (backend, played.join())))
         });
-        match (native, pulley) {
-            (Ok(native), Ok(Ok(pulley))) => {
-                if native != pulley && native.is_portable() && pulley.is_portable() {
-                    wrong.push(format!("seed {seed}: natively {native:?}, by Pulley {pulley:?}"));
+        for (backend, other) in others {
+            match (&native, other) {
+                (Ok(native), Ok(Ok(other))) => {
+                    if *native != other && native.is_portable() && other.is_portable() {
+                        wrong.push(format!("seed {seed}: natively {native:?}, {backend:?} {other:?}"));
+                    }
                 }
-                counts[native.class()] += 1;
+                (native, other) => wrong.push(format!("seed {seed}: natively {native:?}, {backend:?} {other:?}")),
             }
-            (native, pulley) => wrong.push(format!("seed {seed}: natively {native:?}, by Pulley {pulley:?}")),
+        }
+        if let Ok(native) = &native {
+            counts[native.class()] += 1;
         }
         // A plugin that leaves a process is found by its seed.
         eventually(&format!("no process is left of seed {seed}"), 10, || Process::own().children().is_empty());

@@ -50,6 +50,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
         [what] if what == "record" => return recording(),
         [what] if what == "start" => return starts(),
         [what] if what == "rollouts" => return rollouts(),
+        [what] if what == "cost" => return cost(),
         [what] if what == "gears" => return gears(None),
         [what, chart] if what == "gears" => return gears(Some(chart.as_ref())),
         [what] if what == "peers" => {
@@ -101,10 +102,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 }
 
 /// The tables of docs/performance.md: between which marks each stands, and by which `bench` it is measured.
-const TABLES: [(&str, &[&str]); 9] = [
+const TABLES: [(&str, &[&str]); 10] = [
     ("peers", &["peers"]),
     ("gears", &["gears", "docs/pictures/gears.png"]),
     ("rollouts", &["rollouts"]),
+    ("cost", &["cost"]),
     ("run", &[]),
     ("start", &["start"]),
     ("load", &["load", "--no-learn", "--rounds", "1"]),
@@ -458,6 +460,118 @@ fn gears(chart: Option<&Path>) -> Result<()> {
         bail!("gears_chart.py failed");
     }
     Ok(())
+}
+
+/// What a step costs in each gear: by cores and load, then by the size of an observation. Everything takes turns, in one run.
+fn cost() -> Result<()> {
+    if !is_built() {
+        let bins = ["--bin", "gears", "--bin", "acting"];
+        run(cargo(&["build", "--release", "--locked", "--package", "rollcage-tests"]).args(bins))?;
+    }
+    crate::build_hostile()?;
+    let guests = target()?.join("guests/wasm32-wasip2/release");
+    let (drawn, sized) = (guests.join("policy_drawn.wasm"), guests.join("sized.wasm"));
+    let (drawn, sized) = (drawn.display().to_string(), sized.display().to_string());
+    // Name, program, and its arguments: envs, then the gear.
+    let kinds: [(&str, &str, &str, &str); 7] = [
+        ("lockstep, 1 env", "gears", "1", "1"),
+        ("lockstep, 32 envs", "gears", "32", "1"),
+        ("a worker a core, 32 envs", "gears", "32", "auto"),
+        ("rollout, given or random, 1 env", "acting", "1", "random"),
+        ("rollout, given or random, 2 envs", "acting", "2", "random"),
+        ("rollout by a policy, 1 env", "acting", "1", &drawn),
+        ("rollout by a policy, 2 envs", "acting", "2", &drawn),
+    ];
+    let load = |times: usize| -> Result<Vec<Busy>> { (0..times * cores()).map(|_| Busy::start()).collect() };
+    // So that no figure holds a compilation.
+    for (_, program, envs, gear) in &kinds {
+        micros(program, envs, gear, None, &[])?;
+    }
+    let places = [("one core", Some("0"), 0), ("all cores", None, 0), ("beside 1x", None, 1), ("beside 2x", None, 2)];
+    let mut times = vec![vec![Vec::new(); places.len()]; kinds.len()];
+    for round in 0..ROUNDS {
+        for (column, (_, core, busy)) in places.iter().enumerate() {
+            let _busy = load(*busy)?;
+            for ((_, program, envs, gear), times) in kinds.iter().zip(&mut times) {
+                times[column].push(micros(program, envs, gear, *core, &[])?);
+            }
+        }
+        eprintln!("bench: by cores and load, round {} of {ROUNDS}", round + 1);
+    }
+    println!("| CartPole, µs for each env-step | {} |", places.map(|(name, _, _)| name).join(" | "));
+    println!("|---|--:|--:|--:|--:|");
+    for ((name, ..), times) in kinds.iter().zip(times) {
+        println!("| {name} | {} |", shown(times));
+    }
+    println!();
+    let sizes = [4_u32, 64, 1 << 10, 16 << 10, 128 << 10, 1 << 20];
+    let by_size = &kinds[..5];
+    println!("| bytes of an observation | {} |", by_size.iter().map(|kind| kind.0).collect::<Vec<_>>().join(" | "));
+    println!("|--:|--:|--:|--:|--:|--:|");
+    for bytes in sizes {
+        let of = [sized.clone(), format!("{{\"bytes\":{bytes}}}")];
+        let mut times = vec![Vec::new(); by_size.len()];
+        for _ in 0..ROUNDS {
+            for ((_, program, envs, gear), times) in by_size.iter().zip(&mut times) {
+                times.push(micros(program, envs, gear, None, &of)?);
+            }
+        }
+        println!("| {bytes} | {} |", shown(times));
+        eprintln!("bench: observations of {bytes} bytes");
+    }
+    Ok(())
+}
+
+/// Medians of some columns, in µs.
+fn shown(times: Vec<Vec<f64>>) -> String {
+    let shown = times.into_iter().map(|times| match median(times) {
+        Some(time) if time < 10.0 => format!("{time:.2}"),
+        Some(time) if time < 100.0 => format!("{time:.1}"),
+        Some(time) => format!("{time:.0}"),
+        None => String::new(),
+    });
+    shown.collect::<Vec<_>>().join(" | ")
+}
+
+/// Microseconds for each env-step, by one of the measuring programs: on one core if it is named, and of another env than CartPole
+/// if one is.
+fn micros(program: &str, envs: &str, gear: &str, core: Option<&str>, of: &[String]) -> Result<f64> {
+    let folder = target()?.join("tmp/gears-cache");
+    std::fs::create_dir_all(&folder)?;
+    let file = target()?.join("release").join(program);
+    let mut command = match core {
+        None => Command::new(file),
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", core]).arg(file);
+            command
+        }
+    };
+    let arguments = if program == "gears" { [envs, gear, "1"] } else { [envs, "1", gear] };
+    let output = command.args(arguments).args(of).env("ROLLCAGE_CACHE", &folder).output().context("a measurement")?;
+    if !output.status.success() {
+        bail!("{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(1e6 / number(&serde_json::from_slice(&output.stdout)?, "steps_per_s")?)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// A process that keeps a core busy until it is dropped.
+struct Busy(std::process::Child);
+
+impl Busy {
+    fn start() -> Result<Busy> {
+        Command::new("sh").args(["-c", "while :; do :; done"]).spawn().map(Busy).context("a busy process")
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 /// The Python package beside its peers: one of the scripts in `python/benches/`.

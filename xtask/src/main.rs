@@ -32,6 +32,7 @@ cargo xtask VERB
   bench start      how quickly envs start, by fork, by spawn and the peers', and what they take of memory
   bench gears [CHART.png]
                    steps from Rust with a worker for each env, for each core and for all
+  bench cost       what a step costs in each gear, by cores, by load, and by the size of an observation
   bench peers      the Python package beside its peers, into the chart of the README
   bench load       the same while other processes want the cores, and PPO's whole `learn` (some 15 minutes; --help)
   bench page [TABLE…]

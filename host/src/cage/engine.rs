@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::UsageError;
+
 /// The version of the `wasmtime` crate. Fuel prices, stack depth and the format of compiled code belong to it, so
 /// it is part of the cache's key and of a rollout's manifest. The crate does not export its version; a test
 /// compares this one with `Cargo.lock`.
@@ -16,6 +18,33 @@ pub enum Backend {
     Native,
     /// Interpreted by Pulley: slower, with the same answers on any machine.
     Pulley,
+    /// As [`Backend::Native`], by the instructions that every processor of this architecture has: without AVX, FMA and BMI. It
+    /// is for tests, which show that no answer depends on the processor.
+    #[doc(hidden)]
+    Baseline,
+}
+
+impl Backend {
+    /// Whether the processor runs the code itself.
+    pub(crate) fn is_native(self) -> bool {
+        match self {
+            Backend::Native | Backend::Baseline => true,
+            Backend::Pulley => false,
+        }
+    }
+}
+
+impl std::str::FromStr for Backend {
+    type Err = UsageError;
+
+    fn from_str(name: &str) -> Result<Backend, UsageError> {
+        match name {
+            "native" => Ok(Backend::Native),
+            "pulley" => Ok(Backend::Pulley),
+            "baseline" => Ok(Backend::Baseline),
+            _ => Err(UsageError::new(format!("backend `{name}`: `native` and `pulley` are possible"))),
+        }
+    }
 }
 
 /// How plugins are compiled. Code is loaded only with the settings that it was compiled with.
@@ -36,6 +65,7 @@ impl EngineSettings {
         let backend = match self.backend {
             Backend::Native => format!("native-{}{}", std::env::consts::ARCH, processor_features()),
             Backend::Pulley => "pulley64".to_owned(),
+            Backend::Baseline => format!("baseline-{}", std::env::consts::ARCH),
         };
         let fuel = if self.fuel { "-fuel" } else { "" };
         format!("wasmtime-{ENGINE_VERSION}-{backend}{fuel}")
@@ -162,7 +192,7 @@ mod tests {
     #[test]
     fn fingerprints_of_all_settings_differ() {
         let mut all = Vec::new();
-        for backend in [Backend::Native, Backend::Pulley] {
+        for backend in [Backend::Native, Backend::Pulley, Backend::Baseline] {
             for fuel in [false, true] {
                 all.push(EngineSettings { backend, fuel }.fingerprint());
             }

@@ -66,8 +66,15 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
 
     // Whose code: Cranelift in both cases. Winch had four advisories in one day, one of them an escape.
     config.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
-    if settings.backend == Backend::Pulley {
-        config.target("pulley64")?;
+    match settings.backend {
+        Backend::Native => {}
+        Backend::Pulley => {
+            config.target("pulley64")?;
+        }
+        // A target that is named has no features of this machine's processor.
+        Backend::Baseline => {
+            config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
+        }
     }
 
     // The same results on every machine. Without `..`: no setting is named in a manifest and not made.
@@ -92,7 +99,7 @@ pub(crate) fn config(settings: &EngineSettings) -> wasmtime::Result<Config> {
 
     // Native code finds out-of-bounds accesses, divisions by zero and the like by signal, which makes it fast. The
     // interpreter never does, and the handlers lie idle.
-    config.signals_based_traps(settings.backend == Backend::Native);
+    config.signals_based_traps(settings.backend.is_native());
 
     // A trap names the functions it came through. The code already has the names. Lines would need the plugin's debug
     // information, which is untrusted DWARF, and by default an environment variable decides.
@@ -300,7 +307,7 @@ mod tests {
 
     #[test]
     fn both_backends_make_an_engine_with_and_without_fuel() {
-        for backend in [Backend::Native, Backend::Pulley] {
+        for backend in [Backend::Native, Backend::Pulley, Backend::Baseline] {
             for fuel in [false, true] {
                 let config = config(&EngineSettings { backend, fuel }).expect("a config");
                 let engine = wasmtime::Engine::new(&config).expect("an engine");

@@ -17,7 +17,7 @@ use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::plugin::config;
 use rollcage::record::writer::Record;
 use rollcage::replay::snapshot::SNAPSHOT_BYTES_MAX;
-use rollcage::rollout::PolicyPlugin;
+use rollcage::rollout::{PolicyPlugin, PolicyWorker};
 use rollcage::text::escape;
 use rollcage::{
     Autoreset, Backend, Builder, EnvsPerWorker, Error, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit, UsageError,
@@ -90,6 +90,13 @@ pub(super) struct Run {
     /// A value of the config of a policy that is a FILE.wasm or FILE.onnx, as for --config; may be repeated
     #[arg(long, value_name = "K=V")]
     policy_config: Vec<String>,
+
+    /// The process of a policy that is a FILE.wasm or FILE.onnx: the env's worker, or a worker of its own, which is slower
+    ///
+    /// In the env's worker, policy and env are apart by WebAssembly alone. A worker of its own has all layers of the sandbox
+    /// around it. No result depends on it.
+    #[arg(long, value_name = "env|own", default_value = "env")]
+    policy_worker: PolicyWorker,
 
     /// Draw the returns of all episodes as a histogram
     #[arg(long, value_name = "FILE.png")]
@@ -236,7 +243,7 @@ impl Run {
         let mut builder = self.builder(seed, snapshot.as_ref())?;
         let acts = acting.is_some();
         if let Some(acting) = acting {
-            builder = builder.policy(acting);
+            builder = builder.policy(acting).policy_worker(self.policy_worker);
         }
 
         let mut progress = Progress::new(goal, self.progress, !matches!(policy, PolicyName::File(_)));
@@ -328,11 +335,12 @@ impl Run {
     /// The policy that acts in the workers, if one was named.
     fn acting(&self, policy: &PolicyName) -> Result<Option<PolicyPlugin>, UsageError> {
         let PolicyName::Plugin(path) = policy else {
-            return match self.policy_config.is_empty() {
-                true => Ok(None),
-                false => Err(UsageError::new("`--policy-config` is the config of a policy in a file")
-                    .hint("name the file: `--policy FILE.wasm` or `--policy FILE.onnx`")),
+            let about = match (self.policy_config.is_empty(), self.policy_worker) {
+                (true, PolicyWorker::Env) => return Ok(None),
+                (true, PolicyWorker::Own) => "`--policy-worker` is about the process of a policy in a file",
+                (false, _) => "`--policy-config` is the config of a policy in a file",
             };
+            return Err(UsageError::new(about).hint("name the file: `--policy FILE.wasm` or `--policy FILE.onnx`"));
         };
         if self.render.as_deref().is_some_and(|path| path.extension().is_some_and(|extension| extension == "gif")) {
             return Err(UsageError::new(

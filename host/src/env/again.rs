@@ -4,9 +4,10 @@
 use serde_json::Value;
 
 use super::pack::{self, Seat};
-use super::policy_plugin::{GivenPolicy, PolicyPlugin};
+use super::policy_plugin::{GivenPolicy, PolicyPlugin, PolicyWorker};
 use super::slot::{PastEvent, Slot};
 use super::stock::Stock;
+use super::terms::Terms;
 use super::vec_env::{ResetSome, VecEnv};
 use crate::digest::CallKind;
 use crate::error::{Error, UsageError};
@@ -27,7 +28,12 @@ impl VecEnv {
         if self.terms.policy.as_ref().is_some_and(|given| given.is(policy)) {
             return Ok(());
         }
-        self.check_can_be_repeated()?;
+        let apart = self.terms.policy_worker == PolicyWorker::Own;
+        if apart {
+            self.check_is_not_recorded()?;
+        } else {
+            self.check_can_be_repeated()?;
+        }
         self.terms.check_trust_of(policy.plugin(), self.len())?;
         let how = Preparing {
             engine: self.terms.prepared.engine,
@@ -38,6 +44,12 @@ impl VecEnv {
             observer: None,
         };
         let given = policy.prepare(self.terms.prepared.engine.backend, &how, self.terms.cache.as_ref())?;
+        if apart {
+            // The envs' own workers know nothing of it.
+            self.terms_alone()?.policy = Some(given);
+            self.apart = None;
+            return Ok(());
+        }
         let stock = Stock::new(self.len());
         let before = self.exchange(Some(given), stock)?;
         match self.repeat_all() {
@@ -51,28 +63,34 @@ impl VecEnv {
 
     /// Exchanges the policy, and the processes that envs are started from.
     fn exchange(&mut self, policy: Option<GivenPolicy>, stock: Stock) -> Result<(Option<GivenPolicy>, Stock), Error> {
-        let terms = std::sync::Arc::get_mut(&mut self.terms).ok_or_else(|| {
+        let terms = self.terms_alone()?;
+        Ok((std::mem::replace(&mut terms.policy, policy), std::mem::replace(&mut terms.stock, stock)))
+    }
+
+    /// The terms, if no branch has them too.
+    fn terms_alone(&mut self) -> Result<&mut Terms, UsageError> {
+        std::sync::Arc::get_mut(&mut self.terms).ok_or_else(|| {
             UsageError::new("the envs have branches, which share their processes")
                 .hint("close the branches, or give the policy when the envs are made")
-        })?;
-        Ok((std::mem::replace(&mut terms.policy, policy), std::mem::replace(&mut terms.stock, stock)))
+        })
+    }
+
+    fn check_is_not_recorded(&self) -> Result<(), UsageError> {
+        match self.recording {
+            Some(_) => refuse("are recorded: the recording names its policy at the beginning"),
+            None => Ok(()),
+        }
     }
 
     fn check_can_be_repeated(&self) -> Result<(), UsageError> {
         let granted = &self.terms.granted;
-        let refuse = |what: &str| {
-            Err(UsageError::new(format!("a policy cannot be put beside running envs that {what}"))
-                .hint("give it when they are made: `policy` of the builder, `make_vec(…, policy=…)`, `--policy`"))
-        };
         if granted.writes() {
             return refuse("may write to a directory");
         }
         if !self.terms.can_be_repeated() {
             return refuse("have sockets, services, real clocks or real randomness");
         }
-        if self.recording.is_some() {
-            return refuse("are recorded: the recording names its policy at the beginning");
-        }
+        self.check_is_not_recorded()?;
         if self.slots.iter().any(|slot| slot.pid().is_some() && slot.past().0.is_lost) {
             return refuse("have played too long for their past to be kept");
         }
@@ -150,4 +168,9 @@ impl VecEnv {
             },
         }
     }
+}
+
+fn refuse(what: &str) -> Result<(), UsageError> {
+    Err(UsageError::new(format!("a policy cannot be put beside running envs that {what}"))
+        .hint("give it when they are made: `policy` of the builder, `make_vec(…, policy=…)`, `--policy`"))
 }

@@ -161,7 +161,7 @@ impl VecEnv {
         VecEnv::assembled_beside(slots, terms, self.grants.clone(), self.seed, interrupt)
     }
 
-    fn set_interrupt(&mut self, interrupt: &Interrupt) {
+    pub(super) fn set_interrupt(&mut self, interrupt: &Interrupt) {
         self.interrupt = interrupt.clone();
         self.slots.iter_mut().for_each(|slot| slot.set_interrupt(interrupt));
     }

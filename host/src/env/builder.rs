@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
 use super::pack::{self, EnvsPerWorker, Sharing};
-use super::policy_plugin::{GivenPolicy, PolicyPlugin};
+use super::policy_plugin::{GivenPolicy, PolicyPlugin, PolicyWorker};
 use super::slot::Slot;
 use super::stock::Stock;
 use super::terms::Start;
@@ -70,6 +70,7 @@ pub struct Builder {
     start: Start,
     envs_per_worker: EnvsPerWorker,
     policy: Option<PolicyPlugin>,
+    policy_worker: PolicyWorker,
     copied: bool,
     /// The folder that relative paths of grants start from.
     folder: PathBuf,
@@ -112,6 +113,7 @@ impl Builder {
             start: Start::default(),
             envs_per_worker: EnvsPerWorker::default(),
             policy: None,
+            policy_worker: PolicyWorker::default(),
             copied: true,
             folder: std::env::current_dir().unwrap_or_default(),
             interrupt: Interrupt::default(),
@@ -327,6 +329,13 @@ impl Builder {
     #[must_use]
     pub fn policy(mut self, policy: PolicyPlugin) -> Builder {
         self.policy = Some(policy);
+        self
+    }
+
+    /// The process in which the policy of each env runs: the env's worker, or one of its own. No result depends on it.
+    #[must_use]
+    pub fn policy_worker(mut self, worker: PolicyWorker) -> Builder {
+        self.policy_worker = worker;
         self
     }
 
@@ -611,6 +620,8 @@ impl Builder {
             copied,
             cores,
             policy,
+            policy_worker: self.policy_worker,
+            acts_for: None,
             cache: self.cache,
             ceilings: self.trust.ceilings(),
             trust: self.trust,

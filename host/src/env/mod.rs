@@ -3,6 +3,7 @@
 //! This floor knows spaces, slabs, processes and grants. It must never know a terminal, or a recording that is read.
 
 mod again;
+mod apart;
 pub mod autoreset;
 pub mod batch;
 mod branch;

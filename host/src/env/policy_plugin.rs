@@ -111,12 +111,43 @@ impl PolicyPlugin {
     }
 }
 
+/// The process in which a policy runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyWorker {
+    /// The env's worker, where thousands of steps are one turn. Policy and env are apart by wasm alone.
+    #[default]
+    Env,
+    /// A worker of its own for each env's policy, behind all layers of the sandbox: what breaks out of the one is not in the
+    /// other. Each step is then a turn of both processes.
+    Own,
+}
+
+impl std::fmt::Display for PolicyWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PolicyWorker::Env => "env",
+            PolicyWorker::Own => "own",
+        })
+    }
+}
+
+impl std::str::FromStr for PolicyWorker {
+    type Err = UsageError;
+
+    fn from_str(name: &str) -> Result<PolicyWorker, UsageError> {
+        [PolicyWorker::Env, PolicyWorker::Own]
+            .into_iter()
+            .find(|worker| worker.to_string() == name)
+            .ok_or_else(|| UsageError::new(format!("policy worker `{name}`: `env` and `own` are possible")))
+    }
+}
+
 /// A policy that workers are handed.
 pub(crate) struct GivenPolicy {
     pub(crate) prepared: Prepared,
     pub(crate) config: CompleteConfig,
-    memory_bytes: u64,
-    fuel: Option<u64>,
+    pub(super) memory_bytes: u64,
+    pub(super) fuel: Option<u64>,
 }
 
 impl GivenPolicy {

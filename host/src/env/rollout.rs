@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-pub use super::policy_plugin::PolicyPlugin;
+pub use super::policy_plugin::{PolicyPlugin, PolicyWorker};
 
+use super::apart::{Apart, Chosen};
 use super::batch::EpisodeEnd;
 use super::policy::Random;
 use super::slot::{Part, Progress, Slot};
@@ -131,6 +132,8 @@ struct Playing {
     taken: usize,
     /// What is under way.
     asked: Asked,
+    /// The numbers that come with the action under way, where the policy has a process of its own.
+    numbers: Vec<f32>,
     returns: Spread,
     out: EnvRollout,
 }
@@ -185,6 +188,7 @@ impl VecEnv {
                     left,
                     taken: 0,
                     asked: Asked::Nothing,
+                    numbers: Vec::new(),
                     returns: Spread::default(),
                     out: EnvRollout::default(),
                 }
@@ -246,7 +250,12 @@ impl VecEnv {
                     .hint("give them one when they are made: `policy` of the builder, `make_vec(…, policy=…)`")
                     .into())
             }
-            Acting::Policy => Ok(()),
+            Acting::Policy => {
+                if self.apart.is_none() && self.terms.policies_are_apart() {
+                    self.apart = Some(Apart::start(&mut self.slots, &self.terms, &self.interrupt)?);
+                }
+                Ok(())
+            }
             Acting::Random => {
                 if self.random.is_none() {
                     let layout = self.terms.shape().spec.action_space.layout();
@@ -287,8 +296,9 @@ impl VecEnv {
         keep: Keep,
         ends: bool,
     ) -> Result<(), Error> {
-        let VecEnv { slots, terms, batch, faults, random, .. } = self;
+        let VecEnv { slots, terms, batch, faults, random, apart, .. } = self;
         let slot = &mut slots[env];
+        let mut apart = apart.as_mut().filter(|_| matches!(acting, Acting::Policy));
         if slot.is_busy() {
             let progress = slot.advance(Duration::ZERO, Spin::None, terms, batch, faults);
             slot.check_interrupted()?;
@@ -300,6 +310,9 @@ impl VecEnv {
             let taken = part.take(slot, terms, keep, matches!(acting, Acting::Given(_)));
             if let (Acting::Random, Some(random)) = (acting, random.as_mut()) {
                 random.took(env, taken);
+            }
+            if apart.is_some() && !slot.must_be_reset() {
+                slot.policy_sees();
             }
         }
         part.asked = Asked::Nothing;
@@ -313,11 +326,24 @@ impl VecEnv {
         if slot.is_to_be_repeated() {
             return Ok(());
         }
-        if ends || part.left.is_none() || slot.is_masked() {
+        // An action that the policy was asked for is taken.
+        let chooses = apart.as_ref().is_some_and(|apart| apart.is_choosing(env));
+        if (ends && !chooses) || part.left.is_none() || slot.is_masked() {
             part.asked = Asked::Over;
             return Ok(());
         }
-        let by_policy = matches!(acting, Acting::Policy);
+        let by_policy = matches!(acting, Acting::Policy) && apart.is_none();
+        let mut chosen = None;
+        if let Some(apart) = apart.as_mut().filter(|_| !slot.must_be_reset()) {
+            match apart.choose(env, slot, terms) {
+                Ok(None) => return Ok(()),
+                Ok(decision) => chosen = decision,
+                Err(error) => {
+                    part.asked = Asked::Over;
+                    return Err(error);
+                }
+            }
+        }
         if slot.must_be_reset() {
             part.asked = Asked::Reset;
             slot.begin_reset(None, None, terms, batch, faults);
@@ -356,11 +382,19 @@ impl VecEnv {
                     drawn = as_given(&actions[env][part.taken * stride..][..count * stride], terms)?;
                     &drawn
                 }
+                (Acting::Policy, _) => match chosen {
+                    Some(Chosen { action, added }) => {
+                        steps = 1;
+                        (drawn, part.numbers) = (action, added);
+                        &drawn
+                    }
+                    None => &[],
+                },
                 _ => &[],
             };
             part.begin(slot, terms, keep);
             let cut = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-            let batched = !by_policy && slot.takes_batches(given.len(), terms);
+            let batched = !matches!(acting, Acting::Policy) && slot.takes_batches(given.len(), terms);
             let order = Part { by_policy, batched, steps: cut(steps), episodes: cut(episodes) };
             part.asked = Asked::Part;
             slot.begin_part(order, given, terms, batch, faults);
@@ -468,6 +502,7 @@ impl Playing {
                 out.observations.extend_from_slice(&out.last_observation);
                 out.actions.extend_from_slice(&rows.actions[row * layout.action..][..layout.action]);
                 out.added.extend_from_slice(&rows.added[row * adds..][..adds]);
+                out.added.append(&mut self.numbers);
                 out.rewards.push(reward);
                 out.terminated.push(terminated);
                 out.truncated.push(truncated || time_limit);

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) use super::autoreset::{Autoreset, TimeLimit};
-use super::policy_plugin::GivenPolicy;
+use super::policy_plugin::{GivenPolicy, PolicyWorker};
 use super::stock::Stock;
 use crate::error::UsageError;
 use crate::fault::OnFault;
@@ -72,6 +72,10 @@ pub(crate) struct Terms {
     pub(crate) trust: Trust,
     /// The policy beside the envs, if they were given one.
     pub(crate) policy: Option<GivenPolicy>,
+    /// The process in which it runs.
+    pub(crate) policy_worker: PolicyWorker,
+    /// The encoded spec of the envs for which these act: they are policies in processes of their own.
+    pub(crate) acts_for: Option<Vec<u8>>,
     /// The processes that envs are started from.
     pub(crate) stock: Stock,
 }
@@ -116,9 +120,19 @@ impl Terms {
         })
     }
 
+    /// The policy in the envs' own workers, if there is one.
+    fn policy_beside(&self) -> Option<&GivenPolicy> {
+        self.policy.as_ref().filter(|_| self.policy_worker == PolicyWorker::Env)
+    }
+
+    /// Whether the envs' policies have processes of their own.
+    pub(crate) fn policies_are_apart(&self) -> bool {
+        self.policy.is_some() && self.policy_worker == PolicyWorker::Own
+    }
+
     /// The policy's code and assets, behind the plugin's assets.
     pub(crate) fn policy_files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.policy.iter().flat_map(GivenPolicy::handed)
+        self.policy_beside().into_iter().flat_map(GivenPolicy::handed)
     }
 
     /// The destination of a worker's log.
@@ -145,12 +159,14 @@ impl Terms {
     /// What so many envs have: the first ones with what they are copied from and the run's keeper and services.
     pub(crate) fn share_of(&self, envs: usize) -> Share {
         let envs = envs as u64;
+        let of_policy = self.policy.as_ref().map_or(0, |policy| policy.memory_bytes);
         Share {
             envs,
-            memory_bytes: envs.saturating_mul(self.limits.memory_bytes),
+            memory_bytes: envs.saturating_mul(self.limits.memory_bytes.saturating_add(of_policy)),
             processes: self.workers(usize::try_from(envs).unwrap_or(usize::MAX)) as u64
                 + envs * self.beside.processes_per_env()
                 + self.beside.processes_per_run()
+                + if self.policies_are_apart() { envs + 1 } else { 0 }
                 + 2,
         }
     }
@@ -179,7 +195,9 @@ impl Terms {
 
     /// Whether there are more cores than workers.
     pub(crate) fn is_roomy(&self) -> bool {
-        self.workers(self.stock.envs.load(Relaxed)) < self.cores
+        // An env and the policy that acts for it in a process of its own are two.
+        let of_each = if self.policies_are_apart() || self.acts_for.is_some() { 2 } else { 1 };
+        of_each * self.workers(self.stock.envs.load(Relaxed)) < self.cores
     }
 
     /// Microseconds that a worker spins after its answer.
@@ -204,7 +222,8 @@ impl Terms {
             title: title.to_owned(),
             capture_at,
             copied: self.copied,
-            policy: self.policy.as_ref().map(GivenPolicy::job),
+            policy: self.policy_beside().map(GivenPolicy::job),
+            acts_for: None,
         }
     }
 }

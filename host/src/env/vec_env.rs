@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::apart::Apart;
 use super::batch::{Batch, Steps};
 use super::policy::Random;
 use super::recorded::manifest_of;
@@ -83,6 +84,8 @@ pub struct VecEnv {
     halved: Halved,
     /// Whether its envs have ended.
     ended: bool,
+    /// The policies in processes of their own, once they were to act.
+    pub(super) apart: Option<Apart>,
     /// The generators of random rollouts, once there was one.
     pub(super) random: Option<Random>,
     /// The request for short slices: the thread that waits for its envs gets the processor soon after their answers.
@@ -143,6 +146,7 @@ impl VecEnv {
             seed,
             halved: Halved::No,
             ended: false,
+            apart: None,
             random: None,
             short: None,
         }
@@ -712,13 +716,17 @@ impl VecEnv {
         Ok(ready)
     }
 
-    /// Sleeps until one of `flying` has news, or a slice is over.
+    /// Sleeps until one of `flying` has news, or the policy of one, or a slice is over.
     pub(super) fn wait_any(&self, flying: &[usize], time: Duration) {
-        let busy: Vec<_> = flying.iter().copied().filter(|&index| self.slots[index].is_busy()).collect();
-        let words: Vec<_> = busy.iter().filter_map(|&index| self.slots[index].watched()).collect();
+        let policies = self.apart.as_ref().map_or(&[][..], Apart::slots);
+        let of_env = |&env: &usize| [self.slots.get(env), policies.get(env)].into_iter().flatten();
+        let busy: Vec<&Slot> = flying.iter().flat_map(of_env).filter(|slot| slot.is_busy()).collect();
+        let words: Vec<_> = busy.iter().filter_map(|slot| slot.watched()).collect();
         // A worker that is starting sends messages and does not change its slab's word.
         let time = if words.len() < busy.len() { time.min(Duration::from_millis(1)) } else { time };
-        wait::wait_any(&words, time);
+        // Policy and env take turns, so each wait is short.
+        let spin = if self.apart.is_some() { self.spin() } else { Spin::None };
+        wait::wait_any(&words, spin, time);
     }
 
     fn converse(&mut self, env: usize, message: &ToWorker) -> Result<(Reply, Vec<u8>), Error> {

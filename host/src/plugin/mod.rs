@@ -589,6 +589,7 @@ fn describe(
         capture_at: 0,
         copied: false,
         policy: None,
+        acts_for: None,
     });
     let code = code.as_fd();
     let descriptors = [slab_fd.as_fd(), code, code, code, assets.map_or(code, AsFd::as_fd)];

@@ -160,7 +160,7 @@ impl Engine {
     /// The engine of this build.
     pub(crate) fn of(settings: EngineSettings) -> Engine {
         let target = match settings.backend {
-            Backend::Native => std::env::consts::ARCH,
+            Backend::Native | Backend::Baseline => std::env::consts::ARCH,
             Backend::Pulley => "pulley64",
         };
         Engine {

@@ -267,6 +267,24 @@ impl Layout {
         Ok(clipped)
     }
 
+    /// Turns a policy's action into the action that the env gets, as [`Layout::as_action`]. An empty mask allows every action.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the action, as the rest of a sentence that begins with `its action`.
+    pub(crate) fn as_chosen(&self, given: &[u8], mask: &[u8], outside: OutOfBounds) -> Result<Vec<u8>, String> {
+        if given.len() != self.stride {
+            return Err(format!("has {} bytes; one of the action space has {}", given.len(), self.stride));
+        }
+        let not_allowed = |what: String| format!("is not allowed: {what}");
+        let clipped = self.as_action(given, outside).map_err(|error| not_allowed(error.message))?;
+        let action = clipped.unwrap_or_else(|| given.to_vec());
+        if !mask.is_empty() {
+            self.check_unmasked(&action, mask).map_err(not_allowed)?;
+        }
+        Ok(action)
+    }
+
     /// Bytes of an action mask: one per choice, for every Discrete leaf (`n`) and MultiDiscrete leaf (sum of `nvec`),
     /// in order. 0 if there is nothing to mask.
     ///

@@ -102,6 +102,17 @@ pub struct EnvJob {
     /// The policy that may choose the env's actions in the worker. Its descriptors come with the job, behind the plugin's
     /// assets: its code, and its assets, which another descriptor stands in for.
     pub policy: Option<PolicyJob>,
+    /// The env for which this worker's plugin acts: it is a policy, and has this process to itself.
+    pub acts_for: Option<ActsFor>,
+}
+
+/// The env for which a policy acts in a process of its own. The worker is asked as `wire/acting.rs` says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ActsFor {
+    /// Bytes of the env's encoded spec, which lies in the bulk area of the slab.
+    pub spec_len: u32,
+    /// The key of the policy's random stream.
+    pub key: [u8; 32],
 }
 
 /// What a worker needs to know of the policy beside its env.

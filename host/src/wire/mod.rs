@@ -2,6 +2,7 @@
 //!
 //! This floor knows bytes, messages and descriptors. It must never know an env, a plugin, or who waits for what.
 
+pub mod acting;
 pub mod broker;
 pub(crate) mod handshake;
 pub mod job;

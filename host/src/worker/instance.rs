@@ -505,6 +505,7 @@ mod tests {
                 assert_eq!(native, play(Backend::Native, true), "{name}: native with fuel");
                 assert_eq!(native, play(Backend::Pulley, false), "{name}: pulley");
                 assert_eq!(native, play(Backend::Pulley, true), "{name}: pulley with fuel");
+                assert_eq!(native, play(Backend::Baseline, false), "{name}: without AVX, FMA and BMI");
             }
         }
 

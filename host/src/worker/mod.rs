@@ -9,6 +9,7 @@ pub(crate) mod instance;
 mod load;
 mod pack;
 mod policy;
+mod policy_worker;
 mod rollout;
 mod running;
 mod serve;
@@ -196,6 +197,9 @@ fn serve_env(
     let copies = if job.copied { Copies::All } else { Copies::None };
     let begun = begin(control, job, slab, files, &outside.directories, copies, table)?;
     let Some(Begun { slab, loaded: Loaded { env, assets, policy }, standing, .. }) = begun else { return Ok(()) };
+    if let Some(acts_for) = &job.acts_for {
+        return policy_worker::serve(control, job, acts_for, slab, env, assets);
+    }
     outside.assets = assets;
     match create_ready(job, &env, outside) {
         Ok((instance, imports)) => serve::serve(control, job, slab, instance, policy, standing, imports),

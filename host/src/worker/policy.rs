@@ -119,6 +119,15 @@ impl PolicyInstance {
     }
 }
 
+/// A fault with the function in which it happened.
+pub(super) fn of(function: &str, fault: GuestFault) -> GuestFault {
+    let GuestFault { kind, message, backtrace } = fault;
+    let said = if kind == FaultKind::GuestFailed { message } else { format!("{kind}: {message}") };
+    let mut message = format!("{function}: {said}");
+    crate::text::cut(&mut message, crate::fault::MESSAGE_BYTES_MAX);
+    GuestFault { kind, message, backtrace }
+}
+
 /// Asks a policy's code to describe itself.
 ///
 /// # Errors

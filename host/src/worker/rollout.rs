@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Transitions, View};
-use super::policy::{PolicyCode, PolicyInstance};
+use super::policy::{PolicyCode, PolicyInstance, of};
 use super::serve::{GoesOn, Served, Unanswered, bad_answer, bytes_of};
-use crate::fault::FaultKind;
 use crate::wire::slab::layout::Which;
 use crate::wire::slab::rollout::{RolloutLayout, Row};
 use crate::wire::slab::worker::ViewBytes;
@@ -286,7 +285,8 @@ impl Served {
         }
         self.slab.asks_policy(row);
         let decision = self.policy(|policy| policy.act(observation, mask).map_err(|fault| of("`act`", fault)))?;
-        match self.allowed(decision.action, mask) {
+        let chosen = self.action_space.as_chosen(&decision.action, mask, self.spec.actions_out_of_bounds);
+        match chosen {
             Ok(action) => self.action.copy_from_slice(&action),
             Err(what) => {
                 self.acting.instance = None;
@@ -294,20 +294,6 @@ impl Served {
             }
         }
         Ok(decision.added)
-    }
-
-    /// The action of a policy as the env takes it, or what is wrong with it.
-    fn allowed(&self, given: Vec<u8>, mask: &[u8]) -> Result<Vec<u8>, String> {
-        if given.len() != self.layout.action {
-            return Err(format!("has {} bytes; one of the action space has {}", given.len(), self.layout.action));
-        }
-        let not_allowed = |what: String| format!("is not allowed: {what}");
-        let clipped = self.action_space.as_action(&given, self.spec.actions_out_of_bounds);
-        let action = clipped.map_err(|error| not_allowed(error.message))?.unwrap_or(given);
-        if !mask.is_empty() {
-            self.action_space.check_unmasked(&action, mask).map_err(not_allowed)?;
-        }
-        Ok(action)
     }
 
     /// Asks the policy. After a fault it is gone.
@@ -321,13 +307,4 @@ impl Served {
             Unanswered::Policy(fault)
         })
     }
-}
-
-/// A fault with the function in which it happened.
-fn of(function: &str, fault: GuestFault) -> GuestFault {
-    let GuestFault { kind, message, backtrace } = fault;
-    let said = if kind == FaultKind::GuestFailed { message } else { format!("{kind}: {message}") };
-    let mut message = format!("{function}: {said}");
-    crate::text::cut(&mut message, crate::fault::MESSAGE_BYTES_MAX);
-    GuestFault { kind, message, backtrace }
 }

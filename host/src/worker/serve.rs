@@ -198,7 +198,7 @@ impl Served {
     fn run(mut self) -> io::Result<()> {
         self.say_ready()?;
         loop {
-            let request = self.wait_for_turn()?;
+            let request = wait_for_turn(&mut self.slab)?;
             if self.take_turn(&request)? == After::Ended {
                 return Ok(());
             }
@@ -254,21 +254,8 @@ impl Served {
         }
     }
 
-    /// Waits for the next turn: a short spin if the host says that spinning pays, then asleep.
-    fn wait_for_turn(&mut self) -> io::Result<Request> {
-        loop {
-            if let Some(request) = self.slab.take() {
-                return request.map_err(|Lie(what)| io::Error::other(what));
-            }
-            let spin = Spin::for_us(self.slab.spin_us());
-            wait::wait(self.slab.turn_word(), self.slab.idle(), self.slab.worker_sleeps(), spin, SLEEP);
-        }
-    }
-
     fn publish(&self, answer: &Answer) {
-        if self.slab.publish(answer) {
-            wait::wake(self.slab.done_word());
-        }
+        publish(&self.slab, answer);
     }
 
     /// Answers one turn. An error comes with the part that was answered before it: steps of a batch, or the step of command
@@ -498,6 +485,24 @@ impl Served {
     fn write(&self, which: Which, view: &View) {
         self.slab.write_view(&self.layout, which, bytes_of(view));
         self.slab.write_extra(which, view.info_extra.as_bytes());
+    }
+}
+
+/// Waits for the next turn: a short spin if the host says that spinning pays, then asleep.
+pub(super) fn wait_for_turn(slab: &mut WorkerSlab) -> io::Result<Request> {
+    loop {
+        if let Some(request) = slab.take() {
+            return request.map_err(|Lie(what)| io::Error::other(what));
+        }
+        let spin = Spin::for_us(slab.spin_us());
+        wait::wait(slab.turn_word(), slab.idle(), slab.worker_sleeps(), spin, SLEEP);
+    }
+}
+
+/// Publishes an answer, and wakes the host if it sleeps.
+pub(super) fn publish(slab: &WorkerSlab, answer: &Answer) {
+    if slab.publish(answer) {
+        wait::wake(slab.done_word());
     }
 }
 

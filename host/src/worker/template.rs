@@ -13,7 +13,7 @@ use rustix::net::RecvFlags;
 use super::load::Loaded;
 use super::policy::PolicyCode;
 use super::wasi::guest::Outside;
-use super::{Control, create_ready, hello, instance::Instance, say, serve};
+use super::{Control, create_ready, hello, instance::Instance, policy_worker, say, serve};
 use crate::cage::Standing;
 use crate::cage::copy::{self, Side};
 use crate::cage::process::{self, LastFilter};
@@ -81,9 +81,12 @@ impl Template {
         // This descriptor only kept the numbers of the later ones.
         drop(descriptors.next());
         let outside = super::outside_of(&job, &mut descriptors)?;
-        let instance = match self.content {
-            Content::Instance(instance) => Ok((instance, Duration::ZERO)),
-            Content::Code(loaded, Outside { directories, assets, .. }) => {
+        let instance = match (self.content, &job.acts_for) {
+            (Content::Instance(instance), _) => Ok((instance, Duration::ZERO)),
+            (Content::Code(loaded, Outside { assets, .. }), Some(acts_for)) => {
+                return policy_worker::serve(self.control, &job, acts_for, self.slab, loaded, assets);
+            }
+            (Content::Code(loaded, Outside { directories, assets, .. }), None) => {
                 create_ready(&job, &loaded, Outside { directories, assets, ..outside })
             }
         };

@@ -1,5 +1,5 @@
 //! One measurement for `cargo xtask bench rollouts`: CartPole that plays by itself. Prints JSON: `acting ENVS SECONDS random`, or
-//! `acting ENVS SECONDS FILE` with a policy's file.
+//! `acting ENVS SECONDS FILE` with a policy's file; then a plugin's file and config for another env.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -11,18 +11,18 @@
 use std::time::{Duration, Instant};
 
 use rollcage::rollout::{Acting, Amount, Keep, PolicyPlugin};
-use rollcage::{Cache, Limits, Plugin, VecEnv};
+use rollcage::{Cache, Limits};
+use rollcage_tests::measured;
 
 fn main() {
     rollcage::worker_main();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [envs, seconds, who] = arguments.as_slice() else {
-        eprintln!("usage: acting ENVS SECONDS random|FILE");
+    let [envs, seconds, who, of @ ..] = arguments.as_slice() else {
+        eprintln!("usage: acting ENVS SECONDS random|FILE [PLUGIN CONFIG]");
         std::process::exit(2);
     };
     let (envs, time): (usize, f64) = (envs.parse().unwrap(), seconds.parse().unwrap());
-    let plugin = Plugin::shipped("cartpole").unwrap();
-    let mut builder = VecEnv::builder(plugin).envs(envs).seed(7).recycle_after(RECYCLE_AFTER).limits(Limits::default());
+    let mut builder = measured(of).envs(envs).seed(7).recycle_after(RECYCLE_AFTER).limits(Limits::default());
     if let Some(folder) = std::env::var_os("ROLLCAGE_CACHE") {
         builder = builder.cache(Cache::open(folder.as_ref()).unwrap());
     }
@@ -31,10 +31,12 @@ fn main() {
         builder = builder.policy(PolicyPlugin::open(who.as_ref()).unwrap());
     }
     let mut run = builder.build().unwrap();
+    // A large observation takes long, and the clock is looked at between two rollouts.
+    let amount = if run.spec().observation_space.stride() > 1 << 14 { 500 } else { 20_000 };
     let mut play = |time: Duration| {
         let (begun, mut steps) = (Instant::now(), 0);
         while begun.elapsed() < time {
-            steps += run.rollout(acting, Amount::Steps(20_000), Keep::Returns).unwrap().steps();
+            steps += run.rollout(acting, Amount::Steps(amount), Keep::Returns).unwrap().steps();
         }
         steps as f64 / begun.elapsed().as_secs_f64()
     };

@@ -1,5 +1,5 @@
 //! One measurement for `cargo xtask bench gears`: steps of CartPole from Rust, actions drawn before the clock runs. Prints
-//! JSON: `gears ENVS ENVS_PER_WORKER SECONDS`.
+//! JSON: `gears ENVS ENVS_PER_WORKER SECONDS`, and a plugin's file and config for another env.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -10,19 +10,19 @@
 
 use std::time::{Duration, Instant};
 
-use rollcage::{Cache, Limits, Plugin, VecEnv};
+use rollcage::{Cache, Limits};
+use rollcage_tests::measured;
 
 fn main() {
     rollcage::worker_main();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [envs, each, seconds] = arguments.as_slice() else {
-        eprintln!("usage: gears ENVS ENVS_PER_WORKER SECONDS");
+    let [envs, each, seconds, of @ ..] = arguments.as_slice() else {
+        eprintln!("usage: gears ENVS ENVS_PER_WORKER SECONDS [PLUGIN CONFIG]");
         std::process::exit(2);
     };
     let (envs, time): (usize, f64) = (envs.parse().unwrap(), seconds.parse().unwrap());
     let each: rollcage::EnvsPerWorker = each.parse().unwrap();
-    let plugin = Plugin::shipped("cartpole").unwrap();
-    let mut builder = VecEnv::builder(plugin).envs(envs).seed(7).envs_per_worker(each);
+    let mut builder = measured(of).envs(envs).seed(7).envs_per_worker(each);
     builder = builder.limits(Limits { memory_bytes: 16 << 20, ..Limits::default() });
     if let Some(folder) = std::env::var_os("ROLLCAGE_CACHE") {
         builder = builder.cache(Cache::open(folder.as_ref()).unwrap());

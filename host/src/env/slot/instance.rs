@@ -16,7 +16,7 @@ use crate::process::child::{Child, Exit, Heard, SharedSlab};
 use crate::process::start::{self, Introduction};
 use crate::record::capture;
 use crate::spec::{SPEC_BYTES_MAX, Spec};
-use crate::wire::job::{CaptureMode, Job};
+use crate::wire::job::{ActsFor, CaptureMode, Job};
 use crate::wire::slab::Lie;
 use crate::wire::slab::host::HostSlab;
 use crate::wire::slab::layout::Strides;
@@ -119,8 +119,8 @@ impl Slot {
             .chain(terms.policy_files())
             .chain(terms.directories.iter().map(AsFd::as_fd))
             .collect();
-        let title = format!("env {}", self.index);
-        let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
+        let title = self.title(terms);
+        let job = self.job(&title, &slab, outside.capture_at, terms)?;
         let child =
             start::worker(&terms.program, &title, Some(SharedSlab::Own(slab)), terms.log(), &job, &descriptors)?;
         self.await_ready(child, None, terms);
@@ -133,14 +133,33 @@ impl Slot {
         let outside = self.open_outside(terms)?;
         let code = terms.prepared.code.as_fd();
         let descriptors: Vec<BorrowedFd<'_>> = [code].into_iter().chain(outside.descriptors(code)).collect();
-        let title = format!("env {}", self.index);
-        let job = Job::Env(terms.job(&title, self.config.canonical.clone(), outside.capture_at));
+        let title = self.title(terms);
+        let slab = child.slab().ok_or_else(|| UsageError::new("a copy came without a slab"))?;
+        let job = self.job(&title, slab, outside.capture_at, terms)?;
         // A worker that has ended already is reported in another way.
         let _ = child.send(&job, &descriptors);
         let until = Instant::now() + COPY_TIMEOUT.min(terms.limits.start_timeout);
         self.await_ready(child, Some(CopiedFrom { number, until }), terms);
         self.started_by = Some(if terms.imports_first() { Start::ForkAfterImport } else { Start::Fork });
         Ok(())
+    }
+
+    /// The title of its worker.
+    fn title(&self, terms: &Terms) -> String {
+        let what = if terms.acts_for.is_some() { "policy of env" } else { "env" };
+        format!("{what} {}", self.index)
+    }
+
+    /// The job of its worker.
+    fn job(&self, title: &str, slab: &HostSlab, capture_at: u64, terms: &Terms) -> Result<Job, Error> {
+        let mut job = terms.job(title, self.config.canonical.clone(), capture_at);
+        if let Some(spec) = &terms.acts_for {
+            let spec_len = u32::try_from(spec.len()).ok().filter(|_| slab.write_bulk(spec));
+            let spec_len =
+                spec_len.ok_or_else(|| UsageError::new("the spec of these envs is too large for a policy"))?;
+            job.acts_for = Some(ActsFor { spec_len, key: self.policy_key() });
+        }
+        Ok(Job::Env(job))
     }
 
     pub(super) fn await_ready(&mut self, child: Child, copied_from: Option<CopiedFrom>, terms: &Terms) {

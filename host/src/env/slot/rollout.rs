@@ -53,7 +53,7 @@ pub(crate) struct Played {
 
 impl Slot {
     /// The key of the random stream of this instance's policy.
-    fn policy_key(&self) -> [u8; 32] {
+    pub(crate) fn policy_key(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"rollcage-policy-instance\x01");
         hasher.update(&self.base_seed.to_le_bytes());
@@ -69,6 +69,45 @@ impl Slot {
     /// The names of the numbers that the policy adds to each action, once it was made.
     pub(crate) fn policy_adds(&self) -> Arc<[String]> {
         self.policy.as_ref().map(|policy| Arc::clone(&policy.names)).unwrap_or_default()
+    }
+
+    /// Makes the slot of a policy start its worker as that of the policy of this env's running instance.
+    pub(crate) fn act_for(&mut self, env: &Slot) {
+        self.stop();
+        (self.base_seed, self.instance, self.started) = (env.base_seed, env.instance, false);
+        (self.pending, self.error, self.masked, self.op) = (None, None, false, None);
+    }
+
+    /// Notes that the policy was made in a process of its own, and adds numbers of these names.
+    pub(crate) fn policy_is_made(&mut self, names: &[String]) {
+        let names = names.iter().map(|name| crate::text::escape_line(name)).collect();
+        self.policy = Some(MadePolicy { key: self.policy_key(), names, follows: false });
+    }
+
+    /// Whether the policy has seen the present episode up to here.
+    pub(crate) fn policy_follows(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.follows)
+    }
+
+    /// Notes that the policy has seen the present episode up to here.
+    pub(crate) fn policy_sees(&mut self) {
+        if let Some(policy) = &mut self.policy {
+            policy.follows = true;
+        }
+    }
+
+    /// Forgets the policy: the next rollout makes it.
+    pub(crate) fn forget_policy(&mut self) {
+        self.policy = None;
+    }
+
+    /// The error of a rollout whose policy cannot go on, with the newest part of a log and the bytes that came before.
+    pub(crate) fn policy_fault(&mut self, message: String, backtrace: Vec<String>, log: (String, u64)) -> Error {
+        self.policy = None;
+        let mut fault = self.bare_fault(FaultKind::Policy, message);
+        fault.backtrace = backtrace;
+        (fault.log, fault.log_dropped_bytes) = log;
+        fault.into()
     }
 
     /// Steps done otherwise are not seen by the policy.
@@ -237,12 +276,10 @@ impl Slot {
 
     /// The policy cannot go on; the env can.
     fn policy_failed(&mut self, fault: GuestFault) {
-        self.policy = None;
-        let mut error = self.bare_fault(FaultKind::Policy, format!("the policy cannot go on: {}", fault.message));
-        error.backtrace = super::fault::guest_fault(fault).2;
+        let message = format!("the policy cannot go on: {}", fault.message);
+        let (_, _, backtrace) = super::fault::guest_fault(fault);
         let log = self.log();
-        (error.log, error.log_dropped_bytes) = (log.text(), log.dropped());
-        self.error = Some(error.into());
+        self.error = Some(self.policy_fault(message, backtrace, (log.text(), log.dropped())));
     }
 
     /// What a fault in a turn that was not answered was about: the rows that are whole are entered, and the fault is the

@@ -159,9 +159,12 @@ impl VecEnv {
             std::mem::forget(self.recording.take());
             // The processes belong to the parent, and the thread that would report their ends is not in this process.
             std::mem::forget((std::mem::take(&mut self.slots), self.keeper.take()));
+            // Its envs are the parent's too, and it sees that for itself.
+            self.apart = None;
             self.terms.stock.end(true);
             return;
         }
+        self.apart = None;
         self.slots.iter().for_each(Slot::kill);
         self.slots.iter_mut().for_each(Slot::close);
         let count = self.slots.len();

@@ -814,7 +814,7 @@ mod tests {
             fuel_per_step: Some(u64::MAX),
             clock_step: std::time::Duration::MAX,
             granted,
-            title: "env 4294967295".to_owned(),
+            title: "policy of env 4294967295".to_owned(),
             capture_at: u64::MAX,
             copied: true,
             policy: Some(crate::wire::job::PolicyJob {
@@ -828,6 +828,7 @@ mod tests {
                 memory_bytes: u64::MAX,
                 fuel: Some(u64::MAX),
             }),
+            acts_for: Some(crate::wire::job::ActsFor { spec_len: u32::MAX, key: [255; 32] }),
         });
         assert!(postcard::to_stdvec(&job).unwrap().len() <= MESSAGE_BYTES_MAX);
     }

@@ -143,6 +143,15 @@ impl HostSlab {
         Ok(out)
     }
 
+    /// Writes into the bulk area, for a worker that reads it before its first turn. False: the bytes do not fit.
+    pub fn write_bulk(&self, bytes: &[u8]) -> bool {
+        let fits = bytes.len() <= BULK_BYTES_MAX;
+        if fits {
+            self.map.copy_in(self.place.bulk_at, bytes);
+        }
+        fits
+    }
+
     /// Copies the `info-extra` of a view out. The text is still a claim.
     pub fn read_extra(&self, answer: &Answer, which: Which) -> Result<Vec<u8>, Lie> {
         match which {

@@ -151,6 +151,13 @@ impl WorkerSlab {
         fits
     }
 
+    /// Copies bytes of the bulk area out that the host wrote there before the first turn. None: there is no room for as many.
+    pub fn read_bulk(&self, len: usize) -> Option<Vec<u8>> {
+        let mut out = (len <= BULK_BYTES_MAX).then(|| vec![0; len])?;
+        self.map.copy_out(self.place.bulk_at, &mut out);
+        Some(out)
+    }
+
     /// Whether the longest `info-extra` still fits behind `texts` bytes of other texts, in a batch of `count`.
     pub fn has_room_for_text(&self, layout: &ViewLayout, count: usize, texts: usize) -> bool {
         Columns::of(layout, count, 0).extras + texts + INFO_EXTRA_BYTES_MAX <= BULK_BYTES_MAX

@@ -55,7 +55,7 @@ pub mod wire;
 mod worker;
 
 pub use cage::engine::Backend;
-pub use cage::{Standing, Wall, Walls};
+pub use cage::{Level, Standing, Wall, Walls};
 pub use digest::Digest;
 pub use env::batch::{Batch, EpisodeEnd, Steps};
 pub use env::builder::Builder;

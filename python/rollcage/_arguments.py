@@ -354,6 +354,12 @@ def _envs_per_worker(given: int | str) -> str:
     return "auto" if given == "auto" else str(count("envs_per_worker", given, 1, 4096))
 
 
+def _sandbox(given: bool | str) -> str | None:
+    if isinstance(given, str):
+        return given
+    return "strict" if given else None
+
+
 def policy_config_text(given: Mapping[str, Any] | None) -> str:
     """The config of a policy, as JSON."""
     if given is not None and not isinstance(given, Mapping):
@@ -373,7 +379,7 @@ def native(
     max_episode_steps: int | None,
     on_fault: str,
     backend: str,
-    require_sandbox: bool,
+    require_sandbox: bool | str,
     debug: bool,
     recycle_after: int | None,
     envs_per_worker: int | str,
@@ -409,7 +415,7 @@ def native(
         "worker": str(_program.path()),
         "cache": None if cache is None else str(cache),
         "cache_max": os.environ.get("ROLLCAGE_CACHE_MAX") or None,
-        "require_sandbox": bool(require_sandbox),
+        "require_sandbox": _sandbox(require_sandbox),
         "debug": bool(debug),
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),
         "envs_per_worker": _envs_per_worker(envs_per_worker),

@@ -85,8 +85,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
     copy : bool
         Return a new array of observations with each call. Otherwise, if the observations are a Box, each call returns the same
         array, a read-only view of the host's memory that the next call overwrites: see Notes.
-    require_sandbox : bool
-        Refuse to start where a layer of the sandbox is not active. Otherwise that is a warning.
+    require_sandbox : bool or {"seccomp", "full", "strict"}
+        The level of the sandbox without which nothing is started; ``True`` is ``strict``. ``seccomp``: the filter of system
+        calls. ``full``: every attempt of SECURITY.md's table is stopped, by whichever layer. ``strict``: every layer but the
+        namespaces. Without it a layer that is not active is a warning.
     backend : {"native", "pulley"}
         Whether guest code is compiled or interpreted.
     recycle_after : int, optional
@@ -160,7 +162,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         episode_statistics: bool = False,
         clip_actions: bool = False,
         copy: bool = True,
-        require_sandbox: bool = False,
+        require_sandbox: bool | str = False,
         backend: str = "native",
         recycle_after: int | None = None,
         envs_per_worker: int | str = 1,
@@ -939,7 +941,7 @@ def make_vec(
     episode_statistics: bool = False,
     clip_actions: bool = False,
     copy: bool = True,
-    require_sandbox: bool = False,
+    require_sandbox: bool | str = False,
     backend: str = "native",
     recycle_after: int | None = None,
     envs_per_worker: int | str = 1,

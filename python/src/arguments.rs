@@ -8,7 +8,7 @@ use rollcage::outside::grant::Protected;
 use rollcage::record::writer::Record;
 use rollcage::rollout::PolicyPlugin;
 use rollcage::{
-    Backend, Builder, Cache, EnvsPerWorker, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv, Walls,
+    Backend, Builder, Cache, EnvsPerWorker, Error, Grants, Limits, OnFault, TimeLimit, Trust, UsageError, VecEnv,
 };
 use serde_json::Value;
 
@@ -42,7 +42,8 @@ pub(crate) struct Arguments {
     cache: Option<PathBuf>,
     /// The cache's bound, as `ROLLCAGE_CACHE_MAX` writes it.
     cache_max: Option<String>,
-    require_sandbox: bool,
+    /// A level of the sandbox.
+    require_sandbox: Option<String>,
     debug: bool,
     recycle_after: Option<u64>,
     /// A number, or `auto`.
@@ -138,8 +139,8 @@ impl Arguments {
             builder = builder.start(start.parse()?);
         }
         builder = builder.branching(self.branching);
-        if self.require_sandbox {
-            builder = builder.require_walls(Walls::SANDBOX);
+        if let Some(level) = &self.require_sandbox {
+            builder = builder.require_sandbox(level.parse()?);
         }
         Ok((if self.debug { builder.debug() } else { builder }, warnings))
     }

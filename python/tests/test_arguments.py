@@ -97,3 +97,16 @@ except rollcage.HostError as error:
         check=False,
     )
     assert told.returncode == 0 and told.stdout.startswith("[Errno 28] writing a recording"), told
+
+
+def test_the_sandbox_has_levels() -> None:
+    for level in (True, False, "strict", "full", "seccomp"):
+        with rollcage.make_vec("cartpole", 1, require_sandbox=level) as envs:
+            envs.reset(seed=1)
+    with pytest.raises(rollcage.UsageError, match="`seccomp`, `full` and `strict` are possible"):
+        rollcage.make_vec("cartpole", 1, require_sandbox="most")
+
+
+def test_the_package_is_a_program() -> None:
+    ran = subprocess.run([sys.executable, "-m", "rollcage", "list"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "cartpole" in ran.stdout, ran

@@ -39,33 +39,45 @@ pub struct Scene {
 /// A descriptor that the host left open over the exec, on the file `secret`, for reading and writing.
 pub const LEAKED: RawFd = 29;
 
-/// What a wall alone does about an attempt.
+/// What stops an attempt where there is no filter of system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alone {
-    /// It fails.
-    Stops,
-    /// It is another wall's: it may succeed.
+    /// A small wall, with any Landlock or none: capabilities, rlimits, that nothing is inherited.
+    Small,
+    /// Landlock from this version on.
+    Since(u32),
+    /// Seccomp alone: without it the attempt may succeed.
     Open,
 }
-use Alone::{Open, Stops};
+use Alone::{Open, Since, Small};
+
+impl Alone {
+    /// Whether it is stopped where this version of Landlock is in use; 0 is none.
+    pub fn stops(self, landlock: u32) -> bool {
+        match self {
+            Alone::Small => true,
+            Alone::Since(version) => landlock >= version,
+            Alone::Open => false,
+        }
+    }
+}
 
 /// One attempt.
 pub struct Attempt {
     pub name: &'static str,
     /// What it does, for `SECURITY.md`.
     pub what: &'static str,
-    /// With seccomp, without Landlock and namespaces.
-    pub by_seccomp: Alone,
-    /// With Landlock, without seccomp and namespaces; the small walls (capabilities, rlimits, …) stand.
-    pub by_landlock: Alone,
+    /// Without seccomp and namespaces; Landlock and the small walls (capabilities, rlimits, …) stand. With seccomp every
+    /// attempt fails, also without Landlock.
+    pub without_seccomp: Alone,
     pub run: fn(&Scene) -> io::Result<()>,
 }
 
 macro_rules! attempts {
-    ($($name:ident, $seccomp:ident, $landlock:ident, $what:literal;)*) => {
+    ($($name:ident, $without_seccomp:expr, $what:literal;)*) => {
         /// Every attempt.
         pub const ATTEMPTS: &[Attempt] = &[$(Attempt {
-            name: stringify!($name), what: $what, by_seccomp: $seccomp, by_landlock: $landlock, run: $name,
+            name: stringify!($name), what: $what, without_seccomp: $without_seccomp, run: $name,
         }),*];
     };
 }
@@ -73,73 +85,269 @@ macro_rules! attempts {
 #[rustfmt::skip]
 attempts! {
     // Files.
-    read_file,           Stops, Stops, "open a file of the user's and read it";
-    write_file,          Stops, Stops, "create a file";
-    openat2,             Stops, Stops, "the same by `openat2`";
-    truncate_file,       Stops, Stops, "truncate a file by its path";
-    list_folder,         Stops, Stops, "list a folder";
-    stat_file,           Stops, Open,  "ask whether a file is there, and how large";
-    unlink_file,         Stops, Stops, "remove a file";
-    rename_file,         Stops, Stops, "rename a file";
-    make_folder,         Stops, Stops, "make a folder";
-    hard_link,           Stops, Stops, "make a hard link to a file";
-    symbolic_link,       Stops, Stops, "make a symbolic link";
-    make_pipe,           Stops, Stops, "make a named pipe";
-    change_mode,         Stops, Open,  "change a file's mode";
-    change_times,        Stops, Open,  "change a file's times";
-    change_folder,       Stops, Open,  "change the working directory";
-    watch_file,          Stops, Open,  "watch a file by inotify";
-    read_link,           Stops, Open,  "read where `/proc/self/exe` leads";
-    own_memory_file,     Stops, Stops, "write its own memory by `/proc/self/mem`, past the page protection";
-    host_environment,    Stops, Stops, "read the host's environment variables";
-    other_slab,          Stops, Stops, "open another env's slab by the host's `/proc/PID/fd`";
+    read_file,           Since(1), "open a file of the user's and read it";
+    write_file,          Since(1), "create a file";
+    openat2,             Since(1), "the same by `openat2`";
+    truncate_file,       Since(3), "truncate a file by its path";
+    list_folder,         Since(1), "list a folder";
+    stat_file,           Open,     "ask whether a file is there, and how large";
+    unlink_file,         Since(1), "remove a file";
+    rename_file,         Since(1), "rename a file";
+    make_folder,         Since(1), "make a folder";
+    hard_link,           Since(1), "make a hard link to a file";
+    symbolic_link,       Since(1), "make a symbolic link";
+    make_pipe,           Since(1), "make a named pipe";
+    change_mode,         Open,     "change a file's mode";
+    change_times,        Open,     "change a file's times";
+    change_folder,       Open,     "change the working directory";
+    watch_file,          Open,     "watch a file by inotify";
+    read_link,           Open,     "read where `/proc/self/exe` leads";
+    own_memory_file,     Since(1), "write its own memory by `/proc/self/mem`, past the page protection";
+    host_environment,    Since(1), "read the host's environment variables";
+    other_slab,          Since(1), "open another env's slab by the host's `/proc/PID/fd`";
     // Descriptors.
-    guess_descriptor,    Stops, Stops, "read from a descriptor that the host left open";
-    guess_and_write,     Stops, Stops, "write to one";
-    steal_descriptor,    Stops, Stops, "take a descriptor out of the host by `pidfd_getfd`";
-    many_descriptors,    Stops, Stops, "have 200 descriptors open";
+    guess_descriptor,    Small,    "read from a descriptor that the host left open";
+    guess_and_write,     Small,    "write to one";
+    steal_descriptor,    Since(1), "take a descriptor out of the host by `pidfd_getfd`";
+    many_descriptors,    Small,    "have 200 descriptors open";
     // Processes.
-    execute,             Stops, Stops, "execute a program";
-    execute_from_memory, Stops, Stops, "execute a program out of a memfd";
-    fork,                Stops, Open,  "fork";
-    clone_thread,        Stops, Open,  "start a thread";
-    clone3,              Stops, Open,  "fork by `clone3`";
-    trace_host,          Stops, Stops, "attach to the host as a debugger";
-    read_host_memory,    Stops, Stops, "read the host's memory by `process_vm_readv`";
-    write_host_memory,   Stops, Stops, "write the host's memory by `process_vm_writev`";
-    signal_host,         Stops, Stops, "signal the host by `kill`";
-    signal_thread,       Stops, Stops, "signal the host by `tgkill`";
-    signal_by_pidfd,     Stops, Stops, "signal the host by a pidfd";
-    limit_host,          Stops, Open,  "set a resource limit of the host";
-    slow_host,           Stops, Open,  "lower the host's priority";
-    become_dumpable,     Stops, Open,  "let others of the user look into its memory";
+    execute,             Since(1), "execute a program";
+    execute_from_memory, Small,    "execute a program out of a memfd";
+    fork,                Open,     "fork";
+    clone_thread,        Open,     "start a thread";
+    clone3,              Open,     "fork by `clone3`";
+    trace_host,          Since(1), "attach to the host as a debugger";
+    read_host_memory,    Since(1), "read the host's memory by `process_vm_readv`";
+    write_host_memory,   Since(1), "write the host's memory by `process_vm_writev`";
+    signal_host,         Since(6), "signal the host by `kill`";
+    signal_thread,       Since(6), "signal the host by `tgkill`";
+    signal_by_pidfd,     Since(6), "signal the host by a pidfd";
+    limit_host,          Open,     "set a resource limit of the host";
+    slow_host,           Open,     "lower the host's priority";
+    become_dumpable,     Open,     "let others of the user look into its memory";
     // Memory.
-    map_code,            Stops, Open,  "map memory that is writable and executable";
-    make_code,           Stops, Open,  "make written memory executable";
-    make_code_high_bits, Stops, Open,  "the same with bits of the argument set that the kernel ignores";
-    map_file_as_code,    Stops, Open,  "map a file that it was handed as executable";
-    map_shared,          Stops, Open,  "map a file that it was handed as shared memory";
-    much_memory,         Stops, Stops, "take 2 GiB of memory";
-    read_implies_exec,   Stops, Open,  "make whatever is readable executable, by `personality`";
-    attach_segment,      Stops, Open,  "attach a System V segment of the host's";
-    userfault,           Stops, Open,  "handle its own page faults, which stretches races in the kernel";
+    map_code,            Open,     "map memory that is writable and executable";
+    make_code,           Open,     "make written memory executable";
+    make_code_high_bits, Open,     "the same with bits of the argument set that the kernel ignores";
+    map_file_as_code,    Open,     "map a file that it was handed as executable";
+    map_shared,          Open,     "map a file that it was handed as shared memory";
+    much_memory,         Small,    "take 2 GiB of memory";
+    read_implies_exec,   Open,     "make whatever is readable executable, by `personality`";
+    attach_segment,      Open,     "attach a System V segment of the host's";
+    userfault,           Open,     "handle its own page faults, which stretches races in the kernel";
     // The kernel.
-    io_uring,            Stops, Open,  "make an io_uring, which makes system calls that no filter sees";
-    user_namespace,      Stops, Open,  "enter a user namespace, which opens more of the kernel";
-    add_key,             Stops, Open,  "put a key on the user's keyring";
+    io_uring,            Open,     "make an io_uring, which makes system calls that no filter sees";
+    user_namespace,      Open,     "enter a user namespace, which opens more of the kernel";
+    add_key,             Open,     "put a key on the user's keyring";
     // The network.
-    connect_tcp,         Stops, Stops, "connect to a TCP port";
-    send_udp,            Stops, Open,  "send a datagram from a new UDP socket";
-    listen_tcp,          Stops, Stops, "listen on a TCP port";
-    netlink,             Stops, Open,  "ask the kernel for interfaces and routes";
-    connect_unix,        Stops, Open,  "connect to a UNIX socket by its path";
-    connect_abstract,    Stops, Stops, "connect to an abstract UNIX socket";
-    pair_to_stranger,    Stops, Open,  "send from a datagram pair that it was handed to a stranger's socket file";
-    redirect_udp,        Stops, Open,  "send from a connected UDP socket that it was handed to another address";
-    reconnect_udp,       Stops, Open,  "connect a UDP socket that it was handed to another address";
-    connect_handed_tcp,  Stops, Stops, "connect a TCP socket that it was handed";
-    fast_open,           Stops, Open,  "connect a TCP socket that it was handed by `MSG_FASTOPEN`";
-    accept,              Stops, Open,  "accept a connection from a listener that it was handed";
+    connect_tcp,         Since(4), "connect to a TCP port";
+    send_udp,            Open,     "send a datagram from a new UDP socket";
+    listen_tcp,          Since(4), "listen on a TCP port";
+    netlink,             Open,     "ask the kernel for interfaces and routes";
+    connect_unix,        Open,     "connect to a UNIX socket by its path";
+    connect_abstract,    Since(6), "connect to an abstract UNIX socket";
+    pair_to_stranger,    Open,     "send from a datagram pair that it was handed to a stranger's socket file";
+    redirect_udp,        Open,     "send from a connected UDP socket that it was handed to another address";
+    reconnect_udp,       Open,     "connect a UDP socket that it was handed to another address";
+    connect_handed_tcp,  Since(4), "connect a TCP socket that it was handed";
+    fast_open,           Open,     "connect a TCP socket that it was handed by `MSG_FASTOPEN`";
+    accept,              Open,     "accept a connection from a listener that it was handed";
+}
+
+/// An attempt of a worker that has a directory, the folder `granted`. It can name paths to the kernel, so that Landlock alone
+/// keeps it to the directory.
+pub struct DirectoryAttempt {
+    pub name: &'static str,
+    /// What it does, for `SECURITY.md`.
+    pub what: &'static str,
+    /// What stops it in a worker that may read the directory, and in one that may write it.
+    pub reader: Stopped,
+    pub writer: Stopped,
+    pub run: fn(&Scene) -> io::Result<()>,
+}
+
+/// What stops an attempt of a worker with a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Seccomp, with any Landlock or none.
+    Seccomp,
+    /// Landlock from this version on.
+    From(u32),
+    /// Nothing, on any kernel: it is no part of the promise.
+    Never,
+    /// It is granted.
+    Granted,
+}
+use Stopped::{From, Granted, Never, Seccomp};
+
+macro_rules! directory_attempts {
+    ($($name:ident, $reader:expr, $writer:expr, $what:literal;)*) => {
+        /// Every attempt of a worker with a directory.
+        pub const DIRECTORY_ATTEMPTS: &[DirectoryAttempt] = &[$(DirectoryAttempt {
+            name: stringify!($name), what: $what, reader: $reader, writer: $writer, run: $name,
+        }),*];
+    };
+}
+
+#[rustfmt::skip]
+directory_attempts! {
+    read_outside,      From(1), From(1), "open a file outside and read it";
+    list_outside,      From(1), From(1), "list a folder outside";
+    write_outside,     From(1), From(1), "open a file outside for writing";
+    create_outside,    From(1), From(1), "create a file outside";
+    truncate_outside,  From(1), From(1), "truncate a file outside, by opening it";
+    own_memory,        From(1), From(1), "open its own `/proc/self/mem`";
+    environment,       From(1), From(1), "read the host's environment variables";
+    slab_of_another,   From(1), From(1), "open another env's slab by the host's `/proc/PID/fd`";
+    stat_outside,      Never,   Never,   "ask whether a file outside is there, and how large";
+    link_outside_read, Never,   Never,   "read where a symbolic link outside leads";
+    write_inside,      From(1), Granted, "open a file of the directory for writing";
+    create_inside,     From(1), Granted, "create a file in the directory";
+    truncate_inside,   From(3), Granted, "truncate a file of the directory, by opening it for reading";
+    unlink_inside,     Seccomp, Granted, "remove a file of the directory";
+    rename_inside,     Seccomp, Granted, "rename a file of the directory";
+    unlink_outside,    Seccomp, From(1), "remove a file outside";
+    mkdir_outside,     Seccomp, From(1), "make a folder outside";
+    rename_out,        Seccomp, From(1), "move a file out of the directory";
+    rename_in,         Seccomp, From(1), "move a file from outside into the directory";
+    link_in,           Seccomp, From(1), "make a hard link in the directory to a file outside";
+    symlink_in,        Seccomp, Seccomp, "make a symbolic link in the directory";
+    pipe_in,           Seccomp, Seccomp, "make a named pipe in the directory";
+    times_outside,     Seccomp, Seccomp, "change the times of a file outside";
+    execute_inside,    Seccomp, Seccomp, "execute a file of the directory";
+}
+
+/// What an attempt of this name does, of either list.
+pub fn attempt_named(name: &str) -> Option<fn(&Scene) -> io::Result<()>> {
+    let directory = DIRECTORY_ATTEMPTS.iter().find(|attempt| attempt.name == name).map(|attempt| attempt.run);
+    directory.or_else(|| ATTEMPTS.iter().find(|attempt| attempt.name == name).map(|attempt| attempt.run))
+}
+
+/// Opens a path by `openat2`, as a worker with a directory may, and nothing keeps it to that directory.
+fn opened(path: &CString, flags: libc::c_int) -> io::Result<usize> {
+    let mode = if flags & libc::O_CREAT == 0 { 0 } else { 0o600 };
+    let how = [flags as u64, mode, 0];
+    call(libc::SYS_openat2, &[HERE, path.as_ptr() as usize, how.as_ptr() as usize, 24])
+}
+
+fn pread(fd: usize) -> io::Result<()> {
+    let mut bytes = [0u8; 8];
+    call(libc::SYS_pread64, &[fd, bytes.as_mut_ptr() as usize, bytes.len(), 0]).map(drop)
+}
+
+fn read_outside(scene: &Scene) -> io::Result<()> {
+    pread(opened(&scene.path("secret"), libc::O_RDONLY)?)
+}
+
+fn list_outside(scene: &Scene) -> io::Result<()> {
+    let mut entries = [0u8; 4096];
+    let folder = opened(&text(&scene.folder), libc::O_RDONLY | libc::O_DIRECTORY)?;
+    call(libc::SYS_getdents64, &[folder, entries.as_mut_ptr() as usize, entries.len()]).map(drop)
+}
+
+fn write_outside(scene: &Scene) -> io::Result<()> {
+    opened(&scene.path("victim"), libc::O_WRONLY).map(drop)
+}
+
+fn create_outside(scene: &Scene) -> io::Result<()> {
+    opened(&scene.path("created"), libc::O_WRONLY | libc::O_CREAT).map(drop)
+}
+
+fn truncate_outside(scene: &Scene) -> io::Result<()> {
+    opened(&scene.path("victim"), libc::O_RDONLY | libc::O_TRUNC).map(drop)
+}
+
+fn own_memory(_: &Scene) -> io::Result<()> {
+    opened(&text("/proc/self/mem"), libc::O_RDONLY).map(drop)
+}
+
+fn environment(scene: &Scene) -> io::Result<()> {
+    pread(opened(&text(&format!("/proc/{}/environ", scene.host)), libc::O_RDONLY)?)
+}
+
+fn slab_of_another(scene: &Scene) -> io::Result<()> {
+    opened(&text(&format!("/proc/{}/fd/{}", scene.host, scene.other_slab)), libc::O_RDWR).map(drop)
+}
+
+fn stat_outside(scene: &Scene) -> io::Result<()> {
+    let mut stat = [0u8; 512];
+    let path = scene.path("secret");
+    call(
+        libc::SYS_statx,
+        &[HERE, path.as_ptr() as usize, libc::AT_SYMLINK_NOFOLLOW as usize, 0x7ff, stat.as_mut_ptr() as usize],
+    )
+    .map(drop)
+}
+
+fn link_outside_read(_: &Scene) -> io::Result<()> {
+    let mut target = [0u8; 512];
+    let path = text("/proc/self/exe");
+    call(libc::SYS_readlinkat, &[HERE, path.as_ptr() as usize, target.as_mut_ptr() as usize, target.len()]).map(drop)
+}
+
+fn write_inside(scene: &Scene) -> io::Result<()> {
+    opened(&scene.path("granted/inside"), libc::O_WRONLY).map(drop)
+}
+
+fn create_inside(scene: &Scene) -> io::Result<()> {
+    opened(&scene.path("granted/created"), libc::O_WRONLY | libc::O_CREAT).map(drop)
+}
+
+fn truncate_inside(scene: &Scene) -> io::Result<()> {
+    opened(&scene.path("granted/inside"), libc::O_RDONLY | libc::O_TRUNC).map(drop)
+}
+
+fn unlink_inside(scene: &Scene) -> io::Result<()> {
+    call(libc::SYS_unlinkat, &[HERE, scene.path("granted/inside").as_ptr() as usize, 0]).map(drop)
+}
+
+fn rename(scene: &Scene, from: &str, to: &str) -> io::Result<()> {
+    let (from, to) = (scene.path(from), scene.path(to));
+    call(libc::SYS_renameat, &[HERE, from.as_ptr() as usize, HERE, to.as_ptr() as usize]).map(drop)
+}
+
+fn rename_inside(scene: &Scene) -> io::Result<()> {
+    rename(scene, "granted/inside", "granted/renamed")
+}
+
+fn unlink_outside(scene: &Scene) -> io::Result<()> {
+    unlink_file(scene)
+}
+
+fn mkdir_outside(scene: &Scene) -> io::Result<()> {
+    call(libc::SYS_mkdirat, &[HERE, scene.path("made").as_ptr() as usize, 0o700]).map(drop)
+}
+
+fn rename_out(scene: &Scene) -> io::Result<()> {
+    rename(scene, "granted/inside", "moved")
+}
+
+fn rename_in(scene: &Scene) -> io::Result<()> {
+    rename(scene, "old", "granted/moved")
+}
+
+fn link_in(scene: &Scene) -> io::Result<()> {
+    let (from, to) = (scene.path("secret"), scene.path("granted/link"));
+    call(libc::SYS_linkat, &[HERE, from.as_ptr() as usize, HERE, to.as_ptr() as usize, 0]).map(drop)
+}
+
+fn symlink_in(scene: &Scene) -> io::Result<()> {
+    let (target, link) = (text("/etc/passwd"), scene.path("granted/symbolic"));
+    call(libc::SYS_symlinkat, &[target.as_ptr() as usize, HERE, link.as_ptr() as usize]).map(drop)
+}
+
+fn pipe_in(scene: &Scene) -> io::Result<()> {
+    let pipe = scene.path("granted/pipe");
+    call(libc::SYS_mknodat, &[HERE, pipe.as_ptr() as usize, (libc::S_IFIFO | 0o600) as usize, 0]).map(drop)
+}
+
+fn times_outside(scene: &Scene) -> io::Result<()> {
+    call(libc::SYS_utimensat, &[HERE, scene.path("victim").as_ptr() as usize, 0, 0]).map(drop)
+}
+
+fn execute_inside(scene: &Scene) -> io::Result<()> {
+    let (path, none) = (scene.path("granted/inside"), [0usize; 1]);
+    call(libc::SYS_execve, &[path.as_ptr() as usize, none.as_ptr() as usize, none.as_ptr() as usize]).map(drop)
 }
 
 /// A raw system call.

@@ -1,5 +1,6 @@
 //! Machines that limit or lack something: the limit or what is missing is named, once, with what to do; and no env is blamed.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rollcage_tests::{Ran, Rollcage, Scratch, cache_folder, is_root, program, within};
@@ -127,4 +128,42 @@ fn without_proc_it_is_proc_that_is_missing() {
     assert!(ran.stderr.contains("/proc is not mounted"), "{ran:?}");
     assert!(ran.stdout.is_empty() || report(&ran)["walls"] == json!(null), "{ran:?}");
     assert!(Rollcage::run(["doctor"]).stdout.contains("ok  /proc "));
+}
+
+/// The control groups of this process, where it may make one.
+fn may_make_groups() -> bool {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let memory = own
+        .lines()
+        .find_map(|line| line.split_once(":memory:"))
+        .map(|(_, path)| Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/')));
+    let unified =
+        || own.lines().find_map(|line| line.strip_prefix("0::/")).map(|path| Path::new("/sys/fs/cgroup").join(path));
+    let Some(folder) = memory.filter(|folder| folder.is_dir()).or_else(unified) else { return false };
+    let made = folder.join(format!("rollcage-test-{}", std::process::id()));
+    std::fs::create_dir(&made).and_then(|()| std::fs::remove_dir(&made)).is_ok()
+}
+
+#[test]
+fn a_run_is_bounded_by_a_control_group_where_one_may_be_made() {
+    let play = ["run", "cartpole", "--envs=2", "--steps=200", "--seed=1", "--json"];
+    let bounded = [&play[..], &["--max-memory=1GiB", "--max-cpu=1.5"]].concat();
+    let ran = Rollcage::run(&bounded);
+    if !may_make_groups() {
+        assert_eq!(ran.status, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains("`--max-memory`: ") && ran.stderr.contains("systemd-run"), "{ran:?}");
+        return;
+    }
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let free = Rollcage::run(play);
+    assert_eq!(report(&ran)["digest"], report(&free)["digest"]);
+    // An env that takes what its own limit allows, and the run's does not: the kernel ends its worker, and not the host.
+    let guest = rollcage_tests::fixture_path("memory").to_str().unwrap().to_owned();
+    let greedy =
+        ["run", &guest, "--steps=6", "--seed=1", "--json", "--on-fault=raise", "--memory=3GiB", "--max-memory=200MiB"];
+    let ran = Rollcage::run(greedy);
+    assert!(matches!(ran.status, Some(0 | 1)), "{ran:?}");
+    for wrong in [["--max-cpu=0"], ["--max-cpu=lots"], ["--max-memory=lots"]] {
+        assert_eq!(Rollcage::run([&play[..], &wrong].concat()).status, Some(2));
+    }
 }

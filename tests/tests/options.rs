@@ -8,7 +8,7 @@ use rollcage_tests::{program, root};
 
 /// An option: the method of `Builder` or field of `Limits`, Python's keyword, the flag of `rollcage run`. Empty: that place
 /// does not have the option, for the reason that the row gives.
-const OPTIONS: [[&str; 4]; 58] = [
+const OPTIONS: [[&str; 4]; 60] = [
     // What the envs are.
     ["envs", "num_envs", "--envs", ""],
     ["config", "config", "--config", ""],
@@ -34,7 +34,8 @@ const OPTIONS: [[&str; 4]; 58] = [
     ["start", "start", "--start", ""],
     ["branching", "branching", "", "a run of the command line makes no branches"],
     ["record", "record", "--record", ""],
-    ["require_walls", "require_sandbox", "--require-sandbox", ""],
+    ["require_sandbox", "require_sandbox", "--require-sandbox", ""],
+    ["pretend_landlock", "", "", "for tests of older kernels; the command line hides it"],
     ["walls", "", "--walls", "for measuring what the layers cost; nobody trains without them"],
     ["debug", "debug", "--debug", ""],
     ["cache", "", "--no-cache", "the folder comes from the environment: `ROLLCAGE_CACHE`"],
@@ -74,9 +75,10 @@ const OPTIONS: [[&str; 4]; 58] = [
     ["", "clip_actions", "", "the policies choose from the space"],
     ["", "copy", "", "about arrays"],
     ["", "embed_plugin", "--embed-plugin", "a field of the library's `Record`"],
+    ["", "", "--max-memory --max-cpu", "a caller is in a control group of its own already"],
     // What only the command line needs: how long it plays, what it does then, and what it shows.
     ["", "", "--episodes --steps --from --snapshot --render --plot", "a caller has its own loop"],
-    ["", "", "--progress --logs --json --help", "what is printed"],
+    ["", "", "--progress --logs --json --help --verbose --quiet --color", "what is printed"],
 ];
 
 fn column(index: usize) -> BTreeSet<String> {

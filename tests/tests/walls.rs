@@ -19,8 +19,8 @@ use rollcage::record::writer::Record;
 use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::Replaying;
 use rollcage::replay::rerun::replay;
-use rollcage::{Access, Error, Grant, OnFault, Plugin, Start, VecEnv, Wall, Walls, cage};
-use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt};
+use rollcage::{Access, Error, Grant, OnFault, Plugin, Standing, Start, VecEnv, Wall, Walls, cage};
+use rollcage_tests::attempts::{ATTEMPTS, Alone, Attempt, DIRECTORY_ATTEMPTS, Stopped};
 use rollcage_tests::{
     Process, Rollcage, Scratch, builder, cache, discrete, fixture, fixture_path, is_root, program, root, shipped,
 };
@@ -93,19 +93,27 @@ fn every_attempt_fails_behind_the_walls_and_succeeds_outside() {
     for attempt in ATTEMPTS {
         for (name, user) in users {
             runs.extend(["outside", "all", "no-landlock", "no-seccomp"].map(|column| (attempt, *name, *user, column)));
+            // What an older Landlock alone stops; none of it is looked at above.
+            runs.extend(VERSIONS.map(|column| (attempt, *name, *user, column)));
         }
     }
     // What is another wall's is only looked at where the kernel is as old as the table.
-    let as_written = cage::landlock_abi().is_some_and(|abi| (6..=8).contains(&abi));
+    let version = cage::landlock_abi().unwrap_or(0);
+    let as_written = (6..=8).contains(&version);
     let wrong = Mutex::new(Vec::new());
     each(&runs, |(attempt, name, user, column)| {
         let end = intruder.does(*user, column, "pure", "-", attempt.name);
         let expected = match *column {
             "outside" => end == "done",
             "all" => is_denied(&end),
-            "no-landlock" => is_denied(&end) || attempt.by_seccomp == Alone::Open && end == "done",
-            _ if attempt.by_landlock == Alone::Stops => is_denied(&end),
-            _ => end == "done" || is_denied(&end) && (*name == "root" || !as_written),
+            "no-landlock" => is_denied(&end),
+            _ => {
+                let pretended = column.split_once('@').and_then(|(_, version)| version.parse().ok());
+                let stops = attempt.without_seccomp.stops(version.min(pretended.unwrap_or(u32::MAX)));
+                // A small wall may stop one user: root's worker may not look into its host, an ordinary one into itself.
+                let by_a_small_one = *name == "root" || !as_written || attempt.without_seccomp != Alone::Open;
+                is_denied(&end) && (stops || by_a_small_one) || end == "done" && !stops
+            }
         };
         if !expected {
             wrong.lock().unwrap().push(format!("{} {column} as {name}: {end}", attempt.name));
@@ -125,13 +133,94 @@ fn every_attempt_fails_behind_the_walls_and_succeeds_outside() {
     assert!(ATTEMPTS.len() >= 40);
 }
 
+/// Landlock of older kernels, without seccomp.
+const VERSIONS: [&str; 6] =
+    ["no-seccomp@0", "no-seccomp@1", "no-seccomp@2", "no-seccomp@3", "no-seccomp@4", "no-seccomp@5"];
+
+/// What stops the attempts of a worker with a directory, for one that reads it and one that writes it. Without the namespaces,
+/// which are not everywhere.
+#[test]
+fn a_directory_is_confined_from_the_landlock_on_that_level_full_demands() {
+    let intruder = Intruder::new("directories");
+    let kernel = cage::landlock_abi().unwrap_or(0);
+    let users: &[(&str, Option<u32>)] =
+        if is_root() { &[("root", None), ("ordinary", Some(NOBODY))] } else { &[("ordinary", None)] };
+    let mut runs = Vec::new();
+    for attempt in DIRECTORY_ATTEMPTS {
+        for (name, user) in users {
+            for version in 0..=kernel.min(6) {
+                runs.push((attempt.name, "reader", attempt.reader, *name, *user, version));
+                runs.push((attempt.name, "writer", attempt.writer, *name, *user, version));
+            }
+        }
+    }
+    let (wrong, through) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()));
+    each(&runs, |(attempt, entry, stopped, name, user, version)| {
+        let end = intruder.does(*user, &format!("no-namespaces@{version}"), entry, "-", attempt);
+        let expected = match stopped {
+            Stopped::Seccomp => is_denied(&end),
+            Stopped::From(from) if version >= from => is_denied(&end),
+            Stopped::From(from) => {
+                if end == "done" && version + 1 == *from {
+                    through.lock().unwrap().insert((*attempt, *entry));
+                }
+                // A small wall may stop one user: root's worker may not look into its host, an ordinary one into itself.
+                end == "done" || is_denied(&end)
+            }
+            Stopped::Never | Stopped::Granted => end == "done",
+        };
+        if !expected {
+            wrong.lock().unwrap().push(format!("{attempt} {entry} as {name}, Landlock {version}: {end}"));
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // With the version before, each gets through for some user: the row is no guess.
+    let from = |stopped| matches!(stopped, Stopped::From(from) if from <= kernel);
+    let rows = DIRECTORY_ATTEMPTS
+        .iter()
+        .flat_map(|attempt| [(attempt.name, "reader", attempt.reader), (attempt.name, "writer", attempt.writer)]);
+    let expected: BTreeSet<(&str, &str)> =
+        rows.filter(|(_, _, stopped)| from(*stopped)).map(|(name, entry, _)| (name, entry)).collect();
+    assert_eq!(through.into_inner().unwrap(), expected);
+    // What the level demands is what stops all.
+    let latest = DIRECTORY_ATTEMPTS
+        .iter()
+        .flat_map(|attempt| [attempt.reader, attempt.writer])
+        .filter_map(|stopped| if let Stopped::From(version) = stopped { Some(version) } else { None });
+    let latest = latest.max().unwrap();
+    let standing = |landlock| Standing { walls: Walls::SANDBOX.without(Wall::Landlock), landlock, missing: Vec::new() };
+    assert!(standing(latest).confines_directories() && !standing(latest - 1).confines_directories());
+}
+
+/// A cell of a table: whether it is stopped.
+fn cell(stopped: bool) -> &'static str {
+    if stopped { "stops it" } else { "–" }
+}
+
 /// The table of attempts, as `SECURITY.md` has it.
 fn attempts_in_markdown() -> String {
-    let mut text = "| attempt | seccomp, without Landlock | Landlock, without seccomp |\n|---|---|---|\n".to_owned();
-    let word = |alone| if alone == Alone::Stops { "stops it" } else { "–" };
+    let mut text =
+        "| attempt | seccomp, without Landlock | without seccomp: no Landlock | 1 | 2 | 3 | 4 | 5 | 6 |\n".to_owned();
+    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for attempt in ATTEMPTS {
-        let (seccomp, landlock) = (word(attempt.by_seccomp), word(attempt.by_landlock));
-        writeln!(text, "| {} | {seccomp} | {landlock} |", attempt.what).unwrap();
+        let cells: Vec<&str> = (0..=6).map(|version| cell(attempt.without_seccomp.stops(version))).collect();
+        writeln!(text, "| {} | stops it | {} |", attempt.what, cells.join(" | ")).unwrap();
+    }
+    text
+}
+
+/// The table of attempts of a worker with a directory, as `SECURITY.md` has it.
+fn directory_attempts_in_markdown() -> String {
+    let mut text = "| attempt | a read-only directory | a writable directory |\n|---|---|---|\n".to_owned();
+    let word = |stopped| match stopped {
+        Stopped::Seccomp => "seccomp stops it".to_owned(),
+        Stopped::From(version) => format!("Landlock stops it, from version {version} on"),
+        Stopped::Never => "**nothing stops it**".to_owned(),
+        Stopped::Granted => "granted".to_owned(),
+    };
+    for attempt in DIRECTORY_ATTEMPTS {
+        writeln!(text, "| {} | {} | {} |", attempt.what, word(attempt.reader), word(attempt.writer)).unwrap();
     }
     text
 }
@@ -166,7 +255,12 @@ fn calls_in_markdown() -> String {
 fn security_md_has_the_tables() {
     let path = root().join("SECURITY.md");
     let mut page = std::fs::read_to_string(&path).unwrap();
-    for (name, table) in [("attempts", attempts_in_markdown()), ("calls", calls_in_markdown())] {
+    let tables = [
+        ("attempts", attempts_in_markdown()),
+        ("directory-attempts", directory_attempts_in_markdown()),
+        ("calls", calls_in_markdown()),
+    ];
+    for (name, table) in tables {
         let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- /{name} -->"));
         let at = page.find(&begin).unwrap() + begin.len();
         let to = at + page[at..].find(&end).unwrap();
@@ -708,7 +802,11 @@ fn a_missing_wall_is_told_and_refused_where_the_sandbox_is_required() {
 
         let ran = without(number, &["doctor"]);
         assert!(ran.stdout.contains(&format!("missing: {wall}: ")), "{ran:?}");
-        assert!(ran.stdout.contains("--  sandbox"), "{ran:?}");
+        let level =
+            if wall == "landlock" { "ok  sandbox          level full: " } else { "--  sandbox          level none: " };
+        assert!(ran.stdout.contains(level), "{ran:?}");
+        // Without the filter nothing is copied.
+        assert_eq!(report["start"], json!(if wall == "landlock" { "fork" } else { "spawn" }), "{report}");
     }
     // One wall more where it is, and none that another one needs.
     let mut required = play.to_vec();
@@ -716,6 +814,58 @@ fn a_missing_wall_is_told_and_refused_where_the_sandbox_is_required() {
     let ran = without(libc::SYS_unshare, &required);
     assert_eq!(ran.status, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("warning: the sandbox layer `namespaces` is not active"), "{ran:?}");
+}
+
+/// An older kernel has a part of Landlock. What it lacks is named, and a level refuses what would get through.
+#[test]
+fn an_older_landlock_is_enough_for_a_level_and_not_for_a_directory() {
+    let folder = Scratch::new("levels");
+    let grant = format!("dir={}:/data", folder.folder().display());
+    let run = |version: &str, more: &[&str]| {
+        let play = ["run", "cartpole", "--steps", "10", "--seed", "1", "--json", "--pretend-landlock", version];
+        Rollcage::run([&play, more].concat())
+    };
+    for (version, level, directory, expected) in [
+        ("0", "full", false, Ok("full")),
+        ("0", "strict", false, Err("its layer `landlock` is not active: this kernel has no Landlock")),
+        ("2", "strict", false, Err("version 2 of it, without truncate, TCP, ioctl, signals and abstract sockets")),
+        ("2", "full", true, Err("needs version 3 of it (Linux 6.2), and here is version 2")),
+        ("3", "full", true, Ok("full")),
+        ("0", "seccomp", true, Ok("seccomp")),
+        ("6", "strict", true, Ok("strict")),
+    ] {
+        let level = format!("--require-sandbox={level}");
+        let mut more = vec![level.as_str()];
+        if directory {
+            more.extend(["--grant", &grant]);
+        }
+        let ran = run(version, &more);
+        match expected {
+            Ok(reached) => {
+                assert_eq!(ran.status, Some(0), "{version} {level}: {ran:?}");
+                let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+                assert_eq!(
+                    (&report["level"], &report["start"]),
+                    (&json!(reached), &json!("fork")),
+                    "{version} {level}"
+                );
+            }
+            Err(words) => {
+                assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{version} {level}: {ran:?}");
+                assert!(ran.stderr.contains(words), "{version} {level}: {ran:?}");
+            }
+        }
+    }
+    // Without a level a directory that nothing confines is a warning of its own.
+    let ran = run("2", &["--grant", &grant]);
+    assert!(ran.stderr.contains("nothing but wasm keeps a plugin that breaks out from other files"), "{ran:?}");
+    let ran = run("2", &[]);
+    assert!(ran.stderr.contains("what is missing of it, seccomp alone stops"), "{ran:?}");
+    let wrong = Rollcage::run(["run", "cartpole", "--steps", "1", "--require-sandbox=most"]);
+    assert!(
+        wrong.status == Some(2) && wrong.stderr.contains("`seccomp`, `full` and `strict` are possible"),
+        "{wrong:?}"
+    );
 }
 
 #[test]

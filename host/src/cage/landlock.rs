@@ -8,15 +8,13 @@ use std::os::fd::BorrowedFd;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    RulesetCreatedAttr, RulesetError, Scope,
 };
 
 /// The oldest Landlock that is the whole layer: files, TCP ports, and the scopes of abstract sockets and signals (Linux
-/// 6.12). An older Landlock is used as far as it goes, and reported as missing.
-const WHOLE: ABI = ABI::V6;
-
-/// The newest rights that are asked for where the kernel has them: UNIX sockets by path, UDP.
-const NEWEST: ABI = ABI::V10;
+/// 6.12). An older Landlock is used as far as it goes, and reported as missing. Newer rights (UNIX sockets by path, UDP) are
+/// asked for where the kernel has them.
+pub(super) const WHOLE: u32 = 6;
 
 /// The rights in a read-only directory. `Execute` is not among them: a worker never runs a program from there.
 fn reading() -> BitFlags<AccessFs> {
@@ -36,36 +34,48 @@ fn writing() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// Enters the domain. The directories are those of the grants, each with whether it may be written to.
+/// Enters the domain, and returns the version of Landlock that is then in use. The directories are those of the grants, each
+/// with whether it may be written to. `pretended` is a version that is not to be exceeded: for tests of older kernels.
 ///
 /// # Errors
-/// The parts of the layer that this kernel lacks. The parts that it has are active all the same.
-pub(super) fn confine(directories: &[(BorrowedFd<'_>, bool)]) -> Result<(), String> {
-    // The least level that is required, and the newest that is asked for.
-    let enter = |level, abi| {
-        let mut rules = Ruleset::default()
-            .set_compatibility(level)
-            .handle_access(AccessFs::from_all(abi))?
-            .handle_access(AccessNet::from_all(abi))?
-            .scope(Scope::from_all(abi))?
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(AccessFs::from_all(NEWEST))?
-            .handle_access(AccessNet::from_all(NEWEST))?
-            .create()?;
+/// There is no Landlock here, or the system's error.
+pub(super) fn confine(directories: &[(BorrowedFd<'_>, bool)], pretended: Option<u32>) -> Result<u32, String> {
+    let version = super::landlock_abi().unwrap_or(0).min(pretended.unwrap_or(u32::MAX));
+    let Some(known) = abi(version) else { return Err(super::level::lacking(0)) };
+    let enter = || {
+        let mut rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        rules = rules.handle_access(AccessFs::from_all(known))?;
+        // An older version has none of these, and an empty set is an error.
+        let (net, scope) = (AccessNet::from_all(known), Scope::from_all(known));
+        if !net.is_empty() {
+            rules = rules.handle_access(net)?;
+        }
+        if !scope.is_empty() {
+            rules = rules.scope(scope)?;
+        }
+        let mut rules = rules.create()?;
         for (directory, writable) in directories {
             let access = if *writable { reading() | writing() } else { reading() };
-            rules = rules.add_rule(PathBeneath::new(directory, access))?;
+            rules = rules.add_rule(PathBeneath::new(directory, access & AccessFs::from_all(known)))?;
         }
         rules.restrict_self()
     };
-    match enter(CompatLevel::HardRequirement, WHOLE) {
-        Ok(_) => Ok(()),
-        Err(whole) => match enter(CompatLevel::BestEffort, WHOLE) {
-            Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
-                Err("this kernel has no Landlock, or it is switched off".to_owned())
-            }
-            Ok(_) => Err(format!("only a part of it, this kernel's is older than Linux 6.12: {whole}")),
-            Err(error) => Err(error.to_string()),
-        },
-    }
+    enter().map(|_| version).map_err(|error: RulesetError| error.to_string())
+}
+
+/// The newest version of Landlock of which nothing is asked that this version does not have. None: there is no Landlock.
+fn abi(version: u32) -> Option<ABI> {
+    Some(match version {
+        0 => return None,
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        6 => ABI::V6,
+        7 => ABI::V7,
+        8 => ABI::V8,
+        9 => ABI::V9,
+        _ => ABI::V10,
+    })
 }

@@ -16,6 +16,7 @@ pub mod copy;
 pub mod engine;
 #[cfg(feature = "worker")]
 mod landlock;
+pub mod level;
 #[cfg(feature = "worker")]
 mod namespaces;
 #[doc(hidden)]
@@ -35,6 +36,8 @@ pub(crate) mod wasm;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use level::{Level, Required};
 
 /// A layer of the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -161,17 +164,10 @@ impl fmt::Display for Walls {
 pub struct Standing {
     /// The active layers.
     pub walls: Walls,
+    /// The version of Landlock that is in use; 0 if none is.
+    pub landlock: u32,
     /// The requested layers that are not active, each with the system's error.
     pub missing: Vec<(Wall, String)>,
-}
-
-impl Standing {
-    /// The first layer of `required` that is not active, and why.
-    pub fn lacks(&self, required: Walls) -> Option<(Wall, &str)> {
-        let wall = required.iter().find(|wall| !self.walls.has(*wall))?;
-        let why = self.missing.iter().find(|(missing, _)| *missing == wall);
-        Some((wall, why.map_or("it was switched off", |(_, why)| why)))
-    }
 }
 
 /// The version of Landlock that this kernel offers; none if it has no Landlock, or Landlock is switched off.
@@ -201,11 +197,13 @@ mod tests {
     fn a_missing_wall_is_named_with_its_reason() {
         let standing = Standing {
             walls: Walls::ALL.without(Wall::Landlock),
+            landlock: 0,
             missing: vec![(Wall::Landlock, "this kernel has none".to_owned())],
         };
-        assert_eq!(standing.lacks(Walls::SANDBOX), Some((Wall::Landlock, "this kernel has none")));
-        let standing = Standing { walls: Walls::NONE, missing: Vec::new() };
-        assert_eq!(standing.lacks(Walls::SANDBOX), Some((Wall::Capabilities, "it was switched off")));
-        assert_eq!(standing.lacks(Walls::NONE), None);
+        let strict = Required::walls(Walls::SANDBOX);
+        assert_eq!(standing.lacks(strict), Some((Wall::Landlock, "this kernel has none".to_owned())));
+        let standing = Standing { walls: Walls::NONE, landlock: 0, missing: Vec::new() };
+        assert_eq!(standing.lacks(strict), Some((Wall::Capabilities, "it was switched off".to_owned())));
+        assert_eq!(standing.lacks(Required::NOTHING), None);
     }
 }

@@ -17,7 +17,7 @@ use super::numbers::CONTROL;
 pub use super::rlimits::Allowance;
 pub use super::seccomp::LastFilter;
 use super::seccomp::{self, Allow, Of, Purpose};
-use super::{Standing, Wall, Walls, capabilities, landlock, namespaces, rlimits};
+use super::{Standing, Wall, Walls, capabilities, landlock, level, namespaces, rlimits};
 use crate::slice;
 
 /// The plan of one worker's sandbox: which layers to set up, and what stays allowed in each.
@@ -32,6 +32,8 @@ pub struct Plan<'a> {
     pub table: &'static [Allow],
     /// The worker's purpose, which selects rows of the table.
     pub purpose: Purpose,
+    /// A version of Landlock that is not to be exceeded: for tests of older kernels.
+    pub landlock: Option<u32>,
 }
 
 /// Steps 1 and 2: nothing is inherited. Returns the control socket, which stays open until the process ends: the filter
@@ -188,11 +190,11 @@ fn host_is_there(control: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// A layer that every Linux has cannot be set up.
 pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
-    let mut standing = Standing { walls: Walls::NONE, missing: Vec::new() };
+    let mut standing = Standing { walls: Walls::NONE, landlock: 0, missing: Vec::new() };
     let asked = |wall| plan.walls.has(wall);
     // 4. Gives up the network, queues, and every right of the user here.
     if asked(Wall::Namespaces) {
-        standing.note(Wall::Namespaces, namespaces::leave().map_err(|error| error.to_string()));
+        standing.note(Wall::Namespaces, namespaces::leave());
     }
     // Gives up root's rights, and the rights from a new user namespace.
     if asked(Wall::Capabilities) {
@@ -224,7 +226,13 @@ pub fn lock(plan: &Plan<'_>) -> io::Result<Standing> {
     }
     // 8. Gives up every path, port and abstract socket, and other processes.
     if asked(Wall::Landlock) {
-        standing.note(Wall::Landlock, landlock::confine(&plan.directories));
+        let confined = landlock::confine(&plan.directories, plan.landlock);
+        standing.landlock = confined.as_ref().map_or(0, |version| *version);
+        let whole = confined.and_then(|version| match version {
+            landlock::WHOLE.. => Ok(()),
+            version => Err(level::lacking(version)),
+        });
+        standing.note(Wall::Landlock, whole);
     }
     // 9. Gives up the kernel's system calls, except those that loading code needs.
     if asked(Wall::Seccomp) {

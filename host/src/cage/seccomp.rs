@@ -139,6 +139,21 @@ impl Purpose {
         copies: Copies::None,
     };
 
+    /// The purpose of an env whose only grant is a directory, for tests.
+    pub const fn of_directories(writes: bool) -> Purpose {
+        Purpose::Env {
+            reads: true,
+            writes,
+            sleeps: false,
+            talks: false,
+            listens: false,
+            records: false,
+            replays: false,
+            carries: false,
+            copies: Copies::None,
+        }
+    }
+
     /// The purpose of an env that has a row of every kind, for tests.
     pub const GRANTED: Purpose = Purpose::Env {
         reads: true,

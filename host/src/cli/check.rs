@@ -93,7 +93,11 @@ impl Check {
             other_secret: (!self.quick).then(|| bundle::on_other_secret(&plugin, &bundle_options())).flatten(),
             plugin,
         };
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if std::io::stderr().is_terminal() && !super::telling::is_quiet() {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         bar.enable_steady_tick(Duration::from_millis(100));
         let mut report = check::examine(&options, &mut |rule| bar.set_message(rule.title()))?;
         if let Some(class) = &self.native {

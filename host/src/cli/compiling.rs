@@ -23,6 +23,7 @@ pub(super) fn told(cache: Option<&Cache>) -> CompileObserver {
     let telling: Mutex<Option<Telling>> = Mutex::new(None);
     Arc::new(move |plugin, compiling| {
         let begun = match compiling {
+            Compiling::Begun if super::telling::is_quiet() => None,
             Compiling::Begun => Telling::begin(line(plugin, kept.as_deref()), expected(plugin)),
             Compiling::Ended => None,
         };

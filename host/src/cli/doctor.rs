@@ -5,12 +5,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rollcage::{Cache, Plugin, VecEnv, Walls, cage};
+use rollcage::cage::engine::ENGINE_VERSION;
+use rollcage::cage::{self, level};
+use rollcage::process::machine::{group_limits, memory_there};
+use rollcage::{Cache, Level, Plugin, Standing, VecEnv, Wall};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid};
+use rustix::process::{PidfdFlags, Resource, WaitId, WaitIdOptions, getpid, getrlimit};
 use rustix::thread::futex;
+use serde_json::{Map, Value, json};
 
 use super::source::{cache_folder, with_cache};
 use super::{Status, one_line, say};
@@ -20,9 +24,18 @@ const STEPS: u32 = 100;
 
 /// Check this machine: the kernel, the cache, a worker, what builds plugins
 ///
-/// Prints a line for each check: `ok`, or `--` with advice. The exit status is 0 if everything that a run needs is present.
+/// Prints this program and the machine, then a line for each check: `ok`, or `--` with advice. The exit status is 0 if
+/// everything that a run needs is present.
 #[derive(clap::Args)]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// For tests: use no newer Landlock than this version
+    #[arg(long, value_name = "VERSION", hide = true)]
+    pretend_landlock: Option<u32>,
+}
 
 /// The result of one check.
 struct Finding {
@@ -37,7 +50,8 @@ impl Doctor {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         let needed = |what, found| Finding { what, needed: true, found };
         let wanted = |what, found| Finding { what, needed: false, found };
-        let (walls, around) = walls();
+        let tried = rollcage::check_walls(None, self.pretend_landlock);
+        let tried = tried.map_err(|error| format!("the sandbox cannot be tried: {error}"));
         let findings = [
             needed("/proc", proc()),
             needed("sealed memory", sealed_memory()),
@@ -47,16 +61,46 @@ impl Doctor {
             wanted("futex_waitv", futex_waitv()),
             wanted("Landlock", landlock()),
             wanted("seccomp", seccomp()),
-            wanted("user namespaces", user_namespaces()),
-            wanted("sandbox", around),
+            wanted("user namespaces", user_namespaces(tried.as_ref().ok())),
+            wanted("sandbox", sandbox(tried.as_ref())),
             wanted("cache", cache()),
             needed("worker", worker()),
             wanted("wasm target", wasm_target()),
         ];
-        say(&format!("{}{walls}", as_text(&findings)))?;
+        let machine = machine();
+        if self.json {
+            say(&as_json(&machine, &findings, tried.as_ref().ok()))?;
+        } else {
+            let about: String = machine.iter().map(|(what, is)| format!("    {what:<17}{}\n", one_line(is))).collect();
+            say(&format!("{about}{}{}", as_text(&findings), tried.as_ref().map(layers).unwrap_or_default()))?;
+        }
         let fit = findings.iter().all(|finding| finding.found.is_ok() || !finding.needed);
         Ok(if fit { Status::Complete } else { Status::Incomplete })
     }
+}
+
+fn as_json(machine: &[(&str, String)], findings: &[Finding], standing: Option<&Standing>) -> String {
+    let text = |found: &Result<String, String>| found.clone().unwrap_or_else(|lacks| lacks);
+    let checks: Vec<Value> = findings
+        .iter()
+        .map(|Finding { what, needed, found }| {
+            json!({"what": what, "ok": found.is_ok(), "needed": needed, "text": text(found)})
+        })
+        .collect();
+    let machine: Map<String, Value> =
+        machine.iter().map(|(what, is)| ((*what).to_owned(), Value::from(is.as_str()))).collect();
+    let mut all = json!({"machine": machine, "checks": checks});
+    if let Some(standing) = standing {
+        let pairs = |(what, why): (String, &str)| json!({"what": what, "why": why});
+        all["sandbox"] = json!({
+            "level": Level::reached(standing),
+            "walls": standing.walls.names(),
+            "landlock": standing.landlock,
+            "missing": standing.missing.iter().map(|(wall, why)| pairs((wall.to_string(), why))).collect::<Vec<_>>(),
+            "held_by_one": standing.held_by_one().into_iter().map(|(what, by)| pairs((what.to_owned(), by))).collect::<Vec<_>>(),
+        });
+    }
+    format!("{all}\n")
 }
 
 fn as_text(findings: &[Finding]) -> String {
@@ -129,33 +173,68 @@ fn futex_waitv() -> Result<String, String> {
     }
 }
 
-/// Activates the layers of the sandbox in a process. Returns a line that lists the active layers, and whether they satisfy
-/// `--require-sandbox`.
-fn walls() -> (String, Result<String, String>) {
-    let standing = match rollcage::check_walls(None) {
-        Ok(standing) => standing,
-        Err(error) => return (String::new(), Err(format!("the sandbox cannot be tried: {error}"))),
-    };
+/// The sandbox as a worker without directories has it, or the reason why none could be tried.
+fn sandbox(found: Result<&Standing, &String>) -> Result<String, String> {
+    let standing = found.map_err(Clone::clone)?;
+    let level = Level::reached(standing).map_or("none", Level::name);
+    let above = Level::ALL.into_iter().find_map(|level| standing.lacks(level.demands()));
+    match (Level::reached(standing), above) {
+        (Some(Level::Strict), _) => Ok(format!("level {level}: `--require-sandbox` is met")),
+        (Some(Level::Full), _) => Ok(format!(
+            "level {level}: every attempt of SECURITY.md's table is stopped, some by one layer alone (below); \
+             `--require-sandbox=full` is met{}",
+            if standing.confines_directories() { "" } else { " where no directory is granted" }
+        )),
+        (_, Some((wall, why))) => {
+            Err(format!("level {level}: the sandbox layer `{wall}` is not active: {why}; run no untrusted plugin here"))
+        }
+        (_, None) => Err(format!("level {level}")),
+    }
+}
+
+/// The lines after the checks: the active layers, those that are missing, and what holds in place of these.
+fn layers(standing: &Standing) -> String {
     let mut text = format!("walls around an env: {}\n", standing.walls);
     for (wall, why) in &standing.missing {
         text.push_str(&format!("missing: {wall}: {}\n", one_line(why)));
     }
-    let whole = match standing.lacks(Walls::SANDBOX) {
-        None => Ok("complete: `--require-sandbox` is met".to_owned()),
-        Some((wall, why)) => {
-            Err(format!("the sandbox layer `{wall}` is not active: {why}; run no untrusted plugin here"))
-        }
+    for (what, by) in standing.held_by_one() {
+        text.push_str(&format!("held by one layer: {what}: {by}\n"));
+    }
+    text
+}
+
+/// This program, and what it runs on.
+fn machine() -> Vec<(&'static str, String)> {
+    let commit = option_env!("ROLLCAGE_COMMIT").map_or(String::new(), |commit| format!(", commit {commit}"));
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    let target = format!("{}-linux-{libc}", std::env::consts::ARCH);
+    let kernel = rustix::system::uname();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let limits = group_limits();
+    let limit = |resource| getrlimit(resource).maximum.map_or("unlimited".to_owned(), |most| most.to_string());
+    let processes = match (limits.processes, limits.running) {
+        (Some(most), running) => format!("{most} by the control group, {} there", running.unwrap_or(0)),
+        (None, _) => limit(Resource::Nproc),
     };
-    (text, whole)
+    vec![
+        ("rollcage", format!("{}{commit}, {target}, wasmtime {ENGINE_VERSION}", env!("CARGO_PKG_VERSION"))),
+        ("kernel", format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy())),
+        ("cores", cores.to_string()),
+        ("memory", bytesize::ByteSize(memory_there()).display().iec().to_string()),
+        ("descriptors", limit(Resource::Nofile)),
+        ("processes", processes),
+    ]
 }
 
 fn landlock() -> Result<String, String> {
     match cage::landlock_abi() {
         Some(version @ ..=5) => Err(format!(
-            "ABI {version}: files{} alone; Linux 6.12 or newer (ABI 6) keeps from sockets and signals too",
-            if version >= 4 { " and TCP" } else { "" }
+            "version {version}: {}; not {} (Linux 6.12 has all)",
+            level::parts(version, true),
+            level::parts(version, false)
         )),
-        Some(version) => Ok(format!("ABI {version}")),
+        Some(version) => Ok(format!("version {version}: {}", level::parts(version, true))),
         None => {
             Err("no part of this kernel, or switched off (boot option `lsm=`); Linux 5.13 or newer has it".to_owned())
         }
@@ -174,7 +253,11 @@ fn seccomp() -> Result<String, String> {
     }
 }
 
-fn user_namespaces() -> Result<String, String> {
+fn user_namespaces(standing: Option<&Standing>) -> Result<String, String> {
+    // A setting may hold for others than root.
+    if standing.is_some_and(|standing| standing.walls.has(Wall::Namespaces)) {
+        return Ok("allowed".to_owned());
+    }
     if !has_proc() {
         return Err(UNKNOWN.to_owned());
     }

@@ -10,7 +10,7 @@ use rollcage::text::argument;
 use rollcage::{Plugin, UsageError};
 
 use super::source::cache;
-use super::{Status, complain, say};
+use super::{Status, complain, say, say_json};
 
 /// Write a recording in a format that other programs read
 ///
@@ -34,6 +34,10 @@ pub(super) struct Export {
     /// The dataset's name in Minari [default: rollcage/PLUGIN-v0]
     #[arg(long, value_name = "NAMESPACE/NAME-vN")]
     dataset_id: Option<String>,
+
+    /// For `minari`: print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,7 +104,12 @@ impl Export {
                 "the plugin is not here, so the dataset has no `recover_environment`: record with `--embed-plugin`";
             complain("warning", what);
         }
-        say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))?;
+        match self.json {
+            true => {
+                say_json(&serde_json::json!({"dataset": id, "episodes": episodes, "steps": steps, "folder": at}))?;
+            }
+            false => say(&format!("{id}: {episodes} episodes, {steps} steps, in {shown}\n"))?,
+        }
         if self.output.is_some() {
             // Minari looks for datasets only there.
             complain(

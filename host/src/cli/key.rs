@@ -10,7 +10,7 @@ use etcetera::BaseStrategy;
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use rollcage::UsageError;
 
-use super::{Status, complain, say};
+use super::{Status, complain, say, say_json};
 
 /// Make or show the key that you sign packages with
 ///
@@ -44,21 +44,29 @@ enum What {
         /// Ask for a password, by which the file is encrypted
         #[arg(long)]
         encrypt: bool,
+
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Print the public key that belongs to a secret key
     Show {
         /// The secret key [default: the one that `key new` makes]
         file: Option<PathBuf>,
+
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
 impl Key {
     pub(super) fn run(&self) -> anyhow::Result<Status> {
         match &self.what {
-            What::New { output, encrypt } => new(&file_or_default(output.as_deref())?, *encrypt)?,
-            What::Show { file } => {
-                let (_, public) = read(&file_or_default(file.as_deref())?)?;
-                say(&format!("{}\n", public.to_base64()))?;
+            What::New { output, encrypt, json } => new(&file_or_default(output.as_deref())?, *encrypt, *json)?,
+            What::Show { file, json } => {
+                let file = file_or_default(file.as_deref())?;
+                tell(&read(&file)?.1, &file, *json)?;
             }
         }
         Ok(Status::Complete)
@@ -79,7 +87,7 @@ fn file_or_default(given: Option<&Path>) -> Result<PathBuf, UsageError> {
     }
 }
 
-fn new(file: &Path, encrypt: bool) -> anyhow::Result<()> {
+fn new(file: &Path, encrypt: bool, json: bool) -> anyhow::Result<()> {
     let shown = super::shown(file);
     if file.symlink_metadata().is_ok() {
         let error = UsageError::new(format!("`{shown}` is there already"));
@@ -102,10 +110,18 @@ fn new(file: &Path, encrypt: bool) -> anyhow::Result<()> {
         file.write_all(text.as_bytes()).with_context(|| format!("writing `{shown}`"))?;
     }
     written.with_context(|| format!("writing `{shown}`"))?;
-    say(&format!("{}\n", pk.to_base64()))?;
+    tell(&pk, file, json)?;
     complain("hint", &format!("the secret key is in `{shown}`: keep it, and give it to nobody"));
     complain("hint", "the line above is your public key: give it to whoever is to trust your packages");
     Ok(())
+}
+
+/// Prints a public key.
+fn tell(public: &PublicKey, secret: &Path, json: bool) -> anyhow::Result<()> {
+    match json {
+        true => say_json(&serde_json::json!({"public_key": public.to_base64(), "secret_key_file": secret})),
+        false => say(&format!("{}\n", public.to_base64())),
+    }
 }
 
 /// Reads a secret key; asks for its password on a terminal, if it has one.

@@ -25,7 +25,9 @@ mod replay;
 mod report;
 mod run;
 mod rust;
+mod shell;
 mod source;
+mod telling;
 mod verify;
 mod zig;
 
@@ -41,6 +43,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use rollcage::replay::damage::Damage;
 use rollcage::text::{argument, escape_line, one_line};
 use rollcage::{Error, UsageError};
+use telling::complain;
 
 /// Run untrusted reinforcement-learning environments, each sandboxed in its own process
 ///
@@ -51,6 +54,9 @@ use rollcage::{Error, UsageError};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    telling: telling::Options,
 }
 
 const EXAMPLES: &str = "\
@@ -82,6 +88,8 @@ enum Command {
     Cache(cache::CacheCommand),
     Doctor(doctor::Doctor),
     Lease(lease::Lease),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// The end of a command.
@@ -128,8 +136,14 @@ pub(crate) fn main(started: Instant) -> ExitCode {
     let status = panic::catch_unwind(|| {
         let typed: Vec<OsString> = std::env::args_os().collect();
         match parse(&typed) {
-            Ok(cli) => obey(cli.command, started),
-            Err(error) => refuse(&error, &typed),
+            Ok(cli) => {
+                telling::set(cli.telling, &typed);
+                obey(cli.command, started)
+            }
+            Err(error) => {
+                telling::set_unread(&typed);
+                refuse(&error, &typed)
+            }
         }
     });
     ExitCode::from(status.unwrap_or(Status::Incomplete).code())
@@ -145,7 +159,7 @@ fn commands() -> clap::Command {
 }
 
 fn parse(typed: &[OsString]) -> Result<Cli, clap::Error> {
-    let mut commands = commands();
+    let mut commands = commands().color(telling::color_of(typed));
     let matches = commands.try_get_matches_from_mut(typed)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut commands))
 }
@@ -166,12 +180,10 @@ fn obey(command: Command, started: Instant) -> Status {
         Command::Cache(cache) => cache.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Lease(lease) => lease.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
-    done.unwrap_or_else(|error| {
-        complain("error", &format!("{error:#}"));
-        hints_of(&error).iter().for_each(|hint| complain("hint", hint));
-        status_of(&error)
-    })
+    done.unwrap_or_else(|error| telling::fail(&format!("{error:#}"), hints_of(&error), status_of(&error)))
 }
 
 /// A path in a message.
@@ -218,9 +230,7 @@ fn refuse(error: &clap::Error, typed: &[OsString]) -> Status {
         }
         _ => {
             let (message, hint) = plain(&error.render().to_string(), typed);
-            complain("error", &message);
-            complain("hint", &hint);
-            Status::Usage
+            telling::fail(&message, &[hint], Status::Usage)
         }
     }
 }
@@ -272,11 +282,6 @@ fn hyphened(message: &str, typed: &[OsString]) -> Option<String> {
     // Clap names only the first of a cluster of short options.
     let pair = words.windows(2).find(|pair| takes_value(pair[0]) && pair[1].starts_with(unexpected))?;
     Some(argument(&format!("{}={}", pair[0], pair[1])))
-}
-
-/// Prints a line on stderr: `error: …`, `hint: …`, `warning: …`. A closed stderr is not an error.
-fn complain(what: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "{what}: {}", one_line(message));
 }
 
 /// Writes a command's output to stdout. A reader that has gone away (`rollcage … | head`) has read all it wanted.

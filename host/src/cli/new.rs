@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use rollcage::UsageError;
 use rollcage::text::{argument, escape_line};
 
-use super::{Status, complain, say, shown};
+use super::{Status, complain, say, say_json, shown};
 
 /// Make a new env's project, which builds and runs as it stands
 ///
@@ -53,6 +53,10 @@ pub(super) struct New {
     /// Folder of the crate rollcage-sdk [default: the checkout that this program was built in, else the repository]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -344,6 +348,10 @@ impl New {
             written.push(path);
         }
         written.sort();
+        if self.json {
+            say_json(&serde_json::json!({"folder": self.name, "files": written}))?;
+            return Ok(Status::Complete);
+        }
         say(&format!("{}: {}\n", shown(&self.name), written.join(", ")))?;
         let folder = argument(&self.name.display().to_string());
         let grants =

@@ -9,8 +9,8 @@ use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use rollcage::text::escape_line;
 use rollcage::{Fault, FaultKind, FaultLog};
 
-use super::one_line;
 use super::play::{Goal, Tally};
+use super::{one_line, telling};
 
 /// Different faults that are printed as they happen. An env that fails in ever new ways would fill the screen; the rest is
 /// counted.
@@ -57,7 +57,7 @@ struct Alike {
 impl Progress {
     /// A bar for this goal, if stderr is a terminal; else a printer of a line after every `pause`.
     pub(super) fn new(goal: Goal, pause: Duration, is_certain: bool) -> Progress {
-        let bar = io::stderr().is_terminal().then(|| {
+        let bar = (io::stderr().is_terminal() && !telling::is_quiet()).then(|| {
             let unit = match goal {
                 Goal::Episodes(_) => "episodes",
                 Goal::Steps(_) => "steps",
@@ -140,6 +140,9 @@ impl Progress {
 
     /// Prints whole lines above the bar.
     pub(super) fn print(&self, lines: &str) {
+        if telling::is_quiet() {
+            return;
+        }
         let print = || {
             let _ = io::stderr().write_all(lines.as_bytes());
         };

@@ -11,7 +11,7 @@ use rollcage::replay::folder::Rollout;
 use rollcage::replay::how::{ReplayError, Replayed, Replaying};
 use rollcage::replay::rerun::{replay, snapshot_at, watch};
 use rollcage::text::{cut, escape_line};
-use rollcage::{Autoreset, Backend, Plugin, UsageError, VecEnv};
+use rollcage::{Autoreset, Backend, Level, Plugin, UsageError, VecEnv};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -88,9 +88,9 @@ pub(super) struct Recorded {
     #[command(flatten)]
     granting: Granting,
 
-    /// Refuse to run unless every layer of the sandbox except the namespaces is active; see `rollcage doctor`
-    #[arg(long)]
-    require_sandbox: bool,
+    /// Refuse to run with less of the sandbox than this level; see `rollcage doctor` [without a value: strict]
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
+    require_sandbox: Option<Level>,
 
     /// Compile anew, and keep nothing
     #[arg(long)]

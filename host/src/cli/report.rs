@@ -10,7 +10,7 @@ use rollcage::outside::grant::Refused;
 use rollcage::space::float_json;
 use rollcage::spread::Spread;
 use rollcage::text::escape_line;
-use rollcage::{Fault, FaultKind, Grant, Grants, Oddity, Snapshot, VecEnv};
+use rollcage::{Fault, FaultKind, Grant, Grants, Level, Oddity, Snapshot, VecEnv};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -57,6 +57,8 @@ pub(super) struct Report {
     digest: String,
     digests: Vec<String>,
     walls: Option<Vec<&'static str>>,
+    /// The level of the sandbox, of `--require-sandbox`.
+    level: Option<&'static str>,
     grants: Grants,
     refused: Vec<RefusedLine>,
     picture: Option<Drawn>,
@@ -199,6 +201,7 @@ impl Report {
             digests: envs.digests().iter().map(ToString::to_string).collect(),
             // If no env was ready, its sandbox layers are unknown.
             walls: Some(envs.walls().names()).filter(|walls| !walls.is_empty()),
+            level: envs.level().map(Level::name),
             grants: envs.grants().clone(),
             refused: (0..envs.len())
                 .flat_map(|env| {
@@ -390,6 +393,7 @@ mod tests {
             digest: "ab".to_owned(),
             digests: vec!["cd".to_owned()],
             walls: Some(vec!["wasm", "process"]),
+            level: None,
             grants: Grants::new(),
             refused: Vec::new(),
             picture: None,
@@ -425,6 +429,7 @@ mod tests {
             "digest",
             "digests",
             "walls",
+            "level",
             "grants",
             "refused",
             "picture",

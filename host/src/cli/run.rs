@@ -15,13 +15,14 @@ use indicatif::HumanCount;
 use rollcage::env::builder::ENVS_MAX;
 use rollcage::env::policy::{Policy, PolicyName};
 use rollcage::plugin::config;
+use rollcage::process::group::{Group, RunLimits};
 use rollcage::record::writer::Record;
 use rollcage::replay::snapshot::SNAPSHOT_BYTES_MAX;
 use rollcage::rollout::{PolicyPlugin, PolicyWorker};
 use rollcage::text::escape;
 use rollcage::{
-    Autoreset, Backend, Builder, EnvsPerWorker, Error, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit, UsageError,
-    VecEnv, Wall, Walls,
+    Autoreset, Backend, Builder, EnvsPerWorker, Error, Level, Limits, OnFault, Plugin, Snapshot, Start, TimeLimit,
+    UsageError, VecEnv, Wall, Walls,
 };
 use serde_json::{Map, Value};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -35,6 +36,7 @@ use super::plot::Plot;
 use super::progress::Progress;
 use super::report::{Begun, Report, Times};
 use super::source::{Source, cache, check_hash, not_here, with_cache, without_cache};
+use super::telling::detail;
 use super::{Status, complain, one_line, say, say_json};
 
 /// Episodes where neither `--episodes` nor `--steps` is given.
@@ -178,9 +180,24 @@ pub(super) struct Run {
         value_parser = PossibleValuesParser::new(["native", "pulley"]).map(|name| backend(&name)))]
     backend: Backend,
 
-    /// Refuse to run unless every layer of the sandbox except the namespaces is active; see `rollcage doctor`
-    #[arg(long)]
-    require_sandbox: bool,
+    /// Refuse to run with less of the sandbox than this level; see `rollcage doctor` [without a value: strict]
+    ///
+    /// `seccomp`: the filter of system calls. `full`: every attempt of SECURITY.md's table is stopped, by whichever layer;
+    /// granted directories need Linux 6.2 or newer then. `strict`: every layer but the namespaces (Linux 6.12).
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
+    require_sandbox: Option<Level>,
+
+    /// Memory that all processes of the run may use together, by a control group: 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    max_memory: Option<u64>,
+
+    /// Cores whose time all processes of the run may use together, by a control group: 1.5
+    #[arg(long, value_name = "CORES", value_parser = cores)]
+    max_cpu: Option<f64>,
+
+    /// For tests: use no newer Landlock than this version
+    #[arg(long, value_name = "VERSION", hide = true)]
+    pretend_landlock: Option<u32>,
 
     /// `none` runs the plugin with the rights of the user who runs rollcage: for debugging trusted code
     #[arg(long, value_name = "all|none", default_value = "all",
@@ -237,6 +254,8 @@ impl Run {
                 .hint("add `--walls none`, if the plugin is trusted")
                 .into());
         }
+        // Before the first process of the run: each begins in the group of this one.
+        let _group = Group::enter(RunLimits { memory_bytes: self.max_memory, cores: self.max_cpu })?;
         let snapshot = self.from.as_deref().map(read_snapshot).transpose()?;
         let said = self.seed.or(snapshot.as_ref().map(Snapshot::seed));
         let seed = said.unwrap_or_else(drawn_seed);
@@ -276,6 +295,7 @@ impl Run {
             Err(error) => (Tally::default(), Err(error)),
             Ok(()) => {
                 progress.print(&about_walls(&envs, self.json));
+                details(&envs);
                 if acts {
                     let tally = Tally { every: plot.as_ref().map(|_| Vec::new()), ..Tally::default() };
                     acting::play(&mut envs, goal, tally, &mut times, &mut progress, started, snapshot.is_some())
@@ -401,8 +421,11 @@ impl Run {
         // No env is copied here, so its worker lacks the system calls for copies.
         builder = builder.walls(self.walls).branching(false).start(self.start.unwrap_or_default());
         builder = builder.envs_per_worker(self.envs_per_worker);
-        if self.require_sandbox {
-            builder = builder.require_walls(Walls::SANDBOX);
+        if let Some(level) = self.require_sandbox {
+            builder = builder.require_sandbox(level);
+        }
+        if let Some(version) = self.pretend_landlock {
+            builder = builder.pretend_landlock(version);
         }
         if self.debug {
             builder = builder.debug();
@@ -443,10 +466,31 @@ fn about_walls(envs: &VecEnv, json: bool) -> String {
     let standing = envs.walls();
     let mut text = if json { String::new() } else { format!("walls: {standing}\n") };
     for (wall, why) in envs.missing_walls() {
-        let all = if *wall == Wall::Namespaces { "; the other layers do not need it" } else { "" };
-        text.push_str(&format!("warning: the sandbox layer `{wall}` is not active: {}{all}\n", one_line(why)));
+        let all = if wall == Wall::Namespaces { "; the other layers do not need it" } else { "" };
+        text.push_str(&format!("warning: the sandbox layer `{wall}` is not active: {}{all}\n", one_line(&why)));
     }
     text
+}
+
+/// With `-v`: what was started, and of what.
+fn details(envs: &VecEnv) {
+    let prepared = envs.prepared();
+    detail(|| {
+        let engine = prepared.compiled_for();
+        let code = match prepared.compile_time() {
+            Some(time) => format!("compiled in {:.2} s", time.as_secs_f64()),
+            None => "from the cache".to_owned(),
+        };
+        format!("{}, sha256 {}: code for {engine}, {code}", prepared.plugin().name(), prepared.plugin().sha256_hex())
+    });
+    detail(|| {
+        let level = envs.level().map_or("less than a level", Level::name);
+        let start = envs.started_by(0).map_or("nothing".to_owned(), |start| start.to_string());
+        let pids: Vec<String> = (0..envs.len()).filter_map(|env| envs.pid(env)).map(|pid| pid.to_string()).collect();
+        let (shown, more) = pids.split_at(pids.len().min(8));
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        format!("envs started by {start}, sandbox level {level}, processes {}{more}", shown.join(" "))
+    });
 }
 
 /// Reads a snapshot from its file.
@@ -457,6 +501,14 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, UsageError> {
     let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
     file.take(SNAPSHOT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
     Snapshot::from_bytes(&bytes).map_err(|error| refuse(error.message))
+}
+
+/// Cores, as a number that may have a fraction.
+fn cores(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(cores) if (0.01..=4096.0).contains(&cores) => Ok(cores),
+        _ => Err("expected a number of cores from 0.01 to 4096, like `1.5`".to_owned()),
+    }
 }
 
 fn walls(name: &str) -> Walls {

@@ -8,10 +8,10 @@ use rollcage::replay::acted::OtherAction;
 use rollcage::rollout::PolicyPlugin;
 use rollcage::text::escape_line;
 use rollcage::{Digest, UsageError};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::replay::{Recorded, difference_line};
-use super::{Status, complain, say};
+use super::{Status, complain, say, say_json};
 
 /// Run a recording again and print its receipt: one line that names the run and its results
 ///
@@ -30,6 +30,10 @@ pub(super) struct Verify {
     /// The policy that the recording names: it acts again, and must choose the same actions
     #[arg(long, value_name = "FILE.wasm|FILE.onnx")]
     with_policy: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -56,8 +60,24 @@ impl Verify {
         }
         let receipt = manifest.receipt().map_err(UsageError::new)?;
         let replayed = opened.replay()?;
+        let plugin = &manifest.plugin;
+        let mut object = json!({
+            "plugin": plugin.name,
+            "version": plugin.version,
+            "config": manifest.config,
+            "seed": manifest.seed,
+            "steps": replayed.steps,
+            "mean_return": manifest.mean_return(),
+            "receipt": receipt.to_string(),
+            "difference": replayed.difference.as_ref().map(|difference| difference_line(difference).trim().to_owned()),
+            "as_expected": against.as_ref().map(|against| *against == receipt),
+            "not_portable": manifest.not_portable,
+        });
         if let Some(difference) = &replayed.difference {
-            say(&difference_line(difference))?;
+            match self.json {
+                true => say_json(&object)?,
+                false => say(&difference_line(difference))?,
+            }
             return Ok(Status::Incomplete);
         }
         let mean = match manifest.mean_return() {
@@ -65,8 +85,8 @@ impl Verify {
             Some(mean) => format!("mean return {}", mean.as_f64().unwrap_or_default()),
             None => "no finished episode".to_owned(),
         };
-        let plugin = &manifest.plugin;
-        say(&format!(
+        let told = |text: String| if self.json { Ok(()) } else { say(&text) };
+        told(format!(
             "{} {}, config {}, seed {}, {} steps, {mean}, receipt {receipt}\n",
             escape_line(&plugin.name),
             escape_line(&plugin.version),
@@ -77,11 +97,23 @@ impl Verify {
         if let Some(file) = &self.with_policy {
             let policy = PolicyPlugin::open(file)?;
             let (name, sha256) = (escape_line(policy.plugin().name()), policy.plugin().sha256_hex());
-            if let Some(OtherAction { env, step }) = opened.chosen_by(policy.plugin())? {
-                say(&format!("different: env {env}: its action number {step} is not what policy {name} chooses\n"))?;
+            let other = opened.chosen_by(policy.plugin())?;
+            object["policy"] = json!({
+                "name": policy.plugin().name(),
+                "sha256": sha256,
+                "other_action": other.as_ref().map(|OtherAction { env, step }| json!({"env": env, "step": step})),
+            });
+            if let Some(OtherAction { env, step }) = other {
+                told(format!("different: env {env}: its action number {step} is not what policy {name} chooses\n"))?;
+                if self.json {
+                    say_json(&object)?;
+                }
                 return Ok(Status::Incomplete);
             }
-            say(&format!("every action is what policy {name} chooses, sha256 {sha256}\n"))?;
+            told(format!("every action is what policy {name} chooses, sha256 {sha256}\n"))?;
+        }
+        if self.json {
+            say_json(&object)?;
         }
         for why in &manifest.not_portable {
             complain("note", &format!("the recording is not portable: {why}"));

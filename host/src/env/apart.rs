@@ -9,11 +9,13 @@ use super::builder::Builder;
 use super::slot::Slot;
 use super::terms::{Start, Terms};
 use super::vec_env::VecEnv;
+use crate::cage::Required;
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultKind, OnFault};
 use crate::interrupt::Interrupt;
 use crate::limits::Limits;
 use crate::wire::acting::{self, Names};
+use crate::wire::job::Cage;
 use crate::wire::wait::Spin;
 
 /// The policies of some envs: policy *i* acts for env *i*.
@@ -69,8 +71,7 @@ impl Apart {
             .on_fault(OnFault::Raise)
             .backend(policy.prepared.engine.backend)
             .worker(terms.program.clone())
-            .walls(terms.cage.walls)
-            .require_walls(terms.cage.required)
+            .cage(Cage { required: Required::walls(terms.cage.required.walls), ..terms.cage })
             .start(if terms.start == Start::Spawn { Start::Spawn } else { Start::Best })
             .branching(false);
         let mut asked = if terms.debug { builder.debug() } else { builder }.assemble()?;

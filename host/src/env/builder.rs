@@ -17,8 +17,8 @@ use super::stock::Stock;
 use super::terms::Start;
 use super::terms::{Terms, unshared_by_imports};
 use super::vec_env::VecEnv;
-use crate::cage::Walls;
 use crate::cage::engine::{Backend, EngineSettings};
+use crate::cage::{Level, Required, Walls};
 use crate::error::{Error, UsageError};
 use crate::fault::OnFault;
 use crate::files::absolute;
@@ -56,6 +56,7 @@ pub struct Builder {
     cache: Option<Cache>,
     compile_observer: Option<CompileObserver>,
     cage: Cage,
+    level: Option<Level>,
     debug: bool,
     grants: Grants,
     protected: Vec<Protected>,
@@ -100,6 +101,7 @@ impl Builder {
             cache: None,
             compile_observer: None,
             cage: Cage::default(),
+            level: None,
             debug: false,
             grants: Grants::new(),
             protected: Vec::new(),
@@ -223,11 +225,27 @@ impl Builder {
         self
     }
 
-    /// The sandbox layers that every process of this plugin must have, compiling included: [`Walls::SANDBOX`] for untrusted
-    /// code. None by default: layers that the system lacks are then reported ([`VecEnv::missing_walls`]).
+    /// The level of the sandbox that every process of this plugin must have, compiling included: [`Level::Strict`] for
+    /// untrusted code. None by default: layers that the system lacks are then reported ([`VecEnv::missing_walls`]). Of two
+    /// levels the higher holds.
     #[must_use]
-    pub fn require_walls(mut self, walls: Walls) -> Builder {
-        self.cage.required = walls;
+    pub fn require_sandbox(mut self, level: Level) -> Builder {
+        self.level = self.level.max(Some(level));
+        self.cage.required = self.level.map_or(Required::NOTHING, |level| level.of(false));
+        self
+    }
+
+    /// The sandbox of other envs.
+    pub(crate) fn cage(mut self, cage: Cage) -> Builder {
+        self.cage = cage;
+        self
+    }
+
+    /// Makes workers use no newer Landlock than this version: for tests of what an older kernel has.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn pretend_landlock(mut self, version: u32) -> Builder {
+        self.cage.landlock = Some(version);
         self
     }
 
@@ -392,8 +410,8 @@ impl Builder {
     /// Several add up.
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Builder {
-        if trust.requires_sandbox() {
-            self.cage.required = Walls::SANDBOX;
+        if let Some(level) = trust.requires_sandbox() {
+            self = self.require_sandbox(level);
         }
         self.trust = std::mem::take(&mut self.trust).both(trust);
         self
@@ -508,7 +526,7 @@ impl Builder {
         if self.recycle_after == Some(0) {
             return Err(UsageError::new("recycling after 0 episodes; an instance plays at least one").into());
         }
-        if let Some(wall) = self.cage.required.iter().find(|wall| !self.cage.walls.has(*wall)) {
+        if let Some(wall) = self.cage.required.walls.iter().find(|wall| !self.cage.walls.has(*wall)) {
             return Err(UsageError::new(format!("the wall `{wall}` is required and switched off at once")).into());
         }
         let last = (self.envs - 1) as u64;
@@ -577,6 +595,9 @@ impl Builder {
             granted.capture = Some(CaptureMode::Write);
         }
         let captures = granted.capture == Some(CaptureMode::Write);
+        // Only the workers of envs have directories: a compile process has none.
+        let mut cage = self.cage;
+        cage.required = self.level.map_or(cage.required, |level| level.of(!directories.is_empty()));
         let cores = cores();
         let sockets = granted.sockets.is_some();
         let sharing = Sharing { granted: &granted, beside: &beside, sockets, start: self.start, cores };
@@ -626,7 +647,7 @@ impl Builder {
             ceilings: self.trust.ceilings(),
             trust: self.trust,
             stock: Stock::new(self.envs),
-            cage: self.cage,
+            cage,
             debug: self.debug,
             granted,
             directories,
@@ -635,6 +656,8 @@ impl Builder {
             names: Names::default(),
             recycle_after: self.recycle_after,
         };
+        let mut terms = terms;
+        terms.prepared.warn(machine::more_processes_than_allowed(terms.share_of(self.envs).processes));
         let slots = (0u32..).zip(configs.iter().zip(with_leases)).map(|(index, (config, with_leases))| {
             Slot::new(index, config.clone(), with_leases, self.seed + u64::from(index))
         });

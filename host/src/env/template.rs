@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::terms::{Start, Terms};
-use crate::cage::Walls;
+use crate::cage::Wall;
 use crate::error::Error;
 use crate::limits::deadline;
 use crate::process::child::{Child, Heard, SharedSlab};
@@ -119,7 +119,7 @@ impl Kept {
         if self.child.as_ref().is_some_and(Child::is_dead) {
             self.child = None;
         }
-        let wanted = terms.start != Start::Best || Walls::SANDBOX.iter().all(|wall| terms.cage.walls.has(wall));
+        let wanted = terms.start != Start::Best || terms.cage.walls.has(Wall::Seccomp);
         if self.child.is_some() || !wanted || self.given_up || !watcher::can_adopt() {
             return true;
         }
@@ -152,7 +152,7 @@ impl Kept {
 enum Came {
     NotYet,
     Ready,
-    /// Another start would be useless too: a sandbox layer is missing and the caller did not insist on starting by fork, or
+    /// Another start would be useless too: the filter is missing and the caller did not insist on starting by fork, or
     /// the start takes too long.
     Useless,
     /// The start failed. The spawn that follows meets the same error, and reports it.
@@ -161,7 +161,6 @@ enum Came {
 
 impl Starting {
     fn hear(&mut self, terms: &Terms, patience: Duration) -> Came {
-        let stands = |walls: Walls| Walls::SANDBOX.iter().all(|wall| walls.has(wall));
         loop {
             match self.child.listen(patience) {
                 Heard::Message(message) => match self.introduction.hear(message, &terms.program, &terms.cage) {
@@ -172,7 +171,7 @@ impl Starting {
                         if self.child.check_status(standing.walls).is_err() {
                             return Came::Nothing;
                         }
-                        let copies = terms.start != Start::Best || stands(standing.walls);
+                        let copies = terms.start != Start::Best || standing.walls.has(Wall::Seccomp);
                         return if copies { Came::Ready } else { Came::Useless };
                     }
                     // The guest's imports failed: each env's will, and be its own fault.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::cage::Walls;
+use crate::cage::{Level, Walls};
 use crate::error::UsageError;
 use crate::files::read_regular;
 use crate::outside::grant::{Access, Grant, Grants};
@@ -51,8 +51,8 @@ struct Rules {
     shipped: bool,
     /// Grants that may be given; none at all if the list is empty.
     grants: Option<Spanned<Vec<String>>>,
-    /// Whether every layer of the sandbox must be active.
-    require_sandbox: Option<Spanned<bool>>,
+    /// The level of the sandbox that must be active; `true` is `strict`.
+    require_sandbox: Option<Spanned<Demand>>,
     /// Envs of one run at most.
     envs: Option<Spanned<u64>>,
     /// Bytes of memory of all envs of a run at most.
@@ -60,6 +60,14 @@ struct Rules {
     /// The most of all runs of a user together.
     #[serde(default)]
     all_runs: AllRuns,
+}
+
+/// How much of the sandbox a trust file demands.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected `true`, `false`, \"seccomp\", \"full\" or \"strict\"")]
+enum Demand {
+    All(bool),
+    Level(Level),
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -189,9 +197,9 @@ impl Trust {
         Ok(())
     }
 
-    /// Whether a file demands every layer of the sandbox.
-    pub fn requires_sandbox(&self) -> bool {
-        self.files.iter().any(|file| file.rules.wants_sandbox().is_some())
+    /// The highest level of the sandbox that a file demands.
+    pub fn requires_sandbox(&self) -> Option<Level> {
+        self.files.iter().filter_map(|file| file.rules.wants_sandbox()).map(|(level, _)| level).max()
     }
 
     /// The most that all runs of a user may have together.
@@ -242,17 +250,23 @@ impl Rules {
             );
             return Err((what, most.span().start));
         }
-        if let Some(at) = self.wants_sandbox()
-            && let Some(wall) = Walls::SANDBOX.iter().find(|wall| !asked.walls.has(*wall))
+        if let Some((level, at)) = self.wants_sandbox()
+            && let Some(wall) = level.walls().iter().find(|wall| !asked.walls.has(*wall))
         {
             return Err((format!("a run without the sandbox layer `{wall}`"), at));
         }
         Ok(())
     }
 
-    /// Where every layer of the sandbox is demanded, if it is.
-    fn wants_sandbox(&self) -> Option<usize> {
-        self.require_sandbox.as_ref().filter(|wanted| *wanted.get_ref()).map(|wanted| wanted.span().start)
+    /// The level of the sandbox that is demanded, and where, if one is.
+    fn wants_sandbox(&self) -> Option<(Level, usize)> {
+        let wanted = self.require_sandbox.as_ref()?;
+        let level = match wanted.get_ref() {
+            Demand::All(false) => return None,
+            Demand::All(true) => Level::Strict,
+            Demand::Level(level) => *level,
+        };
+        Some((level, wanted.span().start))
     }
 
     /// Whether a plugin may run: by its hash, its author's key, or because it ships.
@@ -339,7 +353,11 @@ mod tests {
         assert!(check("envs = 7").unwrap_err().0.starts_with("a run of 8 envs"));
         assert!(check("memory = \"1GiB\"").unwrap_err().0.contains("2147483648 bytes"));
         assert_eq!(check("memory = \"2GiB\"\nenvs = 8"), Ok(()));
-        assert_eq!(check("require-sandbox = true"), Ok(()));
+        for demand in ["true", "false", "\"seccomp\"", "\"full\"", "\"strict\""] {
+            assert_eq!(check(&format!("require-sandbox = {demand}")), Ok(()));
+        }
+        let error = toml::from_str::<Rules>("require-sandbox = \"most\"").unwrap_err().to_string();
+        assert!(error.contains("\"full\" or \"strict\""), "{error}");
         assert!(toml::from_str::<Rules>("memory = \"lots\"").unwrap_err().to_string().contains("a size like `8GiB`"));
     }
 

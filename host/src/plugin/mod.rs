@@ -395,6 +395,11 @@ impl Prepared {
         self.warnings.extend(warning);
     }
 
+    /// What its code was compiled for: engine, processor, settings.
+    pub fn compiled_for(&self) -> String {
+        self.engine.fingerprint()
+    }
+
     /// Warnings for the operator that stopped nothing: a cache entry that was damaged, or could not be written.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -4,6 +4,7 @@
 
 pub mod child;
 pub(crate) mod epoll;
-pub(crate) mod machine;
+pub mod group;
+pub mod machine;
 pub(crate) mod start;
 pub(crate) mod watcher;

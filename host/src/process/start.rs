@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{Child, Exit, Heard, SharedSlab};
 use super::watcher::{self, Log, Spawn};
-use crate::cage::{self, Standing, Wall};
+use crate::cage::{self, Level, Standing, Wall};
 use crate::error::{Error, UsageError};
 use crate::interrupt::Interrupt;
 use crate::wire::job::{Cage, Job};
@@ -107,7 +107,8 @@ impl Introduction {
             }
             FromWorker::Locked(standing) if self.standing.is_none() => {
                 if let Some((wall, why)) = standing.lacks(cage.required) {
-                    return Err(wall_missing(wall, &crate::text::escape_line(why)));
+                    let is = if cage.required.walls.has(wall) { "active" } else { "enough" };
+                    return Err(wall_missing(wall, is, &crate::text::escape_line(&why), Level::reached(&standing)));
                 }
                 self.standing = Some(standing);
             }
@@ -128,9 +129,13 @@ impl Introduction {
 }
 
 /// The error for a required sandbox layer that is not active.
-fn wall_missing(wall: Wall, why: &str) -> UsageError {
-    UsageError::new(format!("the sandbox is incomplete: its layer `{wall}` is not active: {why}"))
-        .hint("`rollcage doctor` lists what this machine has; without `--require-sandbox` the other layers are enough")
+fn wall_missing(wall: Wall, is: &str, why: &str, reached: Option<Level>) -> UsageError {
+    let reached = match reached {
+        Some(level) => format!("`--require-sandbox={level}` is met here without granted directories"),
+        None => "without `--require-sandbox` the other layers are enough".to_owned(),
+    };
+    UsageError::new(format!("the sandbox is incomplete: its layer `{wall}` is not {is}: {why}"))
+        .hint(format!("`rollcage doctor` lists what this machine has; {reached}"))
 }
 
 /// Waits for the one answer that a worker gives after its introduction.
@@ -172,15 +177,15 @@ pub(crate) fn listen(
 }
 
 /// Starts a worker that sets up its sandbox layers and ends, to see which are active on this machine; `rollcage doctor`
-/// uses this.
+/// uses this. `landlock` is a version of Landlock that is not to be exceeded, for tests of older kernels.
 ///
 /// # Errors
 /// No worker program, or one that does not do what it is asked.
-pub fn check_walls(program: Option<&Path>) -> Result<Standing, Error> {
+pub fn check_walls(program: Option<&Path>, landlock: Option<u32>) -> Result<Standing, Error> {
     /// Generous: the worker makes one exec and some thirty system calls.
     const PATIENCE: Duration = Duration::from_secs(10);
     let program = self::program(program)?;
-    let cage = Cage::default();
+    let cage = Cage { landlock, ..Cage::default() };
     let child = worker(&program, "check", None, Log::Kept, &Job::Check(cage), &[])?;
     let mut introduction = Introduction::default();
     let end = listen(&child, Instant::now() + PATIENCE, &program, &cage, &Interrupt::default(), &mut introduction)?;

@@ -10,8 +10,8 @@ use super::damage::Damage;
 use super::folder::Rollout;
 use super::how::{ReplayError, Replaying};
 use super::rerun::{BATCH_STEPS, PATIENCE_MAX};
+use crate::cage::Wall;
 use crate::cage::engine::Backend;
-use crate::cage::{Wall, Walls};
 use crate::digest::{Digest, ViewParts, env_digest};
 use crate::env::builder::Builder;
 use crate::env::terms::Start;
@@ -99,8 +99,8 @@ impl<'a> Stage<'a> {
             .protect(self.how.protected.iter().cloned())
             .time_limit(manifest.max_episode_steps);
         builder = builder.trust(self.how.trust.clone());
-        if self.how.require_sandbox {
-            builder = builder.require_walls(Walls::SANDBOX);
+        if let Some(level) = self.how.require_sandbox {
+            builder = builder.require_sandbox(level);
         }
         if let Some(program) = &self.how.worker {
             builder = builder.worker(program);
@@ -368,7 +368,7 @@ impl<'a> EnvAgain<'a> {
         let started = self.stage.start(self.env, again);
         match started {
             Ok(envs) => {
-                self.missing_walls = envs.missing_walls().to_vec();
+                self.missing_walls = envs.missing_walls();
                 if let Some((field, recorded, got)) = self.stage.other_env(self.env, &envs) {
                     let field = field.to_owned();
                     let difference = Difference { env: self.env, episode, step: 0, field, recorded, got };

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::compare::Difference;
 use super::damage::Damage;
-use crate::cage::Wall;
 use crate::cage::engine::Backend;
+use crate::cage::{Level, Wall};
 use crate::digest::Digest;
 use crate::error::{Error, UsageError};
 use crate::outside::grant::{Grants, Protected};
@@ -34,8 +34,8 @@ pub struct Replaying {
     pub protected: Vec<Protected>,
     /// What the operator allows.
     pub trust: Trust,
-    /// Whether to refuse to run where a layer of the sandbox is not active, because a recording's plugin is untrusted.
-    pub require_sandbox: bool,
+    /// The level of the sandbox without which nothing is run, because a recording's plugin is untrusted.
+    pub require_sandbox: Option<Level>,
     /// Whether the envs that [`watch`](super::rerun::watch) shows can be branched. This includes envs with sockets, since their input is served
     /// from the recording. A branch goes on as long as it asks only for input that was recorded.
     pub branching: bool,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cage::Walls;
 use crate::cage::engine::EngineSettings;
+use crate::cage::{Required, Walls};
 
 /// A worker's job: the host sends it first, with the descriptors that the job needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,14 +40,16 @@ pub enum Job {
 pub struct Cage {
     /// The layers to set up.
     pub walls: Walls,
-    /// The layers without which the worker must not go on.
-    pub required: Walls,
+    /// What the worker must not go on without.
+    pub required: Required,
+    /// A version of Landlock that is not to be exceeded: for tests of older kernels.
+    pub landlock: Option<u32>,
 }
 
 impl Default for Cage {
     /// All layers that the system has.
     fn default() -> Cage {
-        Cage { walls: Walls::ALL, required: Walls::NONE }
+        Cage { walls: Walls::ALL, required: Required::NOTHING, landlock: None }
     }
 }
 

@@ -95,7 +95,14 @@ fn lock(control: Control, plan: &Plan<'_>, cage: &Cage) -> io::Result<Option<Sta
 /// Mode check: activates the sandbox layers, and does nothing else.
 fn check_walls(control: Control, cage: &Cage, table: &'static [Allow]) -> io::Result<()> {
     let allowance = Allowance::of_env(0);
-    let plan = Plan { walls: cage.walls, allowance, directories: Vec::new(), table, purpose: Purpose::PURE };
+    let plan = Plan {
+        walls: cage.walls,
+        allowance,
+        directories: Vec::new(),
+        table,
+        purpose: Purpose::PURE,
+        landlock: cage.landlock,
+    };
     match lock(control, &plan, cage)? {
         Some(standing) => process::seal(&plan, &standing),
         None => Ok(()),
@@ -125,6 +132,7 @@ fn compile_plugin(
         directories: Vec::new(),
         table,
         purpose: Purpose::Compile,
+        landlock: job.cage.landlock,
     };
     if lock(control, &plan, &job.cage)?.is_none() {
         return Ok(());
@@ -346,6 +354,7 @@ fn load_code(
         directories: directories.iter().map(|given| (given.as_fd(), given.writable)).collect(),
         table,
         purpose,
+        landlock: job.cage.landlock,
     };
     let Some(standing) = lock(control, &plan, &job.cage)? else { return Ok(None) };
     let load = |code: &OwnedFd, engine, interface: &str| {

@@ -7,6 +7,11 @@
 //! as far as ENTRY says, and does its deed: an attempt of `attempts`, a path of the worker's own (`panic`, `abort`, …), or
 //! any system call (`call:NUMBER:A,B,…`).
 //!
+//!     intruder list [directories]
+//!
+//! prints the names of the attempts, or of those of a worker with a directory (ENTRY `reader` or `writer`, which has the folder
+//! `granted`). A COLUMN may end in `@N`: no newer Landlock than version N is used.
+//!
 //!     intruder without NUMBER PROGRAM ARGUMENTS…
 //!     intruder denied NUMBER PROGRAM ARGUMENTS…
 //!
@@ -33,7 +38,7 @@ use rollcage::cage::process::{self, Allowance, Plan};
 use rollcage::cage::seccomp::{Allow, Copies, Purpose, TABLE};
 use rollcage::wire::packet::{self, Received};
 use rollcage::{Wall, Walls};
-use rollcage_tests::attempts::{ATTEMPTS, HOST_BYTE, LEAKED, Scene};
+use rollcage_tests::attempts::{ATTEMPTS, DIRECTORY_ATTEMPTS, HOST_BYTE, LEAKED, Scene, attempt_named};
 use rustix::net::{RecvFlags, SendFlags};
 
 /// Exit status of a deed that was denied in words.
@@ -51,6 +56,8 @@ fn main() {
             let status = std::panic::catch_unwind(|| worker([column, entry, omitted, deed], folder, numbers));
             process::exit(status.unwrap_or(70));
         }
+        ["list"] => ATTEMPTS.iter().for_each(|attempt| println!("{}", attempt.name)),
+        ["list", "directories"] => DIRECTORY_ATTEMPTS.iter().for_each(|attempt| println!("{}", attempt.name)),
         ["without", number, program, rest @ ..] => without(libc::ENOSYS, number.parse().unwrap(), program, rest),
         ["denied", number, program, rest @ ..] => without(libc::EPERM, number.parse().unwrap(), program, rest),
         _ => panic!("see the header"),
@@ -80,7 +87,8 @@ fn without(error: i32, number: u32, program: &str, arguments: &[&str]) {
 /// Sets the scene, starts the worker, tells the end.
 fn host(deed: [&str; 4], folder: &str) {
     let at = |name: &str| Path::new(folder).join(name);
-    std::fs::create_dir_all(folder).unwrap();
+    std::fs::create_dir_all(at("granted")).unwrap();
+    std::fs::write(at("granted").join("inside"), "something").unwrap();
     for name in ["secret", "victim", "old"] {
         std::fs::write(at(name), "something").unwrap();
     }
@@ -161,10 +169,19 @@ fn socket() -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// A column's walls, and after `@` the newest Landlock that it may use.
+fn at_version(column: &str) -> (&str, Option<u32>) {
+    match column.split_once('@') {
+        Some((walls, version)) => (walls, Some(version.parse().unwrap())),
+        None => (column, None),
+    }
+}
+
 /// The walls of a column. The namespaces are one wall more, so where a wall is shown to stand alone they are away.
 fn walls(column: &str) -> Option<Walls> {
-    Some(match column {
+    Some(match at_version(column).0 {
         "all" => Walls::ALL,
+        "no-namespaces" => Walls::SANDBOX,
         "no-landlock" => Walls::SANDBOX.without(Wall::Landlock),
         "no-seccomp" => Walls::SANDBOX.without(Wall::Seccomp),
         "outside" => return None,
@@ -182,6 +199,8 @@ fn purpose(entry: &str) -> Purpose {
         "copied" => Purpose::PURE.with_copies(Copies::First),
         "branched" => Purpose::PURE.with_copies(Copies::All),
         "replayer" => Purpose::REPLAYER,
+        "reader" => Purpose::of_directories(false),
+        "writer" => Purpose::of_directories(true),
         "compile" => Purpose::Compile,
         "granted" => Purpose::GRANTED,
         _ => Purpose::PURE,
@@ -225,15 +244,23 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
         let omitted: Option<usize> = omitted.parse().ok();
         let table: Vec<Allow> =
             TABLE.iter().enumerate().filter(|(row, _)| Some(*row) != omitted).map(|(_, row)| *row).collect();
+        let granted = std::fs::File::open(Path::new(folder).join("granted")).unwrap();
         let plan = Plan {
             walls,
             allowance: Allowance::of_env(64 << 20),
-            directories: Vec::new(),
+            directories: match entry {
+                "reader" => vec![(granted.as_fd(), false)],
+                "writer" => vec![(granted.as_fd(), true)],
+                _ => Vec::new(),
+            },
             table: table.leak(),
             purpose: purpose(entry),
+            landlock: at_version(column).1,
         };
         let standing = process::lock(&plan).unwrap();
-        assert!(standing.missing.iter().all(|(wall, _)| *wall == Wall::Namespaces), "{:?}", standing.missing);
+        // Namespaces are not everywhere, and an older Landlock is not the whole layer.
+        let missing = |wall: &Wall| *wall == Wall::Namespaces || *wall == Wall::Landlock && standing.landlock < 6;
+        assert!(standing.missing.iter().all(|(wall, _)| missing(wall)), "{:?}", standing.missing);
         let last = process::last_filter(&plan, &standing, Purpose::PURE).unwrap();
         if entry != "loading" && entry != "compile" {
             process::seal(&plan, &standing).unwrap();
@@ -256,8 +283,8 @@ fn worker([column, entry, omitted, deed]: [&str; 4], folder: &str, numbers: &str
             unsafe { libc::syscall(number.parse().unwrap(), a, b, c, d, e, f) };
             Ok(())
         }
-        _ => match ATTEMPTS.iter().find(|attempt| attempt.name == deed) {
-            Some(attempt) => (attempt.run)(&scene),
+        _ => match attempt_named(deed) {
+            Some(attempt) => attempt(&scene),
             None => {
                 own_path(deed);
                 Ok(())

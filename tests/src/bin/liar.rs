@@ -106,10 +106,12 @@ fn start(control: BorrowedFd<'_>, slab: &WorkerSlab, lie: Lie) {
     // The truth: its tests ask for no walls.
     if lie != Lie::ReadyBeforeHello && lie != Lie::SaysNoWalls {
         let walls = if lie == Lie::ClaimsWalls { Walls::ALL } else { Walls::NONE };
-        say(control, &FromWorker::Locked(Standing { walls, missing: Vec::new() }));
+        say(control, &FromWorker::Locked(Standing { walls, landlock: 0, missing: Vec::new() }));
     }
     match lie {
-        Lie::LockedTwice => say(control, &FromWorker::Locked(Standing { walls: Walls::NONE, missing: Vec::new() })),
+        Lie::LockedTwice => {
+            say(control, &FromWorker::Locked(Standing { walls: Walls::NONE, landlock: 0, missing: Vec::new() }))
+        }
         Lie::HelloTwice => say(control, &hello),
         Lie::ExitsBeforeReady => std::process::exit(3),
         Lie::AbortsBeforeReady => std::process::abort(),

@@ -33,7 +33,7 @@ fn main() {
     let mut pack = WorkerPack::map(descriptors.into_iter().next().unwrap(), job.rows as usize).unwrap();
     let say = |message: &FromWorker| drop(packet::send(control, message, &[], SendFlags::empty()));
     say(&FromWorker::Hello { build: BUILD.to_owned() });
-    say(&FromWorker::Locked(Standing { walls: Walls::NONE, missing: Vec::new() }));
+    say(&FromWorker::Locked(Standing { walls: Walls::NONE, landlock: 0, missing: Vec::new() }));
     say(&FromWorker::Ready { bulk_len: 0, imports_us: 0 });
     let spec = spec();
     let layout = ViewLayout::of(&spec).unwrap();

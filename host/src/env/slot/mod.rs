@@ -26,7 +26,7 @@ use super::batch::{Batch, Steps, View};
 use super::oddity::Oddities;
 use super::pack::Seat;
 use super::terms::Start;
-use crate::cage::{Standing, Wall, Walls};
+use crate::cage::{Standing, Walls};
 use crate::digest::{self, Digest};
 use crate::error::{Error, UsageError};
 use crate::fault::{Fault, FaultLog, Restarts};
@@ -563,9 +563,9 @@ impl Slot {
         self.standing.as_ref().map(|standing| standing.walls)
     }
 
-    /// The sandbox layers that are not active for its worker, each with the reason.
-    pub(crate) fn missing_walls(&self) -> &[(Wall, String)] {
-        self.standing.as_ref().map_or(&[], |standing| &standing.missing)
+    /// The sandbox around its worker, once a worker was ready.
+    pub(crate) fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
     }
 
     /// The number of the running instance, or of the last.

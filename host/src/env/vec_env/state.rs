@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::VecEnv;
-use crate::cage::{Wall, Walls};
+use crate::cage::{Level, Wall, Walls};
 use crate::digest::{Digest, run_digest};
 use crate::env::oddity::{Oddities, Oddity};
 use crate::env::slot::Slot;
@@ -46,8 +46,27 @@ impl VecEnv {
     }
 
     /// The requested sandbox layers that are not active, each with the reason, as the first env's worker found it.
-    pub fn missing_walls(&self) -> &[(Wall, String)] {
-        self.slots.first().map_or(&[], Slot::missing_walls)
+    pub fn missing_walls(&self) -> Vec<(Wall, String)> {
+        let Some(standing) = self.slots.first().and_then(Slot::standing) else { return Vec::new() };
+        let mut missing = standing.missing.clone();
+        // What holds instead is another thing where the filter lets a worker name paths.
+        let confined = self.terms.directories.is_empty() || standing.confines_directories();
+        for (_, why) in missing.iter_mut().filter(|(wall, _)| *wall == Wall::Landlock) {
+            why.push_str(if confined {
+                "; what is missing of it, seccomp alone stops"
+            } else {
+                "; a directory is granted, and nothing but wasm keeps a plugin that breaks out from other files: \
+                 `--require-sandbox=full` refuses that"
+            });
+        }
+        missing
+    }
+
+    /// The level of the sandbox that the first env has.
+    pub fn level(&self) -> Option<Level> {
+        let standing = self.slots.first().and_then(Slot::standing)?;
+        let has = |level: &Level| standing.lacks(level.of(!self.terms.directories.is_empty())).is_none();
+        Level::ALL.into_iter().rev().find(has)
     }
 
     /// The time limit in force, in steps; none: the envs' own ends are the only ones.

@@ -2,6 +2,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer reads what it does")]
 
 mod bench;
+mod containers;
+mod dist;
+mod kernels;
 mod python;
 mod python_base;
 
@@ -24,6 +27,11 @@ cargo xtask VERB
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
                    other trainers in Python, numpy's own tests inside a guest
+  kernels [NAME…]  boots older and newer Linux kernels under qemu, runs the program and the intruder there, and writes the
+                   table of docs/platforms.md
+  containers       runs the program as containers run it (Docker's filter, no namespaces, limits, read-only, no home),
+                   and writes the table of docs/platforms.md
+  dist [PART…]     makes what a release would upload, into target/dist, and checks it
   golden           rewrites golden files (help texts, digests), then tests
   environments     measures what ships, and writes docs/environments.md
   bench            steps a second beside SubprocVecEnv, in one run (makes a venv of some gigabytes at first)
@@ -52,6 +60,9 @@ fn main() -> ExitCode {
         "long" => long(),
         "golden" => golden(),
         "environments" => environments(),
+        "kernels" => kernels::kernels(&rest),
+        "containers" => containers::containers(&rest),
+        "dist" => dist::dist(&rest),
         "bench" => bench::bench(&rest),
         _ => {
             print!("{VERBS}");
@@ -295,6 +306,8 @@ fn long() -> Result<()> {
     python::python(&["-m".to_owned(), "long".to_owned()])?;
     python::others(&["debian".to_owned()])?;
     python::others(&["rllib".to_owned()])?;
+    kernels::kernels(&[])?;
+    containers::containers(&[])?;
     // Last, since it takes the longest.
     python_base::python_base(&["numpy-tests".to_owned()])
 }

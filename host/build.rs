@@ -1,4 +1,5 @@
-//! Builds the plugins that ship with rollcage from source, and computes the build hash.
+//! Builds the plugins that ship with rollcage from source, and computes the build hash. The crate as it is published has no
+//! sources of plugins: the built components travel in it.
 //!
 //! The guests are a workspace of their own, for another target. They have a target folder of their own (in ours, cargo
 //! would wait for itself), and the outer build's flags and wrappers are cleared (clippy's driver cannot build a guest).
@@ -32,12 +33,27 @@ const SHIPPED: &[&str] = &[
 const POLICIES: &[(&str, &str)] = &[("onnx", "onnx-policy")];
 
 fn main() {
-    let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));
-    let root = here.parent().unwrap_or(&here).to_owned();
+    let (here, root) = folders();
     name_this_build(&here, &root);
     if std::env::var_os("CARGO_FEATURE_SHIPPED").is_some() {
-        build_guests(&root);
+        let guests = root.join("guest-envs");
+        let sources = guests.join("Cargo.toml").is_file();
+        list_plugins(&if sources { build_guests(&guests) } else { here.join("components") });
     }
+}
+
+/// The folders of the host and of the repository. The published crate has the repository's layout, with the manifest in its
+/// root, because the sources include files from beside `host/`.
+fn folders() -> (PathBuf, PathBuf) {
+    let manifest = PathBuf::from(env("CARGO_MANIFEST_DIR"));
+    let host = manifest.join("host");
+    if host.is_dir() {
+        // Macros look for the interface in `../wit`, from here.
+        println!("cargo::rustc-env=CARGO_MANIFEST_DIR={}", host.display());
+        return (host, manifest);
+    }
+    let root = manifest.parent().unwrap_or(&manifest).to_owned();
+    (manifest, root)
 }
 
 fn env(name: &str) -> String {
@@ -58,6 +74,8 @@ fn name_this_build(here: &Path, root: &Path) {
         println!("cargo::rerun-if-changed={}", folder.display());
         collect(&folder, &mut files);
     }
+    // Cargo takes a file that is missing for a changed one.
+    files.retain(|file| file.is_file());
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
@@ -75,8 +93,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn build_guests(root: &Path) {
-    let guests = root.join("guest-envs");
+/// Builds the plugins. Returns the folder in which they lie.
+fn build_guests(guests: &Path) -> PathBuf {
     let policies = POLICIES.iter().map(|(name, _)| name);
     for name in SHIPPED.iter().chain(policies).chain(&["sdk"]) {
         println!("cargo::rerun-if-changed={}", guests.join(name).join("src").display());
@@ -104,12 +122,17 @@ fn build_guests(root: &Path) {
         Err(error) => fail(&format!("cargo cannot be started for the guest environments: {error}")),
     }
 
-    let built = target_dir.join(TARGET).join("release");
+    target_dir.join(TARGET).join("release")
+}
+
+/// Copies the components from where they were built, and writes the lists that the library includes.
+fn list_plugins(built: &Path) {
+    let out = PathBuf::from(env("OUT_DIR"));
     let plugins = SHIPPED.iter().map(|name| (*name, *name, format!("{name}.wasm")));
-    write_list(&built, &out, "shipped.rs", plugins);
+    write_list(built, &out, "shipped.rs", plugins);
     // Their names are their own: an env and a policy may have the same.
     let policies = POLICIES.iter().map(|(name, package)| (*name, *package, format!("policy-{name}.wasm")));
-    write_list(&built, &out, "policies.rs", policies);
+    write_list(built, &out, "policies.rs", policies);
 }
 
 /// Copies components, and writes the list of them: of each the name, the package and the name of the copy.

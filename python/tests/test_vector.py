@@ -516,6 +516,7 @@ def test_arguments_of_another_type_are_said_by_name() -> None:
         "envs_per_worker": (1.5, "envs_per_worker: a whole number"),
         "policy": (5, "policy: the path of"),
         "policy_config": (5, "policy_config: a dict"),
+        "policy_worker": (5, "policy_worker: a text"),
         "render_mode": (5, "render_mode"),
         "backend": (5, "backend: a text"),
         "recycle_after": (0.5, "recycle_after: a whole number"),

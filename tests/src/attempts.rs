@@ -262,11 +262,11 @@ fn own_memory(_: &Scene) -> io::Result<()> {
 }
 
 fn environment(scene: &Scene) -> io::Result<()> {
-    pread(opened(&text(&format!("/proc/{}/environ", scene.host)), libc::O_RDONLY)?)
+    pread(opened(&text(format!("/proc/{}/environ", scene.host)), libc::O_RDONLY)?)
 }
 
 fn slab_of_another(scene: &Scene) -> io::Result<()> {
-    opened(&text(&format!("/proc/{}/fd/{}", scene.host, scene.other_slab)), libc::O_RDWR).map(drop)
+    opened(&text(format!("/proc/{}/fd/{}", scene.host, scene.other_slab)), libc::O_RDWR).map(drop)
 }
 
 fn stat_outside(scene: &Scene) -> io::Result<()> {

@@ -1209,8 +1209,9 @@ fn a_stack_limit_of_64_kib_is_raised_or_told() {
 fn what_is_told_on_stderr_can_be_less_more_or_colored() {
     let play = ["run", "cartpole", "--steps=20", "--seed=1"];
     let with = |more: &[&str]| run(&[&play, more].concat());
-    let quiet = with(&["-q", "--walls=none"]);
+    let quiet = with(&["-q"]);
     assert_eq!((quiet.status, quiet.stderr.as_str()), (Some(0), ""));
+    assert!(with(&["-q", "--walls=none"]).stderr.contains("NO SANDBOX"), "that is told in any case");
     let loud = with(&["-v"]);
     assert!(loud.stderr.contains("note: envs started by ") && loud.stderr.contains("sandbox level"), "{loud:?}");
     assert!(with(&["-v", "-q"]).status == Some(2), "one of both");

@@ -734,15 +734,19 @@ fn as_repository(release: &Release, staged: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `cargo publish` does before the upload: packs, unpacks and builds. The package goes into `target/dist`.
+/// What `cargo publish` does before the upload: packs, unpacks, builds, and asks whether the version may be uploaded. The
+/// package goes into `target/dist`.
 fn publish(release: &Release, staged: &Path, name: &str) -> Result<()> {
     let target = release.build.join("published");
-    let mut publish = release.tooled(cargo(&["publish", "--dry-run", "--locked", "--allow-dirty", "--target-dir"]))?;
-    // It is built without optimisation, and nobody debugs it.
-    run(publish.arg(&target).current_dir(staged).env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
+    for verb in [&["package"][..], &["publish", "--dry-run", "--no-verify"]] {
+        let mut publish = release.tooled(cargo(verb))?;
+        publish.args(["--locked", "--allow-dirty", "--target-dir"]).arg(&target).current_dir(staged);
+        // It is built without optimisation, and nobody debugs it.
+        run(publish.env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
+    }
     let file = format!("{name}-{}.crate", release.version);
     let packed = target.join("package").join(&file);
-    let bytes = std::fs::metadata(&packed)?.len();
+    let bytes = std::fs::metadata(&packed).with_context(|| packed.display().to_string())?.len();
     ensure!(bytes <= 10 << 20, "{file} has {bytes} bytes; crates.io takes 10 MiB");
     copy_all(&packed, &release.dist.join(&file))
 }

@@ -127,22 +127,12 @@ pub enum Copies {
 
 impl Purpose {
     /// The purpose of an env without grants.
-    pub const PURE: Purpose = Purpose::Env {
-        reads: false,
-        writes: false,
-        sleeps: false,
-        talks: false,
-        listens: false,
-        records: false,
-        replays: false,
-        carries: false,
-        copies: Copies::None,
-    };
+    pub const PURE: Purpose = Purpose::env(false, false);
 
-    /// The purpose of an env whose only grant is a directory, for tests.
-    pub const fn of_directories(writes: bool) -> Purpose {
+    /// The purpose of an env that has a directory, or may write to it, and nothing else.
+    const fn env(reads: bool, writes: bool) -> Purpose {
         Purpose::Env {
-            reads: true,
+            reads,
             writes,
             sleeps: false,
             talks: false,
@@ -152,6 +142,11 @@ impl Purpose {
             carries: false,
             copies: Copies::None,
         }
+    }
+
+    /// The purpose of an env whose only grant is a directory, for tests.
+    pub const fn of_directories(writes: bool) -> Purpose {
+        Purpose::env(true, writes)
     }
 
     /// The purpose of an env that has a row of every kind, for tests.

@@ -30,7 +30,7 @@ Exit status:
   0  done, also where there is no cache yet
   1  the folder cannot be read, or a file cannot be removed
   2  the folder cannot be used as a cache, or a plugin cannot be compiled")]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(override_usage = "rollcage cache <COMMAND>", subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct CacheCommand {
     #[command(subcommand)]
     what: What,

@@ -279,7 +279,9 @@ fn user_namespaces(standing: Option<&Standing>) -> Result<String, String> {
             return Err(format!("switched off; `sysctl {key}` allows them"));
         }
     }
-    Ok("allowed".to_owned())
+    // A filter around this process denies them, and no file tells.
+    let missing = standing.and_then(|standing| standing.missing.iter().find(|(wall, _)| *wall == Wall::Namespaces));
+    missing.map_or_else(|| Ok("allowed".to_owned()), |(_, why)| Err(why.clone()))
 }
 
 fn cache() -> Result<String, String> {

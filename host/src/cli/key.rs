@@ -27,7 +27,7 @@ Exit status:
   0  the key is there
   1  the file cannot be read or written
   2  there is a key already, or none")]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(override_usage = "rollcage key <COMMAND>", subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct Key {
     #[command(subcommand)]
     what: What,

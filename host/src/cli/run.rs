@@ -267,7 +267,8 @@ impl Run {
 
         let mut progress = Progress::new(goal, self.progress, !matches!(policy, PolicyName::File(_)));
         if self.walls == Walls::NONE {
-            progress.print(NO_SANDBOX);
+            // Before there is a bar, and whatever is to be quiet.
+            let _ = io::stderr().write_all(NO_SANDBOX.as_bytes());
         }
         let mut envs = builder.assemble()?;
         for warning in envs.prepared().warnings() {

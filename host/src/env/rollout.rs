@@ -1,6 +1,7 @@
 //! Rollouts: envs play by themselves, thousands of steps in a turn of their workers. This file knows who acts in which env
 //! and how much is left to play; `slot/rollout.rs` has one turn of one env.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 pub use super::policy_plugin::{PolicyPlugin, PolicyWorker};
@@ -139,9 +140,8 @@ struct Playing {
 }
 
 enum Asked {
+    /// Nothing, or what has no rows: a reset, a policy that is made.
     Nothing,
-    Reset,
-    Policy,
     Part,
     /// No more is asked of this env.
     Over,
@@ -176,6 +176,12 @@ impl VecEnv {
     ) -> Result<Rollout, Error> {
         self.begin_rollout()?;
         self.check_acting(acting)?;
+        let given = match acting {
+            Acting::Given(actions) => self.as_given(actions)?,
+            Acting::Policy | Acting::Random => Vec::new(),
+        };
+        let given: Vec<&[u8]> = given.iter().map(|actions| &**actions).collect();
+        let acting = if let Acting::Given(_) = acting { Acting::Given(&given) } else { acting };
         let envs = self.slots.len();
         let stride = self.terms.shape().strides.view.action;
         let mut playing: Vec<Playing> = (0..envs)
@@ -263,28 +269,34 @@ impl VecEnv {
                 }
                 Ok(())
             }
-            Acting::Given(actions) => self.check_given(actions),
+            Acting::Given(_) => Ok(()),
         }
     }
 
-    fn check_given(&self, actions: &[&[u8]]) -> Result<(), Error> {
+    /// Given actions as the envs are to get them: floats that are out of bounds by rounding are clipped.
+    fn as_given<'a>(&self, actions: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>>, Error> {
         let shape = self.terms.shape();
         let (stride, envs) = (shape.strides.view.action, self.slots.len());
         if actions.len() != envs {
             let given = actions.len();
             return Err(UsageError::new(format!("given actions for {given} envs; there are {envs}")).into());
         }
+        let mut given = Vec::with_capacity(envs);
         for (env, actions) in actions.iter().enumerate() {
             if stride == 0 || !actions.len().is_multiple_of(stride) {
                 let bytes = actions.len();
                 return Err(UsageError::new(format!("env {env}: {bytes} bytes of actions; one takes {stride}")).into());
             }
+            let mut out = Cow::Borrowed(*actions);
             for (number, action) in actions.chunks_exact(stride).enumerate() {
                 let checked = shape.action.as_action(action, shape.spec.actions_out_of_bounds);
-                checked.map_err(|error| error.of(&format!("env {env}, action {number}: ")))?;
+                if let Some(clipped) = checked.map_err(|error| error.of(&format!("env {env}, action {number}: ")))? {
+                    out.to_mut()[number * stride..][..stride].copy_from_slice(&clipped);
+                }
             }
+            given.push(out);
         }
-        Ok(())
+        Ok(given)
     }
 
     /// Takes the result of what was under way in one env, and begins what is next.
@@ -345,10 +357,8 @@ impl VecEnv {
             }
         }
         if slot.must_be_reset() {
-            part.asked = Asked::Reset;
             slot.begin_reset(None, None, terms, batch, faults);
         } else if by_policy && !slot.has_policy() {
-            part.asked = Asked::Policy;
             slot.begin_policy(terms, batch, faults);
         } else {
             let layout = slot.rollout_layout(by_policy, terms);
@@ -379,8 +389,7 @@ impl VecEnv {
                 (Acting::Given(actions), _) => {
                     let stride = terms.shape().strides.view.action;
                     let count = usize::try_from(steps).unwrap_or(usize::MAX);
-                    drawn = as_given(&actions[env][part.taken * stride..][..count * stride], terms)?;
-                    &drawn
+                    &actions[env][part.taken * stride..][..count * stride]
                 }
                 (Acting::Policy, _) => match chosen {
                     Some(Chosen { action, added }) => {
@@ -430,18 +439,6 @@ impl VecEnv {
         }
         self.collect(&ended)
     }
-}
-
-/// Given actions as the env is to get them: floats that are out of bounds by rounding are clipped.
-fn as_given(actions: &[u8], terms: &Terms) -> Result<Vec<u8>, UsageError> {
-    let shape = terms.shape();
-    let mut out = actions.to_vec();
-    for action in out.chunks_exact_mut(shape.strides.view.action.max(1)) {
-        if let Some(clipped) = shape.action.as_action(action, shape.spec.actions_out_of_bounds)? {
-            action.copy_from_slice(&clipped);
-        }
-    }
-    Ok(out)
 }
 
 impl Amount {

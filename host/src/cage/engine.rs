@@ -24,6 +24,7 @@ pub enum Backend {
     Baseline,
 }
 
+#[cfg(feature = "worker")]
 impl Backend {
     /// Whether the processor runs the code itself.
     pub(crate) fn is_native(self) -> bool {

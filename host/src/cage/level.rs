@@ -144,6 +144,7 @@ pub fn parts(abi: u32, has: bool) -> String {
 }
 
 /// Why a Landlock of this version is not the whole layer.
+#[cfg(feature = "worker")]
 pub(crate) fn lacking(abi: u32) -> String {
     let without = parts(abi, false);
     match abi {

@@ -211,6 +211,13 @@ impl Purpose {
 const LOG: u64 = 2;
 const CONTROL: u64 = super::numbers::CONTROL as u64;
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+/// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE` and its registration: on this processor new code must be announced to every
+/// core, and the engine does so.
+#[cfg(target_arch = "aarch64")]
+const SYNC_CORE: u64 = 32;
+#[cfg(target_arch = "aarch64")]
+const WANT_SYNC_CORE: u64 = 64;
+
 const CODE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
 /// `MAP_SHARED` is not among these: nothing can be mapped that another process could write, such as another env's slab.
 const PRIVATE: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE) as u64;
@@ -237,8 +244,8 @@ const NOW: u64 = libc::MSG_DONTWAIT as u64;
 const NOW_QUIETLY: u64 = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
 
 macro_rules! allow {
-    ($($of:ident $call:ident, $number:ident, [$($argument:expr),*], $answer:ident, $why:literal;)*) => {
-        &[$(Allow {
+    ($($(#[$only:meta])* $of:ident $call:ident, $number:ident, [$($argument:expr),*], $answer:ident, $why:literal;)*) => {
+        &[$($(#[$only])* Allow {
             call: stringify!($call),
             number: libc::$number,
             of: Of::$of,
@@ -282,6 +289,10 @@ pub const TABLE: &[Allow] = allow! {
     Loading  openat,          SYS_openat,          [Is(2, READ_ONLY)],                       Done,   "opening the code by /proc/self/fd";
     Loading  statx,           SYS_statx,           [],                                       Done,   "its size";
     Loading  mprotect,        SYS_mprotect,        [Only(2, CODE)],                          Done,   "making it code";
+    #[cfg(target_arch = "aarch64")]
+    Loading  membarrier,      SYS_membarrier,      [Is(0, SYNC_CORE), Is(1, 0)],             Done,   "making it code on every core";
+    #[cfg(target_arch = "aarch64")]
+    Loading  membarrier,      SYS_membarrier,      [Is(0, WANT_SYNC_CORE), Is(1, 0)],        Done,   "making it code on every core";
     Loading  sigaltstack,     SYS_sigaltstack,     [],                                       Done,   "the stack for traps";
     Loading  prctl,           SYS_prctl,           [Is(0, NO_NEW_PRIVS), Is(1, 1)],          Done,   "filter two";
     Loading  seccomp,         SYS_seccomp,         [],                                       Done,   "filter two";

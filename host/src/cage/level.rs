@@ -39,11 +39,6 @@ impl Level {
         }
     }
 
-    /// What it demands of a worker without directories.
-    pub const fn demands(self) -> Required {
-        self.of(false)
-    }
-
     /// What it demands of a worker that has directories, or has none.
     pub(crate) const fn of(self, has_directories: bool) -> Required {
         let landlock = match self {
@@ -53,9 +48,9 @@ impl Level {
         Required { walls: self.walls(), landlock }
     }
 
-    /// The highest level that a worker without directories has, if it has one.
-    pub fn reached(standing: &Standing) -> Option<Level> {
-        Level::ALL.into_iter().rev().find(|level| standing.lacks(level.of(false)).is_none())
+    /// The highest level that a worker has, with directories or without, if it has one.
+    pub fn reached(standing: &Standing, has_directories: bool) -> Option<Level> {
+        Level::ALL.into_iter().rev().find(|level| standing.lacks(level.of(has_directories)).is_none())
     }
 
     /// Its name.
@@ -197,10 +192,10 @@ mod tests {
     #[test]
     fn levels_are_reached_by_layers() {
         let without = Walls::SANDBOX.without(Wall::Landlock);
-        assert_eq!(Level::reached(&standing(Walls::SANDBOX, 6)), Some(Level::Strict));
-        assert_eq!(Level::reached(&standing(without, 0)), Some(Level::Full));
-        assert_eq!(Level::reached(&standing(without.without(Wall::Rlimits), 2)), Some(Level::Seccomp));
-        assert_eq!(Level::reached(&standing(without.without(Wall::Seccomp), 2)), None);
+        assert_eq!(Level::reached(&standing(Walls::SANDBOX, 6), false), Some(Level::Strict));
+        assert_eq!(Level::reached(&standing(without, 0), false), Some(Level::Full));
+        assert_eq!(Level::reached(&standing(without.without(Wall::Rlimits), 2), false), Some(Level::Seccomp));
+        assert_eq!(Level::reached(&standing(without.without(Wall::Seccomp), 2), false), None);
         for level in Level::ALL {
             assert_eq!(level.name().parse(), Ok(level));
         }

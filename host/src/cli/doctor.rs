@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rollcage::cage::engine::ENGINE_VERSION;
-use rollcage::cage::{self, level};
-use rollcage::process::machine::{group_limits, memory_there};
+use rollcage::cage::{self, Required, level};
+use rollcage::process::group::GroupLimits;
+use rollcage::process::machine::memory_there;
 use rollcage::{Cache, Level, Plugin, Standing, VecEnv, Wall};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -93,7 +94,7 @@ fn as_json(machine: &[(&str, String)], findings: &[Finding], standing: Option<&S
     if let Some(standing) = standing {
         let pairs = |(what, why): (String, &str)| json!({"what": what, "why": why});
         all["sandbox"] = json!({
-            "level": Level::reached(standing),
+            "level": Level::reached(standing, false),
             "walls": standing.walls.names(),
             "landlock": standing.landlock,
             "missing": standing.missing.iter().map(|(wall, why)| pairs((wall.to_string(), why))).collect::<Vec<_>>(),
@@ -176,11 +177,13 @@ fn futex_waitv() -> Result<String, String> {
 /// The sandbox as a worker without directories has it, or the reason why none could be tried.
 fn sandbox(found: Result<&Standing, &String>) -> Result<String, String> {
     let standing = found.map_err(Clone::clone)?;
-    let level = Level::reached(standing).map_or("none", Level::name);
-    let above = Level::ALL.into_iter().find_map(|level| standing.lacks(level.demands()));
-    match (Level::reached(standing), above) {
+    let reached = Level::reached(standing, false);
+    let level = reached.map_or("none", Level::name);
+    let lacks =
+        [Level::Seccomp, Level::Full].into_iter().find_map(|level| standing.lacks(Required::walls(level.walls())));
+    match (reached, lacks) {
         (Some(Level::Strict), _) => Ok(format!("level {level}: `--require-sandbox` is met")),
-        (Some(Level::Full), _) => Ok(format!(
+        (_, None) => Ok(format!(
             "level {level}: every attempt of SECURITY.md's table is stopped, some by one layer alone (below); \
              `--require-sandbox=full` is met{}",
             if standing.confines_directories() { "" } else { " where no directory is granted" }
@@ -188,7 +191,6 @@ fn sandbox(found: Result<&Standing, &String>) -> Result<String, String> {
         (_, Some((wall, why))) => {
             Err(format!("level {level}: the sandbox layer `{wall}` is not active: {why}; run no untrusted plugin here"))
         }
-        (_, None) => Err(format!("level {level}")),
     }
 }
 
@@ -211,7 +213,7 @@ fn machine() -> Vec<(&'static str, String)> {
     let target = format!("{}-linux-{libc}", std::env::consts::ARCH);
     let kernel = rustix::system::uname();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let limits = group_limits();
+    let limits = GroupLimits::read();
     let limit = |resource| getrlimit(resource).maximum.map_or("unlimited".to_owned(), |most| most.to_string());
     let processes = match (limits.processes, limits.running) {
         (Some(most), running) => format!("{most} by the control group, {} there", running.unwrap_or(0)),
@@ -221,7 +223,7 @@ fn machine() -> Vec<(&'static str, String)> {
         ("rollcage", format!("{}{commit}, {target}, wasmtime {ENGINE_VERSION}", env!("CARGO_PKG_VERSION"))),
         ("kernel", format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy())),
         ("cores", cores.to_string()),
-        ("memory", bytesize::ByteSize(memory_there()).display().iec().to_string()),
+        ("memory", bytesize::ByteSize(memory_there(&limits)).display().iec().to_string()),
         ("descriptors", limit(Resource::Nofile)),
         ("processes", processes),
     ]

@@ -30,6 +30,7 @@ use crate::outside::trust::{Asked, Trust};
 use crate::plugin::cache::Cache;
 use crate::plugin::config::{self, CompleteConfig};
 use crate::plugin::{CompileObserver, Plugin, Prepared, Preparing};
+use crate::process::group::GroupLimits;
 use crate::process::{machine, start};
 use crate::record::journal::PastInstance;
 use crate::record::writer::{Record, Recording};
@@ -538,13 +539,12 @@ impl Builder {
 
     fn assemble_prepared(
         self,
-        mut prepared: Prepared,
+        prepared: Prepared,
         policy: Option<GivenPolicy>,
         program: PathBuf,
         opened: Opened,
         recording: Option<Recording>,
     ) -> Result<VecEnv, Error> {
-        prepared.warn(machine::more_than_there_is(self.envs, self.limits.memory_bytes));
         let Opened { grants, mut granted, directories, mut beside } = opened;
         let wants = grants.check_wants(prepared.plugin.name(), &prepared.description.wants);
         if let Some(folder) = self.temporary {
@@ -657,7 +657,9 @@ impl Builder {
             recycle_after: self.recycle_after,
         };
         let mut terms = terms;
-        terms.prepared.warn(machine::more_processes_than_allowed(terms.share_of(self.envs).processes));
+        let there = GroupLimits::read();
+        terms.prepared.warn(machine::more_than_there_is(self.envs, terms.limits.memory_bytes, &there));
+        terms.prepared.warn(machine::more_processes_than_allowed(terms.share_of(self.envs).processes, &there));
         let slots = (0u32..).zip(configs.iter().zip(with_leases)).map(|(index, (config, with_leases))| {
             Slot::new(index, config.clone(), with_leases, self.seed + u64::from(index))
         });

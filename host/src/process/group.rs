@@ -1,5 +1,6 @@
-//! A control group for one run: bounds on the memory and the processor time of this process and all that it starts. It needs
-//! a group that was delegated (systemd-run, Slurm, containers), or root. Knows cgroup v2 and v1 as files.
+//! Control groups: the limits of the one that this process is in, and a group for one run, which bounds the memory and the
+//! processor time of this process and all that it starts. Such a group needs one that was delegated (systemd-run, Slurm,
+//! containers), or root. Knows cgroup v2 and v1 as files.
 
 use std::fs;
 use std::io;
@@ -32,14 +33,14 @@ impl Group {
     /// # Errors
     /// The system has no control groups here, or none that this user may divide: what to do.
     pub fn enter(limits: RunLimits) -> Result<Option<Group>, UsageError> {
-        Group::enter_in("/sys/fs/cgroup".as_ref(), limits)
+        Group::enter_in(ROOT.as_ref(), limits)
     }
 
     fn enter_in(root: &Path, limits: RunLimits) -> Result<Option<Group>, UsageError> {
         if limits == RunLimits::default() {
             return Ok(None);
         }
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = own_groups();
         let wanted: Vec<(&str, Vec<(&str, String)>)> = [
             limits.memory_bytes.map(|bytes| ("memory", memory(bytes))),
             limits.cores.map(|cores| ("cpu", processor(cores))),
@@ -63,7 +64,9 @@ impl Group {
         controller: &str,
         settings: &[(&str, String)],
     ) -> Result<(), (Option<PathBuf>, io::Error)> {
-        let (from, is_second) = group_of(root, own, controller).ok_or((None, io::ErrorKind::NotFound.into()))?;
+        let none = || (None, io::ErrorKind::NotFound.into());
+        let found = Found::of(root, own, controller).ok_or_else(none)?;
+        let from = found.folder(controller).ok_or_else(none)?;
         let name = format!("rollcage-{}", std::process::id());
         let into = if from.ends_with(&name) { from.clone() } else { from.join(&name) };
         let at = |error| (Some(from.clone()), error);
@@ -72,7 +75,7 @@ impl Group {
             self.made.push((into.clone(), from.clone()));
             fs::write(into.join("cgroup.procs"), std::process::id().to_string()).map_err(at)?;
         }
-        if is_second && !into.join(format!("{controller}.max")).exists() {
+        if found.is_second && !into.join(format!("{controller}.max")).exists() {
             // A group divides what it has only when no process is in it: this one has just left.
             fs::write(into.with_file_name("cgroup.subtree_control"), format!("+{controller}")).map_err(at)?;
         }
@@ -117,25 +120,92 @@ fn processor(cores: f64) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The folder of this process's group for a controller, and whether it is of version 2.
-fn group_of(root: &Path, own: &str, controller: &str) -> Option<(PathBuf, bool)> {
-    let lines = || own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let folder = |tree: PathBuf, path: &str| {
-        let path = path.trim_start_matches('/');
-        // In a container the path may be the machine's, and its own group the root of what is mounted.
-        Some(tree.join(path)).filter(|folder| folder.join("cgroup.procs").exists()).or(Some(tree))
-    };
-    let first = lines().find(|(names, _)| names.split(',').any(|name| name == controller));
-    if let Some((names, path)) = first {
-        let tree = [root.join(names), root.join(controller)].into_iter().find(|tree| tree.is_dir())?;
-        return folder(tree, path).map(|folder| (folder, false));
+/// What a control group allows this process and its descendants together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Bytes of memory; none: as much as the machine has.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+    /// Of these, how many there are.
+    pub running: Option<u64>,
+}
+
+impl GroupLimits {
+    /// The limits of this process's control group and of those around it, of cgroup v2 or v1: the lowest of each kind.
+    pub fn read() -> GroupLimits {
+        GroupLimits::read_in(ROOT.as_ref(), &own_groups())
     }
-    let (_, path) = lines().find(|(names, _)| names.is_empty())?;
-    let has = |folder: &PathBuf| {
-        let there = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
-        there.split_whitespace().any(|name| name == controller)
-    };
-    folder(root.to_owned(), path).filter(has).map(|folder| (folder, true))
+
+    fn read_in(root: &Path, own: &str) -> GroupLimits {
+        let mut limits = GroupLimits::default();
+        if let Some(found) = Found::of(root, own, "memory") {
+            let file = if found.is_second { "memory.max" } else { "memory.limit_in_bytes" };
+            // Without a limit v1 has a number that no machine reaches.
+            let lowest = found.around().filter_map(|group| number(&group.join(file))).filter(|bytes| *bytes < 1 << 60);
+            limits.memory_bytes = lowest.min();
+        }
+        if let Some(found) = Found::of(root, own, "pids") {
+            let bounded = found.around().filter_map(|group| Some((number(&group.join("pids.max"))?, group)));
+            if let Some((most, group)) = bounded.min_by_key(|(most, _)| *most) {
+                limits.processes = Some(most);
+                limits.running = number(&group.join("pids.current"));
+            }
+        }
+        limits
+    }
+}
+
+/// Where control groups are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// The groups of this process, as the kernel lists them.
+fn own_groups() -> String {
+    fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// A process's group of one controller.
+struct Found<'a> {
+    /// The folder of the controller's outermost group, and the group's path below it.
+    tree: PathBuf,
+    path: &'a str,
+    /// Whether it is of version 2.
+    is_second: bool,
+}
+
+impl<'a> Found<'a> {
+    /// Finds it in the kernel's list: a line is `0::/path` in version 2, and `4:memory:/path` in version 1.
+    fn of(root: &Path, own: &'a str, controller: &str) -> Option<Found<'a>> {
+        let lines = || own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let first = lines().find(|(names, _)| names.split(',').any(|name| name == controller));
+        let (tree, path, is_second) = match first {
+            Some((names, path)) => {
+                let trees = [root.join(names), root.join(controller)];
+                (trees.into_iter().find(|tree| tree.is_dir())?, path, false)
+            }
+            None => (root.to_owned(), lines().find(|(names, _)| names.is_empty())?.1, true),
+        };
+        Some(Found { tree, path: path.trim_start_matches('/'), is_second })
+    }
+
+    /// The group and all around it. Where a container's path is the machine's, some of them do not exist.
+    fn around(&self) -> impl Iterator<Item = PathBuf> {
+        Path::new(self.path).ancestors().map(|path| self.tree.join(path))
+    }
+
+    /// The group's folder, or that of the outermost group where a container has mounted its own there. None: the controller
+    /// counts nothing there.
+    fn folder(&self, controller: &str) -> Option<PathBuf> {
+        let own = Some(self.tree.join(self.path)).filter(|folder| folder.join("cgroup.procs").exists());
+        let folder = own.unwrap_or_else(|| self.tree.clone());
+        let controllers = || fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+        let counts = !self.is_second || controllers().split_whitespace().any(|name| name == controller);
+        counts.then_some(folder)
+    }
 }
 
 fn refused(controller: &str, at: Option<&Path>, error: &io::Error) -> UsageError {
@@ -148,4 +218,53 @@ fn refused(controller: &str, at: Option<&Path>, error: &io::Error) -> UsageError
         "start the run in a group of its own: `systemd-run --user --scope -p Delegate=yes rollcage run …`; or bound it from \
          outside, as docs/platforms.md shows",
     )
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+
+    /// A tree of control groups, as text files.
+    fn tree(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
+        let root = std::env::temp_dir().join(format!("rollcage-groups-{}-{name}", std::process::id()));
+        for (path, text) in files {
+            let file = root.join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, format!("{text}\n")).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn the_lowest_limit_of_all_groups_around_counts() {
+        let second = tree(
+            "v2",
+            &[
+                ("memory.max", "max"),
+                ("slurm/memory.max", "4294967296"),
+                ("slurm/job/memory.max", "8589934592"),
+                ("slurm/job/pids.max", "500"),
+                ("slurm/job/pids.current", "17"),
+            ],
+        );
+        let expected = GroupLimits { memory_bytes: Some(4 << 30), processes: Some(500), running: Some(17) };
+        assert_eq!(GroupLimits::read_in(&second, "0::/slurm/job\n"), expected);
+        assert_eq!(GroupLimits::read_in(&second, "0::/nowhere\n"), GroupLimits::default());
+        let first = tree(
+            "v1",
+            &[
+                ("memory/memory.limit_in_bytes", "9223372036854771712"),
+                ("memory/docker/abc/memory.limit_in_bytes", "2147483648"),
+                ("pids/docker/abc/pids.max", "100"),
+                ("pids/docker/abc/pids.current", "3"),
+            ],
+        );
+        let own = "5:cpu,cpuacct:/\n4:memory:/docker/abc\n3:pids:/docker/abc\n";
+        let expected = GroupLimits { memory_bytes: Some(2 << 30), processes: Some(100), running: Some(3) };
+        assert_eq!(GroupLimits::read_in(&first, own), expected);
+        for root in [second, first] {
+            std::fs::remove_dir_all(root).unwrap();
+        }
+    }
 }

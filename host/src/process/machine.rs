@@ -5,13 +5,12 @@
 //! Knows limits and what they are for; a worker's own limits are set by `cage/rlimits.rs`, which takes the lower of
 //! both.
 
-use std::path::Path;
-
 use bytesize::ByteSize;
 use procfs::process::Process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
+use super::group::GroupLimits;
 use crate::error::UsageError;
 use crate::limits::Limits;
 use crate::wire::slab::SLAB_BYTES;
@@ -113,60 +112,8 @@ pub(crate) fn processor_seconds(seconds: u64) -> u64 {
     getrlimit(Resource::Cpu).maximum.map_or(seconds, |most| seconds.min(most.saturating_sub(1).max(1)))
 }
 
-/// What a control group allows this process and its descendants together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupLimits {
-    /// Bytes of memory; none: as much as the machine has.
-    pub memory_bytes: Option<u64>,
-    /// Processes and threads.
-    pub processes: Option<u64>,
-    /// Of these, how many there are.
-    pub running: Option<u64>,
-}
-
-/// The limits of this process's control group and of those around it, of cgroup v2 or v1: the lowest of each kind.
-pub fn group_limits() -> GroupLimits {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    group_limits_in("/sys/fs/cgroup".as_ref(), &own)
-}
-
-/// As [`group_limits`], under this folder, of a process whose groups are named in this text.
-fn group_limits_in(root: &Path, own: &str) -> GroupLimits {
-    let mut limits = GroupLimits::default();
-    // A line is `0::/path` in v2, and `4:memory:/path` in v1.
-    for (controllers, path) in own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')) {
-        let has = |name: &str| controllers.split(',').any(|controller| controller == name);
-        let tree = |folder: &str| if controllers.is_empty() { root.to_owned() } else { root.join(folder) };
-        let number = |tree: &Path, group: &Path, name: &str| -> Option<u64> {
-            std::fs::read_to_string(tree.join(group).join(name)).ok()?.trim().parse().ok()
-        };
-        // In a container the path may be the machine's, and its own group the root of what is mounted.
-        for group in Path::new(path.trim_start_matches('/')).ancestors() {
-            let lowest = |limit: &mut Option<u64>, found: Option<u64>| {
-                *limit = [*limit, found].into_iter().flatten().min();
-            };
-            if controllers.is_empty() || has("memory") {
-                let file = if controllers.is_empty() { "memory.max" } else { "memory.limit_in_bytes" };
-                // Without a limit v1 has a number that no machine reaches.
-                let found = number(&tree("memory"), group, file).filter(|bytes| *bytes < 1 << 60);
-                lowest(&mut limits.memory_bytes, found);
-            }
-            if controllers.is_empty() || has("pids") {
-                let tree = tree("pids");
-                let found = number(&tree, group, "pids.max");
-                if found.is_some() && limits.processes.is_none_or(|limit| found < Some(limit)) {
-                    limits.processes = found;
-                    limits.running = number(&tree, group, "pids.current");
-                }
-            }
-        }
-    }
-    limits
-}
-
 /// A warning if so many processes are more than this process's control group allows.
-pub(crate) fn more_processes_than_allowed(processes: u64) -> Option<String> {
-    let limits = group_limits();
+pub(crate) fn more_processes_than_allowed(processes: u64, limits: &GroupLimits) -> Option<String> {
     let most = limits.processes?;
     let running = limits.running.unwrap_or(0);
     (running.saturating_add(processes) > most).then(|| {
@@ -179,15 +126,15 @@ pub(crate) fn more_processes_than_allowed(processes: u64) -> Option<String> {
 }
 
 /// Bytes of memory of this machine, or of this process's control group if that is less.
-pub fn memory_there() -> u64 {
+pub fn memory_there(limits: &GroupLimits) -> u64 {
     let of_machine = sysinfo();
     let machine = (of_machine.totalram as u64).saturating_mul(u64::from(of_machine.mem_unit));
-    machine.min(group_limits().memory_bytes.unwrap_or(u64::MAX))
+    machine.min(limits.memory_bytes.unwrap_or(u64::MAX))
 }
 
 /// A warning if so many envs may use more memory together than the machine has, or this process's control group.
-pub(crate) fn more_than_there_is(envs: usize, memory_bytes: u64) -> Option<String> {
-    let there = memory_there();
+pub(crate) fn more_than_there_is(envs: usize, memory_bytes: u64, limits: &GroupLimits) -> Option<String> {
+    let there = memory_there(limits);
     let (envs, together) = (envs as u64, (envs as u64).saturating_mul(memory_bytes));
     let shown = |bytes: u64| ByteSize(bytes).display().iec();
     (together > there).then(|| {
@@ -228,53 +175,4 @@ pub(crate) fn lower_than_a_workers_own(limits: &Limits, compiles: bool) -> Vec<S
         ));
     }
     lines
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-mod tests {
-    use super::*;
-
-    /// A tree of control groups, as text files.
-    fn tree(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
-        let root = std::env::temp_dir().join(format!("rollcage-groups-{}-{name}", std::process::id()));
-        for (path, text) in files {
-            let file = root.join(path);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, format!("{text}\n")).unwrap();
-        }
-        root
-    }
-
-    #[test]
-    fn the_lowest_limit_of_all_groups_around_counts() {
-        let second = tree(
-            "v2",
-            &[
-                ("memory.max", "max"),
-                ("slurm/memory.max", "4294967296"),
-                ("slurm/job/memory.max", "8589934592"),
-                ("slurm/job/pids.max", "500"),
-                ("slurm/job/pids.current", "17"),
-            ],
-        );
-        let expected = GroupLimits { memory_bytes: Some(4 << 30), processes: Some(500), running: Some(17) };
-        assert_eq!(group_limits_in(&second, "0::/slurm/job\n"), expected);
-        assert_eq!(group_limits_in(&second, "0::/nowhere\n"), GroupLimits::default());
-        let first = tree(
-            "v1",
-            &[
-                ("memory/memory.limit_in_bytes", "9223372036854771712"),
-                ("memory/docker/abc/memory.limit_in_bytes", "2147483648"),
-                ("pids/docker/abc/pids.max", "100"),
-                ("pids/docker/abc/pids.current", "3"),
-            ],
-        );
-        let own = "5:cpu,cpuacct:/\n4:memory:/docker/abc\n3:pids:/docker/abc\n";
-        let expected = GroupLimits { memory_bytes: Some(2 << 30), processes: Some(100), running: Some(3) };
-        assert_eq!(group_limits_in(&first, own), expected);
-        for root in [second, first] {
-            std::fs::remove_dir_all(root).unwrap();
-        }
-    }
 }

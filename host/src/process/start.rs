@@ -108,7 +108,12 @@ impl Introduction {
             FromWorker::Locked(standing) if self.standing.is_none() => {
                 if let Some((wall, why)) = standing.lacks(cage.required) {
                     let is = if cage.required.walls.has(wall) { "active" } else { "enough" };
-                    return Err(wall_missing(wall, is, &crate::text::escape_line(&why), Level::reached(&standing)));
+                    return Err(wall_missing(
+                        wall,
+                        is,
+                        &crate::text::escape_line(&why),
+                        Level::reached(&standing, false),
+                    ));
                 }
                 self.standing = Some(standing);
             }

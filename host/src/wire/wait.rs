@@ -137,8 +137,9 @@ pub struct Watched<'a> {
     pub sleeps: &'a AtomicU32,
 }
 
-/// Waits until one of `words` changes, first by spinning, then asleep, for at most `time` and at most one [`SLICE`]. If there are more words than the
-/// kernel watches at once, or no `futex_waitv` (Linux 5.16), it sleeps a fraction of a millisecond instead.
+/// Waits until one of `words` changes, first by spinning, then asleep, for at most `time` and at most one [`SLICE`]. If there
+/// are more words than the kernel watches at once, or no `futex_waitv` (Linux 5.16), it sleeps a fraction of a millisecond
+/// instead.
 pub fn wait_any(words: &[Watched<'_>], spin: Spin, time: Duration) {
     let time = time.min(SLICE);
     let unchanged = || words.iter().all(|watched| watched.word.load(Acquire) == watched.last);

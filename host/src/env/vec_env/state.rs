@@ -65,8 +65,7 @@ impl VecEnv {
     /// The level of the sandbox that the first env has.
     pub fn level(&self) -> Option<Level> {
         let standing = self.slots.first().and_then(Slot::standing)?;
-        let has = |level: &Level| standing.lacks(level.of(!self.terms.directories.is_empty())).is_none();
-        Level::ALL.into_iter().rev().find(has)
+        Level::reached(standing, !self.terms.directories.is_empty())
     }
 
     /// The time limit in force, in steps; none: the envs' own ends are the only ones.

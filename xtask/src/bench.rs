@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{cargo, python, root, run, target};
+use crate::{cargo, page, python, root, run, target};
 
 /// How often each figure is measured; the table shows medians.
 const ROUNDS: usize = 5;
@@ -137,7 +137,7 @@ fn page(only: &[String]) -> Result<()> {
         let output = String::from_utf8(output.stdout).context("what a benchmark prints")?;
         let lines = output.lines().filter(|line| line.is_empty() || line.starts_with('|'));
         let tables = lines.collect::<Vec<_>>().join("\n");
-        put("docs/performance.md", name, tables.trim())?;
+        page::put("docs/performance.md", &format!("bench:{name}"), tables.trim())?;
         if *name == "peers" {
             let first = tables.trim().split("\n\n").next().unwrap_or_default();
             let is_shown = |line: &&str| {
@@ -145,20 +145,10 @@ fn page(only: &[String]) -> Result<()> {
                 IN_README.contains(&name) || name == "steps/s" || name.starts_with("---")
             };
             let short = first.lines().filter(is_shown).collect::<Vec<_>>().join("\n").replace("**", "");
-            put("README.md", "peers-short", &short)?;
+            page::put("README.md", "bench:peers-short", &short)?;
         }
     }
     Ok(())
-}
-
-/// Puts a table between its marks in a page.
-fn put(page: &str, name: &str, table: &str) -> Result<()> {
-    let file = root().join(page);
-    let text = std::fs::read_to_string(&file).with_context(|| page.to_owned())?;
-    let (begin, end) = (format!("<!-- bench:{name} -->\n"), "<!-- /bench -->");
-    let (before, rest) = text.split_once(&begin).with_context(|| format!("{page} has no mark `bench:{name}`"))?;
-    let (_, after) = rest.split_once(end).with_context(|| format!("{page}: the mark `bench:{name}` has no end"))?;
-    std::fs::write(&file, format!("{before}{begin}{table}\n{end}{after}")).with_context(|| page.to_owned())
 }
 
 /// Set while one run measures many tables: program and wheel are there, and are not built again.

@@ -5,8 +5,8 @@
 //! the last rows. What came out becomes a table of docs/platforms.md. A run that fails, or whose digest differs from that
 //! of the run without conditions, fails the verb.
 //!
-//! It needs root, and is skipped without. Filters and tools are fetched once into `target/containers`, by package lists of their own. Nothing is
-//! installed into the system. To fetch newer ones, remove that folder.
+//! It needs root, and is skipped without. Filters and tools are fetched once into `target/containers`, by package lists of
+//! their own. Nothing is installed into the system. To fetch newer ones, remove that folder.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::kernels::{Apt, PROGRAM, copied, copy_program, fresh, libraries, text};
-use crate::{cargo, root, run, target};
+use crate::{cargo, page, run, target};
 
 /// Where filters and tools come from.
 const SUITE: &str = "trixie";
@@ -88,8 +88,7 @@ const DOCTOR: [&str; 2] = ["doctor", "--json"];
 const CARTPOLE: [&str; 9] = ["run", "cartpole", "--envs", "8", "--episodes", "20", "--seed", "7", "--json"];
 
 const PAGE: &str = "docs/platforms.md";
-const BEGIN: &str = "<!-- containers -->\n";
-const END: &str = "<!-- /containers -->";
+const TABLE: &str = "containers";
 
 /// Makes the runs and writes the table.
 pub(crate) fn containers(arguments: &[String]) -> Result<()> {
@@ -789,10 +788,6 @@ impl Table {
     }
 
     fn write(&self, without: &Met) -> Result<()> {
-        let file = root().join(PAGE);
-        let text = std::fs::read_to_string(&file).with_context(|| PAGE.to_owned())?;
-        let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{PAGE} has no mark {BEGIN}"))?;
-        let (_, after) = rest.split_once(END).with_context(|| format!("{PAGE} has no mark {END}"))?;
         let Met { level, start, kernel, .. } = without;
         let kernel = kernel.split('-').next().unwrap_or(kernel);
         let mut table =
@@ -803,6 +798,6 @@ impl Table {
         for (number, reason) in self.reasons.iter().enumerate() {
             table.push_str(&format!("{}. {}\n", number + 1, reason.replace('\n', " ")));
         }
-        std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).with_context(|| PAGE.to_owned())
+        page::put(PAGE, TABLE, &table)
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{apt_install, cargo, root, run, target};
+use crate::{apt_install, cargo, output, root, run, target};
 
 /// The oldest glibc that programs and wheels run with: that of Debian 10, RHEL 8 and `manylinux_2_28`.
 const GLIBC: (u32, u32) = (2, 28);
@@ -154,14 +154,6 @@ fn git() -> Command {
     let mut git = Command::new("git");
     git.current_dir(root());
     git
-}
-
-/// The standard output of a command that must succeed, without the line's end.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| crate::shown(command))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {}\n{said}", crate::shown(command), output.status);
-    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
 /// Makes something once, and again when what is `wanted` of it changes.

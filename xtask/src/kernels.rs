@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{build_hostile, cargo, root, run, target};
+use crate::{build_hostile, cargo, output, page, root, run, target};
 
 /// A kernel, as it is named on the command line, and the Debian suite that has it.
 struct Kernel {
@@ -51,14 +51,13 @@ pub(crate) const PROGRAM: &str = "ROLLCAGE_KERNELS_PROGRAM";
 const LIMIT: Duration = Duration::from_secs(45 * 60);
 
 const PAGE: &str = "docs/platforms.md";
-const BEGIN: &str = "<!-- kernels -->\n";
-const END: &str = "<!-- /kernels -->";
+const TABLE: &str = "kernels";
 
 /// The run whose digest is the table's.
 const CARTPOLE: &str = "cartpole";
 
-/// Every run's name (one word), plugin and further arguments. Those after the first are of hostile guests. They have the same limits
-/// here and there, and those in seconds are generous, since an emulated machine is slow.
+/// Every run's name (one word), plugin and further arguments. Those after the first are of hostile guests. They have the
+/// same limits here and there, and those in seconds are generous, since an emulated machine is slow.
 const RUNS: [(&str, &str, &str); 12] = [
     (CARTPOLE, "cartpole", "--envs 8 --episodes 20"),
     ("trap", "trap.wasm", ONE),
@@ -598,10 +597,7 @@ const HEAD: &str = "\
 
 /// Writes the rows into the page. Rows of kernels that were not tried stay.
 fn write_table(parts: &[Part]) -> Result<()> {
-    let file = root().join(PAGE);
-    let text = std::fs::read_to_string(&file).with_context(|| PAGE.to_owned())?;
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{PAGE} has no mark {BEGIN}"))?;
-    let (old, after) = rest.split_once(END).with_context(|| format!("{PAGE} has no mark {END}"))?;
+    let old = page::between(PAGE, TABLE)?;
     let mut table = HEAD.to_owned();
     for kernel in &KERNELS {
         let suite = format!("({})", kernel.suite);
@@ -610,7 +606,7 @@ fn write_table(parts: &[Part]) -> Result<()> {
         let rows = if new.is_empty() { kept().map(str::to_owned).collect() } else { new };
         rows.iter().for_each(|row| table.push_str(&format!("{row}\n")));
     }
-    std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).with_context(|| PAGE.to_owned())
+    page::put(PAGE, TABLE, &table)
 }
 
 /// Tells what is not as on this machine, and fails if something of it must not be.
@@ -735,15 +731,6 @@ fn find(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>>
         }
     }
     Ok(None)
-}
-
-/// What a command prints.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::piped()).output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}: {}", output.status, text(&output.stderr));
-    }
-    String::from_utf8(output.stdout).context("what a command prints")
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -5,6 +5,7 @@ mod bench;
 mod containers;
 mod dist;
 mod kernels;
+mod page;
 mod python;
 mod python_base;
 
@@ -110,6 +111,16 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// What a command prints on its standard output, without the end of the last line. It must succeed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| shown(command))?;
+    if !output.status.success() {
+        bail!("{}: {}\n{}", shown(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let said = String::from_utf8(output.stdout).with_context(|| shown(command))?;
+    Ok(said.trim_end().to_owned())
 }
 
 fn test(filter: &[String]) -> Result<()> {

@@ -33,5 +33,7 @@ pub const SLAB_BYTES: usize = 64 << 20;
 pub const BULK_BYTES_MAX: usize = SLAB_BYTES / 2;
 
 /// The address where a worker maps its slab: far from everything that the loader or the allocator places, so that a
-/// branch can map its own slab over it and a filter can match the address.
-pub const WORKER_ADDRESS: usize = 0x1000_0000_0000;
+/// branch can map its own slab over it and a filter can match the address. The kernel places programs in the upper third
+/// of the addresses, and mappings from their end downwards. 64 GiB is below both even where a process has 39 bits of
+/// addresses, as on some kernels for aarch64.
+pub const WORKER_ADDRESS: usize = 64 << 30;

@@ -17,6 +17,7 @@ use crate::error::{Error, UsageError};
 use crate::fault::FaultKind;
 use crate::outside::grant::Services;
 use crate::process::child::{Child, Exit, Heard, LogTail, SharedSlab};
+use crate::process::machine;
 use crate::process::start::{self, Introduction};
 use crate::wire::job::{Granted, Job, PackJob};
 use crate::wire::slab::host::HostSlab;
@@ -104,7 +105,7 @@ impl Sharing<'_> {
             EnvsPerWorker::Exactly(each) => each.min(envs),
             // An interpreter that starts in each env costs more than the wakes that are saved.
             EnvsPerWorker::Auto if refusal.is_some() || imports => 1,
-            EnvsPerWorker::Auto => envs.div_ceil(self.cores),
+            EnvsPerWorker::Auto => envs.div_ceil(self.cores).min(machine::envs_of_one_worker()),
         };
         match refusal {
             _ if each == 0 => Err(UsageError::new("0 envs per worker; one has at least 1")),

@@ -14,7 +14,7 @@ use super::group::GroupLimits;
 use crate::error::UsageError;
 use crate::limits::Limits;
 use crate::wire::slab::SLAB_BYTES;
-use crate::wire::slab::layout::{pack_bytes, pack_rows};
+use crate::wire::slab::layout::{ROWS_MAX, pack_bytes, pack_rows};
 
 /// Descriptors that stay free for the program itself and for what an env needs briefly.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -37,18 +37,23 @@ const DATA_BYTES: u64 = 16 << 20;
 /// A hard limit is too low: which limit, how much is needed, what to do.
 pub(crate) fn make_room(envs: usize, each: usize, descriptors: usize) -> Result<(), UsageError> {
     let workers = envs.div_ceil(each);
-    let (rows, slab_bytes) = match each {
-        1 => (1, SLAB_BYTES),
-        _ => (pack_rows(each), pack_bytes(pack_rows(each))),
-    };
+    let slab_bytes = slab_bytes(rows(each));
     let apiece = if each == 1 { "each" } else { "for each worker" };
-    raise(Resource::Fsize, slab_bytes as u64).map_err(|most| {
+    raise(Resource::Fsize, slab_bytes).map_err(|most| {
         UsageError::new(format!(
             "files of this process may have {most} bytes, and the memory that it shares with a worker has {slab_bytes}"
         ))
         .hint("raise the limit: `ulimit -f unlimited`, by whoever set it")
     })?;
-    let reserved = SPACE_BYTES * rows as u64 + slab_bytes as u64;
+    let (reserved, addresses) = (reserved(each), addresses());
+    if reserved > usable(addresses) {
+        let fit = fitting(addresses);
+        return Err(UsageError::new(format!(
+            "a worker with {each} envs reserves {reserved} bytes of addresses (most of them are never used), and a process \
+             has {addresses} on this kernel"
+        ))
+        .hint(format!("{fit} envs fit into a worker: `--envs-per-worker {fit}`, `envs_per_worker={fit}`")));
+    }
     if let Some(most) = getrlimit(Resource::As).maximum.filter(|most| *most < reserved) {
         return Err(UsageError::new(format!(
             "a process may have {most} bytes of address space here, and a worker reserves {reserved} (most of it is never used)"
@@ -62,7 +67,7 @@ pub(crate) fn make_room(envs: usize, each: usize, descriptors: usize) -> Result<
         .hint("raise the limit: `ulimit -d unlimited`, by whoever set it"));
     }
     // The memory shared with each worker is part of this process too.
-    let space = own_space() + (slab_bytes * workers) as u64 + SPARE_BYTES;
+    let space = own_space() + slab_bytes * workers as u64 + SPARE_BYTES;
     raise(Resource::As, space).map_err(|most| {
         UsageError::new(format!(
             "{envs} envs need {space} bytes of this process's address space, {slab_bytes} {apiece}; it may have {most}"
@@ -83,6 +88,41 @@ pub(crate) fn make_room(envs: usize, each: usize, descriptors: usize) -> Result<
             "{fit} envs fit; or raise the hard limit (`ulimit -Hn`; `LimitNOFILE=` of systemd, `--ulimit nofile=` of a container)"
         ))
     })
+}
+
+/// How many envs fit into one worker, by the addresses that a process has.
+pub(crate) fn envs_of_one_worker() -> usize {
+    fitting(addresses())
+}
+
+/// How many envs fit into a worker that has so many addresses.
+fn fitting(addresses: u64) -> usize {
+    (2..ROWS_MAX).take_while(|envs| reserved(*envs) <= usable(addresses)).last().unwrap_or(1)
+}
+
+/// Bytes of addresses that a worker with so many envs reserves. Most of them are never used.
+fn reserved(envs: usize) -> u64 {
+    let rows = rows(envs);
+    SPACE_BYTES * rows as u64 + slab_bytes(rows)
+}
+
+fn rows(envs: usize) -> usize {
+    if envs <= 1 { 1 } else { pack_rows(envs) }
+}
+
+fn slab_bytes(rows: usize) -> u64 {
+    (if rows == 1 { SLAB_BYTES } else { pack_bytes(rows) }) as u64
+}
+
+/// What is left of so many addresses when the program has its own, and gaps between mappings are lost.
+fn usable(addresses: u64) -> u64 {
+    addresses - addresses / 16
+}
+
+/// How many addresses a process has: half of them or more are below its stack. 2^47 on x86-64, 2^39 to 2^48 on aarch64.
+fn addresses() -> u64 {
+    let on_the_stack = 0u8;
+    (std::ptr::from_ref(&on_the_stack).addr() as u64).checked_next_power_of_two().unwrap_or(u64::MAX)
 }
 
 /// Bytes of address space that this process has, if the kernel tells.
@@ -175,4 +215,20 @@ pub(crate) fn lower_than_a_workers_own(limits: &Limits, compiles: bool) -> Vec<S
         ));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kernels for aarch64 give 2^39 addresses at least.
+    #[test]
+    fn a_worker_has_as_many_envs_as_its_addresses_allow() {
+        for (bits, least, most) in [(39, 64, 120), (42, 800, 1000), (47, 4096, ROWS_MAX), (48, 4096, ROWS_MAX)] {
+            let fit = fitting(1 << bits);
+            assert!((least..=most).contains(&fit), "{fit} envs with {bits} bits");
+            assert!(reserved(fit) <= 1 << bits);
+        }
+        assert!(addresses() >= 1 << 39);
+    }
 }

@@ -167,3 +167,23 @@ fn a_run_is_bounded_by_a_control_group_where_one_may_be_made() {
         assert_eq!(Rollcage::run([&play[..], &wrong].concat()).status, Some(2));
     }
 }
+
+/// systemd's `MemoryDenyWriteExecute=`: native code cannot run, and the error says what does.
+#[test]
+fn where_no_memory_may_become_executable_the_interpreter_is_named() {
+    let run = |backend: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_intruder"));
+        command.arg("unexecutable").arg(program());
+        command.args(["run", "cartpole", "--envs", "1", "--episodes", "1", "--seed", "7", "--json"]);
+        command.args(["--backend", backend, "--no-cache"]).stdin(Stdio::null());
+        within(120, &mut command)
+    };
+    let native = run("native");
+    if native.status == Some(77) {
+        return;
+    }
+    assert_eq!(native.status, Some(2), "{}", native.stderr);
+    assert!(native.stderr.contains("`--backend pulley`"), "{}", native.stderr);
+    let interpreted = run("pulley");
+    assert_eq!(interpreted.status, Some(0), "{}", interpreted.stderr);
+}

@@ -25,6 +25,12 @@ pub(crate) enum LoadError {
     /// The code is from another engine, other settings or another processor, or is not code. Compile again.
     #[error("the compiled code does not load: {0}")]
     Code(String),
+    /// The system lets no memory become executable: systemd's `MemoryDenyWriteExecute=`, or a policy of its own.
+    #[error(
+        "the system lets no memory become executable here ({0}): leave out what forbids it (systemd's \
+         `MemoryDenyWriteExecute=`), or interpret the code: `--backend pulley`, `backend=\"pulley\"`"
+    )]
+    Executable(String),
     /// An import comes from a 0.2.x that is newer than ours.
     #[error("the plugin's imports cannot be met: {0}; build it with an older WASI 0.2")]
     Link(String),
@@ -57,7 +63,7 @@ pub(crate) fn load(path: &str, settings: &EngineSettings, interface: &str) -> Re
     // process had parsed an untrusted file, so the argument is not absolute: for that reason compile process and worker are
     // both behind layer 2 of the sandbox before they see the bytes. The safe ways in would compile here, which needs rights
     // that layer 2 takes away.
-    let component = unsafe { Component::deserialize_file(&engine, path) }.map_err(|e| LoadError::Code(reason(&e)))?;
+    let component = unsafe { Component::deserialize_file(&engine, path) }.map_err(|e| not_loaded(reason(&e)))?;
     let mut linker = Linker::new(&engine);
     wasi::link(&mut linker).map_err(|e| LoadError::Engine(reason(&e)))?;
     bindings::link(&mut linker).map_err(|e| LoadError::Engine(reason(&e)))?;
@@ -68,6 +74,11 @@ pub(crate) fn load(path: &str, settings: &EngineSettings, interface: &str) -> Re
     // Set up the signal stack, which a thread's first call into wasm would otherwise map behind the filters.
     Engine::tls_eager_initialize();
     Ok(Loaded { engine, pre, settings: *settings })
+}
+
+/// Why code was not loaded. The engine has no kind of error for the system's refusal, only words.
+fn not_loaded(reason: String) -> LoadError {
+    if reason.contains("make memory executable") { LoadError::Executable(reason) } else { LoadError::Code(reason) }
 }
 
 fn reason(error: &wasmtime::Error) -> String {

@@ -16,6 +16,11 @@
 //!     intruder denied NUMBER PROGRAM ARGUMENTS…
 //!
 //! runs a program as on a system that lacks a system call, or behind a filter that denies it.
+//!
+//!     intruder unexecutable PROGRAM ARGUMENTS…
+//!
+//! runs a program for which no memory may become executable, as systemd's `MemoryDenyWriteExecute=` has it. Exit status 77
+//! where the kernel knows no such thing.
 #![expect(clippy::unwrap_used, reason = "a host that cannot set the scene fails the test")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "how the deed ended is told")]
 #![expect(clippy::undocumented_unsafe_blocks, reason = "an intruder has no invariants: that is what is tested")]
@@ -60,8 +65,18 @@ fn main() {
         ["list", "directories"] => DIRECTORY_ATTEMPTS.iter().for_each(|attempt| println!("{}", attempt.name)),
         ["without", number, program, rest @ ..] => without(libc::ENOSYS, number.parse().unwrap(), program, rest),
         ["denied", number, program, rest @ ..] => without(libc::EPERM, number.parse().unwrap(), program, rest),
+        ["unexecutable", program, rest @ ..] => unexecutable(program, rest),
         _ => panic!("see the header"),
     }
+}
+
+/// Becomes a program for which no memory may become executable.
+fn unexecutable(program: &str, arguments: &[&str]) {
+    use std::os::unix::process::CommandExt;
+    if unsafe { libc::prctl(libc::PR_SET_MDWE, libc::PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) } != 0 {
+        process::exit(77);
+    }
+    panic!("{}", Command::new(program).args(arguments).exec());
 }
 
 /// Becomes a program for which a system call is this error.

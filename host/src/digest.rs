@@ -130,7 +130,7 @@ impl<H: Absorb> InstanceDigest<H> {
     ///
     /// A policy's fault ends its process, and says nothing of the instance: it does not enter.
     pub(crate) fn fault(&mut self, kind: FaultKind) {
-        if kind == FaultKind::Policy {
+        if matches!(kind, FaultKind::Policy | FaultKind::NodeLost) {
             return;
         }
         self.begin();

@@ -50,7 +50,7 @@ impl UsageError {
 
     /// Puts the subject of the error before its message.
     #[must_use]
-    pub(crate) fn of(self, what: &str) -> UsageError {
+    pub fn of(self, what: &str) -> UsageError {
         UsageError { message: format!("{what}{}", self.message), ..self }
     }
 

@@ -61,6 +61,9 @@ pub enum FaultKind {
     Sibling = 18,
     /// The policy beside the env cannot go on, or ended the worker. The env is not to blame. Never in a digest.
     Policy = 19,
+    /// The machine that the env ran on is gone, with all that its instance had done: of runs over several hosts. Never in a
+    /// digest.
+    NodeLost = 20,
 }
 
 impl FaultKind {
@@ -86,11 +89,12 @@ impl FaultKind {
             FaultKind::KeeperLost => "keeper_lost",
             FaultKind::Sibling => "sibling",
             FaultKind::Policy => "policy",
+            FaultKind::NodeLost => "node_lost",
         }
     }
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FaultKind; 19] = [
+    pub const ALL: [FaultKind; 20] = [
         FaultKind::Trap,
         FaultKind::Fuel,
         FaultKind::Memory,
@@ -110,6 +114,7 @@ impl FaultKind {
         FaultKind::KeeperLost,
         FaultKind::Sibling,
         FaultKind::Policy,
+        FaultKind::NodeLost,
     ];
 
     /// The kind of a stable name.
@@ -310,6 +315,7 @@ mod tests {
             (FaultKind::KeeperLost, 17, "keeper_lost"),
             (FaultKind::Sibling, 18, "sibling"),
             (FaultKind::Policy, 19, "policy"),
+            (FaultKind::NodeLost, 20, "node_lost"),
         ];
         for (kind, number, name) in all {
             assert_eq!((kind.number(), kind.name()), (number, name));

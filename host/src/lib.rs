@@ -56,7 +56,7 @@ mod worker;
 
 pub use cage::engine::Backend;
 pub use cage::{Level, Standing, Wall, Walls};
-pub use digest::Digest;
+pub use digest::{Digest, run_digest};
 pub use env::batch::{Batch, EpisodeEnd, Steps};
 pub use env::builder::Builder;
 pub use env::oddity::{Oddity, OddityKind};

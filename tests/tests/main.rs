@@ -34,6 +34,7 @@ mod progress;
 mod protocol;
 mod rollouts;
 mod services;
+mod shares;
 mod smith;
 mod smoke;
 mod sockets;

@@ -301,14 +301,14 @@ impl Player {
     pub(super) fn new(envs: VecEnv, actions_seed: u64) -> Result<Player, Error> {
         let spec = envs.spec().clone();
         let actions = spec.action_space.layout();
-        let policy = Policy::Random(Random::new(actions.clone(), 1, actions_seed)?);
+        let policy = Policy::Random(Random::new(actions.clone(), 1, 0, actions_seed)?);
         let action = vec![0; actions.stride];
         Ok(Player { envs, spec, actions, policy, action, hold: 1, held: 0, mask: Vec::new(), is_over: true })
     }
 
     /// Begins the actions anew.
     pub(super) fn again(&mut self, actions_seed: u64) -> Result<(), Error> {
-        self.policy = Policy::Random(Random::new(self.actions.clone(), 1, actions_seed)?);
+        self.policy = Policy::Random(Random::new(self.actions.clone(), 1, 0, actions_seed)?);
         self.held = 0;
         Ok(())
     }

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use rollcage::replay::acted::{OtherAction, chosen_by};
 use rollcage::replay::compare::Difference;
-use rollcage::replay::folder::Rollout;
+use rollcage::replay::folder::{Rollout, in_order, recordings_of};
 use rollcage::replay::how::{ReplayError, Replayed, Replaying};
 use rollcage::replay::rerun::{replay, snapshot_at, watch};
 use rollcage::text::{cut, escape_line};
@@ -48,9 +48,9 @@ pub(super) struct Replay {
     #[arg(long, value_name = "STEP", requires = "snapshot")]
     until: Option<u64>,
 
-    /// The env to take the snapshot of [default: 0]
-    #[arg(long, value_name = "ENV", requires = "snapshot", default_value = "0", hide_default_value = true)]
-    env: u32,
+    /// The env to take the snapshot of [default: the first]
+    #[arg(long, value_name = "ENV", requires = "snapshot")]
+    env: Option<u32>,
 
     /// Print one JSON object in place of the line
     #[arg(long)]
@@ -73,7 +73,7 @@ Exit status:
 /// A recording, and the settings to run it again.
 #[derive(clap::Args)]
 pub(super) struct Recorded {
-    /// The folder that `rollcage run --record` wrote
+    /// The folder that `rollcage run --record` wrote; of a run over several machines, the folder with the folder of each
     pub(super) dir: PathBuf,
 
     /// The plugin's file, or the folder of an env in Python [default: the plugin in the recording, or shipped, or in the cache, found by its hash]
@@ -107,18 +107,23 @@ pub(super) struct Opened {
 impl Recorded {
     /// Verifies the recording, and finds its plugin.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
-        let rollout = Rollout::open(&self.dir)?;
+        if let [first, _, ..] = recordings_of(&self.dir).as_slice() {
+            let error = UsageError::new(format!("`{}` has the recordings of several hosts", self.dir.display()));
+            return Err(error.hint(format!("name one of them: `{}`", first.display())).into());
+        }
+        let mut parts = self.open_all()?;
+        parts.pop().context("a recording")
+    }
+
+    /// Verifies the recordings of all hosts of the run, in the order of their envs, and finds the plugin.
+    pub(super) fn open_all(&self) -> anyhow::Result<Vec<Opened>> {
+        let rollouts: Result<Vec<Rollout>, _> = recordings_of(&self.dir).iter().map(|dir| Rollout::open(dir)).collect();
+        let how = self.how()?;
+        in_order(rollouts?)?.into_iter().map(|rollout| self.with_plugin(rollout, how.clone())).collect()
+    }
+
+    fn how(&self) -> anyhow::Result<Replaying> {
         let cache = if self.no_cache { None } else { cache() };
-        let wanted = &rollout.manifest().plugin;
-        let embedded = rollout.embedded_plugin()?;
-        let plugin = match &self.plugin {
-            // A named file is always used: if it is not the recorded plugin, that is reported.
-            Some(file) => open_named(file)?,
-            None => embedded
-                .or_else(|| Plugin::of_hash(&wanted.sha256, &wanted.name, cache.as_ref()))
-                .ok_or_else(|| not_here("the plugin", wanted, "name its file with `--plugin FILE`"))?,
-        };
-        check_hash(&plugin, wanted, "the recording")?;
         let how = Replaying {
             backend: self.backend,
             compile_observer: Some(compiling::told(cache.as_ref())),
@@ -135,6 +140,21 @@ impl Recorded {
             signal_hook::flag::register_conditional_shutdown(signal, code, how.interrupt.clone())?;
             signal_hook::flag::register(signal, how.interrupt.clone())?;
         }
+        Ok(how)
+    }
+
+    /// Finds the plugin of a recording.
+    fn with_plugin(&self, rollout: Rollout, how: Replaying) -> anyhow::Result<Opened> {
+        let wanted = &rollout.manifest().plugin;
+        let embedded = rollout.embedded_plugin()?;
+        let plugin = match &self.plugin {
+            // A named file is always used: if it is not the recorded plugin, that is reported.
+            Some(file) => open_named(file)?,
+            None => embedded
+                .or_else(|| Plugin::of_hash(&wanted.sha256, &wanted.name, how.cache.as_ref()))
+                .ok_or_else(|| not_here("the plugin", wanted, "name its file with `--plugin FILE`"))?,
+        };
+        check_hash(&plugin, wanted, "the recording")?;
         Ok(Opened { rollout, plugin, how })
     }
 }
@@ -190,17 +210,27 @@ impl Replay {
                 .hint("where an env draws text alone, `rollcage run` with `--render FILE.txt` draws its last state")
                 .into());
         }
-        let mut opened = self.recorded.open()?;
+        let mut parts = self.recorded.open_all()?;
         if let Some(file) = &self.snapshot {
-            return self.take_snapshot(&opened, file);
+            let has = |part: &&Opened| self.env.is_none_or(|env| part.rollout.manifest().env_numbers().contains(&env));
+            // A recording that has no such env says so.
+            let part = parts.iter().find(has).or(parts.first()).context("a recording")?;
+            return self.take_snapshot(part, file);
         }
-        opened.how.from = self.from;
-        let replayed = opened.replay()?;
-        let drawn = match &picture {
-            Some(picture) => Some(draw(picture, &opened)?),
-            None => None,
+        let mut replayed = Vec::new();
+        for part in &mut parts {
+            part.how.from = self.from;
+            replayed.push(part.replay()?);
+            if replayed.last().is_some_and(|last| last.difference.is_some()) {
+                break;
+            }
+        }
+        let replayed = Replayed::joined(replayed);
+        let drawn = match (&picture, parts.first()) {
+            (Some(picture), Some(first)) => Some(draw(picture, first)?),
+            _ => None,
         };
-        let manifest = opened.rollout.manifest();
+        let not_portable: Vec<&String> = parts.iter().flat_map(|part| &part.rollout.manifest().not_portable).collect();
         if self.json {
             say_json(&json!({
                 "result": word(&replayed),
@@ -209,14 +239,17 @@ impl Replay {
                 "digests": replayed.digests.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "prefix": replayed.prefix,
                 "believed_faults": replayed.believed,
-                "portable": manifest.portable,
-                "not_portable": manifest.not_portable,
+                "portable": not_portable.is_empty(),
+                "not_portable": not_portable,
                 "difference": replayed.difference,
                 "picture": drawn,
             }))?;
         } else {
             say(&line(&replayed))?;
-            for why in &manifest.not_portable {
+            if let Some(missing) = missing(&parts) {
+                complain("note", &missing);
+            }
+            for why in not_portable {
                 complain("note", &format!("the recording is not portable: {why}"));
             }
         }
@@ -228,7 +261,9 @@ impl Replay {
     /// Plays up to a step, and writes a snapshot of the state there.
     fn take_snapshot(&self, opened: &Opened, file: &Path) -> anyhow::Result<Status> {
         let Opened { rollout, plugin, how } = opened;
-        match snapshot_at(rollout, plugin, how, self.env, self.until).map_err(into_anyhow)? {
+        match snapshot_at(rollout, plugin, how, self.env.unwrap_or(rollout.manifest().first_env), self.until)
+            .map_err(into_anyhow)?
+        {
             Err(difference) => {
                 say(&difference_line(&difference))?;
                 Ok(Status::Incomplete)
@@ -241,6 +276,21 @@ impl Replay {
             }
         }
     }
+}
+
+/// The envs of the run that are in no folder, where there are such.
+fn missing(parts: &[Opened]) -> Option<String> {
+    let mut next = 0;
+    let mut gaps = Vec::new();
+    for part in parts {
+        let numbers = part.rollout.manifest().env_numbers();
+        if numbers.start > next {
+            gaps.push(format!("{next} to {}", numbers.start - 1));
+        }
+        next = numbers.end;
+    }
+    let gaps = gaps.join(", ");
+    (!gaps.is_empty()).then(|| format!("envs {gaps} of the run are not here: the digest is that of the others"))
 }
 
 fn word(replayed: &Replayed) -> &'static str {
@@ -280,7 +330,7 @@ fn shown(value: &Value) -> String {
     text
 }
 
-/// Draws an episode of env 0.
+/// Draws an episode of the first env.
 fn draw(picture: &Picture<'_>, opened: &Opened) -> anyhow::Result<Value> {
     let Opened { rollout, plugin, how } = opened;
     let mut recorder = None;
@@ -300,7 +350,7 @@ fn draw(picture: &Picture<'_>, opened: &Opened) -> anyhow::Result<Value> {
             if stepped { recorder.after_step(envs) } else { recorder.after_reset(envs) }
         }
     };
-    watch(rollout, plugin, how, (0, how.from), show).map_err(into_anyhow)?;
+    watch(rollout, plugin, how, (rollout.manifest().first_env, how.from), show).map_err(into_anyhow)?;
     if let Some(error) = unfit {
         return Err(error.into());
     }

@@ -48,6 +48,8 @@ pub struct Builder {
     envs: usize,
     config: ConfigOf,
     seed: u64,
+    first_env: u32,
+    first_instance: u32,
     limits: Limits,
     autoreset: Autoreset,
     time_limit: TimeLimit,
@@ -93,6 +95,8 @@ impl Builder {
             envs: 1,
             config: Box::new(|_| Ok(Value::Object(Map::new()))),
             seed: 0,
+            first_env: 0,
+            first_instance: 0,
             limits: Limits::default(),
             autoreset: Autoreset::default(),
             time_limit: TimeLimit::default(),
@@ -140,7 +144,7 @@ impl Builder {
         Ok(self)
     }
 
-    /// A config for each env, from its index.
+    /// A config for each env, from its number ([`Builder::first_env`] plus its index).
     #[must_use]
     pub fn config_with<T: Serialize>(mut self, config: impl Fn(usize) -> T + Send + 'static) -> Builder {
         self.config = Box::new(move |index| config::from_serialize(&config(index)));
@@ -151,6 +155,24 @@ impl Builder {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Builder {
         self.seed = seed;
+        self
+    }
+
+    /// The number of the first env here, in a run whose envs are on several hosts; 0 by default. Errors, faults, placeholders,
+    /// recordings and seeds have the run's numbers: env *i* of this host is the run's env `first_env + i`, and its seed is
+    /// `seed + first_env + i`. Its digest is the same on whichever host it is. Arguments and results of a [`VecEnv`] count its
+    /// own envs, from 0.
+    #[must_use]
+    pub fn first_env(mut self, env: u32) -> Builder {
+        self.first_env = env;
+        self
+    }
+
+    /// The number of each env's first instance here; 0 by default. Envs that go on here after another host was lost begin with
+    /// the number of their next instance, and with its seed.
+    #[must_use]
+    pub fn first_instance(mut self, instance: u32) -> Builder {
+        self.first_instance = instance;
         self
     }
 
@@ -530,7 +552,10 @@ impl Builder {
         if let Some(wall) = self.cage.required.walls.iter().find(|wall| !self.cage.walls.has(*wall)) {
             return Err(UsageError::new(format!("the wall `{wall}` is required and switched off at once")).into());
         }
-        let last = (self.envs - 1) as u64;
+        let last = u64::from(self.first_env) + (self.envs - 1) as u64;
+        if last >= u64::from(u32::MAX) {
+            return Err(UsageError::new(format!("env {last}; a run's envs have numbers below {}", u32::MAX)).into());
+        }
         if self.seed.checked_add(last).is_none() {
             return Err(UsageError::new(format!("seed {} + env {last} is past 2^64 - 1", self.seed)).into());
         }
@@ -554,7 +579,7 @@ impl Builder {
         let mut configs: Vec<CompleteConfig> = Vec::with_capacity(self.envs);
         let mut with_leases: Vec<Option<Value>> = Vec::with_capacity(self.envs);
         for index in 0..self.envs {
-            let given = over(grants.config(), (self.config)(index)?);
+            let given = over(grants.config(), (self.config)(self.first_env as usize + index)?);
             // The config is checked with the first port of each range; the real port is known when it is taken.
             let mut config = given.clone();
             let injected = inject(&mut config, &stand_in)?;
@@ -661,7 +686,10 @@ impl Builder {
         terms.prepared.warn(machine::more_than_there_is(self.envs, terms.limits.memory_bytes, &there));
         terms.prepared.warn(machine::more_processes_than_allowed(terms.share_of(self.envs).processes, &there));
         let slots = (0u32..).zip(configs.iter().zip(with_leases)).map(|(index, (config, with_leases))| {
-            Slot::new(index, config.clone(), with_leases, self.seed + u64::from(index))
+            let seed = self.seed + u64::from(self.first_env) + u64::from(index);
+            let mut slot = Slot::new(index, config.clone(), with_leases, seed);
+            slot.count_from(self.first_env, self.first_instance);
+            slot
         });
         let mut slots: Vec<Slot> = slots.collect();
         if each > 1 {
@@ -672,6 +700,7 @@ impl Builder {
         }
         slots.iter_mut().for_each(|slot| slot.keep_past(terms.limits.snapshot_bytes));
         let mut envs = VecEnv::assembled(slots, terms, grants, self.seed, self.interrupt);
+        envs.first_env = self.first_env;
         if let Some(recording) = recording {
             if captures {
                 envs.capture_into(recording.folder());

@@ -97,7 +97,7 @@ impl Policy {
     /// A file that cannot be opened; seeds beyond 2^64 - 1.
     pub fn new(name: &PolicyName, space: &Space, envs: usize, seed: u64) -> Result<Policy, UsageError> {
         match name {
-            PolicyName::Random => Random::new(space.layout(), envs, seed).map(Policy::Random),
+            PolicyName::Random => Random::new(space.layout(), envs, 0, seed).map(Policy::Random),
             PolicyName::Zeros => Ok(Policy::Zeros(space.layout())),
             PolicyName::File(path) => ActionsFile::open(path, space.layout(), envs).map(Policy::File),
             PolicyName::Plugin(path) => {
@@ -160,15 +160,15 @@ pub struct Random {
 type Ahead = (ChaCha12Rng, usize, Option<Vec<u8>>);
 
 impl Random {
-    /// Generators for `envs` envs; env i's is ChaCha12 with the key BLAKE3(`rollcage-policy` 01, `seed + i` as u64,
-    /// little-endian).
+    /// Generators for `envs` envs from number `first` on; env i's is ChaCha12 with the key BLAKE3(`rollcage-policy` 01,
+    /// `seed + i` as u64, little-endian).
     ///
     /// # Errors
     ///
     /// Seeds beyond 2^64 - 1.
-    pub fn new(layout: Layout, envs: usize, seed: u64) -> Result<Random, UsageError> {
-        let generator = |env: usize| {
-            let seed = seed.checked_add(env as u64).ok_or_else(|| {
+    pub fn new(layout: Layout, envs: usize, first: u32, seed: u64) -> Result<Random, UsageError> {
+        let generator = |env: u64| {
+            let seed = seed.checked_add(env).ok_or_else(|| {
                 UsageError::new(format!("seed {seed}: env {env} would have a seed above {}", u64::MAX))
                     .hint("env i has the seed plus i: choose a smaller one")
             })?;
@@ -177,7 +177,11 @@ impl Random {
             Ok(ChaCha12Rng::from_seed(*hasher.finalize().as_bytes()))
         };
         let ahead = (0..envs).map(|_| None).collect();
-        Ok(Random { layout, generators: (0..envs).map(generator).collect::<Result<_, _>>()?, ahead })
+        Ok(Random {
+            layout,
+            generators: (u64::from(first)..).take(envs).map(generator).collect::<Result<_, _>>()?,
+            ahead,
+        })
     }
 
     fn act(&mut self, env: usize, mask: Option<&[u8]>, action: &mut [u8]) {
@@ -367,8 +371,8 @@ mod tests {
 
     #[test]
     fn the_last_seed_is_the_last() {
-        assert!(Random::new(discrete(2).layout(), 2, u64::MAX - 1).is_ok());
-        let error = Random::new(discrete(2).layout(), 3, u64::MAX - 1).unwrap_err();
+        assert!(Random::new(discrete(2).layout(), 2, 0, u64::MAX - 1).is_ok());
+        let error = Random::new(discrete(2).layout(), 3, 0, u64::MAX - 1).unwrap_err();
         assert_eq!(error.message, "seed 18446744073709551614: env 2 would have a seed above 18446744073709551615");
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn manifest_of<'a>(
     spec: &Spec,
     configs: impl Iterator<Item = &'a Value>,
     grants: &Grants,
-    seed: u64,
+    (seed, first_env): (u64, u32),
 ) -> Manifest {
     let configs: Vec<Value> = configs.cloned().collect();
     let mut not_portable = Vec::new();
@@ -54,6 +54,7 @@ pub(crate) fn manifest_of<'a>(
             _ => configs.into(),
         },
         seed,
+        first_env,
         autoreset: terms.autoreset,
         max_episode_steps: terms.time_limit,
         grants: grants.iter().map(ToString::to_string).collect(),

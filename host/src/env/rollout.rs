@@ -265,7 +265,7 @@ impl VecEnv {
             Acting::Random => {
                 if self.random.is_none() {
                     let layout = self.terms.shape().spec.action_space.layout();
-                    self.random = Some(Random::new(layout, self.slots.len(), self.seed)?);
+                    self.random = Some(Random::new(layout, self.slots.len(), self.first_env, self.seed)?);
                 }
                 Ok(())
             }

@@ -80,6 +80,8 @@ pub struct VecEnv {
     recorded: Option<Result<Digest, Error>>,
     pub(crate) grants: Grants,
     pub(crate) seed: u64,
+    /// The number of the first env.
+    pub(super) first_env: u32,
     /// The step that `step_async` began.
     halved: Halved,
     /// Whether its envs have ended.
@@ -144,6 +146,7 @@ impl VecEnv {
             recorded: None,
             grants,
             seed,
+            first_env: 0,
             halved: Halved::No,
             ended: false,
             apart: None,
@@ -197,7 +200,8 @@ impl VecEnv {
                 return Err(error);
             }
             if let Some(spec) = self.slots[index].take_first_spec() {
-                let refuse = |what: String| UsageError::new(format!("env {index}: its spec does not fit: {what}"));
+                let env = self.slots[index].env();
+                let refuse = |what: String| UsageError::new(format!("env {env}: its spec does not fit: {what}"));
                 let strides = Strides::of(&spec).map_err(refuse)?;
                 self.batch = Batch::zeros(self.slots.len(), &strides.view);
                 self.slots[index].set_shape(&strides);
@@ -218,7 +222,7 @@ impl VecEnv {
     /// Writes captured input from outside into this recording's folder.
     pub(crate) fn capture_into(&mut self, folder: &std::path::Path) {
         for (env, slot) in self.slots.iter_mut().enumerate() {
-            slot.capture_to(folder.join(capture_name(env)));
+            slot.capture_to(folder.join(capture_name(self.first_env as usize + env)));
         }
     }
 
@@ -226,7 +230,7 @@ impl VecEnv {
         let Some((recording, embed_plugin)) = &mut self.recording else { return Ok(()) };
         let spec = &self.terms.shape.as_ref().expect("the envs have started").spec;
         let configs = self.slots.iter().map(|slot| &slot.config().value);
-        let manifest = manifest_of(&self.terms, spec, configs, &self.grants, self.seed);
+        let manifest = manifest_of(&self.terms, spec, configs, &self.grants, (self.seed, self.first_env));
         let shape = RowShape::of(spec).map_err(UsageError::new)?;
         let plugin = embed_plugin.then(|| self.terms.prepared.plugin.bytes());
         recording.begin(manifest, shape, plugin)
@@ -250,7 +254,7 @@ impl VecEnv {
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
 
     /// Resets every env. Operations under way are finished, and their answers are dropped. With a seed, env *i* starts anew
-    /// from `seed + i`. Without a seed its generators go on (the first time: from the builder's seed).
+    /// from `seed + i` (`seed + first_env + i` in a part of a run: [`Builder::first_env`](super::builder::Builder::first_env)). Without a seed its generators go on (the first time: from the builder's seed).
     ///
     /// # Errors
     /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or at
@@ -260,8 +264,9 @@ impl VecEnv {
         let seeds = match seed {
             None => None,
             Some(seed) => Some(
-                (0..self.slots.len() as u64)
-                    .map(|index| seed.checked_add(index).map(Some))
+                (u64::from(self.first_env)..)
+                    .take(self.slots.len())
+                    .map(|env| seed.checked_add(env).map(Some))
                     .collect::<Option<Vec<_>>>()
                     .ok_or_else(|| UsageError::new(format!("seed {seed} + env index is past 2^64 - 1")))?,
             ),
@@ -640,7 +645,8 @@ impl VecEnv {
                 return Err(error.into());
             }
             if slot.takes_action(&self.terms) {
-                self.as_action(&mut actions, position).map_err(|error| error.of(&format!("env {index}: action ")))?;
+                self.as_action(&mut actions, position)
+                    .map_err(|error| error.of(&format!("env {}: action ", slot.env())))?;
             }
         }
         Ok(actions)

@@ -286,7 +286,7 @@ impl Plugin {
     }
 
     /// The file.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

@@ -355,8 +355,9 @@ pub(crate) struct Histories {
 }
 
 impl Histories {
-    pub(crate) fn new(envs: usize, shape: Arc<RowShape>) -> Histories {
-        Histories { envs: (0..).take(envs).map(History::new).collect(), rows: Rows::new(shape) }
+    /// Histories of so many envs, from this number on.
+    pub(crate) fn new(first_env: u32, envs: usize, shape: Arc<RowShape>) -> Histories {
+        Histories { envs: (first_env..).take(envs).map(History::new).collect(), rows: Rows::new(shape) }
     }
 
     /// Enters a page's events. `after` is called after each event and says whether the rows so far are to be taken

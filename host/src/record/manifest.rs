@@ -38,6 +38,10 @@ pub struct Manifest {
     pub config: Value,
     /// The base seed: env *i*'s first seed is this plus *i*.
     pub seed: u64,
+    /// The number of the first env here, in a run whose envs are on several hosts; left out where it is 0. Envs in this folder
+    /// have the run's numbers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_env: u32,
     /// The number of envs.
     pub envs: u32,
     /// The autoreset mode.
@@ -72,6 +76,10 @@ pub struct Manifest {
     pub started: String,
     /// The end time, RFC 3339; null until the end.
     pub finished: Option<String>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The plugin of a recording.
@@ -335,10 +343,20 @@ impl Manifest {
         Ok(Digest(*blake3::hash(text.as_bytes()).as_bytes()))
     }
 
-    /// The config of an env.
-    pub fn config_of(&self, env: usize) -> &Value {
+    /// The numbers of the envs.
+    pub fn env_numbers(&self) -> std::ops::Range<u32> {
+        self.first_env..self.first_env.saturating_add(self.envs)
+    }
+
+    /// The place of an env among those of this folder, by its number.
+    pub(crate) fn place_of(&self, env: u32) -> Option<usize> {
+        self.env_numbers().contains(&env).then(|| (env - self.first_env) as usize)
+    }
+
+    /// The config of an env, by its number.
+    pub fn config_of(&self, env: u32) -> &Value {
         match &self.config {
-            Value::Array(configs) => configs.get(env).unwrap_or(&Value::Null),
+            Value::Array(configs) => self.place_of(env).and_then(|at| configs.get(at)).unwrap_or(&Value::Null),
             config => config,
         }
     }

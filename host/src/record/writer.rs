@@ -154,7 +154,7 @@ impl Recording {
         self.claim = write_manifest(&self.folder, &manifest).map_err(wrong())?;
         let writer = Writer {
             journal: self.journal.clone(),
-            histories: Histories::new(manifest.envs as usize, Arc::new(shape)),
+            histories: Histories::new(manifest.first_env, manifest.envs as usize, Arc::new(shape)),
             manifest,
             parts: Parts { folder: self.folder.clone(), closed: 0, began: None },
         };
@@ -340,21 +340,20 @@ impl Writer {
 
     fn finish(&mut self, ends: &[EnvEnd]) -> io::Result<Digest> {
         let mut digests = Vec::new();
-        for (index, end) in (0u32..).zip(ends) {
-            let Histories { envs, rows } = &mut self.histories;
-            let Some(history) = envs.get_mut(index as usize) else { continue };
+        let Histories { envs, rows } = &mut self.histories;
+        for ((env, history), end) in (self.manifest.first_env..).zip(envs).zip(ends) {
             let seen = history.finish(end.follows, rows);
             // The two numbers are computed in two ways. If they differ, one of the ways has a bug, and nobody should
             // trust the file.
             if let Some((instance, _)) = seen.iter().find(|one| !end.instances.contains(one)) {
-                return Err(io::Error::other(format!("the digests of env {index}'s instance {instance} differ")));
+                return Err(io::Error::other(format!("the digests of env {env}'s instance {instance} differ")));
             }
             digests.push(env_digest(end.instances.iter().copied()));
             for &instance in &end.instances {
                 let note = history.notes.iter().find(|note| note.instance == instance.0);
-                self.manifest.instances.push(InstanceEnd::new(index, instance, note));
+                self.manifest.instances.push(InstanceEnd::new(env, instance, note));
             }
-            self.parts.grow(&mut self.histories.rows)?;
+            self.parts.grow(rows)?;
         }
         if !self.histories.rows.is_empty() || self.parts.closed == 0 {
             self.parts.close(&mut self.histories.rows)?;

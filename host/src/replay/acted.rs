@@ -64,7 +64,9 @@ pub fn chosen_by(
         let rows = rows?;
         for index in 0..rows.len() {
             let row = rows.row(index);
-            if let (Some(action), Some(_), Some(of)) = (row.action, row.outcome, recorded.get_mut(row.env as usize)) {
+            if let (Some(action), Some(_), Some(of)) =
+                (row.action, row.outcome, manifest.place_of(row.env).and_then(|at| recorded.get_mut(at)))
+            {
                 of.extend_from_slice(action);
             }
         }
@@ -72,7 +74,7 @@ pub fn chosen_by(
     let stride = rollout.spec().action_space.stride().max(1);
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut others: Vec<(u32, &[u8], Option<u64>)> =
-        (0..).zip(&recorded).map(|(env, actions)| (env, actions.as_slice(), None)).collect();
+        (manifest.first_env..).zip(&recorded).map(|(env, actions)| (env, actions.as_slice(), None)).collect();
     in_parallel(others.iter_mut().collect(), cores, |(env, actions, other)| {
         let mut envs = stage.builder(*env)?.on_fault(OnFault::Restart).policy(policy.clone()).build()?;
         let mut at = 0_u64;

@@ -86,8 +86,9 @@ impl<'a> Stage<'a> {
     pub(super) fn builder(&self, env: u32) -> Result<Builder, Error> {
         let manifest = self.rollout.manifest();
         let mut builder: Builder = VecEnv::builder(self.plugin.clone())
-            .config(manifest.config_of(env as usize))?
-            .seed(manifest.seed.saturating_add(u64::from(env)))
+            .config(manifest.config_of(env))?
+            .seed(manifest.seed)
+            .first_env(env)
             .limits(self.limits.clone())
             .autoreset(Autoreset::Disabled)
             .on_fault(OnFault::Raise)
@@ -122,7 +123,7 @@ impl<'a> Stage<'a> {
         let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
         let plugin = PluginName::of(envs.prepared());
         let mut spaces = Spaces::from(envs.spec());
-        if env > 0 {
+        if env > manifest.first_env {
             // The manifest has the first env's limit. Configs differ between envs, and so may the limit.
             spaces.max_episode_steps = manifest.spaces.max_episode_steps;
         }
@@ -131,7 +132,7 @@ impl<'a> Stage<'a> {
             ("spaces", json(serde_json::to_value(&manifest.spaces)), json(serde_json::to_value(&spaces))),
             (
                 "config",
-                manifest.config_of(env as usize).clone(),
+                manifest.config_of(env).clone(),
                 envs.config_of(0).map(|config| config.value.clone()).unwrap_or_default(),
             ),
         ]

@@ -210,7 +210,7 @@ fn env_spec(manifest: &Manifest, plugin: &str) -> Value {
     if let Some(fuel) = recorded.fuel_per_step {
         limits.insert("fuel_per_step".to_owned(), fuel.into());
     }
-    let mut kwargs = json!({ "plugin": plugin, "config": manifest.config_of(0) });
+    let mut kwargs = json!({ "plugin": plugin, "config": manifest.config_of(manifest.first_env) });
     if !limits.is_empty() {
         kwargs["limits"] = limits.into();
     }

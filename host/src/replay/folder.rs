@@ -26,11 +26,55 @@ use crate::spec::Spec;
 /// Bytes of the checksums: a line of at most 128 for each file.
 const CHECKSUMS_BYTES_MAX: u64 = (FILES_MAX as u64) << 7;
 
+/// Folders of one run that are looked at.
+const PARTS_MAX: usize = 4096;
+
 /// Bytes of rows that are read in one piece.
 const BATCH_BYTES: usize = 16 << 20;
 
 /// Rows that are read in one piece.
 const BATCH_ROWS: usize = 16_384;
+
+/// The recordings of a run: the folder itself; or, of a run over several hosts, its folders that are recordings, each with
+/// the envs of one host.
+pub fn recordings_of(folder: &Path) -> Vec<PathBuf> {
+    let is_recording = |path: &PathBuf| path.join(MANIFEST).symlink_metadata().is_ok_and(|found| found.is_file());
+    let itself = folder.to_owned();
+    if is_recording(&itself) {
+        return vec![itself];
+    }
+    let Ok(entries) = fs::read_dir(folder) else { return vec![itself] };
+    let folders = entries.filter_map(|entry| entry.ok().filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir())));
+    let mut parts: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(is_recording).take(PARTS_MAX).collect();
+    parts.sort();
+    if parts.is_empty() { vec![itself] } else { parts }
+}
+
+/// Puts the recordings of a run in the order of their envs, and checks that they are parts of one run.
+///
+/// # Errors
+/// Two of them differ in what all parts of a run share, or have the same env.
+pub fn in_order(mut parts: Vec<Rollout>) -> Result<Vec<Rollout>, UsageError> {
+    parts.sort_by_key(|part| part.manifest.first_env);
+    for (one, next) in parts.iter().zip(parts.iter().skip(1)) {
+        let refuse = |what: &str| {
+            let (one, next) = (one.folder.display(), next.folder.display());
+            let hint = format!("replay each by itself: `rollcage replay {next}`");
+            UsageError::new(format!("recordings `{one}` and `{next}` are no parts of one run: {what}")).hint(hint)
+        };
+        let shared = |part: &Rollout| {
+            let Manifest { plugin, policy, seed, autoreset, max_episode_steps, .. } = &part.manifest;
+            (plugin.clone(), policy.clone(), *seed, *autoreset, *max_episode_steps)
+        };
+        if shared(one) != shared(next) {
+            return Err(refuse("they have another plugin, policy, seed, autoreset mode or time limit"));
+        }
+        if one.manifest.env_numbers().end > next.manifest.first_env {
+            return Err(refuse(&format!("both have env {}", next.manifest.first_env)));
+        }
+    }
+    Ok(parts)
+}
 
 /// A recording whose files match its checksums.
 pub struct Rollout {
@@ -89,6 +133,11 @@ impl Rollout {
         }
         let parts = numbers.into_iter().map(|(_, name)| folder.join(name)).collect();
         Ok(Rollout { folder: folder.to_owned(), manifest, spec, shape: Arc::new(shape), parts, complete })
+    }
+
+    /// The recording's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The recording's manifest.

@@ -8,7 +8,7 @@ use super::compare::Difference;
 use super::damage::Damage;
 use crate::cage::engine::Backend;
 use crate::cage::{Level, Wall};
-use crate::digest::Digest;
+use crate::digest::{Digest, run_digest};
 use crate::error::{Error, UsageError};
 use crate::outside::grant::{Grants, Protected};
 use crate::outside::trust::Trust;
@@ -16,7 +16,7 @@ use crate::plugin::CompileObserver;
 use crate::plugin::cache::Cache;
 
 /// The settings of a replay.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Replaying {
     /// The engine of the replay; none: the recorded engine.
     pub backend: Option<Backend>,
@@ -60,6 +60,35 @@ pub struct Replayed {
     pub missing_walls: Vec<(Wall, String)>,
     /// The first difference, in the recording's order.
     pub difference: Option<Difference>,
+}
+
+impl Replayed {
+    /// The results of the parts of a run, in the order of their envs, as those of one.
+    pub fn joined(parts: impl IntoIterator<Item = Replayed>) -> Replayed {
+        let mut parts = parts.into_iter();
+        let none = || Replayed {
+            steps: 0,
+            digest: run_digest(&[]),
+            digests: Vec::new(),
+            prefix: false,
+            believed: 0,
+            missing_walls: Vec::new(),
+            difference: None,
+        };
+        let first = parts.next().unwrap_or_else(none);
+        parts.fold(first, |mut all, part| {
+            all.digests.extend(part.digests);
+            Replayed {
+                steps: all.steps + part.steps,
+                digest: run_digest(&all.digests),
+                digests: all.digests,
+                prefix: all.prefix || part.prefix,
+                believed: all.believed + part.believed,
+                missing_walls: all.missing_walls,
+                difference: all.difference.or(part.difference),
+            }
+        })
+    }
 }
 
 /// The reason why there is no result.

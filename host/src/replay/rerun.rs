@@ -42,7 +42,7 @@ pub fn replay(
 ) -> Result<Replayed, ReplayError> {
     let manifest = rollout.manifest();
     let stage = Stage::new(rollout, plugin, how)?;
-    let mut envs: Vec<EnvAgain<'_>> = (0..manifest.envs).map(|env| EnvAgain::new(env, &stage)).collect();
+    let mut envs: Vec<EnvAgain<'_>> = manifest.env_numbers().map(|env| EnvAgain::new(env, &stage)).collect();
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut difference = None;
     let mut begun = 0;
@@ -50,10 +50,11 @@ pub fn replay(
         let rows = rows?;
         let mut of_env: Vec<Vec<usize>> = vec![Vec::new(); envs.len()];
         for index in 0..rows.len() {
-            let env = rows.row(index).env as usize;
-            let envs = of_env.len();
-            let own = of_env.get_mut(env).ok_or_else(|| {
-                Damage::Unusable(UsageError::new(format!("recording: a row of env {env}; there are {envs} envs")))
+            let env = rows.row(index).env;
+            let own = manifest.place_of(env).and_then(|at| of_env.get_mut(at)).ok_or_else(|| {
+                let std::ops::Range { start, end } = manifest.env_numbers();
+                let what = format!("recording: a row of env {env}; the envs are {start} to {}", end.saturating_sub(1));
+                Damage::Unusable(UsageError::new(what))
             })?;
             own.push(index);
         }
@@ -225,7 +226,7 @@ fn different_digest(manifest: &Manifest, digest: Digest, digests: &[Digest]) -> 
         }
         None => return None,
     };
-    let env = u32::try_from(env).unwrap_or(u32::MAX);
+    let env = manifest.first_env.saturating_add(u32::try_from(env).unwrap_or(u32::MAX));
     Some(Difference { env, episode: 0, step: 0, field: field.to_owned(), recorded, got })
 }
 
@@ -258,7 +259,7 @@ fn different_manifest(manifest: &Manifest, envs: &[EnvAgain<'_>]) -> Option<Diff
     .into_iter()
     .find(|(_, recorded, got): &(&str, Value, Value)| recorded != got)
     .map(|(field, recorded, got)| Difference {
-        env: 0,
+        env: manifest.first_env,
         episode: 0,
         step: 0,
         field: field.to_owned(),

@@ -28,8 +28,8 @@ impl Slot {
         batch: &mut Batch,
         faults: &mut FaultLog,
     ) -> Result<(Reply, Vec<u8>), Error> {
-        let index = self.index;
-        let usage = |what: &str| UsageError::new(format!("env {index}: {what}"));
+        let env = self.env;
+        let usage = |what: &str| UsageError::new(format!("env {env}: {what}"));
         // Wait for an instance that is still starting after a fault.
         while self.is_coming_up() {
             self.op = Some(Op::Start);

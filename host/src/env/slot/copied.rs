@@ -131,9 +131,9 @@ impl Slot {
                 }
             };
             if one.config.canonical != self.config.canonical {
-                let index = self.index;
+                let env = self.env;
                 return Err(UsageError::new(format!(
-                    "env {index} has another config than the env it is to be copied from"
+                    "env {env} has another config than the env it is to be copied from"
                 ))
                 .hint("`fork-after-create` is for envs of one config; `fork` takes any")
                 .into());

@@ -166,7 +166,7 @@ impl Slot {
         let log = match (&self.seat, &self.child) {
             (Some(seat), _) => {
                 if ends_a_shared_worker(kind) {
-                    seat.fell(self.index, &(kind, fault.message.clone(), Vec::new()));
+                    seat.fell(self.env, &(kind, fault.message.clone(), Vec::new()));
                 }
                 Some(seat.log())
             }
@@ -219,7 +219,7 @@ impl Slot {
     pub(super) fn bare_fault(&self, kind: FaultKind, mut message: String) -> Fault {
         crate::text::cut(&mut message, MESSAGE_BYTES_MAX);
         Fault {
-            env: self.index,
+            env: self.env,
             instance: self.instance,
             episode: self.episode,
             step: if self.ended { 0 } else { self.step },

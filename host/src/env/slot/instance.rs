@@ -147,7 +147,7 @@ impl Slot {
     /// The title of its worker.
     fn title(&self, terms: &Terms) -> String {
         let what = if terms.acts_for.is_some() { "policy of env" } else { "env" };
-        format!("{what} {}", self.index)
+        format!("{what} {}", self.env)
     }
 
     /// The job of its worker.
@@ -286,7 +286,7 @@ impl Slot {
                     return self.spawn_in_place(terms);
                 }
                 Heard::Dead(exit) => {
-                    if !introduction.greeted() && self.instance == 0 && matches!(exit, Exit::Code(_)) {
+                    if !introduction.greeted() && self.is_first_here() && matches!(exit, Exit::Code(_)) {
                         return Started::Refused(start::not_a_worker(&terms.program, child, exit).into());
                     }
                     let (kind, message, backtrace) = end_of(exit);
@@ -306,7 +306,7 @@ impl Slot {
     pub(super) fn config_refused(&mut self, errors: &[(String, String)], terms: &Terms) -> Started {
         let error = config_error(errors, terms.prepared.plugin.name());
         let error = UsageError { message: terms.with_lacking_directory(error.message), ..error };
-        if self.instance == 0 {
+        if self.is_first_here() {
             let error = self.refusals.take_of_names().into_iter().fold(error, UsageError::hint);
             return Started::Refused(error.into());
         }
@@ -339,10 +339,11 @@ impl Slot {
         match &terms.shape {
             Some(shape) => {
                 if let Some(difference) = shape.spec.first_difference(&spec) {
-                    let index = self.index;
-                    if self.instance == 0 {
-                        let error = UsageError::new(format!("envs 0 and {index} have different spaces: {difference}"))
-                            .hint("one `VecEnv` steps envs of one shape; run configs of other shapes apart");
+                    let (env, first) = (self.env, self.env - self.index);
+                    if self.is_first_here() {
+                        let error =
+                            UsageError::new(format!("envs {first} and {env} have different spaces: {difference}"))
+                                .hint("one `VecEnv` steps envs of one shape; run configs of other shapes apart");
                         return Started::Refused(error.into());
                     }
                     let message = format!("`create` returned another spec than before: {difference}");
@@ -387,7 +388,7 @@ impl Slot {
             self.log.append(&child.log());
         }
         if let Some(seat) = &mut self.seat {
-            self.log.append(&seat.leave(self.index));
+            self.log.append(&seat.leave(self.env));
         }
     }
 

@@ -138,7 +138,12 @@ pub(crate) enum Progress {
 
 /// One env.
 pub(crate) struct Slot {
+    /// Its place among the envs of this `VecEnv`.
     index: u32,
+    /// The number by which it is known: in a run over several hosts, its number in that run.
+    env: u32,
+    /// The number of its first instance here.
+    first_instance: u32,
     config: CompleteConfig,
     /// The config as it was given, if it has leases in it. Ports are put in when they are taken.
     config_with_leases: Option<Value>,
@@ -229,6 +234,8 @@ impl Slot {
     pub(crate) fn new(index: u32, config: CompleteConfig, config_with_leases: Option<Value>, base_seed: u64) -> Slot {
         Slot {
             index,
+            env: index,
+            first_instance: 0,
             config,
             config_with_leases,
             base_seed,
@@ -285,6 +292,17 @@ impl Slot {
         }
     }
 
+    /// Counts envs and instances from these numbers, as a part of a run over several hosts.
+    pub(crate) fn count_from(&mut self, first_env: u32, first_instance: u32) {
+        self.env = first_env + self.index;
+        (self.first_instance, self.instance) = (first_instance, first_instance);
+    }
+
+    /// Whether no instance of the env was started here before the present one.
+    fn is_first_here(&self) -> bool {
+        self.instance == self.first_instance
+    }
+
     /// Replaces the interrupt of this slot's waits.
     pub(crate) fn set_interrupt(&mut self, interrupt: &Interrupt) {
         self.interrupt = interrupt.clone();
@@ -317,7 +335,7 @@ impl Slot {
         if self.masked || self.pending.is_some() {
             return None;
         }
-        let index = self.index;
+        let index = self.env;
         if !self.started || (self.fresh && self.episode == 0 && self.finished.is_empty()) {
             return Some(UsageError::new(format!("env {index} must be reset before its first step")));
         }
@@ -566,6 +584,11 @@ impl Slot {
     /// The sandbox around its worker, once a worker was ready.
     pub(crate) fn standing(&self) -> Option<&Standing> {
         self.standing.as_ref()
+    }
+
+    /// The number by which it is known.
+    pub(crate) fn env(&self) -> u32 {
+        self.env
     }
 
     /// The number of the running instance, or of the last.

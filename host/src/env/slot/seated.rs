@@ -29,7 +29,7 @@ impl Slot {
 
     /// A place in the same worker for another env, if this one shares its worker.
     pub(crate) fn seat_beside(&self) -> Option<Seat> {
-        self.seat.as_ref().and_then(|seat| seat.beside(self.index))
+        self.seat.as_ref().and_then(|seat| seat.beside(self.env))
     }
 
     /// Whether two envs share a worker.
@@ -84,7 +84,7 @@ impl Slot {
     /// Listens to the worker of an instance that is to be made in it, then asks for the instance.
     pub(super) fn hear_joined(&mut self, until: Instant, patience: Duration, terms: &Terms) -> Started {
         let Some(life) = self.life().map(Arc::clone) else { return Started::fault(FaultKind::Exited, "no worker") };
-        match life.introduced(patience, terms, self.instance == 0) {
+        match life.introduced(patience, terms, self.is_first_here()) {
             Introduced::NotYet if Instant::now() >= until => {
                 let (kind, message, backtrace) = timed_out(Command::Create, limit_of(Command::Create, terms));
                 Started::Fault(kind, message, backtrace)

@@ -28,7 +28,7 @@ impl Slot {
     /// The present values of placeholders.
     pub(super) fn scene(&self, terms: &Terms) -> Placeholders {
         let ports = terms.shared.iter().chain(&self.ports).cloned().collect();
-        Placeholders { ports, env: Some((self.index, self.instance)), seed: self.first_seed() }
+        Placeholders { ports, env: Some((self.env, self.instance)), seed: self.first_seed() }
     }
 
     /// Asks for ports, if there are none yet, or for services.
@@ -102,7 +102,7 @@ impl Slot {
             Ok(()) => Started::Kept,
             // If ports or services are missing at the first start, the operator must act. Later it is a fault of this
             // instance.
-            Err(error) if self.instance == 0 => Started::Refused(error),
+            Err(error) if self.is_first_here() => Started::Refused(error),
             Err(error) => Started::fault(FaultKind::CreateFailed, &error.to_string()),
         }
     }

@@ -105,7 +105,7 @@ impl Slot {
     pub(super) fn publish_turn(&self, slab: &HostSlab, request: &Request, limit: Duration) {
         let must_wake = slab.publish(request);
         if let Some(seat) = &self.seat {
-            seat.note(self.index, request.command, limit);
+            seat.note(self.env, request.command, limit);
         } else if must_wake {
             wait::wake(slab.turn_word());
         }
@@ -218,8 +218,8 @@ impl Slot {
             }
             Err(Rejected::Refused(error)) => match self.judge(&error, busy.options.is_some(), terms) {
                 Ok(error) => {
-                    let (index, step) = (self.index, self.step);
-                    self.give_up(error.of(&format!("env {index}, step {step}: ")).into());
+                    let (env, step) = (self.env, self.step);
+                    self.give_up(error.of(&format!("env {env}, step {step}: ")).into());
                 }
                 Err((kind, message, backtrace)) => {
                     self.phase = Phase::Busy(busy);

@@ -115,6 +115,11 @@ impl VecEnv {
         self.seed
     }
 
+    /// The number of the first env here ([`Builder::first_env`](crate::Builder::first_env)).
+    pub fn first_env(&self) -> u32 {
+        self.first_env
+    }
+
     /// Faults so far.
     pub fn faults(&self) -> &FaultLog {
         &self.faults
@@ -122,7 +127,7 @@ impl VecEnv {
 
     /// Odd answers so far, by kind: rewards that are no finite numbers, observations outside their space. No fault is made of them.
     pub fn oddities(&self) -> Vec<Oddity> {
-        Oddities::of_all((0..).zip(&self.slots).map(|(env, slot)| (env, slot.oddities())))
+        Oddities::of_all(self.slots.iter().map(|slot| (slot.env(), slot.oddities())))
     }
 
     /// The most envs that one worker has: 1, unless envs share workers ([`Builder::envs_per_worker`](crate::Builder::envs_per_worker)).

@@ -367,6 +367,21 @@ def policy_config_text(given: Mapping[str, Any] | None) -> str:
     return json.dumps({} if given is None else dict(given))
 
 
+def of_machine() -> dict[str, Any]:
+    """Those arguments of the extension that belong to this machine and its user."""
+    from rollcage import _sources as sources  # which imports this
+
+    home = os.path.expanduser("~")
+    cache = cache_folder()
+    return {
+        "bundling": sources.options(),
+        "home": home if os.path.isabs(home) else None,
+        "worker": str(_program.path()),
+        "cache": None if cache is None else str(cache),
+        "cache_max": os.environ.get("ROLLCAGE_CACHE_MAX") or None,
+    }
+
+
 def native(
     plugin: PluginLike,
     num_envs: int,
@@ -390,31 +405,28 @@ def native(
     embed_plugin: bool,
     start: str | None,
     branching: bool,
+    most: int = 4096,
 ) -> dict[str, Any]:
-    """The arguments from which the extension makes envs."""
+    """The arguments from which the extension makes envs, at most so many."""
     from rollcage import _sources as sources  # which imports this
 
-    many = count("num_envs", num_envs, 1, 4096)
+    many = count("num_envs", num_envs, 1, most)
     texts, file = ([], os.fspath(grants)) if isinstance(grants, (str, os.PathLike)) else (_texts(grants), None)
-    home = os.path.expanduser("~")
-    cache = cache_folder()
     return {
+        **of_machine(),
         "plugin": sources.opened(plugin),
-        "bundling": sources.options(),
         "num_envs": many,
         "configs": configs(config, many),
         "seed": count("seed", seed, 0, SEED_MAX - many + 1),
+        "first_env": 0,
+        "first_instance": 0,
         "grants": texts,
         "grants_file": file,
-        "home": home if os.path.isabs(home) else None,
         "limits": limits,
         "autoreset_mode": _hyphened(autoreset_mode),
         "max_episode_steps": None if max_episode_steps is None else _time_limit(max_episode_steps),
         "on_fault": word("on_fault", on_fault),
         "backend": word("backend", backend),
-        "worker": str(_program.path()),
-        "cache": None if cache is None else str(cache),
-        "cache_max": os.environ.get("ROLLCAGE_CACHE_MAX") or None,
         "require_sandbox": _sandbox(require_sandbox),
         "debug": bool(debug),
         "recycle_after": None if recycle_after is None else count("recycle_after", recycle_after, 1, SEED_MAX),

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
+import numpy as np
+import numpy.typing as npt
+
 from rollcage._types import Bytes, Flags, Reals, Row
 from rollcage.errors import Fault
 
@@ -14,10 +17,13 @@ __all__ = [
     "FINAL",
     "MASKED",
     "RESET",
+    "Actions",
     "Envs",
     "Plugin",
     "bundle",
     "one_line",
+    "opened",
+    "run_digest",
     "shipped",
 ]
 
@@ -35,14 +41,25 @@ def shipped() -> list[str]:
 def one_line(text: str) -> str:
     """Escapes a stranger's text for a message: on one line, without characters that could act on a terminal."""
 
+def run_digest(envs: Sequence[str]) -> str:
+    """The digest of a run of envs with these digests, in their order. ValueError: one of them is no digest."""
+
 @final
 class Plugin:
-    """A plugin in memory: an env in Python on the base plugin."""
+    """A plugin in memory."""
 
     @property
     def name(self) -> str: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def in_python(self) -> bool: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def of_bytes(name: str, bytes: bytes, in_python: bool) -> Plugin: ...
+
+def opened(plugin: str | Plugin, options: Mapping[str, Any]) -> Plugin:
+    """Opens a plugin by its name or path, as `rollcage._sources.opened` returns it."""
 
 def bundle(
     sources: Mapping[str, Any], options: Mapping[str, Any], find: Callable[[str], Mapping[str, Any] | None]
@@ -50,10 +67,19 @@ def bundle(
     """Bundles what `rollcage._sources` found. `find` describes an installed distribution by its name."""
 
 @final
+class Actions:
+    """An action space by its description, JSON: to check actions before they are sent to envs elsewhere."""
+
+    def __new__(cls, description: str, out_of_bounds: str) -> Actions: ...
+    def check(self, actions: Bytes, envs: npt.NDArray[np.int64], taken: Flags) -> None:
+        """Raises `UsageError`, with the number of the env, for the first action that is taken and not of the space."""
+
+@final
 class Envs:
     """The envs of one `VectorEnv`. One thread at a time."""
 
-    def __new__(cls, arguments: dict[str, Any], copies: bool) -> Envs: ...
+    def __new__(cls, arguments: dict[str, Any], copies: bool, started: bool = True) -> Envs: ...
+    def start(self) -> None: ...
     def reset(self, mask: Sequence[bool] | None, seeds: Sequence[int | None] | None, options: str | None) -> Row: ...
     def step(self, actions: Bytes) -> Row: ...
     def step_async(self, actions: Bytes) -> None: ...

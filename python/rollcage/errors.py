@@ -137,7 +137,8 @@ class Fault:
     kind : str
         One of ``trap``, ``fuel``, ``memory``, ``stack_overflow``, ``start_timeout``, ``reset_timeout``,
         ``step_timeout``, ``exited``, ``signalled``, ``protocol``, ``guest_failed``, ``guest_restart``,
-        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``, ``sibling``.
+        ``create_failed``, ``compile``, ``bad_answer``, ``call_timeout``, ``keeper_lost``, ``sibling``,
+        ``policy``, ``node_lost``.
     message : str
         What happened, on one line. It may contain a stranger's words, escaped: nothing in it acts on a terminal.
     log : str
@@ -223,6 +224,7 @@ _CLASSES: dict[str, type[FaultError]] = {
     "protocol": WorkerError,
     "keeper_lost": WorkerError,
     "sibling": WorkerError,
+    "node_lost": WorkerError,
 }
 
 

@@ -205,8 +205,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
                 embed_plugin=embed_plugin,
                 start=start,
                 branching=branching,
+                most=self._most_envs,
             )
-            self._native = native.Envs(given, copy)
+            self._native = self._made(given, copy)
         self.closed = False
         known = self._native.known()
         self.num_envs = given["num_envs"]
@@ -251,6 +252,13 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             warnings.warn(warning, stacklevel=2)
         for wall, why in known["missing_walls"]:
             warnings.warn(f"the sandbox is incomplete: its layer `{wall}` is not active: {why}", stacklevel=2)
+
+    #: How many envs there may be.
+    _most_envs = 4096
+
+    def _made(self, given: dict[str, Any], copy: bool) -> native.Envs:
+        """Makes the envs of these arguments, and starts them."""
+        return native.Envs(given, copy)
 
     # ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -683,7 +691,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
         ids = [to] if isinstance(to, int) else list(to)
         ids = [arguments.count("to", index, 0, self.num_envs - 1) for index in ids]
         from_native = None if source is None else source._native
-        row = self._native.write_back(from_native, arguments.count("env", env, 0, 4095), ids)
+        index = arguments.count("env", env, 0, (source or self).num_envs - 1)
+        row = self._native.write_back(from_native, index, ids)
         return self._observe(row[0])
 
     def snapshot(self, env: int) -> bytes:

@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// JSON objects: one for all envs, or one for each.
     configs: Vec<String>,
     seed: u64,
+    /// The run's number of the first env here, and of the first instance of each.
+    first_env: u32,
+    first_instance: u32,
     /// Grants, as `--grant` writes them.
     grants: Vec<String>,
     grants_file: Option<PathBuf>,
@@ -95,9 +98,12 @@ impl Arguments {
             grants.add(text.parse()?);
         }
         grants.check()?;
+        let first = self.first_env as usize;
         let mut builder = VecEnv::builder(plugin)
             .envs(self.num_envs)
-            .config_with(move |env| configs[if configs.len() == 1 { 0 } else { env }].clone())
+            .first_env(self.first_env)
+            .first_instance(self.first_instance)
+            .config_with(move |env| configs[if configs.len() == 1 { 0 } else { env - first }].clone())
             .seed(self.seed)
             .limits(self.limits.limits()?)
             .autoreset(choice("autoreset_mode", &self.autoreset_mode)?)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use rollcage::plugin::bundle::{Bundle, Entry, Installed, Options, Sources, Told};
 use rollcage::{Error, Plugin, UsageError};
 use serde_json::Value;
@@ -30,6 +31,36 @@ impl Bundled {
     fn sha256(&self) -> String {
         self.plugin.sha256_hex()
     }
+
+    /// The bytes of the file that it would be.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.plugin.bytes())
+    }
+
+    /// The same plugin from its bytes, which another machine may have made.
+    #[staticmethod]
+    fn of_bytes(name: &str, bytes: &[u8], in_python: bool) -> Bundled {
+        let plugin = Plugin::from_bytes(name, bytes.to_vec());
+        let plugin = if in_python { plugin.with_code_name(IN_PYTHON) } else { plugin };
+        Bundled { plugin, warnings: Vec::new() }
+    }
+
+    /// Whether its code is the base that envs in Python share.
+    #[getter]
+    fn in_python(&self) -> bool {
+        self.plugin.code_name() == IN_PYTHON
+    }
+}
+
+/// What messages call the code of the base that envs in Python share.
+const IN_PYTHON: &str = "Python";
+
+/// Opens a plugin by its name or path.
+#[pyfunction]
+pub(crate) fn opened(py: Python<'_>, plugin: Named, options: Bundling) -> PyResult<Bundled> {
+    let opened = py.detach(|| plugin.open(options));
+    let (plugin, warnings) = opened.map_err(|error| exception(py, &error.into()))?;
+    Ok(Bundled { plugin, warnings })
 }
 
 /// A plugin as an argument: a name or path, or one in memory.
@@ -141,7 +172,7 @@ pub(crate) fn bundle(py: Python<'_>, sources: Given, options: Bundling, find: Py
     };
     let made = py.detach(|| {
         let bundle = Bundle::of_sources(&sources.sources()?, &options.options(), &find)?;
-        let plugin = Plugin::from_bytes(&shown, bundle.plugin()?).with_code_name("Python");
+        let plugin = Plugin::from_bytes(&shown, bundle.plugin()?).with_code_name(IN_PYTHON);
         Ok::<_, Error>(Bundled { plugin, warnings: bundle.warnings })
     });
     made.map_err(|error| exception(py, &error))

@@ -92,17 +92,25 @@ impl State {
 
 #[pymethods]
 impl Envs {
-    /// Compiles, checks and starts. With `copies`, each call returns a copy of the observations.
+    /// Compiles and checks, and starts the envs too, unless that is left to [`Envs::start`]. With `copies`, each call returns a
+    /// copy of the observations.
     #[new]
-    fn new(py: Python<'_>, arguments: Arguments, copies: bool) -> PyResult<Envs> {
+    #[pyo3(signature = (arguments, copies, started = true))]
+    fn new(py: Python<'_>, arguments: Arguments, copies: bool, started: bool) -> PyResult<Envs> {
         let raised: Arc<Mutex<Option<PyErr>>> = Arc::default();
         let keep = Arc::clone(&raised);
-        let started = py.detach(|| {
+        let made = py.detach(|| {
             let (builder, warnings) = arguments.builder()?;
-            Ok::<_, Error>((builder.interrupt_when(move || signalled(&keep)).build()?, warnings))
+            let builder = builder.interrupt_when(move || signalled(&keep));
+            Ok::<_, Error>((if started { builder.build()? } else { builder.assemble()? }, warnings))
         });
-        let (envs, warnings) = started.map_err(|error| error_of(py, &error, &raised))?;
+        let (envs, warnings) = made.map_err(|error| error_of(py, &error, &raised))?;
         Ok(Envs::of(envs, warnings, copies, raised))
+    }
+
+    /// Starts envs that were made without that.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.work(py, |state| state.envs.start())
     }
 
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────

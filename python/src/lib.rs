@@ -14,10 +14,13 @@ mod views;
 #[pyo3::pymodule]
 mod _rollcage {
     #[pymodule_export]
-    use super::bundles::{Bundled, bundle};
+    use super::bundles::{Bundled, bundle, opened};
     #[pymodule_export]
     use super::envs::Envs;
+    #[pymodule_export]
+    use super::spaces::Actions;
 
+    use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
 
     /// The names of the plugins inside the package.
@@ -30,6 +33,17 @@ mod _rollcage {
     #[pyfunction]
     fn one_line(text: &str) -> String {
         rollcage::text::one_line(text)
+    }
+
+    /// The digest of a run of envs with these digests, in their order.
+    #[pyfunction]
+    fn run_digest(envs: Vec<String>) -> PyResult<String> {
+        let digest = |hex: &String| {
+            let error = || PyValueError::new_err(format!("no digest: {hex}"));
+            rollcage::Digest::from_hex(hex).ok_or_else(error)
+        };
+        let envs: Vec<rollcage::Digest> = envs.iter().map(digest).collect::<PyResult<_>>()?;
+        Ok(rollcage::run_digest(&envs).to_string())
     }
 
     #[pymodule_init]

@@ -1,11 +1,15 @@
 //! Spaces, specs and descriptions as plain Python values, from which `rollcage._spaces` makes Gymnasium's. Each leaf
 //! says where its bytes lie in a value.
 
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use rollcage::space::{Leaf, info_layout};
+use rollcage::space::{Layout, Leaf, info_layout};
 use rollcage::text::one_line;
-use rollcage::{RenderMode, Space, VecEnv};
+use rollcage::{OutOfBounds, RenderMode, Space, VecEnv};
+
+use crate::arguments::parse;
+use crate::errors::exception;
 
 /// Facts about envs: spaces, info fields, limits, the plugin's description.
 pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, PyDict>> {
@@ -15,6 +19,7 @@ pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, 
     let dict = PyDict::new(py);
     dict.set_item("observation_space", space(py, &spec.observation_space)?)?;
     dict.set_item("action_space", space(py, &spec.action_space)?)?;
+    dict.set_item("action_description", spec.action_space.to_description_json().to_string())?;
     dict.set_item("action_masked", spec.action_masked)?;
     dict.set_item("actions_out_of_bounds", spec.actions_out_of_bounds.name())?;
     dict.set_item("mask_bytes", if spec.action_masked { spec.action_space.mask_len().unwrap_or(0) } else { 0 })?;
@@ -37,6 +42,48 @@ pub(crate) fn known<'py>(py: Python<'py>, envs: &VecEnv) -> PyResult<Bound<'py, 
     let missing = envs.missing_walls().iter().map(|(wall, why)| (wall.to_string(), one_line(why))).collect::<Vec<_>>();
     dict.set_item("missing_walls", missing)?;
     Ok(dict)
+}
+
+/// An action space, to check actions before they are sent to envs elsewhere.
+#[pyclass(frozen, module = "rollcage._rollcage")]
+pub(crate) struct Actions {
+    layout: Layout,
+    outside: OutOfBounds,
+}
+
+#[pymethods]
+impl Actions {
+    /// From the description of the space (JSON), and from what happens to floats outside their bounds.
+    #[new]
+    fn new(description: &str, out_of_bounds: &str) -> PyResult<Actions> {
+        let error = |what: String| pyo3::exceptions::PyValueError::new_err(what);
+        let json = parse(description).map_err(|bad| error(bad.to_string()))?;
+        let space = Space::from_description_json(&json).map_err(|bad| error(bad.to_string()))?;
+        let outside = match out_of_bounds {
+            "pass" => OutOfBounds::Pass,
+            _ => OutOfBounds::Refuse,
+        };
+        Ok(Actions { layout: space.layout(), outside })
+    }
+
+    /// Checks the actions, one stride each, of the envs with these numbers; those that are not `taken` are not looked at.
+    fn check(
+        &self,
+        py: Python<'_>,
+        actions: PyReadonlyArray1<'_, u8>,
+        envs: PyReadonlyArray1<'_, i64>,
+        taken: PyReadonlyArray1<'_, bool>,
+    ) -> PyResult<()> {
+        let stride = self.layout.stride.max(1);
+        let rows = actions.as_slice()?.chunks_exact(stride).zip(envs.as_slice()?).zip(taken.as_slice()?);
+        for ((action, env), _) in rows.filter(|(_, taken)| **taken) {
+            let checked = self.layout.as_action(action, self.outside);
+            checked.map_err(|error| {
+                exception(py, &rollcage::Error::Usage(error.of(&format!("env {env}: action "))))
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// Gymnasium's name of a render mode.

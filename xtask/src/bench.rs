@@ -154,7 +154,7 @@ fn page(only: &[String]) -> Result<()> {
 /// Set while one run measures many tables: program and wheel are there, and are not built again.
 const BUILT: &str = "ROLLCAGE_BENCH_BUILT";
 
-fn is_built() -> bool {
+pub(crate) fn is_built() -> bool {
     std::env::var_os(BUILT).is_some()
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer reads what it does")]
 
 mod bench;
+mod clusters;
 mod containers;
 mod dist;
 mod kernels;
@@ -32,6 +33,8 @@ cargo xtask VERB
                    table of docs/platforms.md
   containers       runs the program as containers run it (Docker's filter, no namespaces, limits, read-only, no home),
                    and writes the table of docs/platforms.md
+  clusters [ARG…]  three Ray nodes in network namespaces: digests, killed nodes, what a step costs; writes the tables of
+                   docs/clusters.md if no argument says less (`--help`)
   dist [PART…]     makes what a release would upload, into target/dist, and checks it
   golden           rewrites golden files (help texts, digests), then tests
   environments     measures what ships, and writes docs/environments.md
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         "environments" => environments(),
         "kernels" => kernels::kernels(&rest),
         "containers" => containers::containers(&rest),
+        "clusters" => clusters::clusters(&rest),
         "dist" => dist::dist(&rest),
         "bench" => bench::bench(&rest),
         _ => {
@@ -319,6 +323,7 @@ fn long() -> Result<()> {
     python::others(&["rllib".to_owned()])?;
     kernels::kernels(&[])?;
     containers::containers(&[])?;
+    clusters::clusters(&[])?;
     // Last, since it takes the longest.
     python_base::python_base(&["numpy-tests".to_owned()])
 }

@@ -36,6 +36,11 @@ part() {
         echo "@@ outside $name"
         as "$user" intruder host outside pure - "$name" "$folder/scenes/outside-$name" </dev/null 2>&1
     done </trial/attempts.txt
+    # The same for a worker that may read a directory, or write it.
+    while read -r entry name; do
+        echo "@@ directory-attempt $entry $name"
+        as "$user" intruder host all "$entry" - "$name" "$folder/scenes/$entry-$name" </dev/null 2>&1
+    done </trial/directory-attempts.txt
 }
 
 echo "@@ kernel $(uname -v | sed 's/.*Debian \([^ -]*\).*/\1/')"

@@ -1,13 +1,14 @@
 //! `cargo xtask kernels [NAME…]`: the program and the intruder on other kernels.
 //!
 //! Boots Linux kernels of four Debian suites under qemu, by emulation. Each boot runs `rollcage doctor`, CartPole, some
-//! hostile guests and the intruder's attempts, as root and as an ordinary user, with user namespaces and without; a kernel
-//! that has Landlock is booted a second time without it. What came out is compared with the same runs on this machine, and
-//! becomes the table of docs/platforms.md.
+//! hostile guests and the intruder's attempts, with granted directories and without, as root and as an ordinary user, with
+//! user namespaces and without; a kernel that has Landlock is booted a second time without it. What came out is compared with
+//! the same runs on this machine, and becomes the table of docs/platforms.md.
 //!
 //! Kernels, qemu and the other tools are fetched once into `target/kernels`, by package lists of their own. Nothing is
 //! installed into the system. To fetch newer ones, remove that folder.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
@@ -46,6 +47,9 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Names another program to try than the one in the target folder.
 pub(crate) const PROGRAM: &str = "ROLLCAGE_KERNELS_PROGRAM";
+
+/// The version of Landlock from which level `full` grants directories, and promises that a worker is kept to them.
+const CONFINES_DIRECTORIES: u32 = 3;
 
 /// A boot that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -257,6 +261,7 @@ struct Lab {
     program: PathBuf,
     intruder: PathBuf,
     attempts: Vec<String>,
+    directory_attempts: Vec<DirectoryAttempt>,
     /// How each of `RUNS` ends on this machine.
     here: Vec<String>,
 }
@@ -274,9 +279,11 @@ impl Lab {
         let program = copied(&program, &place.join("rollcage"))?;
         let intruder = copied(&release.join("intruder"), &place.join("intruder"))?;
         let attempts = output(Command::new(&intruder).arg("list"))?.lines().map(str::to_owned).collect();
+        let listed = output(Command::new(&intruder).args(["list", "directories"]))?;
+        let directory_attempts = listed.lines().map(DirectoryAttempt::parse).collect::<Result<_>>()?;
         let tools = Tools::fetched(&place)?;
         let here = RUNS.map(|run| end_here(&program, run)).into_iter().collect::<Result<_>>()?;
-        Ok(Lab { place, tools, program, intruder, attempts, here })
+        Ok(Lab { place, tools, program, intruder, attempts, directory_attempts, here })
     }
 
     /// Boots a kernel with Landlock and, if it has that, without.
@@ -368,6 +375,8 @@ impl Lab {
         }
         std::fs::write(trial.join("runs.txt"), runs)?;
         std::fs::write(trial.join("attempts.txt"), self.attempts.join("\n") + "\n")?;
+        let titles: Vec<String> = self.directory_attempts.iter().map(DirectoryAttempt::title).collect();
+        std::fs::write(trial.join("directory-attempts.txt"), titles.join("\n") + "\n")?;
         Ok(())
     }
 
@@ -459,6 +468,7 @@ impl Lab {
                 None if title == "doctor" => part.heed_doctor(said),
                 Some(("run", name)) => self.heed_run(&mut part, name, said),
                 Some(("attempt", name)) => part.heed_attempt(name, said),
+                Some(("directory-attempt", title)) => self.heed_directory_attempt(&mut part, title, said),
                 Some(("outside", _)) => part.outside += usize::from(said.starts_with("done")),
                 _ => {}
             }
@@ -466,7 +476,19 @@ impl Lab {
         if part.attempts != self.attempts.len() {
             bail!("{kernel} as {user}: {} of {} attempts were made", part.attempts, self.attempts.len());
         }
+        let (made, all) = (part.directory_attempts, self.directory_attempts.len());
+        if made != all {
+            bail!("{kernel} as {user}: {made} of {all} attempts with directories were made");
+        }
         Ok(part)
+    }
+
+    fn heed_directory_attempt(&self, part: &mut Part, title: &str, said: &str) {
+        let Some(attempt) = self.directory_attempts.iter().find(|attempt| attempt.title() == title) else { return };
+        part.directory_attempts += 1;
+        if !is_stopped(said) {
+            part.directories_through.push((attempt.clone(), said.trim().to_owned()));
+        }
     }
 
     /// Compares a run with the same one on this machine.
@@ -505,6 +527,45 @@ fn end_here(program: &Path, (name, plugin, arguments): (&str, &str, &str)) -> Re
     end.with_context(|| format!("{name} on this machine: {}", text(&output.stderr)))
 }
 
+/// An attempt of a worker that has a directory.
+#[derive(Clone)]
+struct DirectoryAttempt {
+    /// How far the worker goes before it makes the attempt: `reader` may read the directory, `writer` may write it too.
+    entry: String,
+    name: String,
+    /// The version of Landlock from which the attempt is stopped. `Some(0)`: always. `None`: never, and nobody promises it.
+    from: Option<u32>,
+}
+
+impl DirectoryAttempt {
+    /// A line of the intruder's list.
+    fn parse(line: &str) -> Result<DirectoryAttempt> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [entry, name, from] = words[..] else { bail!("a line of the intruder's list: `{line}`") };
+        let from = match from {
+            "never" => None,
+            version => Some(version.parse().with_context(|| format!("a version of Landlock: `{line}`"))?),
+        };
+        Ok(DirectoryAttempt { entry: entry.to_owned(), name: name.to_owned(), from })
+    }
+
+    /// How reports name the attempt.
+    fn title(&self) -> String {
+        format!("{} {}", self.entry, self.name)
+    }
+
+    /// Whether the attempt must be stopped at level `full` where there is this version of Landlock: the table of SECURITY.md says
+    /// so, or the level grants directories there.
+    fn must_be_stopped(&self, landlock: u32) -> bool {
+        self.from.is_some_and(|from| landlock >= from || landlock >= CONFINES_DIRECTORIES)
+    }
+}
+
+/// Whether a layer of the sandbox stopped an attempt that ended so.
+fn is_stopped(said: &str) -> bool {
+    ["denied: ", "signal 31", "signal 25"].iter().any(|end| said.starts_with(end))
+}
+
 /// What one user met on one kernel: a row of the table.
 #[derive(Default)]
 struct Part {
@@ -525,6 +586,9 @@ struct Part {
     outside: usize,
     /// Attempts that no layer stopped, and how each ended.
     through: Vec<(String, String)>,
+    directory_attempts: usize,
+    /// Attempts with directories that no layer stopped, and how each ended.
+    directories_through: Vec<(DirectoryAttempt, String)>,
 }
 
 impl Part {
@@ -547,8 +611,7 @@ impl Part {
 
     fn heed_attempt(&mut self, name: &str, said: &str) {
         self.attempts += 1;
-        let is_stopped = ["denied: ", "signal 31", "signal 25"].iter().any(|end| said.starts_with(end));
-        if !is_stopped {
+        if !is_stopped(said) {
             self.through.push((name.to_owned(), said.trim().to_owned()));
         }
     }
@@ -565,34 +628,49 @@ impl Part {
         if self.outside == 0 {
             wrong.push("no attempt succeeds without the sandbox, so that nothing is shown by it".to_owned());
         }
-        let through = self.through.iter().map(|(name, end)| format!("not stopped: {name}: {end}"));
-        if matches!(self.level.as_str(), "full" | "strict") {
-            wrong.extend(through);
-            return (wrong, Vec::new());
+        let is_full = matches!(self.level.as_str(), "full" | "strict");
+        let through = self.through.iter().map(|(name, end)| (is_full, format!("not stopped: {name}: {end}")));
+        let landlock = self.landlock.parse().unwrap_or(0);
+        let with_directories = self.directories_through.iter().map(|(attempt, end)| {
+            let line = format!("not stopped with a directory: {}: {end}", attempt.title());
+            (is_full && attempt.must_be_stopped(landlock), line)
+        });
+        let mut told = Vec::new();
+        for (must_not_be, line) in through.chain(with_directories) {
+            if must_not_be { wrong.push(line) } else { told.push(line) }
         }
-        (wrong, through.collect())
+        (wrong, told)
     }
 
     fn row(&self) -> String {
         let digest = if self.same_digest { "same" } else { "**other**" };
         let guests = format!("{}/{}", self.as_here, self.guests);
-        let mut stopped = format!("{}/{}", self.attempts - self.through.len(), self.attempts);
-        if !self.through.is_empty() {
-            let names: Vec<String> = self.through.iter().map(|(name, _)| format!("`{name}`")).collect();
-            stopped.push_str(&format!("; not {}", names.join(", ")));
-        }
+        let names = self.through.iter().map(|(name, _)| name.as_str());
+        let stopped = counted(self.attempts, self.through.len(), names);
+        let directory_names = self.directories_through.iter().map(|(attempt, _)| attempt.name.as_str());
+        let directories = counted(self.directory_attempts, self.directories_through.len(), directory_names);
         let Part { kernel, user, namespaces, landlock, level, start, outside, .. } = self;
         format!(
-            "| {kernel} | {user} | {namespaces} | {landlock} | {level} | {start} | {digest} | {guests} | {outside} | {stopped} |"
+            "| {kernel} | {user} | {namespaces} | {landlock} | {level} | {start} | {digest} | {guests} | {outside} | {stopped} | {directories} |"
         )
     }
+}
+
+/// A cell of the table: how many of all attempts were stopped, and the names of the others, each once.
+fn counted<'a>(all: usize, through: usize, names: impl Iterator<Item = &'a str>) -> String {
+    let names: BTreeSet<String> = names.map(|name| format!("`{name}`")).collect();
+    let mut cell = format!("{}/{all}", all - through);
+    if !names.is_empty() {
+        cell.push_str(&format!("; not {}", names.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    cell
 }
 
 // ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const HEAD: &str = "\
-| kernel | user | user namespaces | Landlock ABI | level | start | digest | hostile guests as here | attempts that work outside | attempts stopped |
-|---|---|---|---|---|---|---|---|---|---|
+| kernel | user | user namespaces | Landlock ABI | level | start | digest | hostile guests as here | attempts that work outside | attempts stopped | attempts with directories stopped |
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// Writes the rows into the page. Rows of kernels that were not tried stay.

@@ -9,8 +9,11 @@
 //!
 //!     intruder list [directories]
 //!
-//! prints the names of the attempts, or of those of a worker with a directory (ENTRY `reader` or `writer`, which has the folder
-//! `granted`). A COLUMN may end in `@N`: no newer Landlock than version N is used.
+//! prints the names of the attempts. With `directories` it prints the attempts of a worker with a directory, which are made with
+//! the ENTRY `reader` or `writer` and have the folder `granted`. Each line is an entry, a name, and the version of Landlock from
+//! which the attempt is stopped: `0` if seccomp stops it, `never` if nothing does. What is granted has no line.
+//!
+//! A COLUMN may end in `@N`: no newer Landlock than version N is used.
 //!
 //!     intruder without NUMBER PROGRAM ARGUMENTS…
 //!     intruder denied NUMBER PROGRAM ARGUMENTS…
@@ -43,7 +46,7 @@ use rollcage::cage::process::{self, Allowance, Plan};
 use rollcage::cage::seccomp::{Allow, Copies, Purpose, TABLE};
 use rollcage::wire::packet::{self, Received};
 use rollcage::{Wall, Walls};
-use rollcage_tests::attempts::{ATTEMPTS, DIRECTORY_ATTEMPTS, HOST_BYTE, LEAKED, Scene, attempt_named};
+use rollcage_tests::attempts::{ATTEMPTS, DIRECTORY_ATTEMPTS, HOST_BYTE, LEAKED, Scene, Stopped, attempt_named};
 use rustix::net::{RecvFlags, SendFlags};
 
 /// Exit status of a deed that was denied in words.
@@ -62,7 +65,7 @@ fn main() {
             process::exit(status.unwrap_or(70));
         }
         ["list"] => ATTEMPTS.iter().for_each(|attempt| println!("{}", attempt.name)),
-        ["list", "directories"] => DIRECTORY_ATTEMPTS.iter().for_each(|attempt| println!("{}", attempt.name)),
+        ["list", "directories"] => list_directory_attempts(),
         ["without", number, program, rest @ ..] => without(libc::ENOSYS, number.parse().unwrap(), program, rest),
         ["denied", number, program, rest @ ..] => without(libc::EPERM, number.parse().unwrap(), program, rest),
         ["unexecutable", program, rest @ ..] => unexecutable(program, rest),
@@ -77,6 +80,18 @@ fn unexecutable(program: &str, arguments: &[&str]) {
         process::exit(77);
     }
     panic!("{}", Command::new(program).args(arguments).exec());
+/// Prints the attempts of workers with a directory.
+fn list_directory_attempts() {
+    for attempt in DIRECTORY_ATTEMPTS {
+        for (entry, stopped) in [("reader", attempt.reader), ("writer", attempt.writer)] {
+            match stopped {
+                Stopped::Seccomp => println!("{entry} {} 0", attempt.name),
+                Stopped::From(version) => println!("{entry} {} {version}", attempt.name),
+                Stopped::Never => println!("{entry} {} never", attempt.name),
+                Stopped::Granted => {}
+            }
+        }
+    }
 }
 
 /// Becomes a program for which a system call is this error.

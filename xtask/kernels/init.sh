@@ -15,9 +15,10 @@ mount -t tmpfs tmpfs /run
 mount -t securityfs sec /sys/kernel/security 2>/dev/null
 ifconfig lo 127.0.0.1 up
 # What the host reads comes over the second port, since the kernel writes to the first one.
-stty -F /dev/ttyS1 raw -echo
+port=/dev/$(sed 's/.*rollcage\.port=\([A-Za-z0-9]*\).*/\1/' /proc/cmdline)
+stty -F "$port" raw -echo
 script=$(sed 's/.*rollcage\.script=\([a-z]*\).*/\1/' /proc/cmdline)
-sh "/trial/$script.sh" >/dev/ttyS1
+sh "/trial/$script.sh" >"$port"
 # The port still sends what it was given.
 sleep 2
 poweroff -f

@@ -678,7 +678,7 @@ fn fetch(place: &Path) -> Result<()> {
     if texts.exists() && tools.exists() {
         return Ok(());
     }
-    let apt = Apt::of(place, SUITE)?;
+    let apt = Apt::of(place, SUITE, "amd64")?;
     let partial = place.join("partial");
     for folder in [&texts, &tools].into_iter().filter(|folder| !folder.exists()) {
         fresh(&partial)?;

@@ -119,17 +119,28 @@ impl Release {
 
     /// Builds the program for a target, linked against the old glibc.
     fn program(&self, target: &str) -> Result<PathBuf> {
-        let glibc = format!("{target}.{}.{}", GLIBC.0, GLIBC.1);
-        let mut build = self.tooled(cargo(&["zigbuild", "--release", "--locked", "--package", "rollcage", "--bin"]))?;
-        run(build.args(["rollcage", "--target", &glibc, "--target-dir"]).arg(&self.cargo))?;
-        let program = self.cargo.join(target).join("release/rollcage");
+        let program = self.built("rollcage", "rollcage", target)?;
         needs_no_newer_glibc(&program)?;
         Ok(program)
+    }
+
+    /// Builds a program of a package for a target.
+    fn built(&self, package: &str, program: &str, target: &str) -> Result<PathBuf> {
+        let glibc = format!("{target}.{}.{}", GLIBC.0, GLIBC.1);
+        let mut build = self.tooled(cargo(&["zigbuild", "--release", "--locked", "--package", package, "--bin"]))?;
+        run(build.args([program, "--target", &glibc, "--target-dir"]).arg(&self.cargo))?;
+        Ok(self.cargo.join(target).join("release").join(program))
     }
 
     /// Builds the program that is uploaded.
     fn program_here(&self) -> Result<PathBuf> {
         self.program(HERE)
+    }
+
+    /// Builds the program for aarch64.
+    fn program_for_arm(&self) -> Result<PathBuf> {
+        run(Command::new("rustup").args(["target", "add", ARM]).current_dir(&self.tree))?;
+        self.program(ARM)
     }
 
     /// Writes the checksums of everything that would be uploaded.
@@ -559,8 +570,7 @@ poweroff -f
 /// Builds the program for aarch64, and runs it in an emulated machine with a kernel of its own: the digests must be those of
 /// x86-64, without the sandbox and with all of it. No hardware was tried, so what is built here is not uploaded.
 fn aarch64(release: &Release) -> Result<()> {
-    run(Command::new("rustup").args(["target", "add", ARM]).current_dir(&release.tree))?;
-    let arm = release.program(ARM)?;
+    let arm = release.program_for_arm()?;
     let here = release.program_here()?;
     let (tools, machine) = (release.tools.join("emulator"), release.tools.join("arm64"));
     let packages = "linux-image-cloud-arm64,busybox-static,libc6,libgcc-s1";
@@ -582,6 +592,14 @@ fn aarch64(release: &Release) -> Result<()> {
     let log = release.build.join("aarch64.log");
     ensure!(differing.is_empty(), "other digests on aarch64: {}; see {}", differing.join(", "), log.display());
     Ok(())
+}
+
+/// Builds the program for aarch64, and programs of the tests. Returns all, the program first.
+pub(crate) fn programs_for_arm(of_tests: &[&str]) -> Result<Vec<PathBuf>> {
+    let release = Release::new()?;
+    let program = release.program_for_arm();
+    let others = of_tests.iter().map(|name| release.built("rollcage-tests", name, ARM));
+    std::iter::once(program).chain(others).collect()
 }
 
 /// The digests that the emulated machine gave for an env; or what stands there instead of a report.

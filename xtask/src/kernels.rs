@@ -1,15 +1,17 @@
 //! `cargo xtask kernels [NAME…]`: the program and the intruder on other kernels.
 //!
-//! Boots Linux kernels of four Debian suites under qemu, by emulation. Each boot runs `rollcage doctor`, CartPole, some
-//! hostile guests and the intruder's attempts, with granted directories and without, as root and as an ordinary user, with
-//! user namespaces and without; a kernel that has Landlock is booted a second time without it. What came out is compared with
-//! the same runs on this machine, and becomes the table of docs/platforms.md.
+//! Boots Linux kernels of four Debian suites under qemu, by emulation, and one of them on aarch64 too. Each boot runs
+//! `rollcage doctor`, CartPole, some hostile guests, envs with grants, branches, and the intruder's attempts, with granted
+//! directories and without, as root and as an ordinary user, with user namespaces and without; a kernel that has Landlock is
+//! booted a second time without it. What came out is compared with the same runs on this machine, and becomes the table of
+//! docs/platforms.md.
 //!
 //! Kernels, qemu and the other tools are fetched once into `target/kernels`, by package lists of their own. Nothing is
-//! installed into the system. To fetch newer ones, remove that folder.
+//! installed into the system. To fetch newer ones, remove that folder. Programs for aarch64 are those of `cargo xtask dist`.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
+use std::fmt::Display;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,27 +21,70 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{build_hostile, cargo, output, page, root, run, target};
+use crate::{build_hostile, cargo, dist, output, page, root, run, target};
 
 /// A kernel, as it is named on the command line, and the Debian suite that has it.
 struct Kernel {
     name: &'static str,
     suite: &'static str,
+    architecture: &'static Architecture,
 }
 
-const KERNELS: [Kernel; 4] = [
-    Kernel { name: "5.10", suite: "bullseye" },
-    Kernel { name: "6.1", suite: "bookworm" },
-    Kernel { name: "6.12", suite: "trixie" },
-    Kernel { name: "newest", suite: "unstable" },
+const KERNELS: [Kernel; 5] = [
+    Kernel { name: "5.10", suite: "bullseye", architecture: &X86_64 },
+    Kernel { name: "6.1", suite: "bookworm", architecture: &X86_64 },
+    Kernel { name: "6.12", suite: "trixie", architecture: &X86_64 },
+    Kernel { name: "newest", suite: "unstable", architecture: &X86_64 },
+    Kernel { name: "6.12-arm64", suite: "trixie", architecture: &AARCH64 },
 ];
 
-/// The package that depends on a suite's newest kernel for virtual machines.
-const CLOUD: &str = "linux-image-cloud-amd64";
+/// A kind of machine that is emulated.
+struct Architecture {
+    /// Its name in the table.
+    name: &'static str,
+    /// Debian's name of it.
+    debian: &'static str,
+    /// Where Debian's packages have libraries, below `usr/lib`, and the loader's name there.
+    libraries: &'static str,
+    loader: &'static str,
+    /// The package with the emulator, and the folder below `target/kernels` that it is unpacked into.
+    package: &'static str,
+    tools: &'static str,
+    emulator: &'static str,
+    /// The emulator's arguments for the machine and its processor, which has everything that the emulator knows. On aarch64 it
+    /// signs pointers by an algorithm of the emulator's own: the architecture's takes long to emulate.
+    machine: &'static [&'static str],
+    /// The kernel's names of the two serial ports.
+    ports: [&'static str; 2],
+}
 
-/// Where the tools come from: the emulator, the shell inside, and `setpriv`.
+const X86_64: Architecture = Architecture {
+    name: "x86-64",
+    debian: "amd64",
+    libraries: "x86_64-linux-gnu",
+    loader: "ld-linux-x86-64.so.2",
+    package: "qemu-system-x86",
+    tools: "tools",
+    emulator: "qemu-system-x86_64",
+    machine: &["-cpu", "max"],
+    ports: ["ttyS0", "ttyS1"],
+};
+
+const AARCH64: Architecture = Architecture {
+    name: "aarch64",
+    debian: "arm64",
+    libraries: "aarch64-linux-gnu",
+    loader: "ld-linux-aarch64.so.1",
+    package: "qemu-system-arm",
+    tools: "tools-aarch64",
+    emulator: "qemu-system-aarch64",
+    machine: &["-machine", "virt", "-cpu", "max,pauth-impdef=on"],
+    ports: ["ttyAMA0", "ttyAMA1"],
+};
+
+/// Where the emulators come from, and what runs inside beside the program: the shell and `setpriv`.
 const TOOLS_SUITE: &str = "trixie";
-const TOOLS: [&str; 3] = ["qemu-system-x86", "busybox-static", "util-linux"];
+const INSIDE: [&str; 2] = ["busybox-static", "util-linux"];
 
 /// Mirrors of Debian: the second has the suites that the first has dropped.
 const MIRRORS: [&str; 2] = ["http://deb.debian.org/debian", "http://archive.debian.org/debian"];
@@ -47,9 +92,6 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Names another program to try than the one in the target folder.
 pub(crate) const PROGRAM: &str = "ROLLCAGE_KERNELS_PROGRAM";
-
-/// The version of Landlock from which level `full` grants directories, and promises that a worker is kept to them.
-const CONFINES_DIRECTORIES: u32 = 3;
 
 /// A boot that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -78,22 +120,39 @@ const RUNS: [(&str, &str, &str); 12] = [
 ];
 const ONE: &str = "--envs 1 --episodes 2 --on-fault raise";
 
+/// Guests of the program `granted`, beside those of `RUNS`.
+const GRANTED_GUESTS: [&str; 2] = ["files.wasm", "talker.wasm"];
+
+/// The trial of `granted` that succeeds only where level `full` grants directories.
+const AT_LEVEL_FULL: &str = "directory-at-level-full";
+
+/// Programs of the tests that run inside, beside the one under test.
+const TEST_PROGRAMS: [&str; 2] = ["intruder", "granted"];
+
 /// Boots the kernels of these names, or all, and writes the table.
 pub(crate) fn kernels(names: &[String]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| !KERNELS.iter().any(|kernel| kernel.name == **name)) {
         bail!("no kernel `{unknown}`: the kernels are {}", KERNELS.map(|kernel| kernel.name).join(", "));
     }
     if std::env::consts::ARCH != "x86_64" {
-        bail!("the kernels that are fetched are for x86-64");
+        bail!("the emulator that is fetched is a program for x86-64");
     }
     let chosen: Vec<&Kernel> =
         KERNELS.iter().filter(|kernel| names.is_empty() || names.iter().any(|name| name == kernel.name)).collect();
-    let lab = Lab::ready()?;
+    let place = target()?.join("kernels");
+    let here = Here::ready(&place)?;
     let mut parts = Vec::new();
-    for kernel in chosen {
-        let linux = fetched_kernel(&lab.place, kernel)?;
-        parts.extend(lab.try_kernel(kernel, &linux)?);
-        write_table(&parts)?;
+    for architecture in [&X86_64, &AARCH64] {
+        let mut kernels = chosen.iter().filter(|kernel| kernel.architecture.name == architecture.name).peekable();
+        if kernels.peek().is_none() {
+            continue;
+        }
+        let lab = Lab::ready(&place, architecture, &here)?;
+        for kernel in kernels {
+            let linux = fetched_kernel(&place, kernel)?;
+            parts.extend(lab.try_kernel(kernel, &linux)?);
+            write_table(&parts)?;
+        }
     }
     judge(&parts)
 }
@@ -101,22 +160,28 @@ pub(crate) fn kernels(names: &[String]) -> Result<()> {
 // ── What is fetched ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Debian's package manager with the lists of one suite, and with a state of its own: for it nothing is installed.
-pub(crate) struct Apt(PathBuf);
+pub(crate) struct Apt {
+    folder: PathBuf,
+    /// Debian's name of the architecture whose packages it fetches.
+    architecture: String,
+}
 
 impl Apt {
     /// Fetches the lists of a suite.
-    pub(crate) fn of(place: &Path, suite: &str) -> Result<Apt> {
-        let folder = place.join("apt").join(suite);
+    pub(crate) fn of(place: &Path, suite: &str, architecture: &str) -> Result<Apt> {
+        let name = if architecture == X86_64.debian { suite.to_owned() } else { format!("{suite}-{architecture}") };
+        let folder = place.join("apt").join(name);
         std::fs::create_dir_all(folder.join("lists/partial"))?;
         std::fs::create_dir_all(folder.join("cache/archives/partial"))?;
         std::fs::write(folder.join("status"), "")?;
         let signed = if Path::new(KEYRING).exists() { format!(" signed-by={KEYRING}") } else { String::new() };
-        let apt = Apt(folder);
+        let apt = Apt { folder, architecture: architecture.to_owned() };
         let mut said = Vec::new();
         for mirror in MIRRORS {
-            std::fs::write(apt.0.join("sources.list"), format!("deb [arch=amd64{signed}] {mirror} {suite} main\n"))?;
+            let source = format!("deb [arch={architecture}{signed}] {mirror} {suite} main\n");
+            std::fs::write(apt.folder.join("sources.list"), source)?;
             // A suite that has failed in part is not an error to apt, unless it is told so.
-            match apt.get(&["-oAPT::Update::Error-Mode=any", "update"], &apt.0) {
+            match apt.get(&["-oAPT::Update::Error-Mode=any", "update"], &apt.folder) {
                 Ok(()) => return Ok(apt),
                 Err(error) => said.push(format!("{error:#}")),
             }
@@ -133,11 +198,12 @@ impl Apt {
             ("Dir::Cache", "cache"),
             ("Dir::Etc::sourcelist", "sources.list"),
         ] {
-            command.arg(format!("-o{option}={}", self.0.join(name).display()));
+            command.arg(format!("-o{option}={}", self.folder.join(name).display()));
         }
+        command.arg(format!("-oAPT::Architecture={}", self.architecture));
+        command.arg(format!("-oAPT::Architectures={}", self.architecture));
         command.args([
             "-oDir::Etc::sourceparts=/dev/null",
-            "-oAPT::Architecture=amd64",
             "-oAPT::Sandbox::User=root",
             "-oAPT::Update::Post-Invoke-Success::=",
             "-oAcquire::Languages=none",
@@ -150,7 +216,7 @@ impl Apt {
 
     /// Runs `apt-get` in a folder.
     fn get(&self, arguments: &[&str], folder: &Path) -> Result<()> {
-        let suite = self.0.file_name().unwrap_or_default().display();
+        let suite = self.folder.file_name().unwrap_or_default().display();
         eprintln!("xtask: apt-get {}, with lists of {suite}", arguments.join(" "));
         output(self.command("apt-get").arg("-qq").args(arguments).current_dir(folder)).map(|_| ())
     }
@@ -163,7 +229,7 @@ impl Apt {
 
     /// Packages without what they depend on, unpacked into a folder.
     pub(crate) fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
-        let archives = self.0.join("archives");
+        let archives = self.folder.join("archives");
         fresh(&archives)?;
         let packages = packages.iter().map(String::as_str);
         self.get(&["download"].into_iter().chain(packages).collect::<Vec<_>>(), &archives)?;
@@ -172,9 +238,9 @@ impl Apt {
 
     /// Packages and all that they depend on, unpacked into a folder.
     pub(crate) fn unpack_whole(&self, packages: &[&str], into: &Path) -> Result<()> {
-        let archives = self.0.join("cache/archives");
+        let archives = self.folder.join("cache/archives");
         let install = ["install", "--download-only", "--yes", "--no-install-recommends"];
-        self.get(&[&install, packages].concat(), &self.0)?;
+        self.get(&[&install, packages].concat(), &self.folder)?;
         unpack_all(&archives, into)
     }
 }
@@ -199,9 +265,12 @@ fn fetched_kernel(place: &Path, kernel: &Kernel) -> Result<PathBuf> {
         return Ok(file);
     }
     fresh(&folder)?;
-    let apt = Apt::of(place, kernel.suite)?;
-    let image = apt.depends(CLOUD)?.into_iter().find(|name| name.starts_with("linux-image-"));
-    let image = image.with_context(|| format!("{CLOUD} of {} names no kernel", kernel.suite))?;
+    let debian = kernel.architecture.debian;
+    let apt = Apt::of(place, kernel.suite, debian)?;
+    // The package that depends on the suite's newest kernel for virtual machines.
+    let cloud = format!("linux-image-cloud-{debian}");
+    let image = apt.depends(&cloud)?.into_iter().find(|name| name.starts_with("linux-image-"));
+    let image = image.with_context(|| format!("{cloud} of {} names no kernel", kernel.suite))?;
     // Newer suites have the kernel itself in a package of its own.
     let mut packages: Vec<String> =
         apt.depends(&image)?.into_iter().filter(|name| name.starts_with("linux-binary-")).collect();
@@ -215,75 +284,155 @@ fn fetched_kernel(place: &Path, kernel: &Kernel) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Emulator, shell and `setpriv` in a folder of their own, with their own libraries and loader.
-struct Tools(PathBuf);
+/// Programs of Debian's that run on this machine, with their own libraries and loader: the emulator of an architecture, and the
+/// shell.
+struct Tools {
+    folder: PathBuf,
+    architecture: &'static Architecture,
+}
 
 impl Tools {
     /// Fetched, or from an earlier run.
-    fn fetched(place: &Path) -> Result<Tools> {
-        let folder = place.join("tools");
-        if !folder.exists() {
-            let partial = place.join("tools.partial");
-            fresh(&partial)?;
-            Apt::of(place, TOOLS_SUITE)?.unpack_whole(&TOOLS, &partial)?;
-            std::fs::rename(&partial, &folder)?;
-        }
-        Ok(Tools(folder))
+    fn fetched(place: &Path, architecture: &'static Architecture) -> Result<Tools> {
+        let packages: Vec<&str> = [architecture.package].into_iter().chain(INSIDE).collect();
+        let folder = unpacked(place, architecture.tools, &X86_64, &packages)?;
+        Ok(Tools { folder, architecture })
     }
 
     fn libraries(&self) -> PathBuf {
-        self.0.join("usr/lib/x86_64-linux-gnu")
-    }
-
-    fn loader(&self) -> PathBuf {
-        self.libraries().join("ld-linux-x86-64.so.2")
+        self.folder.join("usr/lib").join(X86_64.libraries)
     }
 
     /// A program of the folder's, run by its own loader. Politely: the emulator may take all there is of the machine.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nice");
-        command.args(["-n", "10"]).arg(self.loader()).arg("--library-path").arg(self.libraries());
-        command.arg(self.0.join(program)).stdin(Stdio::null());
+        let libraries = self.libraries();
+        command.args(["-n", "10"]).arg(libraries.join(X86_64.loader)).arg("--library-path").arg(libraries);
+        command.arg(self.folder.join("usr/bin").join(program)).stdin(Stdio::null());
         command
     }
 
-    fn busybox(&self) -> PathBuf {
-        self.0.join("usr/bin/busybox")
+    fn emulator(&self) -> Command {
+        self.command(self.architecture.emulator)
     }
+
+    fn busybox(&self) -> PathBuf {
+        self.folder.join("usr/bin/busybox")
+    }
+}
+
+/// Programs of Debian's that run on the emulated machine, with their libraries and loader: the shell and `setpriv`.
+struct Inside {
+    folder: PathBuf,
+    architecture: &'static Architecture,
+}
+
+impl Inside {
+    /// Fetched, or from an earlier run.
+    fn fetched(place: &Path, architecture: &'static Architecture, tools: &Tools) -> Result<Inside> {
+        let folder = match architecture.debian == X86_64.debian {
+            true => tools.folder.clone(),
+            false => unpacked(place, &format!("inside-{}", architecture.name), architecture, &INSIDE)?,
+        };
+        Ok(Inside { folder, architecture })
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("usr/bin").join(name)
+    }
+
+    fn library(&self, name: &str) -> PathBuf {
+        self.folder.join("usr/lib").join(self.architecture.libraries).join(name)
+    }
+
+    /// The names of all libraries that a program needs, and of the loader.
+    fn needed(&self, program: &Path) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::from([self.architecture.loader.to_owned()]);
+        let mut left = vec![program.to_owned()];
+        while let Some(file) = left.pop() {
+            let said = output(Command::new("readelf").args(["--wide", "--dynamic"]).arg(&file).env("LC_ALL", "C"))?;
+            let names = said.lines().filter(|line| line.contains("(NEEDED)"));
+            for name in names.filter_map(|line| line.split_once('[')?.1.strip_suffix(']')) {
+                if found.insert(name.to_owned()) {
+                    left.push(self.library(name));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Packages for an architecture and all that they depend on, in a folder of this name: fetched, or from an earlier run.
+fn unpacked(place: &Path, name: &str, architecture: &Architecture, packages: &[&str]) -> Result<PathBuf> {
+    let folder = place.join(name);
+    if !folder.exists() {
+        let partial = place.join(format!("{name}.partial"));
+        fresh(&partial)?;
+        Apt::of(place, TOOLS_SUITE, architecture.debian)?.unpack_whole(packages, &partial)?;
+        std::fs::rename(&partial, &folder)?;
+    }
+    Ok(folder)
 }
 
 // ── The machine that is emulated ────────────────────────────────────────────────────────────────────────────────────
 
-/// What all boots share.
-struct Lab {
-    place: PathBuf,
-    tools: Tools,
+/// What ran on this machine, with which the others are compared.
+struct Here {
     program: PathBuf,
-    intruder: PathBuf,
+    /// How each of `RUNS` ends on this machine.
+    ends: Vec<String>,
     attempts: Vec<String>,
     directory_attempts: Vec<DirectoryAttempt>,
-    /// How each of `RUNS` ends on this machine.
-    here: Vec<String>,
 }
 
-impl Lab {
-    /// Builds and fetches what is needed, and makes the runs of this machine, with which the others are compared.
-    fn ready() -> Result<Lab> {
-        let (place, release) = (target()?.join("kernels"), target()?.join("release"));
-        std::fs::create_dir_all(&place)?;
+impl Here {
+    /// Builds what is needed, and makes the runs of this machine.
+    fn ready(place: &Path) -> Result<Here> {
+        std::fs::create_dir_all(place)?;
         let program = match std::env::var_os(PROGRAM) {
             Some(program) => PathBuf::from(program),
             None => built()?,
         };
-        // Copies: the sources may change while this runs, and be built again.
+        // A copy: the sources may change while this runs, and be built again.
         let program = copied(&program, &place.join("rollcage"))?;
-        let intruder = copied(&release.join("intruder"), &place.join("intruder"))?;
+        let intruder = target()?.join("release/intruder");
         let attempts = output(Command::new(&intruder).arg("list"))?.lines().map(str::to_owned).collect();
         let listed = output(Command::new(&intruder).args(["list", "directories"]))?;
         let directory_attempts = listed.lines().map(DirectoryAttempt::parse).collect::<Result<_>>()?;
-        let tools = Tools::fetched(&place)?;
-        let here = RUNS.map(|run| end_here(&program, run)).into_iter().collect::<Result<_>>()?;
-        Ok(Lab { place, tools, program, intruder, attempts, directory_attempts, here })
+        let ends = RUNS.map(|run| end_here(&program, run)).into_iter().collect::<Result<_>>()?;
+        Ok(Here { program, ends, attempts, directory_attempts })
+    }
+}
+
+/// What all boots of an architecture share.
+struct Lab<'a> {
+    architecture: &'static Architecture,
+    here: &'a Here,
+    place: PathBuf,
+    tools: Tools,
+    inside: Inside,
+    /// The program under test, and then those of the tests.
+    programs: Vec<PathBuf>,
+}
+
+impl<'a> Lab<'a> {
+    /// Builds and fetches what is needed.
+    fn ready(base: &Path, architecture: &'static Architecture, here: &'a Here) -> Result<Lab<'a>> {
+        let tools = Tools::fetched(base, architecture)?;
+        let inside = Inside::fetched(base, architecture, &tools)?;
+        let is_native = architecture.name == X86_64.name;
+        let place = if is_native { base.to_owned() } else { base.join(architecture.name) };
+        std::fs::create_dir_all(&place)?;
+        let programs = if is_native {
+            let release = target()?.join("release");
+            let of_tests = TEST_PROGRAMS.map(|name| copied(&release.join(name), &place.join(name)));
+            std::iter::once(Ok(here.program.clone())).chain(of_tests).collect::<Result<_>>()?
+        } else {
+            let built = dist::programs_for_arm(&TEST_PROGRAMS)?;
+            let named = built.iter().filter_map(|program| Some((program, program.file_name()?)));
+            named.map(|(program, name)| copied(program, &place.join(name))).collect::<Result<_>>()?
+        };
+        Ok(Lab { architecture, here, place, tools, inside, programs })
     }
 
     /// Boots a kernel with Landlock and, if it has that, without.
@@ -308,12 +457,12 @@ impl Lab {
     /// these guests, or of one boot that does nothing else.
     fn cache(&self, linux: &Path) -> Result<PathBuf> {
         let mut hasher = DefaultHasher::new();
-        std::fs::read(&self.program).with_context(|| self.program.display().to_string())?.hash(&mut hasher);
-        for (_, plugin, arguments) in RUNS {
-            arguments.hash(&mut hasher);
-            if plugin.ends_with(".wasm") {
-                std::fs::read(guests()?.join(plugin))?.hash(&mut hasher);
-            }
+        for program in &self.programs {
+            std::fs::read(program).with_context(|| program.display().to_string())?.hash(&mut hasher);
+        }
+        RUNS.iter().for_each(|(_, _, arguments)| arguments.hash(&mut hasher));
+        for guest in all_guests() {
+            std::fs::read(guests()?.join(guest)).context(guest)?.hash(&mut hasher);
         }
         let kept = self.place.join("cache.tar.gz");
         let made_for = self.place.join("cache.made-for");
@@ -348,16 +497,28 @@ impl Lab {
         self.packed(&base)
     }
 
-    /// The shell, the program and the intruder, with the libraries of this machine; and the first process.
+    /// The shell, the program and those of the tests, with their libraries; and the first process.
     fn copy_programs(&self, base: &Path) -> Result<()> {
-        copy_program(&self.tools.busybox(), &base.join("bin/busybox"))?;
-        for (program, name) in [(&self.program, "rollcage"), (&self.intruder, "intruder")] {
-            copy_program(program, &base.join("bin").join(name))?;
+        copy_program(&self.inside.program("busybox"), &base.join("bin/busybox"))?;
+        for program in &self.programs {
+            copy_program(program, &base.join("bin").join(program.file_name().context("a program without a name")?))?;
+            self.copy_libraries(program, base)?;
+        }
+        copy_program(&scripts().join("init.sh"), &base.join("init"))
+    }
+
+    /// The libraries of a program: this machine's, against which it was built, or Debian's.
+    fn copy_libraries(&self, program: &Path, base: &Path) -> Result<()> {
+        if self.architecture.name == X86_64.name {
             for library in libraries(program)? {
                 copy_program(&library, &base.join(library.strip_prefix("/").unwrap_or(&library)))?;
             }
+        } else {
+            for name in self.inside.needed(program)? {
+                copy_program(&self.inside.library(&name), &base.join("lib").join(name))?;
+            }
         }
-        copy_program(&scripts().join("init.sh"), &base.join("init"))
+        Ok(())
     }
 
     /// Scripts and guests, and the lists of what is to be run.
@@ -365,30 +526,28 @@ impl Lab {
         for script in ["prepare.sh", "tests.sh"] {
             std::fs::copy(scripts().join(script), trial.join(script)).context(script)?;
         }
+        for guest in all_guests() {
+            std::fs::copy(guests()?.join(guest), trial.join("guests").join(guest)).context(guest)?;
+        }
         let mut runs = String::new();
         for (name, plugin, arguments) in RUNS {
-            if plugin.ends_with(".wasm") {
-                std::fs::copy(guests()?.join(plugin), trial.join("guests").join(plugin)).context(plugin)?;
-            }
             let words = words(Path::new("/trial/guests"), plugin, arguments).join(" ");
             runs.push_str(&format!("{name} {words}\n"));
         }
         std::fs::write(trial.join("runs.txt"), runs)?;
-        std::fs::write(trial.join("attempts.txt"), self.attempts.join("\n") + "\n")?;
-        let titles: Vec<String> = self.directory_attempts.iter().map(DirectoryAttempt::title).collect();
+        std::fs::write(trial.join("attempts.txt"), self.here.attempts.join("\n") + "\n")?;
+        let titles: Vec<String> = self.here.directory_attempts.iter().map(DirectoryAttempt::title).collect();
         std::fs::write(trial.join("directory-attempts.txt"), titles.join("\n") + "\n")?;
         Ok(())
     }
 
     /// `setpriv` with a loader and libraries of its own, under names that the other programs do not see.
     fn copy_setpriv(&self, to: &Path) -> Result<()> {
-        copy_program(&self.tools.loader(), &to.join("loader"))?;
-        let setpriv = self.tools.0.join("usr/bin/setpriv");
+        copy_program(&self.inside.library(self.architecture.loader), &to.join("loader"))?;
+        let setpriv = self.inside.program("setpriv");
         copy_program(&setpriv, &to.join("setpriv"))?;
-        let mut list = Command::new(self.tools.loader());
-        let said = output(list.arg("--library-path").arg(self.tools.libraries()).arg("--list").arg(&setpriv))?;
-        for library in named(&said) {
-            copy_program(&library, &to.join(library.file_name().context("a library without a name")?))?;
+        for name in self.inside.needed(&setpriv)? {
+            copy_program(&self.inside.library(&name), &to.join(name))?;
         }
         Ok(())
     }
@@ -407,7 +566,9 @@ impl Lab {
     fn boot(&self, name: &str, linux: &Path, image: &Path, script: &str, more: &str) -> Result<Vec<u8>> {
         let report = self.place.join(name);
         let console = report.with_extension("console");
-        let append = format!("console=ttyS0 panic=-1 quiet loglevel=4 rollcage.script={script} {more}");
+        let [first, second] = self.architecture.ports;
+        let names = format!("rollcage.script={script} rollcage.port={second}");
+        let append = format!("console={first} panic=-1 quiet loglevel=4 {names} {more}");
         let mut command = self.emulator();
         command.arg("-kernel").arg(linux).arg("-initrd").arg(image).args(["-append", append.trim()]);
         for port in [&console, &report] {
@@ -426,11 +587,12 @@ impl Lab {
     /// The emulator with its machine. It uses no virtualisation of the hardware, since many machines that run this have none.
     /// The memory is enough for the attempt that takes 2 GiB to succeed without the sandbox.
     fn emulator(&self) -> Command {
-        let share = self.tools.0.join("usr/share");
-        let mut command = self.tools.command("usr/bin/qemu-system-x86_64");
+        let share = self.tools.folder.join("usr/share");
+        let mut command = self.tools.emulator();
         command
             .env("QEMU_MODULE_DIR", self.tools.libraries().join("qemu"))
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "3G", "-smp", "2"])
+            .args(self.architecture.machine)
+            .args(["-accel", "tcg,thread=multi", "-m", "3G", "-smp", "2"])
             .args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-net", "none"])
             .arg("-L")
             .arg(share.join("qemu"))
@@ -446,8 +608,8 @@ impl Lab {
         if !report.trim_end().ends_with("@@ done") {
             bail!("{version}: the report ends too early; it is in {}", self.place.display());
         }
-        let kernel = format!("{version} ({})", kernel.suite);
-        report.split("@@ part ").skip(1).map(|part| self.part(&kernel, part, without)).collect()
+        let version = format!("{version} ({})", kernel.suite);
+        report.split("@@ part ").skip(1).map(|part| self.part(&version, part, without)).collect()
     }
 
     /// What one user met, from its part of a report.
@@ -457,6 +619,7 @@ impl Lab {
         let (user, namespaces) = head.split_once(' ').with_context(|| format!("a part `{head}`"))?;
         let mut part = Part {
             kernel: kernel.to_owned(),
+            architecture: self.architecture.name,
             user: if user == "0" { "root".to_owned() } else { user.to_owned() },
             namespaces: namespaces.to_owned(),
             landlock: without.to_owned(),
@@ -466,6 +629,7 @@ impl Lab {
             let (title, said) = section.split_once('\n').unwrap_or((section, ""));
             match title.split_once(' ') {
                 None if title == "doctor" => part.heed_doctor(said),
+                None if title == "granted" => part.heed_granted(said),
                 Some(("run", name)) => self.heed_run(&mut part, name, said),
                 Some(("attempt", name)) => part.heed_attempt(name, said),
                 Some(("directory-attempt", title)) => self.heed_directory_attempt(&mut part, title, said),
@@ -473,10 +637,11 @@ impl Lab {
                 _ => {}
             }
         }
-        if part.attempts != self.attempts.len() {
-            bail!("{kernel} as {user}: {} of {} attempts were made", part.attempts, self.attempts.len());
+        let (made, all) = (part.attempts, self.here.attempts.len());
+        if made != all {
+            bail!("{kernel} as {user}: {made} of {all} attempts were made");
         }
-        let (made, all) = (part.directory_attempts, self.directory_attempts.len());
+        let (made, all) = (part.directory_attempts, self.here.directory_attempts.len());
         if made != all {
             bail!("{kernel} as {user}: {made} of {all} attempts with directories were made");
         }
@@ -484,7 +649,9 @@ impl Lab {
     }
 
     fn heed_directory_attempt(&self, part: &mut Part, title: &str, said: &str) {
-        let Some(attempt) = self.directory_attempts.iter().find(|attempt| attempt.title() == title) else { return };
+        let Some(attempt) = self.here.directory_attempts.iter().find(|attempt| attempt.title() == title) else {
+            return;
+        };
         part.directory_attempts += 1;
         if !is_stopped(said) {
             part.directories_through.push((attempt.clone(), said.trim().to_owned()));
@@ -493,7 +660,7 @@ impl Lab {
 
     /// Compares a run with the same one on this machine.
     fn heed_run(&self, part: &mut Part, name: &str, said: &str) {
-        let runs = RUNS.iter().zip(&self.here);
+        let runs = RUNS.iter().zip(&self.here.ends);
         let Some((_, here)) = runs.clone().find(|((known, ..), _)| *known == name) else { return };
         let there = end(said).unwrap_or_else(|| said.lines().last().unwrap_or("nothing").to_owned());
         if name == CARTPOLE {
@@ -509,11 +676,11 @@ impl Lab {
     }
 }
 
-/// Builds the program, the intruder and the hostile guests. Returns the program.
+/// Builds the program, those of the tests and the hostile guests. Returns the program.
 fn built() -> Result<PathBuf> {
     let build = || cargo(&["build", "--release", "--locked"]);
     run(build().args(["--package", "rollcage"]))?;
-    run(build().args(["--package", "rollcage-tests", "--bin", "intruder"]))?;
+    run(build().args(["--package", "rollcage-tests"]).args(TEST_PROGRAMS.map(|name| ["--bin", name]).concat()))?;
     build_hostile()?;
     Ok(target()?.join("release/rollcage"))
 }
@@ -554,10 +721,10 @@ impl DirectoryAttempt {
         format!("{} {}", self.entry, self.name)
     }
 
-    /// Whether the attempt must be stopped at level `full` where there is this version of Landlock: the table of SECURITY.md says
-    /// so, or the level grants directories there.
-    fn must_be_stopped(&self, landlock: u32) -> bool {
-        self.from.is_some_and(|from| landlock >= from || landlock >= CONFINES_DIRECTORIES)
+    /// Whether the attempt must be stopped at level `full`: the table of SECURITY.md says so for this version of Landlock, or
+    /// the level grants directories there.
+    fn must_be_stopped(&self, landlock: u32, full_grants: bool) -> bool {
+        self.from.is_some_and(|from| landlock >= from || full_grants)
     }
 }
 
@@ -570,6 +737,7 @@ fn is_stopped(said: &str) -> bool {
 #[derive(Default)]
 struct Part {
     kernel: String,
+    architecture: &'static str,
     user: String,
     namespaces: String,
     landlock: String,
@@ -586,6 +754,12 @@ struct Part {
     outside: usize,
     /// Attempts that no layer stopped, and how each ended.
     through: Vec<(String, String)>,
+    /// How many trials with grants and of copies there were, at any level.
+    granted: usize,
+    /// Those that failed, and why.
+    granted_failed: Vec<(String, String)>,
+    /// Whether level `full` granted directories.
+    full_grants: bool,
     directory_attempts: usize,
     /// Attempts with directories that no layer stopped, and how each ended.
     directories_through: Vec<(DirectoryAttempt, String)>,
@@ -609,6 +783,19 @@ impl Part {
         }
     }
 
+    fn heed_granted(&mut self, said: &str) {
+        for (name, end) in said.lines().filter_map(|line| line.split_once(' ')) {
+            if name == AT_LEVEL_FULL {
+                self.full_grants = end == "done";
+                continue;
+            }
+            self.granted += 1;
+            if end != "done" {
+                self.granted_failed.push((name.to_owned(), end.to_owned()));
+            }
+        }
+    }
+
     fn heed_attempt(&mut self, name: &str, said: &str) {
         self.attempts += 1;
         if !is_stopped(said) {
@@ -628,38 +815,63 @@ impl Part {
         if self.outside == 0 {
             wrong.push("no attempt succeeds without the sandbox, so that nothing is shown by it".to_owned());
         }
-        let is_full = matches!(self.level.as_str(), "full" | "strict");
-        let through = self.through.iter().map(|(name, end)| (is_full, format!("not stopped: {name}: {end}")));
-        let landlock = self.landlock.parse().unwrap_or(0);
-        let with_directories = self.directories_through.iter().map(|(attempt, end)| {
-            let line = format!("not stopped with a directory: {}: {end}", attempt.title());
-            (is_full && attempt.must_be_stopped(landlock), line)
-        });
-        let mut told = Vec::new();
-        for (must_not_be, line) in through.chain(with_directories) {
-            if must_not_be { wrong.push(line) } else { told.push(line) }
+        if self.granted == 0 {
+            wrong.push("nothing was tried with grants".to_owned());
         }
-        (wrong, told)
+        wrong.extend(self.granted_failed.iter().map(|(name, why)| format!("{name}: {why}")));
+        if self.level == "strict" && !self.full_grants {
+            wrong.push("level `full` refuses directories, and level `strict` is there".to_owned());
+        }
+        let is_full = matches!(self.level.as_str(), "full" | "strict");
+        let through = self.through.iter().map(|(name, end)| format!("not stopped: {name}: {end}"));
+        if !is_full {
+            return (wrong, through.collect());
+        }
+        wrong.extend(through);
+        // What nobody promises is in the table alone.
+        let landlock = self.landlock.parse().unwrap_or(0);
+        let directories = self.directories_through.iter();
+        let promised = directories.filter(|(attempt, _)| attempt.must_be_stopped(landlock, self.full_grants));
+        wrong
+            .extend(promised.map(|(attempt, end)| format!("not stopped with a directory: {}: {end}", attempt.title())));
+        (wrong, Vec::new())
     }
 
     fn row(&self) -> String {
         let digest = if self.same_digest { "same" } else { "**other**" };
         let guests = format!("{}/{}", self.as_here, self.guests);
+        let failed = self.granted_failed.iter().map(|(name, _)| name.as_str());
+        let granted = counted(self.granted, self.granted_failed.len(), failed);
+        let at_full = if self.full_grants { "granted" } else { "refused" };
         let names = self.through.iter().map(|(name, _)| name.as_str());
         let stopped = counted(self.attempts, self.through.len(), names);
         let directory_names = self.directories_through.iter().map(|(attempt, _)| attempt.name.as_str());
         let directories = counted(self.directory_attempts, self.directories_through.len(), directory_names);
-        let Part { kernel, user, namespaces, landlock, level, start, outside, .. } = self;
-        format!(
-            "| {kernel} | {user} | {namespaces} | {landlock} | {level} | {start} | {digest} | {guests} | {outside} | {stopped} | {directories} |"
-        )
+        let Part { kernel, architecture, user, namespaces, landlock, level, start, outside, .. } = self;
+        let cells: [&dyn Display; 14] = [
+            kernel,
+            architecture,
+            user,
+            namespaces,
+            landlock,
+            level,
+            start,
+            &digest,
+            &guests,
+            &granted,
+            outside,
+            &stopped,
+            &at_full,
+            &directories,
+        ];
+        cells.iter().map(|cell| format!("| {cell} ")).chain(["|".to_owned()]).collect()
     }
 }
 
-/// A cell of the table: how many of all attempts were stopped, and the names of the others, each once.
-fn counted<'a>(all: usize, through: usize, names: impl Iterator<Item = &'a str>) -> String {
+/// A cell of the table: how many of all are as wished, and the names of the others, each once.
+fn counted<'a>(all: usize, others: usize, names: impl Iterator<Item = &'a str>) -> String {
     let names: BTreeSet<String> = names.map(|name| format!("`{name}`")).collect();
-    let mut cell = format!("{}/{all}", all - through);
+    let mut cell = format!("{}/{all}", all - others);
     if !names.is_empty() {
         cell.push_str(&format!("; not {}", names.into_iter().collect::<Vec<_>>().join(", ")));
     }
@@ -668,20 +880,33 @@ fn counted<'a>(all: usize, through: usize, names: impl Iterator<Item = &'a str>)
 
 // ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const HEAD: &str = "\
-| kernel | user | user namespaces | Landlock ABI | level | start | digest | hostile guests as here | attempts that work outside | attempts stopped | attempts with directories stopped |
-|---|---|---|---|---|---|---|---|---|---|---|
-";
+const HEAD: [&str; 14] = [
+    "kernel",
+    "architecture",
+    "user",
+    "user namespaces",
+    "Landlock ABI",
+    "level",
+    "start",
+    "digest",
+    "hostile guests as here",
+    "grants and copies",
+    "attempts that work outside",
+    "attempts stopped",
+    "directories at level `full`",
+    "attempts with directories stopped",
+];
 
 /// Writes the rows into the page. Rows of kernels that were not tried stay.
 fn write_table(parts: &[Part]) -> Result<()> {
     let old = page::between(PAGE, TABLE)?;
-    let mut table = HEAD.to_owned();
-    for kernel in &KERNELS {
-        let suite = format!("({})", kernel.suite);
-        let new: Vec<String> = parts.iter().filter(|part| part.kernel.ends_with(&suite)).map(Part::row).collect();
-        let kept = || old.lines().filter(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&suite)));
-        let rows = if new.is_empty() { kept().map(str::to_owned).collect() } else { new };
+    let mut table = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
+    for Kernel { suite, architecture, .. } in &KERNELS {
+        // The cells by which a row is known.
+        let mark = format!("({suite}) | {} |", architecture.name);
+        let rows: Vec<String> = parts.iter().map(Part::row).filter(|row| row.contains(&mark)).collect();
+        let kept = || old.lines().filter(|row| row.contains(&mark)).map(str::to_owned);
+        let rows = if rows.is_empty() { kept().collect() } else { rows };
         rows.iter().for_each(|row| table.push_str(&format!("{row}\n")));
     }
     page::put(PAGE, TABLE, &table)
@@ -691,11 +916,13 @@ fn write_table(parts: &[Part]) -> Result<()> {
 fn judge(parts: &[Part]) -> Result<()> {
     let mut wrong = 0;
     for part in parts {
-        let Part { kernel, user, namespaces, landlock, level, .. } = part;
+        let Part { kernel, architecture, user, namespaces, landlock, level, .. } = part;
         let (must_not_be, told) = part.found();
         wrong += must_not_be.len();
         for line in must_not_be.iter().chain(&told) {
-            eprintln!("{kernel} as {user}, namespaces {namespaces}, Landlock {landlock}, level {level}: {line}");
+            eprintln!(
+                "{kernel}, {architecture}, as {user}, namespaces {namespaces}, Landlock {landlock}, level {level}: {line}"
+            );
         }
     }
     if wrong > 0 {
@@ -735,6 +962,12 @@ fn scripts() -> PathBuf {
 
 fn guests() -> Result<PathBuf> {
     Ok(target()?.join("guests/wasm32-wasip2/release"))
+}
+
+/// The files of all hostile guests that run.
+fn all_guests() -> impl Iterator<Item = &'static str> {
+    let of_runs = RUNS.iter().map(|(_, plugin, _)| *plugin).filter(|plugin| plugin.ends_with(".wasm"));
+    of_runs.chain(GRANTED_GUESTS)
 }
 
 /// The arguments of a run, with the hostile guests in this folder.

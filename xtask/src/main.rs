@@ -29,8 +29,8 @@ cargo xtask VERB
   lint             rustfmt and clippy, over all workspaces
   long             soaks: random kills, random and mutated plugins by the thousand, the model of the slab with more turns,
                    other trainers in Python, numpy's own tests inside a guest
-  kernels [NAME…]  boots older and newer Linux kernels under qemu, runs the program and the intruder there, and writes the
-                   table of docs/platforms.md
+  kernels [NAME…]  boots older and newer Linux kernels under qemu, one of them on aarch64 too, runs the program and the
+                   intruder there, and writes the table of docs/platforms.md
   containers       runs the program as containers run it (Docker's filter, no namespaces, limits, read-only, no home),
                    and writes the table of docs/platforms.md
   clusters [ARG…]  three Ray nodes in network namespaces: digests, killed nodes, what a step costs; writes the tables of

@@ -80,6 +80,8 @@ fn unexecutable(program: &str, arguments: &[&str]) {
         process::exit(77);
     }
     panic!("{}", Command::new(program).args(arguments).exec());
+}
+
 /// Prints the attempts of workers with a directory.
 fn list_directory_attempts() {
     for attempt in DIRECTORY_ATTEMPTS {

@@ -15,10 +15,10 @@ use crate::{apt_install, cargo, output, root, run, target};
 /// The oldest glibc that programs and wheels run with: that of Debian 10, RHEL 8 and `manylinux_2_28`.
 const GLIBC: (u32, u32) = (2, 28);
 
-/// The target that is uploaded.
+/// The target that everything is made for.
 const HERE: &str = "x86_64-unknown-linux-gnu";
 
-/// The target whose digests are compared.
+/// The target that a wheel is made for too, and whose digests are compared.
 const ARM: &str = "aarch64-unknown-linux-gnu";
 
 /// Tools from PyPI, into a venv of their own.
@@ -289,34 +289,57 @@ assert total == 24, total
 print('Python', sys.version.split()[0], 'gymnasium', gymnasium.__version__, 'numpy', numpy.__version__, 'rollcage', rollcage.__version__)
 ";
 
-/// The wheel of the Python package, and that of the base plugin where it is built; installs and tries the first.
+/// The wheels of the Python package for both processors, and that of the base plugin where it is built. The wheel for this
+/// processor is installed and tried; the other one is tried in an emulated machine.
 fn wheels(release: &Release) -> Result<()> {
     licences(release)?;
-    let packaged = release.tree.join("python/rollcage/_program");
-    copy_all(&release.program_here()?, &packaged.join("rollcage"))?;
-    std::fs::copy(release.dist.join("LICENCES.txt"), packaged.join("LICENCES.txt"))?;
     remove(&release.dist, "rollcage-", ".whl")?;
-    let tag = format!("manylinux_{}_{}", GLIBC.0, GLIBC.1);
-    let mut maturin = release.tooled(Command::new(release.venv.join("bin/maturin")))?;
-    maturin.args(["build", "--release", "--locked", "--zig", "--target", HERE, "--compatibility", &tag]);
-    maturin.args(["--manifest-path", "python/Cargo.toml", "--out"]).arg(&release.dist);
-    // In a folder of its own: maturin has zig called in another way, and cargo would build the one after the other anew.
-    let extension = release.build.join("extension");
-    run(maturin.env("CARGO_TARGET_DIR", &extension))?;
-    needs_no_newer_glibc(&extension.join(HERE).join("release/lib_rollcage.so"))?;
-    let wheel = the_wheel(release)?;
-    run(&mut release.tooled({
-        let mut show = Command::new(release.venv.join("bin/auditwheel"));
-        show.arg("show").arg(&wheel);
-        show
-    })?)?;
     base_wheel(release)?;
+    // First: what is left in the copy of the tree is then this processor's program.
+    let other = package_wheel(release, ARM, &release.program_for_arm()?)?;
+    try_wheel_for_arm(release, &other)?;
+    let wheel = package_wheel(release, HERE, &release.program_here()?)?;
     let pythons = pythons();
     ensure!(!pythons.is_empty(), "no Python from 3.10 on to try the wheel with");
     for (name, python) in pythons {
         try_wheel(release, &wheel, &name, &python)?;
     }
     newest_python(release, &wheel)
+}
+
+/// Builds the extension for a target, and packs it with the program for that target. Returns the wheel.
+fn package_wheel(release: &Release, target: &str, program: &Path) -> Result<PathBuf> {
+    let packaged = release.tree.join("python/rollcage/_program");
+    copy_all(program, &packaged.join("rollcage"))?;
+    std::fs::copy(release.dist.join("LICENCES.txt"), packaged.join("LICENCES.txt"))?;
+    let tag = format!("manylinux_{}_{}", GLIBC.0, GLIBC.1);
+    let mut maturin = release.tooled(Command::new(release.venv.join("bin/maturin")))?;
+    maturin.args(["build", "--release", "--locked", "--zig", "--target", target, "--compatibility", &tag]);
+    maturin.args(["--manifest-path", "python/Cargo.toml", "--out"]).arg(&release.dist);
+    // In a folder of its own: maturin has zig called in another way, and cargo would build the one after the other anew.
+    let built = release.build.join("extension");
+    run(maturin.env("CARGO_TARGET_DIR", &built))?;
+    let extension = built.join(target).join("release/lib_rollcage.so");
+    needs_no_newer_glibc(&extension)?;
+    for file in [program, &extension] {
+        is_for(file, target)?;
+    }
+    let wheel = the_wheel(release, target)?;
+    run(&mut release.tooled({
+        let mut show = Command::new(release.venv.join("bin/auditwheel"));
+        show.arg("show").arg(&wheel);
+        show
+    })?)?;
+    Ok(wheel)
+}
+
+/// Checks that a file is for the processor of a target.
+fn is_for(file: &Path, target: &str) -> Result<()> {
+    let machine = if target == ARM { "AArch64" } else { "X86-64" };
+    let said = output(Command::new("readelf").arg("--file-header").arg(file).env("LC_ALL", "C"))?;
+    let line = said.lines().find(|line| line.trim_start().starts_with("Machine:")).unwrap_or_default();
+    ensure!(line.contains(machine), "{} is not for {target}: {}", file.display(), line.trim());
+    Ok(())
 }
 
 /// Removes files of a folder by their names' beginning and end.
@@ -331,13 +354,14 @@ fn remove(folder: &Path, begins: &str, ends: &str) -> Result<()> {
     Ok(())
 }
 
-/// The wheel of this version.
-fn the_wheel(release: &Release) -> Result<PathBuf> {
+/// The wheel of this version for a target.
+fn the_wheel(release: &Release, target: &str) -> Result<PathBuf> {
     let begins = format!("rollcage-{}-", release.version);
+    let ends = format!("_{}.whl", target.split('-').next().unwrap_or(target));
     let names = std::fs::read_dir(&release.dist)?.flatten().map(|entry| entry.path());
     let ours = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&begins))
-            && path.extension().is_some_and(|end| end == "whl")
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&begins) && name.ends_with(&ends)
     };
     names.into_iter().find(ours).context("maturin made no wheel")
 }
@@ -547,7 +571,7 @@ const PLAYED: [&str; 9] =
 /// The suite that the emulated machine and its emulator come from.
 const MACHINE: &str = "trixie";
 
-/// What the emulated machine runs: each env without the sandbox, and with all of it. A line that begins with `@@` is an answer.
+/// How the emulated machine begins, and how it ends.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/tmp
@@ -556,6 +580,14 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
 ip link set lo up
+TRIED
+dmesg | grep type=1326
+poweroff -f
+"#;
+
+/// What the emulated machine tries in between: each env without the sandbox, and with all of it. A line that begins with `@@` is
+/// an answer.
+const PLAY_ALL: &str = r#"
 for env in ENVS; do
   for walls in "--walls none" --require-sandbox; do
     /rollcage run $walls --episodes 3 --seed 7 --envs 2 --json -- $env > /tmp/report 2> /tmp/said
@@ -563,25 +595,25 @@ for env in ENVS; do
     cat /tmp/said
   done
 done
-dmesg | grep type=1326
-poweroff -f
 "#;
 
 /// Builds the program for aarch64, and runs it in an emulated machine with a kernel of its own: the digests must be those of
-/// x86-64, without the sandbox and with all of it. No hardware was tried, so what is built here is not uploaded.
+/// x86-64, without the sandbox and with all of it. No hardware was tried.
 fn aarch64(release: &Release) -> Result<()> {
     let arm = release.program_for_arm()?;
+    let emulated = Emulated::fetched(release)?;
+    let root = emulated.root(&arm, &PLAY_ALL.replace("ENVS", &PLAYED.join(" ")))?;
+    let said = emulated.boot(&root)?;
+    compare_digests(release, &said, &PLAYED)
+}
+
+/// Compares what the emulated machine played with the same envs here.
+fn compare_digests(release: &Release, said: &str, envs: &[&str]) -> Result<()> {
     let here = release.program_here()?;
-    let (tools, machine) = (release.tools.join("emulator"), release.tools.join("arm64"));
-    let packages = "linux-image-cloud-arm64,busybox-static,libc6,libgcc-s1";
-    ensure!(suite(MACHINE, "amd64", "qemu-system-arm,busybox-static", &tools)?, "no emulator from Debian's {MACHINE}");
-    ensure!(suite(MACHINE, "arm64", packages, &machine)?, "no kernel from Debian's {MACHINE}");
-    let image = image(release, &tools, &machine, &arm)?;
-    let said = boot(release, &tools, &machine, &image)?;
     let mut differing = Vec::new();
-    for env in PLAYED {
+    for env in envs {
         let ours = digest(output(Command::new(&here).args(PLAY).arg(env))?)?;
-        for (walls, theirs) in ["no sandbox", "sandbox"].iter().zip(answers(&said, env)?) {
+        for (walls, theirs) in ["no sandbox", "sandbox"].iter().zip(answers(said, env)?) {
             let same = if ours == theirs { "same" } else { "DIFFERS" };
             eprintln!("xtask: dist: {env:<13} {walls:<10} {same}: x86-64 {ours}, aarch64 {theirs}");
             if ours != theirs {
@@ -592,6 +624,39 @@ fn aarch64(release: &Release) -> Result<()> {
     let log = release.build.join("aarch64.log");
     ensure!(differing.is_empty(), "other digests on aarch64: {}; see {}", differing.join(", "), log.display());
     Ok(())
+}
+
+/// What the emulated machine tries of a wheel: its program, and then its package in Python.
+const TRY_WHEEL: &str = r#"
+echo "@@ version $(/rollcage --version)"
+export PYTHONHOME=/usr PYTHONPATH=/packages
+/usr/bin/python3 -c "$(cat /try.py)" 2>&1 | sed 's/^/@@ python /'
+"#;
+
+/// Runs the program of the wheel for aarch64, and uses its package in Debian's Python, in the emulated machine.
+fn try_wheel_for_arm(release: &Release, wheel: &Path) -> Result<()> {
+    let emulated = Emulated::fetched(release)?;
+    let packages = release.build.join("arm-packages");
+    let python = emulated.unpack_with_dependencies(wheel, &packages)?;
+    let program = packages.join("rollcage/_program/rollcage");
+    is_for(&program, ARM)?;
+    needs_no_newer_glibc(&program)?;
+    let script = PLAY_ALL.replace("ENVS", "cartpole") + TRY_WHEEL;
+    let root = emulated.root(&program, &script)?;
+    emulated.add_python(&root, &python, &packages)?;
+    let said = emulated.boot(&root)?;
+    let version = format!("@@ version rollcage {}", release.version);
+    ensure!(said.lines().any(|line| line == version), "the wheel's program did not tell its version:\n{said}");
+    let tried = said.lines().filter_map(|line| line.strip_prefix("@@ python "));
+    let tried: Vec<&str> = tried.collect();
+    // The last line of `TRY`, which is printed after all of it has succeeded.
+    ensure!(
+        tried.last().is_some_and(|line| line.starts_with("Python 3.")),
+        "the wheel in Python:\n{}",
+        tried.join("\n")
+    );
+    eprintln!("xtask: dist: in the emulated machine: {}", tried.join(" "));
+    compare_digests(release, &said, &["cartpole"])
 }
 
 /// Builds the program for aarch64, and programs of the tests. Returns all, the program first.
@@ -612,47 +677,117 @@ fn answers(said: &str, env: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The file system that the emulated machine begins with. Returns its archive.
-fn image(release: &Release, tools: &Path, machine: &Path, program: &Path) -> Result<PathBuf> {
-    let place = release.build.join("arm");
-    let _ = std::fs::remove_dir_all(&place);
-    for folder in ["proc", "sys", "dev", "tmp"] {
-        std::fs::create_dir_all(place.join(folder))?;
-    }
-    for library in ["ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2"]
-    {
-        copy_all(&machine.join("usr/lib/aarch64-linux-gnu").join(library), &place.join("lib").join(library))?;
-    }
-    copy_all(&machine.join("usr/bin/busybox"), &place.join("bin/busybox"))?;
-    copy_all(program, &place.join("rollcage"))?;
-    let init = place.join("init");
-    std::fs::write(&init, INIT.replace("ENVS", &PLAYED.join(" ")))?;
-    std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let image = release.build.join("arm.cpio");
-    let mut pack = Command::new("sh");
-    pack.args(["-c", "find . | \"$1\" cpio -o -H newc > \"$2\"", "sh"]).arg(tools.join("usr/bin/busybox")).arg(&image);
-    output(pack.current_dir(&place))?;
-    Ok(image)
+/// A machine for aarch64 that is emulated, with a kernel and programs of Debian's.
+struct Emulated<'a> {
+    release: &'a Release,
+    /// Where the emulator is unpacked.
+    tools: PathBuf,
+    /// Where the kernel and the programs are unpacked.
+    machine: PathBuf,
 }
 
-/// Boots the emulated machine. Returns what it has said; that is kept in a file too. The processor has nothing beyond the
-/// first version of the architecture.
-fn boot(release: &Release, tools: &Path, machine: &Path, image: &Path) -> Result<String> {
-    const SECONDS: &str = "1800";
-    let kernels = std::fs::read_dir(machine.join("boot"))?.flatten().map(|entry| entry.path());
-    let kernel =
-        kernels.into_iter().find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")));
-    let libraries = tools.join("usr/lib/x86_64-linux-gnu");
-    let log = release.build.join("aarch64.log");
-    // By its own loader: its libraries may be newer than this machine's.
-    let mut qemu = Command::new("timeout");
-    qemu.arg(SECONDS).arg(libraries.join("ld-linux-x86-64.so.2")).arg("--library-path").arg(&libraries);
-    qemu.arg(tools.join("usr/bin/qemu-system-aarch64")).arg("-L").arg(tools.join("usr/share/qemu"));
-    qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "2G", "-accel", "tcg,thread=multi"]);
-    qemu.args(["-display", "none", "-nodefaults", "-no-reboot", "-append", "console=ttyAMA0 panic=-1 quiet audit=1"]);
-    qemu.arg("-serial").arg(format!("file:{}", log.display()));
-    run(qemu.arg("-kernel").arg(kernel.context("a kernel")?).arg("-initrd").arg(image))?;
-    Ok(String::from_utf8_lossy(&std::fs::read(&log)?).replace('\r', ""))
+impl<'a> Emulated<'a> {
+    /// Fetched, or from an earlier run.
+    fn fetched(release: &'a Release) -> Result<Emulated<'a>> {
+        let (tools, machine) = (release.tools.join("emulator"), release.tools.join("arm64"));
+        let packages = "linux-image-cloud-arm64,busybox-static,libc6,libgcc-s1,libstdc++6,python3";
+        ensure!(
+            suite(MACHINE, "amd64", "qemu-system-arm,busybox-static", &tools)?,
+            "no emulator from Debian's {MACHINE}"
+        );
+        ensure!(suite(MACHINE, "arm64", packages, &machine)?, "no kernel from Debian's {MACHINE}");
+        Ok(Emulated { release, tools, machine })
+    }
+
+    fn libraries(&self) -> PathBuf {
+        self.machine.join("usr/lib/aarch64-linux-gnu")
+    }
+
+    /// Makes the folder that the machine begins with: the program, the shell, and a script that tries something. Returns the
+    /// folder.
+    fn root(&self, program: &Path, script: &str) -> Result<PathBuf> {
+        let place = self.release.build.join("arm");
+        let _ = std::fs::remove_dir_all(&place);
+        for folder in ["proc", "sys", "dev", "tmp"] {
+            std::fs::create_dir_all(place.join(folder))?;
+        }
+        const LIBRARIES: [&str; 6] =
+            ["ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2"];
+        for library in LIBRARIES {
+            copy_all(&self.libraries().join(library), &place.join("lib").join(library))?;
+        }
+        copy_all(&self.machine.join("usr/bin/busybox"), &place.join("bin/busybox"))?;
+        copy_all(program, &place.join("rollcage"))?;
+        std::fs::write(place.join("init"), INIT.replace("TRIED", script))?;
+        for file in ["init", "rollcage"] {
+            runnable(&place.join(file))?;
+        }
+        Ok(place)
+    }
+
+    /// Unpacks a wheel and what it depends on. Returns the name of Debian's Python, `python3.13`.
+    fn unpack_with_dependencies(&self, wheel: &Path, to: &Path) -> Result<String> {
+        let name = std::fs::read_link(self.machine.join("usr/bin/python3"))?.to_string_lossy().into_owned();
+        let version = name.strip_prefix("python").context("a version of Debian's Python")?;
+        let _ = std::fs::remove_dir_all(to);
+        let mut pip = Command::new(self.release.venv.join("bin/pip"));
+        pip.args(["install", "--quiet", "--only-binary", ":all:", "--python-version", version]);
+        // The newest C library that the machine's programs may ask for, and the older ones that numpy's wheels name.
+        for tag in ["manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64"] {
+            pip.args(["--platform", tag]);
+        }
+        run(pip.arg("--target").arg(to).arg(wheel))?;
+        Ok(name)
+    }
+
+    /// Adds Python, its library, the packages and what is tried with them.
+    fn add_python(&self, root: &Path, python: &str, packages: &Path) -> Result<()> {
+        copy_all(&self.machine.join("usr/bin").join(python), &root.join("usr/bin/python3"))?;
+        std::fs::create_dir_all(root.join("usr/lib"))?;
+        // By a command that keeps links: one of Debian's leads into a folder that is not copied.
+        let library = self.machine.join("usr/lib").join(python);
+        run(Command::new("cp").arg("--archive").arg(library).arg(root.join("usr/lib")))?;
+        for entry in std::fs::read_dir(self.libraries())?.flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().contains(".so") && entry.path().is_file() {
+                copy_all(&entry.path(), &root.join("usr/lib/aarch64-linux-gnu").join(name))?;
+            }
+        }
+        copy_all(packages, &root.join("packages"))?;
+        std::fs::write(root.join("try.py"), TRY)?;
+        Ok(())
+    }
+
+    /// Packs a folder, and boots the machine with it. Returns what it has said; that is kept in a file too. The processor has
+    /// nothing beyond the first version of the architecture.
+    fn boot(&self, root: &Path) -> Result<String> {
+        const SECONDS: &str = "1800";
+        let image = self.release.build.join("arm.cpio");
+        let mut pack = Command::new("sh");
+        pack.args(["-c", "find . | \"$1\" cpio -o -H newc > \"$2\"", "sh"]);
+        output(pack.arg(self.tools.join("usr/bin/busybox")).arg(&image).current_dir(root))?;
+        let kernels = std::fs::read_dir(self.machine.join("boot"))?.flatten().map(|entry| entry.path());
+        let is_kernel = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"));
+        let kernel = kernels.into_iter().find(is_kernel).context("a kernel")?;
+        let libraries = self.tools.join("usr/lib/x86_64-linux-gnu");
+        let log = self.release.build.join("aarch64.log");
+        // By its own loader: its libraries may be newer than this machine's.
+        let mut qemu = Command::new("timeout");
+        qemu.arg(SECONDS).arg(libraries.join("ld-linux-x86-64.so.2")).arg("--library-path").arg(&libraries);
+        qemu.arg(self.tools.join("usr/bin/qemu-system-aarch64")).arg("-L").arg(self.tools.join("usr/share/qemu"));
+        qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "3G", "-accel", "tcg,thread=multi"]);
+        qemu.args(["-display", "none", "-nodefaults", "-no-reboot"]);
+        qemu.args(["-append", "console=ttyAMA0 panic=-1 quiet audit=1"]);
+        qemu.arg("-serial").arg(format!("file:{}", log.display()));
+        run(qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(image))?;
+        Ok(String::from_utf8_lossy(&std::fs::read(&log)?).replace('\r', ""))
+    }
+}
+
+/// Lets every user run a file.
+fn runnable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o755)).with_context(|| file.display().to_string())
 }
 
 // Crates.
@@ -783,8 +918,13 @@ const ALLOWED: [&str; 15] = [
 ];
 
 /// What is uploaded and what it is built from: a manifest, the target, and whose licences they are.
-const BUILT: [(&str, &str); 3] =
-    [("Cargo.toml", HERE), ("python/Cargo.toml", HERE), ("guest-envs/Cargo.toml", "wasm32-wasip2")];
+const BUILT: [(&str, &str); 5] = [
+    ("Cargo.toml", HERE),
+    ("Cargo.toml", ARM),
+    ("python/Cargo.toml", HERE),
+    ("python/Cargo.toml", ARM),
+    ("guest-envs/Cargo.toml", "wasm32-wasip2"),
+];
 
 /// A crate that is inside something uploaded.
 struct Inside {

@@ -20,7 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import ray
+try:
+    import ray
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("rollcage.ray needs Ray: pip install 'rollcage[ray]'", name="ray") from error
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy

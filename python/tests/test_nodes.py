@@ -159,6 +159,42 @@ def test_late_machines_are_waited_for() -> None:
         assert envs.digest == here.digest
 
 
+def test_calls_go_to_the_machine_of_their_env() -> None:
+    config = [{"sutton_barto_reward": env % 2 == 1} for env in range(5)]
+    with (
+        Spread([2, 2, 1], seed=4, config=config) as envs,
+        rollcage.make_vec("cartpole", 5, seed=4, config=config) as here,
+    ):
+        assert envs.configs == config and len(set(envs.pids)) == 5
+        with pytest.raises(rollcage.UsageError, match="env 0 must be reset"):
+            envs.step(ACTIONS)
+        envs.reset()
+        here.reset()
+        with pytest.raises(rollcage.UsageError, match="env 4: action"):
+            envs.step([0, 0, 0, 0, 2])
+        for _ in range(3):
+            assert np.array_equal(envs.step(ACTIONS)[0], here.step(ACTIONS)[0])
+        assert np.array_equal(envs.render_env(4), here.render_env(4))
+        snapshot = envs.snapshot(4)
+        assert np.array_equal(envs.restore(0, snapshot), here.restore(0, snapshot))
+        assert np.array_equal(envs.step(ACTIONS)[0], here.step(ACTIONS)[0])
+        with envs.branch(3, 2) as copies:
+            one = copies.step([0, 1])[0]
+            assert not np.array_equal(one[0], one[1])
+            assert np.array_equal(envs.write_back(1, 2, source=copies)[2], one[1])
+            with pytest.raises(rollcage.UsageError, match="another node"):
+                envs.write_back(1, 0, source=copies)
+        mask = np.array([False, True, False, False, True])
+        assert np.array_equal(
+            envs.reset(options={"reset_mask": mask})[0][mask], here.reset(options={"reset_mask": mask})[0][mask]
+        )
+        assert np.array_equal(
+            envs.rollout("random", 20).rewards[:, [0, 1, 4]], here.rollout("random", 20).rewards[:, [0, 1, 4]]
+        )
+        with pytest.raises(rollcage.UsageError, match="no step was begun"):
+            envs.step_wait()
+
+
 def test_the_first_ready_machine_answers_first() -> None:
     with Spread([2, 2, 1], seed=4) as envs:
         envs.reset()

@@ -104,7 +104,11 @@ def same(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize(
     ("plugin", "mode"),
-    [("cartpole", "next-step"), ("taxi", "same-step"), ("blackjack", "next-step"), ("cartpole", "same-step")],
+    [
+        ("taxi", "same-step"),
+        pytest.param("blackjack", "next-step", marks=long),
+        pytest.param("cartpole", "next-step", marks=long),
+    ],
 )
 def test_what_comes_back_is_that_of_one_host(raylets: Raylets, plugin: str, mode: str) -> None:
     given: dict[str, Any] = {"seed": 5, "autoreset_mode": mode, "max_episode_steps": 12}
@@ -141,6 +145,7 @@ def test_one_node_and_three_have_one_digest(raylets: Raylets) -> None:
     assert len(set(digests)) == 1
 
 
+@long
 def test_configs_seeds_and_faults_have_the_runs_numbers(raylets: Raylets) -> None:
     config = [{"sutton_barto_reward": env % 2 == 1} for env in range(ENVS)]
     with rollcage.ray.make_vec("cartpole", ENVS, nodes=3, config=config, seed=2) as envs:
@@ -167,6 +172,7 @@ def test_configs_seeds_and_faults_have_the_runs_numbers(raylets: Raylets) -> Non
             envs.send([7], [5])
 
 
+@long
 def test_no_env_is_stepped_if_an_action_is_wrong(raylets: Raylets) -> None:
     with (
         rollcage.ray.make_vec("cartpole", 3, nodes=3, seed=2) as envs,
@@ -212,6 +218,7 @@ def test_send_and_recv(raylets: Raylets) -> None:
             envs.recv()
 
 
+@long
 def test_step_in_two_halves(raylets: Raylets) -> None:
     with rollcage.ray.make_vec("cartpole", 4, nodes=2) as envs:
         envs.reset(seed=1)
@@ -229,6 +236,7 @@ def test_step_in_two_halves(raylets: Raylets) -> None:
 # ── What else an env can do ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@long
 def test_calls_attributes_and_pictures_go_to_the_right_node(raylets: Raylets) -> None:
     with rollcage.ray.make_vec(hostile("attributes"), 5, nodes=3) as envs:
         envs.reset(seed=1)
@@ -251,6 +259,7 @@ def test_calls_attributes_and_pictures_go_to_the_right_node(raylets: Raylets) ->
             same(pictures, here.render())
 
 
+@long
 def test_snapshots_go_everywhere_and_branches_stay(raylets: Raylets) -> None:
     with rollcage.ray.make_vec("cartpole", ENVS, nodes=3, seed=6) as envs:
         envs.reset()
@@ -294,6 +303,7 @@ def test_grants_are_checked_on_each_node_before_anything_starts(raylets: Raylets
         rollcage.ray.make_vec("cartpole", 3, nodes=3, config={"nothing": 1})
 
 
+@long
 def test_what_is_missing_is_named(raylets: Raylets) -> None:
     begun = time.monotonic()
     with pytest.raises(rollcage.UsageError, match="5 hosts") as caught:

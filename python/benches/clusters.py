@@ -12,6 +12,7 @@ import functools
 import os
 import random
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -22,19 +23,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
-from busy_env import Busy
 
-import rollcage
-import rollcage.ray
-from rollcage._host import Columns, Outcome
-from rollcage._nodes import Link, Nodes
+# For Ray's programs and for this one: no statistics to others, and no tokens in a network that nobody else is in.
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+
+import ray  # noqa: E402
+from busy_env import Busy  # noqa: E402
+
+import rollcage  # noqa: E402
+import rollcage.ray  # noqa: E402
+from rollcage._host import Columns, Outcome  # noqa: E402
+from rollcage._nodes import Link, Nodes  # noqa: E402
 
 #: The head's address, and a node's by its number.
 HEAD, PORT = "10.77.0.1", 6379
 NODES = 3
-#: Ray's programs, quiet: no dashboard, no statistics to others, little memory.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 STORE_BYTES = 200 << 20
 
 
@@ -91,7 +94,7 @@ def ray_start(where: str, address: str, cpus: int) -> list[str]:
 
 
 def started(command: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, **QUIET, **more}
+    environment = {**os.environ, **more}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, start_new_session=True)
 
@@ -99,6 +102,14 @@ def started(command: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]
 def addresses() -> set[str]:
     """The nodes that are alive."""
     return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def is_open(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def wait_for(what: str, seconds: float, holds: Any) -> None:
@@ -122,14 +133,8 @@ def cluster(folder: Path) -> Iterator[list[Node]]:
     head = started([*ray_start("--head", HEAD, cpus=0), f"--port={PORT}", "--include-dashboard=false"], {})
     nodes: list[Node] = []
     try:
-        for turn in range(60):
-            try:
-                ray.init(f"{HEAD}:{PORT}", log_to_driver=False, configure_logging=False, _node_ip_address=HEAD)
-                break
-            except ConnectionError:
-                if turn == 59:
-                    raise
-                time.sleep(1)
+        wait_for("Ray's head", 60, lambda: is_open(HEAD, PORT))
+        ray.init(f"{HEAD}:{PORT}", log_to_driver=False, configure_logging=False, _node_ip_address=HEAD)
         for number in range(1, NODES + 1):
             node = Node(number, folder)
             nodes.append(node)

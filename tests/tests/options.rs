@@ -43,6 +43,8 @@ const OPTIONS: [[&str; 4]; 60] = [
     ["trust", "", "--trust", "the standing files hold in Python too; a caller there knows what it opens"],
     ["", "", "--sha256", "`Plugin::sha256` tells a caller"],
     // What only a caller of the library needs.
+    ["first_env", "", "", "a share of a run over several hosts, which `rollcage.ray` gives"],
+    ["first_instance", "", "", "the same"],
     ["worker", "", "", "the program itself; Python has it in its package"],
     ["when_compiling", "", "", "the command line prints what it is told"],
     ["temporary", "", "", "`TMPDIR`"],

@@ -8,7 +8,7 @@ use rollcage_tests::{program, root};
 
 /// An option: the method of `Builder` or field of `Limits`, Python's keyword, the flag of `rollcage run`. Empty: that place
 /// does not have the option, for the reason that the row gives.
-const OPTIONS: [[&str; 4]; 60] = [
+const OPTIONS: [[&str; 4]; 62] = [
     // What the envs are.
     ["envs", "num_envs", "--envs", ""],
     ["config", "config", "--config", ""],

@@ -41,6 +41,15 @@ NODES = 3
 STORE_BYTES = 200 << 20
 
 
+#: What was said, for a page: what Ray prints is not in it.
+SAID: list[str] = []
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+    SAID.append(text)
+
+
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
@@ -154,7 +163,7 @@ def cluster(folder: Path) -> Iterator[list[Node]]:
 
 def digests() -> None:
     """The digest on one node and on three, in uneven shares, beside that of one host."""
-    print("\n| plugin | envs | shares | digest of the run | as on one host |\n|---|--:|---|---|---|")
+    say("\n| plugin | envs | shares | digest of the run | as on one host |\n|---|--:|---|---|---|")
     for plugin, envs in (("cartpole", 7), ("blackjack", 7), ("CartPole-v1", 4)):
         with rollcage.make_vec(plugin, envs, seed=7) as here:
             here.reset()
@@ -165,7 +174,7 @@ def digests() -> None:
                 there.reset()
                 there.rollout("random", 200)
                 same = "yes" if there.digest == one_host else "**no**"
-                print(f"| {plugin} | {envs} | {nodes} | {str(there.digest)[:16]}… | {same} |", flush=True)
+                say(f"| {plugin} | {envs} | {nodes} | {str(there.digest)[:16]}… | {same} |")
                 assert there.digest == one_host
 
 
@@ -210,13 +219,13 @@ def kills(nodes: list[Node], times: int, cuts: int) -> None:
             victim.join()
         wait_for("that Ray sees the loss", 120, lambda victim=victim: victim.address not in addresses())
         victim.start()
-    print(
+    say(
         "\n| a node is | times | hung | other envs with another digest | told within, median | at most |\n|---|--:|--:|--:|--:|--:|"
     )
     for how, seconds in told.items():
         if seconds:
             middle, most = statistics.median(seconds), max(seconds)
-            print(f"| {how} | {len(seconds)} | 0 | 0 | {middle:.1f} s | {most:.1f} s |", flush=True)
+            say(f"| {how} | {len(seconds)} | 0 | 0 | {middle:.1f} s | {most:.1f} s |")
 
 
 # ── What a step costs ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,7 +255,7 @@ def a_millisecond() -> dict[str, int]:
 
 def costs(seconds: float) -> None:
     """Steps a second by nodes, and the parts that a step is made of."""
-    print("\n| env | envs in all | one host | 1 node | 2 nodes | 3 nodes |\n|---|--:|--:|--:|--:|--:|")
+    say("\n| env | envs in all | one host | 1 node | 2 nodes | 3 nodes |\n|---|--:|--:|--:|--:|--:|")
     measured: list[tuple[int, int, float]] = []
     for title, plugin, config, many in (
         ("cheap: cartpole", "cartpole", None, (6, 60, 600)),
@@ -261,11 +270,11 @@ def costs(seconds: float) -> None:
                 cells.append(speed(make, actions, seconds))
                 if config is None:
                     measured.append((nodes, envs, cells[-1]))
-            print(f"| {title} | {envs} | " + " | ".join(f"{envs / one:,.0f}" for one in cells) + " |", flush=True)
+            say(f"| {title} | {envs} | " + " | ".join(f"{envs / one:,.0f}" for one in cells) + " |")
     # Least squares: a step is a fixed part, a part for each node, and a part for each env.
     design = np.array([[1.0, nodes, envs] for nodes, envs, _ in measured])
     fixed, node, env = np.linalg.lstsq(design, np.array([one for *_, one in measured]), rcond=None)[0] * 1e6
-    print(f"\nA step of cartpole takes {fixed:,.0f} µs, {node:,.0f} µs for each node, and {env:.2f} µs for each env.")
+    say(f"\nA step of cartpole takes {fixed:,.0f} µs, {node:,.0f} µs for each node, and {env:.2f} µs for each env.")
     scaling(*(max(0.0, part) / 1e6 for part in (fixed, node, env)))
 
 
@@ -281,19 +290,19 @@ class Late:
         Seconds of this process for a call, and for its answer.
     share : float
         Seconds that a node's envs take.
-    late : random.Random
+    late : random.Random or None
         Every answer is late by 0.2 ms on average (exponential), and one of 200 by 10 ms more, as a busy machine's.
 
     """
 
-    def __init__(self, answer: Columns, ask: float, take: float, share: float, late: random.Random) -> None:
+    def __init__(self, answer: Columns, ask: float, take: float, share: float, late: random.Random | None) -> None:
         self._answer, self._ask, self._take, self._share, self._late = Outcome(answer), ask, take, share, late
         self._due: dict[int, float] = {}
 
     def ask(self, *_: Any) -> int:
         spin(self._ask)
         token = len(self._due)
-        self._due[token] = time.perf_counter() + self._share + lateness(self._late)
+        self._due[token] = time.perf_counter() + self._share + (0.0 if self._late is None else lateness(self._late))
         return token
 
     def wait(self, tokens: list[int], many: int, timeout: float | None) -> list[int]:
@@ -320,6 +329,20 @@ def spin(seconds: float) -> None:
         pass
 
 
+def step_of(engine: Late, nodes: int, share: int, known: dict[str, Any]) -> float:
+    """Seconds of a step over so many nodes of the engine: the median of some."""
+    links = [Link(at * share, share, at, f"node {at}", is_reset=True) for at in range(nodes)]
+    many = Nodes(engine, links, known, mode="next-step", on_fault="restart", losses=0)  # type: ignore[arg-type]
+    many._unreset[:] = many._over[:] = False
+    taken = []
+    for _ in range(9):
+        begun = time.perf_counter()
+        many.step(np.zeros(nodes * share * known["action_space"]["stride"], np.uint8))
+        taken.append(time.perf_counter() - begun)
+        engine._due.clear()
+    return statistics.median(taken)
+
+
 def scaling(fixed: float, node: float, env: float) -> None:
     """A step of the model beside one of the simulation, in which the code that joins nodes is the real one."""
     share = 60
@@ -327,15 +350,17 @@ def scaling(fixed: float, node: float, env: float) -> None:
         envs.reset()
         known, row = envs._native.known(), envs._native.step(envs._actions.write(np.zeros(share, np.int64)))
     answer = Columns(*row)
-    print(
+    # What of a node's part is spent in joining: the simulation does that itself.
+    own = min(node, step_of(Late(answer, 0, 0, 0, None), 100, share, known) / 100)
+    say(
         f"\n{share} envs on each node; the env's own time as measured (cheap), and with 1 ms more for each step of a node with as "
         "many cores as envs.\n"
     )
-    print(
+    say(
         "| nodes | envs | cheap: model, ms | simulated, ms | of the speed of all "
         "| 1 ms: model, ms | simulated, ms | of the speed of all |"
     )
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    say("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for nodes in (1, 3, 10, 30, 100, 300, 1000):
         cells = []
         for extra in (0.0, 1e-3):
@@ -344,19 +369,10 @@ def scaling(fixed: float, node: float, env: float) -> None:
             # The last of so many answers.
             last = statistics.fmean(max(lateness(late) for _ in range(nodes)) for _ in range(200))
             model = fixed + node * nodes + env * share + extra + last
-            engine = Late(answer, node / 2, node / 2, env * share + extra, random.Random(6))
-            links = [Link(at * share, share, at, f"node {at}", is_reset=True) for at in range(nodes)]
-            many = Nodes(engine, links, known, mode="next-step", on_fault="restart", losses=0)  # type: ignore[arg-type]
-            many._unreset[:] = many._over[:] = False
-            taken = []
-            for _ in range(7):
-                begun = time.perf_counter()
-                many.step(np.zeros(nodes * share * known["action_space"]["stride"], np.uint8))
-                taken.append(time.perf_counter() - begun + fixed)
-                engine._due.clear()
-            simulated = statistics.median(taken)
+            engine = Late(answer, (node - own) / 2, (node - own) / 2, env * share + extra, random.Random(6))
+            simulated = fixed + step_of(engine, nodes, share, known)
             cells += [f"{model * 1e3:,.1f}", f"{simulated * 1e3:,.1f}", f"{100 * alone / simulated:.0f} %"]
-        print(f"| {nodes:,} | {nodes * share:,} | " + " | ".join(cells) + " |", flush=True)
+        say(f"| {nodes:,} | {nodes * share:,} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:
@@ -364,6 +380,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="how often a node is killed in the middle of a run")
     parser.add_argument("--cuts", type=int, default=2, help="how often a node is taken off the network")
     parser.add_argument("--seconds", type=float, default=3.0, help="of stepping for each figure; 0: no figures")
+    parser.add_argument("--report", type=Path, help="a file for the tables alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rollcage-clusters-") as folder, cluster(Path(folder)) as nodes:
         digests()
@@ -371,6 +388,8 @@ def main() -> None:
             kills(nodes, arguments.kills, arguments.cuts)
         if arguments.seconds:
             costs(arguments.seconds)
+    if arguments.report:
+        arguments.report.write_text("\n".join(SAID).strip() + "\n")
 
 
 if __name__ == "__main__":

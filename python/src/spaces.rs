@@ -78,9 +78,8 @@ impl Actions {
         let rows = actions.as_slice()?.chunks_exact(stride).zip(envs.as_slice()?).zip(taken.as_slice()?);
         for ((action, env), _) in rows.filter(|(_, taken)| **taken) {
             let checked = self.layout.as_action(action, self.outside);
-            checked.map_err(|error| {
-                exception(py, &rollcage::Error::Usage(error.of(&format!("env {env}: action "))))
-            })?;
+            checked
+                .map_err(|error| exception(py, &rollcage::Error::Usage(error.of(&format!("env {env}: action ")))))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt_install, bench, page, python, root};
+use crate::{apt_install, bench, page, python, python_base, root, run, target};
 
 const PAGE: &str = "docs/clusters.md";
 const TABLE: &str = "clusters";
@@ -23,15 +23,15 @@ pub(crate) fn clusters(arguments: &[String]) -> Result<()> {
     }
     let benches = root().join("python/benches");
     let script = benches.join("clusters.py");
-    eprintln!("xtask: {} {}", script.display(), arguments.join(" "));
+    let report = target()?.join("clusters.md");
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--propagation", "private", "--"]);
-    command.arg(venv.join("bin/python")).arg(&script).args(arguments).current_dir(&benches);
-    let output = command.stderr(std::process::Stdio::inherit()).output().context("unshare")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
-    if !output.status.success() {
-        bail!("{}: {}; it needs root, for network namespaces", script.display(), output.status);
+    command.arg(venv.join("bin/python")).arg(&script).args(arguments).arg("--report").arg(&report);
+    run(command.current_dir(&benches).env("ROLLCAGE_PYTHON_BASE", python_base::built()?))
+        .context("it needs root, for network namespaces")?;
+    if !arguments.is_empty() {
+        return Ok(());
     }
-    if arguments.is_empty() { page::put(PAGE, TABLE, said.trim_start()) } else { Ok(()) }
+    let tables = std::fs::read_to_string(&report).with_context(|| report.display().to_string())?;
+    page::put(PAGE, TABLE, &tables)
 }

@@ -20,9 +20,9 @@ cargo xtask VERB
 
   test [FILTER…]   every test: units, docs, guests, whole system (makes what it needs: guests, a Python venv)
   python [ARG…]    the Python package: its wheel in a venv, and its tests; arguments are pytest's
-  pythons [debian|rllib]
+  pythons [debian|rllib|frameworks]
                    the same wheel with the other versions of Gymnasium that are supported; or with Debian's newest Python;
-                   or beside RLlib
+                   or beside RLlib; or with TorchRL, Tianshou, skrl and CleanRL's loop, an environment each
   python-base [ARG…]
                    the base plugin of Python environments (CPython, numpy, gymnasium) and its wheel: some minutes from
                    nothing, then seconds; `numpy-tests` runs numpy's own tests inside a guest
@@ -321,6 +321,7 @@ fn long() -> Result<()> {
     python::python(&["-m".to_owned(), "long".to_owned()])?;
     python::others(&["debian".to_owned()])?;
     python::others(&["rllib".to_owned()])?;
+    python::others(&["frameworks".to_owned()])?;
     kernels::kernels(&[])?;
     containers::containers(&[])?;
     clusters::clusters(&[])?;

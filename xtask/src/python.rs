@@ -61,6 +61,9 @@ pub(crate) fn others(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "rllib") {
         return rllib(&venv);
     }
+    if arguments.iter().any(|argument| argument == "frameworks") {
+        return frameworks(&venv);
+    }
     for (version, more) in GYMNASIUMS {
         // Before the venv's own on Python's path, and nothing else of it is another.
         let folder = target()?.join(format!("pythons/gymnasium-{version}"));
@@ -88,7 +91,60 @@ fn rllib(venv: &Path) -> Result<()> {
         run(pip.args(["install", "--quiet", "--upgrade", "--target"]).arg(folder).arg(&wheel).arg(RLLIB))
     })?;
     let mut pytest = pytest(venv)?;
-    run(pytest.args(["-m", "long", "test_rllib.py"]).env("PYTHONPATH", folder))
+    pytest.args(["-m", "long", "test_rllib.py", "test_frameworks.py"]);
+    run(pytest.env("PYTHONPATH", folder).env("ROLLCAGE_FRAMEWORK", "rllib"))
+}
+
+/// Frameworks with an environment each: name in `docs/frameworks.md`, our extra for it, what is installed, and tests beside that
+/// page's. The page names the versions, and a test compares them with those that are installed.
+const FRAMEWORKS: [(&str, &str, &str, &[&str]); 4] = [
+    ("torchrl", "[torchrl]", "torchrl==0.14.1", &["test_torchrl.py"]),
+    ("tianshou", "[tianshou]", "tianshou==2.0.1", &["test_tianshou.py"]),
+    ("skrl", "", "skrl==2.1.1", &[]),
+    // No package, but a loop to copy: it needs torch alone.
+    ("cleanrl", "", "torch==2.15.0", &[]),
+];
+
+/// Each framework beside the wheel, in a venv of its own in which one call of pip finds versions that suit both. The script on the
+/// page runs there, and the tests of what we have for it.
+fn frameworks(venv: &Path) -> Result<()> {
+    let wheel = one_wheel()?;
+    let bytes = std::fs::metadata(&wheel)?.len();
+    for (name, extra, framework, tests) in FRAMEWORKS {
+        let folder = target()?.join("pythons").join(name);
+        installed(&folder, &format!("{framework} {bytes}"), |folder| {
+            venv_over(venv, folder)?;
+            let mut ours = wheel.clone().into_os_string();
+            ours.push(extra);
+            let pip = folder.join("bin/pip");
+            run(Command::new(&pip).args(["install", "--quiet"]).arg(ours).arg(framework))?;
+            // To pip the other venv's rollcage may be the same version, whatever is in it.
+            run(Command::new(&pip).args(["install", "--quiet", "--no-deps", "--force-reinstall"]).arg(&wheel))
+        })?;
+        let mut python = Command::new(folder.join("bin/python"));
+        python.args(["-m", "pytest"]);
+        run(as_here(&mut python)?
+            .args(["-m", "long", "test_frameworks.py"])
+            .args(tests)
+            .env("ROLLCAGE_FRAMEWORK", name))?;
+    }
+    Ok(())
+}
+
+/// A venv in which the packages of another one are installed, torch's gigabytes among them: pip adds what is missing, and what has
+/// to have another version.
+fn venv_over(other: &Path, folder: &Path) -> Result<()> {
+    run(Command::new(other.join("bin/python")).args(["-m", "venv"]).arg(folder))?;
+    std::fs::write(packages(folder)?.join("other.pth"), format!("{}\n", packages(other)?.display()))?;
+    Ok(())
+}
+
+/// The folder of a venv's packages.
+fn packages(venv: &Path) -> Result<PathBuf> {
+    let lib = venv.join("lib");
+    let entries = std::fs::read_dir(&lib).with_context(|| lib.display().to_string())?;
+    let found = entries.flatten().map(|entry| entry.path().join("site-packages")).find(|folder| folder.is_dir());
+    found.with_context(|| format!("site-packages in {}", lib.display()))
 }
 
 /// The wheel that [`wheel`] has built.
@@ -110,13 +166,18 @@ fn built_wheels(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Pytest as it is run here, without arguments: from the tests' own folder, so that the package is the venv's, from the wheel.
 fn pytest(venv: &Path) -> Result<Command> {
     let mut pytest = Command::new(venv.join("bin/pytest"));
-    pytest
+    as_here(&mut pytest)?;
+    Ok(pytest)
+}
+
+/// Our options and environment, for a command that runs pytest.
+fn as_here(pytest: &mut Command) -> Result<&mut Command> {
+    Ok(pytest
         .args(["--config-file", "../pyproject.toml", "--rootdir", ".", "-q", "-p", "no:cacheprovider"])
         .current_dir(root().join("python/tests"))
         .env("CARGO_TARGET_DIR", target()?)
         .env("ROLLCAGE_PYTHON_BASE", python_base::built()?)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    Ok(pytest)
+        .env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
 /// `pip install` of the named things alone into a folder.

@@ -231,32 +231,33 @@ def kills(nodes: list[Node], times: int, cuts: int) -> None:
 # ── What a step costs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def speed(make: Any, actions: Any, seconds: float) -> float:
-    """Seconds of a step of all envs: the median of single steps."""
+def speed(make: Any, actions: Any, seconds: float) -> tuple[float, float]:
+    """Seconds of a step of all envs, the median of single steps; and seconds of this process's processor time for each."""
     with make() as envs:
         envs.reset(seed=1)
         for _ in range(5):
             envs.step(actions)
-        taken = []
+        taken: list[float] = []
+        processor = time.process_time()
         until = time.perf_counter() + seconds
         while time.perf_counter() < until or len(taken) < 5:
             begun = time.perf_counter()
             envs.step(actions)
             taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
+        return statistics.median(taken), (time.process_time() - processor) / len(taken)
 
 
 def a_millisecond() -> dict[str, int]:
     """The config with which a step of `Busy` takes a millisecond on this machine."""
     turns = 10_000
     make = functools.partial(rollcage.make_vec, Busy, 1, config={"turns": turns})
-    return {"turns": round(turns * 1e-3 / speed(make, np.zeros(1, np.int64), 1.0))}
+    return {"turns": round(turns * 1e-3 / speed(make, np.zeros(1, np.int64), 1.0)[0])}
 
 
 def costs(seconds: float) -> None:
     """Steps a second by nodes, and the parts that a step is made of."""
     say("\n| env | envs in all | one host | 1 node | 2 nodes | 3 nodes |\n|---|--:|--:|--:|--:|--:|")
-    measured: list[tuple[int, int, float]] = []
+    measured: list[tuple[int, int, tuple[float, float]]] = []
     for title, plugin, config, many in (
         ("cheap: cartpole", "cartpole", None, (6, 60, 600)),
         ("1 ms of a core", Busy, a_millisecond(), (6, 24)),
@@ -264,18 +265,25 @@ def costs(seconds: float) -> None:
         for envs in many:
             actions = np.zeros(envs, np.int64)
             given: dict[str, Any] = {"config": config, "envs_per_worker": "auto" if config is None else 1}
-            cells = [speed(functools.partial(rollcage.make_vec, plugin, envs, **given), actions, seconds)]
+            cells = [speed(functools.partial(rollcage.make_vec, plugin, envs, **given), actions, seconds)[0]]
             for nodes in (1, 2, 3):
                 make = functools.partial(rollcage.ray.make_vec, plugin, envs, nodes=nodes, **given)
-                cells.append(speed(make, actions, seconds))
+                step = speed(make, actions, seconds)
+                cells.append(step[0])
                 if config is None:
-                    measured.append((nodes, envs, cells[-1]))
+                    measured.append((nodes, envs, step))
             say(f"| {title} | {envs} | " + " | ".join(f"{envs / one:,.0f}" for one in cells) + " |")
     # Least squares: a step is a fixed part, a part for each node, and a part for each env.
     design = np.array([[1.0, nodes, envs] for nodes, envs, _ in measured])
-    fixed, node, env = np.linalg.lstsq(design, np.array([one for *_, one in measured]), rcond=None)[0] * 1e6
-    say(f"\nA step of cartpole takes {fixed:,.0f} µs, {node:,.0f} µs for each node, and {env:.2f} µs for each env.")
-    scaling(*(max(0.0, part) / 1e6 for part in (fixed, node, env)))
+    fits = np.linalg.lstsq(design, np.array([step for *_, step in measured]), rcond=None)[0]
+    (fixed, of_this), (node, node_of_this), (env, _) = np.maximum(fits, 0.0).tolist()
+    say(
+        f"\nA step of cartpole takes {fixed * 1e6:,.0f} µs, {node * 1e6:,.0f} µs for each node, and {env * 1e6:.2f} µs for each "
+        "env. "
+        f"Of the trainer's own processor time it takes {of_this * 1e6:,.0f} µs, and {node_of_this * 1e6:,.0f} µs for each node: "
+        "the rest of a node's part is work of the nodes, which here share the two cores."
+    )
+    scaling(fixed + node - node_of_this, node_of_this, env)
 
 
 # ── Further than this machine goes ──────────────────────────────────────────────────────────────────────────────────

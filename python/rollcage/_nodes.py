@@ -573,20 +573,33 @@ class Nodes:
         self._check_open()
         for link in self.links:
             self._check_there(link, link.first)
-        asked = {self._engine.ask(link.host, link.part, call, *given(link)): link for link in self.links}
+        values, lost = self._of_hosts(self.links, call, given)
+        if lost is not None:
+            raise lost
+        return [values[link.first] for link in self.links]
+
+    def _of_hosts(
+        self, links: Sequence[Link], call: str, given: Callable[[Link], tuple[Any, ...]]
+    ) -> tuple[dict[int, Any], FaultError | None]:
+        """A call of these hosts. Returns the values of those that have answered, by first env, and a loss, if there was one.
+
+        An error of a host is raised once all have answered.
+        """
+        asked = {self._engine.ask(link.host, link.part, call, *given(link)): link for link in links}
         values: dict[int, Any] = {}
         error: RollcageError | None = None
+        lost: FaultError | None = None
         for token, outcome in self._wait(asked, len(asked), None):
             link = asked[token]
             if isinstance(outcome, LostError):
-                error = error or fault_error(self._lose(link, str(outcome), told=False)[0])
+                lost = lost or fault_error(self._lose(link, str(outcome), told=False)[0])
             elif outcome.error is not None:
                 error = error or outcome.error
             else:
                 values[link.first] = outcome.value
         if error is not None:
             raise error
-        return [values[link.first] for link in self.links]
+        return values, lost
 
     # ── Copies ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -700,20 +713,8 @@ class Nodes:
     def _there_each(self, call: str, instead: Callable[[Link], Any]) -> list[Any]:
         """A call of every host that is there, and something in its place for the others."""
         self._check_open()
-        asked = {self._engine.ask(link.host, link.part, call): link for link in self.links if link.host is not None}
-        values = {link.first: instead(link) for link in self.links}
-        error: RollcageError | None = None
-        for token, outcome in self._wait(asked, len(asked), None):
-            link = asked[token]
-            if isinstance(outcome, LostError):
-                self._lose(link, str(outcome), told=False)
-            elif outcome.error is not None:
-                error = error or outcome.error
-            else:
-                values[link.first] = outcome.value
-        if error is not None:
-            raise error
-        return [values[link.first] for link in self.links]
+        values, _ = self._of_hosts([link for link in self.links if link.host is not None], call, lambda _: ())
+        return [values[link.first] if link.first in values else instead(link) for link in self.links]
 
     # ── The end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

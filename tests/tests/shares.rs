@@ -152,6 +152,42 @@ fn recordings_of_several_hosts_are_replayed_as_one() {
     assert!(ran.status == Some(2) && ran.stderr.contains("no parts of one run"), "{}", ran.stderr);
 }
 
+/// What a lost host had written is a prefix, and what goes on elsewhere says that it is not the whole.
+#[test]
+fn a_recording_that_goes_on_after_a_loss_is_not_portable() {
+    let scratch = Scratch::new("shares-lost");
+    let folder = scratch.folder().join("run");
+    let record = |name: &str, first_env, first_instance| {
+        let record = Record { folder: folder.join(name), embed_plugin: false };
+        let made =
+            shipped("cartpole").envs(2).first_env(first_env).first_instance(first_instance).seed(3).record(record);
+        let mut envs = made.build().unwrap();
+        envs.reset(None).unwrap();
+        envs.rollout(Acting::Random, Amount::Steps(40), Keep::Returns).unwrap();
+        envs.finish_recording().unwrap();
+    };
+    record("envs-0", 0, 0);
+    record("envs-2", 2, 0);
+    record("envs-2-again", 2, 1);
+    // As its host left it.
+    let left = folder.join("envs-2");
+    std::fs::remove_file(left.join("CHECKSUMS")).unwrap();
+    let text = std::fs::read_to_string(left.join("rollout.json")).unwrap();
+    assert!(text.contains("\"portable\": true"));
+    std::fs::write(left.join("rollout.json"), text.replace("\"complete\": true", "\"complete\": false")).unwrap();
+
+    let ran = Rollcage::run(["replay".as_ref(), folder.as_os_str(), "--json".as_ref()]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("envs-2` is of a host that was lost"), "{}", ran.stderr);
+    let result: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&result["result"], &result["portable"], &result["steps"]),
+        (&json!("identical"), &json!(false), &json!(160))
+    );
+    let why = result["not_portable"].to_string();
+    assert!(why.contains("the instances before number 1 were on a host that was lost"), "{why}");
+}
+
 #[test]
 fn numbers_past_the_last_are_refused() {
     let made = shipped("cartpole").envs(2).first_env(u32::MAX - 1).build();

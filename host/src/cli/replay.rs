@@ -119,7 +119,12 @@ impl Recorded {
     pub(super) fn open_all(&self) -> anyhow::Result<Vec<Opened>> {
         let rollouts: Result<Vec<Rollout>, _> = recordings_of(&self.dir).iter().map(|dir| Rollout::open(dir)).collect();
         let how = self.how()?;
-        in_order(rollouts?)?.into_iter().map(|rollout| self.with_plugin(rollout, how.clone())).collect()
+        let (rollouts, lost) = in_order(rollouts?)?;
+        for folder in lost {
+            let shown = escape_line(&folder.display().to_string());
+            complain("note", &format!("`{shown}` is of a host that was lost, and not looked at: replay it by itself"));
+        }
+        rollouts.into_iter().map(|rollout| self.with_plugin(rollout, how.clone())).collect()
     }
 
     fn how(&self) -> anyhow::Result<Replaying> {

@@ -7,7 +7,8 @@ use super::terms::Terms;
 use crate::outside::grant::Grants;
 use crate::plugin::Prepared;
 use crate::record::manifest::{
-    Engine, FORMAT, Manifest, PluginName, RecordedLimits, Spaces, files_are_missing, machine, now,
+    Engine, FORMAT, Manifest, PluginName, RecordedLimits, Spaces, files_are_missing, instances_are_missing, machine,
+    now,
 };
 use crate::spec::{Description, Spec};
 
@@ -25,10 +26,10 @@ pub(crate) fn manifest_of<'a>(
     spec: &Spec,
     configs: impl Iterator<Item = &'a Value>,
     grants: &Grants,
-    (seed, first_env): (u64, u32),
+    (seed, first_env, first_instance): (u64, u32, u32),
 ) -> Manifest {
     let configs: Vec<Value> = configs.cloned().collect();
-    let mut not_portable = Vec::new();
+    let mut not_portable: Vec<String> = instances_are_missing(first_instance).into_iter().collect();
     let mut captured = Vec::new();
     for grant in grants.iter() {
         not_portable.extend(files_are_missing(&grant.to_string()));
@@ -55,6 +56,7 @@ pub(crate) fn manifest_of<'a>(
         },
         seed,
         first_env,
+        first_instance,
         autoreset: terms.autoreset,
         max_episode_steps: terms.time_limit,
         grants: grants.iter().map(ToString::to_string).collect(),

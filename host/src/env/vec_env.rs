@@ -226,11 +226,17 @@ impl VecEnv {
         }
     }
 
+    /// The seed, and the numbers of the first env and of its first instance here.
+    fn numbers(&self) -> (u64, u32, u32) {
+        (self.seed, self.first_env, self.slots.first().map_or(0, Slot::first_instance))
+    }
+
     fn begin_recording(&mut self) -> Result<(), Error> {
+        let numbers = self.numbers();
         let Some((recording, embed_plugin)) = &mut self.recording else { return Ok(()) };
         let spec = &self.terms.shape.as_ref().expect("the envs have started").spec;
         let configs = self.slots.iter().map(|slot| &slot.config().value);
-        let manifest = manifest_of(&self.terms, spec, configs, &self.grants, (self.seed, self.first_env));
+        let manifest = manifest_of(&self.terms, spec, configs, &self.grants, numbers);
         let shape = RowShape::of(spec).map_err(UsageError::new)?;
         let plugin = embed_plugin.then(|| self.terms.prepared.plugin.bytes());
         recording.begin(manifest, shape, plugin)

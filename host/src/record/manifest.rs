@@ -42,6 +42,9 @@ pub struct Manifest {
     /// have the run's numbers.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub first_env: u32,
+    /// The number of each env's first instance here; left out where it is 0. Those before it ran on a host that was lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_instance: u32,
     /// The number of envs.
     pub envs: u32,
     /// The autoreset mode.
@@ -307,6 +310,12 @@ pub(crate) fn totals_json(totals: &Totals) -> Value {
         "return": figures(&totals.returns),
         "length": figures(&totals.lengths),
     })
+}
+
+/// The reason why a recording is not portable that begins with this instance, if it is not the first.
+pub(crate) fn instances_are_missing(first_instance: u32) -> Option<String> {
+    let lost = || format!("the instances before number {first_instance} were on a host that was lost");
+    (first_instance > 0).then(lost)
 }
 
 /// The reason why a run with this grant is not portable, if the grant is a directory.

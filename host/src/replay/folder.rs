@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,11 +51,23 @@ pub fn recordings_of(folder: &Path) -> Vec<PathBuf> {
     if parts.is_empty() { vec![itself] } else { parts }
 }
 
-/// Puts the recordings of a run in the order of their envs, and checks that they are parts of one run.
+/// Puts the recordings of a run in the order of their envs, and checks that they are parts of one run. An unfinished one is left
+/// out where another has its envs from a later instance on: its host was lost. Returns the folders that are left out too.
 ///
 /// # Errors
 /// Two of them differ in what all parts of a run share, or have the same env.
-pub fn in_order(mut parts: Vec<Rollout>) -> Result<Vec<Rollout>, UsageError> {
+pub fn in_order(mut parts: Vec<Rollout>) -> Result<(Vec<Rollout>, Vec<PathBuf>), UsageError> {
+    let later: Vec<(Range<u32>, u32)> =
+        parts.iter().map(|part| (part.manifest.env_numbers(), part.manifest.first_instance)).collect();
+    let mut lost = Vec::new();
+    parts.retain(|part| {
+        let (envs, first) = (part.manifest.env_numbers(), part.manifest.first_instance);
+        let goes_on = later.iter().any(|(others, from)| *others == envs && *from > first);
+        if goes_on && !part.complete {
+            lost.push(part.folder.clone());
+        }
+        !goes_on || part.complete
+    });
     parts.sort_by_key(|part| part.manifest.first_env);
     for (one, next) in parts.iter().zip(parts.iter().skip(1)) {
         let refuse = |what: &str| {
@@ -73,7 +86,7 @@ pub fn in_order(mut parts: Vec<Rollout>) -> Result<Vec<Rollout>, UsageError> {
             return Err(refuse(&format!("both have env {}", next.manifest.first_env)));
         }
     }
-    Ok(parts)
+    Ok((parts, lost))
 }
 
 /// A recording whose files match its checksums.

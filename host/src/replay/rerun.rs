@@ -20,7 +20,7 @@ use crate::env::vec_env::VecEnv;
 use crate::error::UsageError;
 use crate::plugin::Plugin;
 use crate::record::history::Totals;
-use crate::record::manifest::{InstanceEnd, Manifest, files_are_missing, totals_json};
+use crate::record::manifest::{InstanceEnd, Manifest, files_are_missing, instances_are_missing, totals_json};
 use crate::record::writer;
 
 /// The longest that a step may take because its recording says so.
@@ -246,7 +246,8 @@ fn different_manifest(manifest: &Manifest, envs: &[EnvAgain<'_>]) -> Option<Diff
     let one = |ends: &[InstanceEnd]| at.and_then(|at| ends.get(at)).map(|end| json(serde_json::to_value(end)));
 
     let totals = totals_json(&Totals::of(envs.iter().map(|env| env.history.totals)));
-    let mut not_portable: Vec<String> = manifest.grants.iter().filter_map(|grant| files_are_missing(grant)).collect();
+    let mut not_portable: Vec<String> = instances_are_missing(manifest.first_instance).into_iter().collect();
+    not_portable.extend(manifest.grants.iter().filter_map(|grant| files_are_missing(grant)));
     not_portable.extend(envs.iter().flat_map(|env| writer::not_portable(&env.history)));
     let portable = (manifest.portable, &manifest.not_portable);
     [

@@ -298,6 +298,11 @@ impl Slot {
         (self.first_instance, self.instance) = (first_instance, first_instance);
     }
 
+    /// The number of its first instance here.
+    pub(crate) fn first_instance(&self) -> u32 {
+        self.first_instance
+    }
+
     /// Whether no instance of the env was started here before the present one.
     fn is_first_here(&self) -> bool {
         self.instance == self.first_instance

@@ -128,7 +128,8 @@ impl<H: Absorb> InstanceDigest<H> {
 
     /// Enters a fault, the last event of an instance.
     ///
-    /// A policy's fault ends its process, and says nothing of the instance: it does not enter.
+    /// A policy's fault ends its process, and says nothing of the instance: it does not enter. Neither does the loss of a node,
+    /// with which the events before it are lost.
     pub(crate) fn fault(&mut self, kind: FaultKind) {
         if matches!(kind, FaultKind::Policy | FaultKind::NodeLost) {
             return;

@@ -139,7 +139,7 @@ class Host:
             if os.path.isdir(folder):
                 os.chdir(folder)
             given = {**given, **arguments.of_machine()}
-            given["plugin"] = native.Plugin.of_bytes(*_by_keywords(plugin))
+            given["plugin"] = native.Plugin.of_bytes(plugin.name, bytes(plugin.data), plugin.in_python)
             given["policy"] = None if policy is None else self._file(policy)
             envs = native.Envs(given, True, started=False)
         except RollcageError as error:
@@ -213,7 +213,3 @@ class Host:
 
     def _close(self, part: _Part) -> None:
         part.envs.close()
-
-
-def _by_keywords(plugin: Plugin) -> tuple[str, bytes, bool]:
-    return plugin.name, bytes(plugin.data), plugin.in_python

@@ -7,6 +7,8 @@ is one of `Engine`'s: Ray in `rollcage.ray`.
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +95,13 @@ class Link:
     told: bool = False
 
     @property
+    def numbers(self) -> range:
+        """The numbers of its envs."""
+        return range(self.first, self.first + self.envs)
+
+    @property
     def rows(self) -> slice:
+        """Where its envs are in the columns of all."""
         return slice(self.first, self.first + self.envs)
 
 
@@ -293,12 +301,12 @@ class Nodes:
         wanted = np.zeros(len(self.lost), np.bool_)
         wanted[link.rows] = True
         reset, error = self._reset_elsewhere(link, wanted, None, None)
-        reset = reset._replace(faults=list(enumerate(faults)))
         every = np.ones(link.envs, np.bool_)
-        nothing = _nothing(link.envs, self._strides)
-        finals = (every, row.observations, _or_none(nothing.infos), _or_none(nothing.masks))
+        _, _, infos, masks = _no_finals(link.envs, self._strides)
+        finals = (every, row.observations, infos, masks)
         events = reset.events | native.FINAL | native.FAULT
-        return reset._replace(truncated=every, finals=finals, events=events), error
+        told = list(enumerate(faults))
+        return reset._replace(truncated=every, faults=told, finals=finals, events=events), error
 
     def last(self) -> Row:
         """The row of the last call again."""
@@ -502,7 +510,7 @@ class Nodes:
         asked: dict[Any, Link] = {}
         order: dict[int, list[int]] = {}
         for link in self.links:
-            envs = [env for env in given if link.first <= env < link.first + link.envs]
+            envs = [env for env in given if env in link.numbers]
             if envs:
                 self._check_there(link, envs[0])
                 order[link.first] = envs
@@ -871,7 +879,7 @@ class Nodes:
             raise error
         return self._row()
 
-    # ── LostError hosts ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Lost hosts ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _lose(self, link: Link, reason: str, *, told: bool) -> list[Fault]:
         """Notes that a host is gone. Returns the faults of its envs."""
@@ -896,7 +904,7 @@ class Nodes:
                 "node_lost",
                 message,
             )
-            for env in range(link.first, link.first + link.envs)
+            for env in link.numbers
         ]
 
     def _mend(self, link: Link) -> None:
@@ -938,11 +946,7 @@ class Nodes:
 
     def _telling(self, link: Link, reset: Columns) -> Columns:
         """A row of resets, with the losses that were not told yet."""
-        told = [
-            (env - link.first, self._untold.pop(env))
-            for env in range(*link.rows.indices(len(self.lost)))
-            if env in self._untold
-        ]
+        told = [(env - link.first, self._untold.pop(env)) for env in link.numbers if env in self._untold]
         if not told:
             return reset
         return reset._replace(events=reset.events | native.FAULT, faults=[*reset.faults, *told])
@@ -1017,7 +1021,7 @@ class Nodes:
 
     def _link(self, env: int) -> Link:
         for link in self.links:
-            if link.first <= env < link.first + link.envs:
+            if env in link.numbers:
                 return link
         raise UsageError(f"env {env}: there are {len(self.lost)}")
 
@@ -1063,7 +1067,6 @@ def _joined(parts: Sequence[Columns], strides: _Strides) -> Columns:
         return _nothing(0, strides)
     first = np.cumsum([0, *(part.rows for part in parts)]).tolist()
     placed = list(zip(first, parts, strict=False))
-    has = _any(part.events for part in parts)
     wants_finals = any(part.finals is not None for part in parts)
     finals = [part.finals or _no_finals(part.rows, strides) for part in parts] if wants_finals else []
     return Columns(
@@ -1071,7 +1074,7 @@ def _joined(parts: Sequence[Columns], strides: _Strides) -> Columns:
         rewards=np.concatenate([part.rewards for part in parts]),
         terminated=np.concatenate([part.terminated for part in parts]),
         truncated=np.concatenate([part.truncated for part in parts]),
-        events=has,
+        events=functools.reduce(operator.or_, (part.events for part in parts)),
         infos=_concatenated([part.infos for part in parts]),
         masks=_concatenated([part.masks for part in parts]),
         extras=_texts([part.extras for part in parts], parts),
@@ -1123,13 +1126,6 @@ def _no_finals(rows: int, strides: _Strides) -> Finals:
         np.zeros(rows * info, np.uint8),
         np.zeros(rows * mask, np.uint8),
     )
-
-
-def _any(events: Iterable[int]) -> int:
-    found = 0
-    for one in events:
-        found |= one
-    return found
 
 
 def _concatenated(parts: Sequence[Bytes | None]) -> Bytes | None:

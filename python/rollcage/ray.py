@@ -143,11 +143,7 @@ class VectorEnv(vector.VectorEnv):
 
     def set_attr(self, name: str, values: Any) -> None:
         """As of `rollcage.VectorEnv`, with one message to each node."""
-        if not isinstance(values, (list, tuple)):
-            values = [values] * self.num_envs
-        if len(values) != self.num_envs:
-            raise UsageError(f"set_attr: {len(values)} values for {self.num_envs} envs")
-        texts = [arguments.to_json(value) for value in values]
+        texts = [arguments.to_json(value) for value in self._one_for_each(values)]
         outcomes = self._nodes.many("set_attribute", {env: (name, text) for env, text in enumerate(texts)})
         for env in range(self.num_envs):
             if (error := outcomes[env].error) is not None:
@@ -346,12 +342,9 @@ class _Ray:
         for link, fact in zip(links, facts, strict=True):
             told = self._heeded(link, fact)
             self._hosts = [(one, told["node"] if one is link.host else node) for one, node in self._hosts]
-            link.name = f"{told['name']} ({told['node'][:8]})"
-            if told["build"] != native.BUILD:
-                raise UsageError(
-                    f"node {link.name} has another build of rollcage than this process: {told['build']}, here {native.BUILD}",
-                    ["install the same version on every node"],
-                )
+            link.name = _name_of(told)
+            if (other := _other_build(told)) is not None:
+                raise UsageError(other, ["install the same version on every node"])
         outcomes = [self._assemble(link.host, link.first, link.envs, 0) for link in links]
         self._all(links, outcomes, before_start=True)
 
@@ -401,6 +394,10 @@ class _Ray:
             actor = _Actor.options(num_cpus=0, scheduling_strategy=strategy).remote()
             try:
                 told = ray.get(actor.facts.remote(), timeout=self._placing.timeout)
+                if (other := _other_build(told)) is not None:
+                    reasons.append(other)
+                    self.give_up(actor)
+                    continue
                 outcome = ray.get(self._assemble(actor, link.first, link.envs, first_instance))
                 if outcome.error is None:
                     outcome = ray.get(actor.ask.remote(0, "start"))
@@ -416,7 +413,7 @@ class _Ray:
                 self.give_up(actor)
                 continue
             self._hosts.append((actor, node["NodeID"]))
-            return actor, f"{told['name']} ({told['node'][:8]})"
+            return actor, _name_of(told)
         raise LostError("; ".join(reasons) or "no node of the cluster is alive")
 
     def give_up(self, host: Any) -> None:
@@ -479,15 +476,27 @@ def _common(links: list[Link], known: list[dict[str, Any]]) -> dict[str, Any]:
                     ["one VectorEnv steps envs of one shape; run configs of other shapes apart"],
                 )
     warnings: dict[str, None] = {}
-    missing: dict[tuple[str, str], None] = {}
+    missing: dict[str, str] = {}
     for link, other in zip(links, known, strict=True):
         warnings.update(dict.fromkeys(other["warnings"]))
-        missing.update(dict.fromkeys((wall, f"{why} (on node {link.name})") for wall, why in other["missing_walls"]))
-    # A layer that is missing on all nodes for one reason is told once.
-    told: dict[str, tuple[str, str]] = {}
-    for wall, why in missing:
-        told.setdefault(wall, (wall, why))
-    return {**first, "warnings": list(warnings), "missing_walls": list(told.values())}
+        for wall, why in other["missing_walls"]:
+            # Told once, of the first node that lacks the layer.
+            missing.setdefault(wall, f"{why} (on node {link.name})")
+    return {**first, "warnings": list(warnings), "missing_walls": list(missing.items())}
+
+
+def _name_of(told: dict[str, Any]) -> str:
+    """A node's name for messages, from the facts of its host."""
+    return f"{told['name']} ({told['node'][:8]})"
+
+
+def _other_build(told: dict[str, Any]) -> str | None:
+    """What is wrong with a node whose rollcage is not this one."""
+    if told["build"] == native.BUILD:
+        return None
+    return (
+        f"node {_name_of(told)} has another build of rollcage than this process: {told['build']}, here {native.BUILD}"
+    )
 
 
 def _cause(error: RayTaskError) -> BaseException:

@@ -577,12 +577,16 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, npt.NDArray[Any]]):
             There is no such attribute, or it does not take the value.
 
         """
+        for env, value in enumerate(self._one_for_each(values)):
+            self.set_env_attr(env, name, value)
+
+    def _one_for_each(self, values: Any) -> Sequence[Any]:
+        """A value of `set_attr` for each env."""
         if not isinstance(values, (list, tuple)):
-            values = [values] * self.num_envs
+            return [values] * self.num_envs
         if len(values) != self.num_envs:
             raise UsageError(f"set_attr: {len(values)} values for {self.num_envs} envs")
-        for env, value in enumerate(values):
-            self.set_env_attr(env, name, value)
+        return values
 
     def set_env_attr(self, env: int, name: str, value: Any) -> None:
         """`set_attr` of one env."""

@@ -260,7 +260,9 @@ impl VecEnv {
     // ── Reset and step ──────────────────────────────────────────────────────────────────────────────────────────
 
     /// Resets every env. Operations under way are finished, and their answers are dropped. With a seed, env *i* starts anew
-    /// from `seed + i` (`seed + first_env + i` in a part of a run: [`Builder::first_env`](super::builder::Builder::first_env)). Without a seed its generators go on (the first time: from the builder's seed).
+    /// from `seed + i`; in a share of a run, from `seed + first_env + i`
+    /// ([`Builder::first_env`](super::builder::Builder::first_env)). Without a seed its generators go on (the first time: from
+    /// the builder's seed).
     ///
     /// # Errors
     /// [`Error::Usage`] when the guest refuses; [`Error::Fault`] when an env cannot be brought up within its budget (or at

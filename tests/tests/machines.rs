@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rollcage_tests::{Ran, Rollcage, Scratch, cache_folder, is_root, program, within};
+use rollcage::Start;
+use rollcage_tests::{Ran, Rollcage, Scratch, alone, cache_folder, eventually, is_root, program, shipped, within};
 use serde_json::{Value, json};
 
 /// `rollcage` behind limits of a shell's.
@@ -55,7 +56,7 @@ fn a_hard_limit_below_what_an_env_needs_is_an_error_that_says_so() {
     for (limit, message, hint) in [
         ("ulimit -f 2000", "files of this process may have 1024000 bytes", "`ulimit -f unlimited`"),
         ("ulimit -v 2000000", "a process may have 2048000000 bytes of address space here", "`ulimit -v unlimited`"),
-        ("ulimit -n 60", "3 envs need 9 descriptors, 3 each; this process may have 60", "`ulimit -Hn`"),
+        ("ulimit -n 60", "3 envs need 6 descriptors, 2 each; this process may have 60", "`ulimit -Hn`"),
     ] {
         let play: Vec<&str> = PLAY.into_iter().chain(["--envs=3"]).collect();
         let ran = limited(limit, &play);
@@ -186,4 +187,32 @@ fn where_no_memory_may_become_executable_the_interpreter_is_named() {
     assert!(native.stderr.contains("`--backend pulley`"), "{}", native.stderr);
     let interpreted = run("pulley");
     assert_eq!(interpreted.status, Some(0), "{}", interpreted.stderr);
+}
+
+/// Descriptors that are open in this process.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn an_env_takes_two_descriptors_of_its_host_and_gives_them_back() {
+    alone("machines::an_env_takes_two_descriptors_of_its_host_and_gives_them_back", || {
+        for start in [Start::Fork, Start::Spawn] {
+            let made = |envs: usize| {
+                let mut envs = shipped("cartpole").start(start).envs_per_worker(1usize).envs(envs).build().unwrap();
+                envs.reset(Some(1)).unwrap();
+                envs
+            };
+            let one = made(1);
+            let with_one = descriptors();
+            let more = made(1);
+            let each_run = descriptors() - with_one;
+            drop(more);
+            let more = made(17);
+            assert_eq!(descriptors() - with_one, each_run + 16 * 2, "{start:?}");
+            drop(more);
+            eventually("the descriptors are given back", 10, || descriptors() == with_one);
+            drop(one);
+        }
+    });
 }

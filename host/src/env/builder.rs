@@ -36,7 +36,7 @@ use crate::record::journal::PastInstance;
 use crate::record::writer::{Record, Recording};
 use crate::wire::job::{Cage, CaptureMode, GrantedSockets};
 
-/// The largest number of envs in one `VecEnv`. Each env is a process, three descriptors and 64 MiB of the host's address
+/// The largest number of envs in one `VecEnv`. Each env is a process, two descriptors and 64 MiB of the host's address
 /// space.
 pub const ENVS_MAX: usize = 4096;
 

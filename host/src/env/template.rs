@@ -14,6 +14,7 @@ use crate::cage::Wall;
 use crate::error::Error;
 use crate::limits::deadline;
 use crate::process::child::{Child, Heard, SharedSlab};
+use crate::process::reap;
 use crate::process::start;
 use crate::process::watcher::{self, Expected};
 use crate::wire::job::{EnvJob, Job};
@@ -120,7 +121,7 @@ impl Kept {
             self.child = None;
         }
         let wanted = terms.start != Start::Best || terms.cage.walls.has(Wall::Seccomp);
-        if self.child.is_some() || !wanted || self.given_up || !watcher::can_adopt() {
+        if self.child.is_some() || !wanted || self.given_up || !reap::can_adopt() {
             return true;
         }
         let mut starting = match self.starting.take() {

@@ -150,10 +150,10 @@ impl Terms {
         machine::make_room(envs, self.each, self.descriptors())
     }
 
-    /// Descriptors that this process keeps for one worker: control socket, pidfd and log of its worker; the same of its keeper;
-    /// the broker's socket.
+    /// Descriptors that this process keeps for one worker: its control socket and log; the same of its keeper; the broker's
+    /// socket.
     pub(crate) fn descriptors(&self) -> usize {
-        3 + if self.beside.is_kept() { 3 } else { 0 } + usize::from(self.granted.talks())
+        2 + if self.beside.is_kept() { 2 } else { 0 } + usize::from(self.granted.talks())
     }
 
     /// What so many envs have: the first ones with what they are copied from and the run's keeper and services.

@@ -1,5 +1,5 @@
-//! One worker process as the host sees it: its descriptors, its messages, its log, and how it ended. Knows processes;
-//! knows nothing of envs. Only the watcher starts, reads and reaps a worker.
+//! One worker as the host sees it: its messages, its log, its slab, and how it ended. Knows nothing of envs. Only the
+//! watcher starts, reads and reaps a worker.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::net::SendFlags;
-use rustix::process::{Pid, Signal, pidfd_send_signal};
 use serde::Serialize;
 
+use super::reap::Process;
 use crate::cage::{Wall, Walls};
 use crate::wire::packet;
 use crate::wire::slab::host::HostSlab;
@@ -95,8 +95,8 @@ pub(crate) enum SharedSlab {
 
 /// The state that the watcher and a worker's owner share.
 pub(crate) struct Shared {
-    /// The process's id and pidfd. For a copy, they are set once it has said hello.
-    pub(crate) process: OnceLock<(Pid, Arc<OwnedFd>)>,
+    /// The process. For a copy, it is set once the copy has said hello.
+    pub(crate) process: OnceLock<Process>,
     /// True once no owner wants the process any more: a copy that says hello after that is killed at once.
     pub(crate) killed: AtomicBool,
     pub(crate) control: Arc<OwnedFd>,
@@ -180,7 +180,7 @@ impl Child {
 
     /// The process id; none for a copy that has not said hello.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.shared.process.get().map(|(pid, _)| pid.as_raw_nonzero().get().unsigned_abs())
+        self.shared.process.get().map(|process| process.pid().as_raw_nonzero().get().unsigned_abs())
     }
 
     /// Compares what the kernel says of the process with what a ready worker must be: one thread, and the sandbox
@@ -250,9 +250,8 @@ impl Child {
     /// Kills the process, if it is alive.
     pub(crate) fn kill(&self) {
         self.shared.killed.store(true, Release);
-        if let (false, Some((_, pidfd))) = (self.is_dead(), self.shared.process.get()) {
-            // ESRCH: the process is gone already, and the watcher is about to report it.
-            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        if let Some(process) = self.shared.process.get() {
+            process.kill();
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) struct Epoll(Arc<OwnedFd>);
 /// A descriptor in an epoll. When it is dropped, it is taken out.
 pub(crate) struct LookedAt {
     descriptor: Arc<OwnedFd>,
+    number: u64,
     by: Arc<OwnedFd>,
 }
 
@@ -36,7 +37,7 @@ impl Epoll {
     /// The system's error: the epoll has too many descriptors.
     pub(crate) fn at(&self, descriptor: Arc<OwnedFd>, number: u64, events: EventFlags) -> Result<LookedAt, Errno> {
         epoll::add(&self.0, &descriptor, EventData::new_u64(number), events)?;
-        Ok(LookedAt { descriptor, by: Arc::clone(&self.0) })
+        Ok(LookedAt { descriptor, number, by: Arc::clone(&self.0) })
     }
 
     /// Waits for events, for at most the time. An interrupted wait brings no events.
@@ -53,6 +54,12 @@ impl Epoll {
 }
 
 impl LookedAt {
+    /// From now on only the end of the other side causes an event.
+    pub(crate) fn only_its_end(&self) {
+        // The kernel tells of a hang-up whatever was asked for. Of a descriptor in the epoll the call does not fail.
+        let _ = epoll::modify(&self.by, &self.descriptor, EventData::new_u64(self.number), EventFlags::empty());
+    }
+
     /// Takes the descriptor out of the epoll and returns it.
     pub(crate) fn release(self) -> Arc<OwnedFd> {
         Arc::clone(&self.descriptor)

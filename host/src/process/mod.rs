@@ -6,5 +6,6 @@ pub mod child;
 pub(crate) mod epoll;
 pub mod group;
 pub mod machine;
+pub(crate) mod reap;
 pub(crate) mod start;
 pub(crate) mod watcher;

@@ -1,5 +1,9 @@
-//! The watcher: the one thread that starts every process of this host and watches their pidfds, control sockets and
-//! logs. Knows descriptors and deaths; knows nothing of envs, the content of slabs, or policies.
+//! The watcher: the one thread that starts every process of this host and watches their control sockets and logs. Knows
+//! descriptors and deaths; knows nothing of envs, the content of slabs, or policies.
+//!
+//! A process that ends closes its control socket, so the socket's hang-up tells of the end. A worker that was taken over
+//! can close it and live on: a pidfd tells when that one ends. Another process can hold the worker's end of the socket (a
+//! program that forked while the worker was started, a copy that was taken over): the next sweep sees that end.
 //!
 //! The watcher lives as long as the host, since the parent-death signal of a worker belongs to the *thread* that
 //! started it: workers started from the caller's thread would die with that thread. The watcher never acts on what it
@@ -10,6 +14,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -24,11 +29,12 @@ use rustix::event::epoll::EventFlags;
 use rustix::event::{EventfdFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::child::SharedSlab;
 use super::child::{Child, Exit, LockByFork, LogTail, Shared};
 use super::epoll::{Epoll, LookedAt};
+use super::reap::{self, Process};
 use crate::wire::packet::{self, Received};
 use crate::wire::slab::host::HostSlab;
 use crate::wire::talk::{FromWorker, UNREAD_MESSAGES_MAX};
@@ -80,8 +86,8 @@ enum Order {
     Expect(Expected, Sender<io::Result<Announced>>),
 }
 
-/// How often the watcher looks for children that nobody ordered, while there are workers. A process that multiplies can
-/// do so for at most this long.
+/// How often the watcher looks for children that nobody ordered, and for ends that no socket told, while there are
+/// workers. A process that multiplies can do so for at most this long.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
 
 /// A handle of the watcher's thread.
@@ -101,7 +107,7 @@ pub(crate) fn spawn(spawn: Spawn) -> io::Result<Child> {
 
 /// Prepares for a copy of a worker. The copy is watched as soon as it says hello.
 pub(crate) fn expect(expected: Expected) -> io::Result<Announced> {
-    if !can_adopt() {
+    if !reap::can_adopt() {
         return Err(io::Error::other("a filter around this process denies `waitid`, by which a copy is adopted"));
     }
     order(|answer| Order::Expect(expected, answer))
@@ -157,9 +163,9 @@ struct Watch {
 struct Watched {
     shared: Arc<Shared>,
     mailbox: Sender<FromWorker>,
-    /// The worker's control socket, until it has lied or hung up.
+    /// The worker's control socket, until it has hung up.
     control: Option<LookedAt>,
-    /// The worker's pidfd, once it is known.
+    /// The pidfd of a worker that has hung up and has not ended.
     pidfd: Option<LookedAt>,
     /// The worker's log, until its end. None if the log is read elsewhere.
     log: Option<LookedAt>,
@@ -168,7 +174,6 @@ struct Watched {
 impl Watch {
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
-        let mut buffer = vec![0; LOG_READ_BYTES];
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP_EVERY.subsec_nanos()) };
         loop {
             let sweeps = self.strays || !self.workers.is_empty();
@@ -186,8 +191,8 @@ impl Watch {
                 let number = data >> 2;
                 match data & 3 {
                     CONTROL => self.read_control(number),
-                    LOG => self.read_log(number, &mut buffer),
-                    _ => self.bury(number, &mut buffer),
+                    LOG => self.read_log(number),
+                    _ => self.bury(number),
                 }
             }
             if sweeps && self.swept.elapsed() >= SWEEP_EVERY {
@@ -240,29 +245,19 @@ impl Watch {
             .spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the new process has no id"))?;
-        // std's `Child` neither kills nor reaps when it is dropped: from here on the pidfd is the handle.
+        // std's `Child` neither kills nor reaps when it is dropped: from here on the id is the handle.
         drop(child);
-        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => self.watch(control, Some(log), spawn.slab, Some((pid, pidfd))),
-            Err(error) => {
-                // No later call could end this process. It is not reaped yet, so the id is still its own.
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-                Err(error.into())
-            }
-        }
+        self.watch(control, Some(log), spawn.slab, Some(Process::new(pid)))
     }
 
-    /// Registers a worker's descriptors. A copy that has not said hello has no pidfd yet, so only its socket and its
-    /// log.
+    /// Registers a worker's descriptors. The process of a copy that has not said hello is not known yet.
     fn watch(
         &mut self,
         control: OwnedFd,
         log: Option<OwnedFd>,
         slab: Option<SharedSlab>,
-        process: Option<(Pid, OwnedFd)>,
+        process: Option<Process>,
     ) -> io::Result<Child> {
-        let process = process.map(|(pid, pidfd)| (pid, Arc::new(pidfd)));
         let shared = Arc::new(Shared {
             process: process.map(OnceLock::from).unwrap_or_default(),
             killed: AtomicBool::new(false),
@@ -277,11 +272,10 @@ impl Watch {
         let (mailbox, messages) = bounded(UNREAD_MESSAGES_MAX);
         let number = self.next;
         self.next += 1;
-        let process = shared.process.get();
         let all = || -> io::Result<Watched> {
             Ok(Watched {
                 control: Some(self.look_at(&shared.control, number, CONTROL)?),
-                pidfd: process.map(|(_, pidfd)| self.look_at(pidfd, number, PIDFD)).transpose()?,
+                pidfd: None,
                 log: log.map(|log| self.look_at(&Arc::new(log), number, LOG)).transpose()?,
                 shared: Arc::clone(&shared),
                 mailbox,
@@ -290,9 +284,10 @@ impl Watch {
         match all() {
             Ok(watched) => drop(self.workers.insert(number, watched)),
             Err(error) => {
-                if let Some((pid, pidfd)) = process {
-                    let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-                    reap(*pid, pidfd);
+                // No later call could end this process.
+                if let Some(process) = shared.process.get() {
+                    process.kill();
+                    process.reap();
                 }
                 return Err(error);
             }
@@ -308,16 +303,18 @@ impl Watch {
     fn read_control(&mut self, number: u64) {
         let Some(worker) = self.workers.get(&number) else { return };
         let shared = Arc::clone(&worker.shared);
-        if shared.process.get().is_none() && !self.greet(number, &shared) {
+        if shared.process.get().is_none() && shared.lie.get().is_none() && !self.greet(number, &shared) {
             return;
         }
         let Some(worker) = self.workers.get(&number) else { return };
-        let open = read_messages(worker).unwrap_or_else(|lie| {
-            let _ = shared.lie.set(lie);
-            false
-        });
-        if !open {
-            self.stop_listening(number);
+        // After a lie only the hang-up is told of.
+        match if shared.lie.get().is_some() { Ok(false) } else { read_messages(worker) } {
+            Ok(true) => {}
+            Ok(false) => self.hang_up(number),
+            Err(lie) => {
+                let _ = shared.lie.set(lie);
+                self.stop_listening(number);
+            }
         }
         shared.alert();
     }
@@ -330,7 +327,7 @@ impl Watch {
             Ok((Received::Message(hello @ FromWorker::Hello { .. }, descriptors), Some(pid)))
                 if descriptors.is_empty() =>
             {
-                match self.adopt(number, shared, pid) {
+                match self.adopt(shared, pid) {
                     Ok(()) => {
                         if let Some(worker) = self.workers.get(&number) {
                             let _ = worker.mailbox.try_send(hello);
@@ -342,11 +339,7 @@ impl Watch {
             }
             // The original ended before it made the copy, or the copy ended before its first message.
             Ok((Received::Closed, _)) => {
-                if let Some(worker) = self.workers.remove(&number) {
-                    drop(worker);
-                    shared.set_dead(Exit::Unknown);
-                }
-                self.sweep();
+                self.hang_up(number);
                 return false;
             }
             Ok(_) => "its first words are no hello".to_owned(),
@@ -358,40 +351,51 @@ impl Watch {
         false
     }
 
-    /// Stops listening to a worker's control socket.
-    fn stop_listening(&mut self, number: u64) {
-        if let Some(worker) = self.workers.get_mut(&number) {
-            worker.control = None;
+    /// Stops listening to a worker that has lied. Its hang-up is still seen.
+    fn stop_listening(&self, number: u64) {
+        if let Some(control) = self.workers.get(&number).and_then(|worker| worker.control.as_ref()) {
+            control.only_its_end();
+        }
+    }
+
+    /// Handles the hang-up of a control socket: the process ends just now, or has only cut itself off.
+    fn hang_up(&mut self, number: u64) {
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        worker.control = None;
+        match worker.shared.process.get() {
+            // An announced copy that never came to be. What there is of it is a child that nobody knows.
+            None => {
+                self.bury(number);
+                self.sweep();
+            }
+            Some(process) if process.has_ended() => self.bury(number),
+            // Without a descriptor the next sweep sees the end.
+            Some(process) => {
+                let pidfd = process.pidfd();
+                let pidfd = pidfd.and_then(|pidfd| self.look_at(&Arc::new(pidfd), number, PIDFD)).ok();
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    worker.pidfd = pidfd;
+                }
+            }
         }
     }
 
     /// Adopts a copy that has said hello. The kernel names the sender, so no process can pass for another. The watcher
     /// checks that the sender is its own child and is not known yet.
-    fn adopt(&mut self, number: u64, shared: &Shared, pid: Pid) -> Result<(), String> {
-        let known = |worker: &Watched| worker.shared.process.get().is_some_and(|(known, _)| *known == pid);
+    fn adopt(&self, shared: &Shared, pid: Pid) -> Result<(), String> {
+        let known = |worker: &Watched| worker.shared.process.get().is_some_and(|known| known.pid() == pid);
         if self.workers.values().any(known) {
             return Err("a copy's hello came from somebody else".to_owned());
         }
-        let wrong = |error| format!("its copy cannot be watched: {error}");
         // Only this thread reaps the process, so the id is its own even if it has ended by now.
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(wrong)?;
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), look)
-            .map_err(|_| "a copy's hello came from a process that is no copy".to_owned())?;
-        rustix::net::sockopt::set_socket_passcred(&shared.control, false).map_err(wrong)?;
-        // The copy gets its own process group, as every worker has. If it has ended, the pidfd tells.
+        reap::is_child(pid).map_err(|_| "a copy's hello came from a process that is no copy".to_owned())?;
+        rustix::net::sockopt::set_socket_passcred(&shared.control, false)
+            .map_err(|error| format!("its copy cannot be watched: {error}"))?;
+        // The copy gets its own process group, as every worker has. If it has ended, its socket tells.
         let _ = rustix::process::setpgid(Some(pid), Some(pid));
-        let pidfd = Arc::new(pidfd);
-        let looked_at = self.look_at(&pidfd, number, PIDFD);
-        let looked_at = looked_at.map_err(|error| format!("its copy cannot be watched: {error}"))?;
-        if let Some(worker) = self.workers.get_mut(&number) {
-            worker.pidfd = Some(looked_at);
-        }
-        let _ = shared.process.set((pid, pidfd));
-        if shared.killed.load(Acquire)
-            && let Some((_, pidfd)) = shared.process.get()
-        {
-            let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+        let process = shared.process.get_or_init(|| Process::new(pid));
+        if shared.killed.load(Acquire) {
+            process.kill();
         }
         Ok(())
     }
@@ -403,11 +407,14 @@ impl Watch {
     /// children) no such children are found.
     fn sweep(&mut self) {
         (self.swept, self.strays) = (Instant::now(), false);
+        self.bury_the_untold();
         let Ok(children) = std::fs::read_to_string("/proc/thread-self/children") else { return };
-        let known = |worker: &Watched| worker.shared.process.get().map(|(pid, _)| *pid);
+        let known = |worker: &Watched| worker.shared.process.get().map(Process::pid);
         let workers: HashMap<Pid, &Watched> =
             self.workers.values().filter_map(|worker| Some((known(worker)?, worker))).collect();
-        let ordered = self.workers.len() - workers.len();
+        // A copy whose first words were a lie is not what was ordered.
+        let ordered = |worker: &&Watched| known(worker).is_none() && worker.shared.lie.get().is_none();
+        let ordered = self.workers.values().filter(ordered).count();
         let mut strays = Vec::new();
         for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
             // A child that has ended is reaped here.
@@ -437,18 +444,27 @@ impl Watch {
         self.strays = !strays.is_empty();
     }
 
-    fn read_log(&mut self, number: u64, buffer: &mut [u8]) {
+    /// Buries workers whose end no socket has told of.
+    fn bury_the_untold(&mut self) {
+        if !reap::a_child_has_ended() {
+            return;
+        }
+        let has_ended = |worker: &Watched| worker.shared.process.get().is_some_and(Process::has_ended);
+        let ended = self.workers.iter().filter(|(_, worker)| has_ended(worker)).map(|(number, _)| *number);
+        for number in ended.collect::<Vec<_>>() {
+            self.bury(number);
+        }
+    }
+
+    fn read_log(&mut self, number: u64) {
         let Some(worker) = self.workers.get_mut(&number) else { return };
-        let Some(log) = &worker.log else { return };
-        match rustix::io::read(log, &mut *buffer) {
-            Ok(count @ 1..) => worker.keep_log(&buffer[..count]),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(_) | Err(_) => worker.log = None,
+        if let Some(Ok(0) | Err(_)) = worker.keep_log() {
+            worker.log = None;
         }
     }
 
     /// Handles the death of a worker: reads the rest of its messages and log, reaps it, and publishes its end.
-    fn bury(&mut self, number: u64, buffer: &mut [u8]) {
+    fn bury(&mut self, number: u64) {
         let Some(worker) = self.workers.remove(&number) else { return };
         if worker.shared.lie.get().is_none()
             && let Err(lie) = read_messages(&worker)
@@ -456,40 +472,10 @@ impl Watch {
             let _ = worker.shared.lie.set(lie);
         }
         // At most the content of a pipe: no writer is left.
-        if let Some(log) = &worker.log {
-            while let Ok(count @ 1..) = rustix::io::read(log, &mut *buffer) {
-                worker.keep_log(&buffer[..count]);
-            }
-        }
-        let exit = worker.shared.process.get().map_or(Exit::Unknown, |(pid, pidfd)| reap(*pid, pidfd));
+        while let Some(Ok(1..)) = worker.keep_log() {}
         let shared = Arc::clone(&worker.shared);
         drop(worker);
-        shared.set_dead(exit);
-    }
-}
-
-/// Whether the kernel tells whose child a process is, which adopting a copy needs. An older container's filter may
-/// forbid it. Asking changes nothing.
-pub(crate) fn can_adopt() -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    matches!(rustix::process::waitid(WaitId::All, look), Ok(_) | Err(Errno::CHILD | Errno::INTR))
-}
-
-/// Reaps a process that has ended or is about to, and returns how it ended. If a filter around this process denies the
-/// call by pidfd, the id is used: nobody else reaps the process, so the id is its own.
-fn reap(pid: Pid, pidfd: &OwnedFd) -> Exit {
-    let of = |code: Option<i32>, signal: Option<i32>| match (code, signal) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Unknown,
-    };
-    match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
-        Ok(Some(status)) => of(status.exit_status(), status.terminating_signal()),
-        Ok(None) | Err(Errno::CHILD) => Exit::Unknown,
-        Err(_) => match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
-            Ok(Some((_, status))) => of(status.exit_status(), status.terminating_signal()),
-            _ => Exit::Unknown,
-        },
+        shared.set_dead(shared.process.get().map_or(Exit::Unknown, Process::reap));
     }
 }
 
@@ -506,8 +492,7 @@ fn read_messages(worker: &Watched) -> Result<bool, String> {
         let received = packet::receive(worker.shared.control.as_fd(), RecvFlags::DONTWAIT);
         match received.map_err(|error| format!("its control socket failed: {error}"))? {
             Received::Nothing => return Ok(true),
-            // An ending worker closes the socket a moment before its process is gone: the pidfd tells how it ended. A
-            // live worker without a socket only cuts itself off; deadlines handle that.
+            // A live worker without a socket only cuts itself off; deadlines handle that.
             Received::Closed => return Ok(false),
             Received::Garbage(what) => return Err(what),
             Received::Message(_, descriptors) if !descriptors.is_empty() => {
@@ -521,7 +506,57 @@ fn read_messages(worker: &Watched) -> Result<bool, String> {
 }
 
 impl Watched {
-    fn keep_log(&self, bytes: &[u8]) {
-        self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    /// Reads what is there of the log, at most [`LOG_READ_BYTES`]. None: the log is not read here, or nothing is there.
+    fn keep_log(&self) -> Option<Result<usize, Errno>> {
+        let mut buffer = [MaybeUninit::uninit(); LOG_READ_BYTES];
+        match rustix::io::read(self.log.as_ref()?, &mut buffer) {
+            Ok((bytes, _)) => {
+                self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+                Some(Ok(bytes.len()))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use super::*;
+
+    /// A shell in a worker's place, with this script. The socket is its stdin.
+    fn shell(script: &str) -> Child {
+        let program = PathBuf::from("/bin/sh");
+        spawn(Spawn { program, mode: "-c", title: script.to_owned(), slab: None, log: Log::Kept }).unwrap()
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_seen_whatever_became_of_its_socket() {
+        for (script, code, lies) in [
+            ("exit 3", 3, false),
+            // It cuts itself off, and ends later.
+            ("exec 0<&-; /bin/sleep 0.3; exit 4", 4, false),
+            // It writes what is no message.
+            ("echo nonsense >&0; /bin/sleep 0.3; exit 5", 5, true),
+            // Another process has its socket.
+            ("/bin/sleep 60 3<&0 & exit 6", 6, false),
+        ] {
+            let child = shell(script);
+            assert_eq!(child.wait_dead(), Exit::Code(code), "{script}");
+            assert_eq!(child.shared.lie.get().is_some(), lies, "{script}");
+            let group = Pid::from_raw(i32::try_from(child.pid().unwrap()).unwrap()).unwrap();
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    #[test]
+    fn a_killed_process_is_seen_to_be_dead_and_is_not_killed_twice() {
+        let child = shell("exec /bin/sleep 60");
+        child.kill();
+        assert_eq!(child.wait_dead(), Exit::Signal(libc::SIGKILL));
+        // The id is another process's by now, or nobody's.
+        child.kill();
+        assert_eq!(child.wait_dead(), Exit::Signal(libc::SIGKILL));
     }
 }

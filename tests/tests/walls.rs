@@ -858,7 +858,7 @@ fn an_older_landlock_is_enough_for_a_level_and_not_for_a_directory() {
     }
     // Without a level a directory that nothing confines is a warning of its own.
     let ran = run("2", &["--grant", &grant]);
-    assert!(ran.stderr.contains("nothing but wasm keeps a plugin that breaks out from other files"), "{ran:?}");
+    assert!(ran.stderr.contains("a plugin that breaks out of wasm can reach other files"), "{ran:?}");
     let ran = run("2", &[]);
     assert!(ran.stderr.contains("what is missing of it, seccomp alone stops"), "{ran:?}");
     let wrong = Rollcage::run(["run", "cartpole", "--steps", "1", "--require-sandbox=most"]);

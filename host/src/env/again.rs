@@ -147,7 +147,10 @@ impl VecEnv {
     }
 
     /// Repeats one request of the past to its only env.
-    fn tell_past(&mut self, event: &PastEvent) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The past is no past of this env. A fault is the env's.
+    pub(crate) fn tell_past(&mut self, event: &PastEvent) -> Result<(), Error> {
         let json = |text: &[u8]| {
             serde_json::from_slice::<Value>(text).map_err(|error| UsageError::new(format!("its past: {error}")))
         };
@@ -157,7 +160,15 @@ impl VecEnv {
                 let reset = ResetSome { seeds: Some(&[*seed]), options: options.as_ref(), ..ResetSome::default() };
                 self.reset_some(&reset).map(drop)
             }
-            PastEvent::Steps { actions, .. } => self.step_many(0, actions).map(drop),
+            PastEvent::Steps { count, actions } => {
+                let steps = self.step_many(0, actions)?;
+                if u64::from(steps.taken) == *count || steps.fault.is_some() {
+                    return Ok(());
+                }
+                let message =
+                    format!("the past does not come out as it was: {} of {count} steps were taken", steps.taken);
+                Err(UsageError::new(message).into())
+            }
             PastEvent::Said { kind, name, arguments } => match kind {
                 CallKind::Call => self.call(0, name, &json(arguments)?).map(drop),
                 CallKind::SetAttribute => self.set_attribute(0, name, &json(arguments)?),

@@ -14,7 +14,7 @@ use crate::digest::{CallKind, Digest};
 use crate::env::batch::Batch;
 use crate::env::slot::{PastEvent, Slot};
 use crate::env::terms::Terms;
-use crate::env::vec_env::{ResetSome, VecEnv};
+use crate::env::vec_env::VecEnv;
 use crate::episode::TimeLimit;
 use crate::error::{Error, UsageError};
 use crate::limits::STRANGERS_MEMORY_BYTES_MAX;
@@ -291,7 +291,7 @@ impl VecEnv {
         let mut again = self.beside(vec![slot]);
         again.come_up()?;
         for event in &fields.events {
-            again.tell_again(event)?;
+            again.tell_past(&past_of(event)?)?;
             if let Some(fault) = again.faults.first().first() {
                 return Err(fault.clone().into());
             }
@@ -327,36 +327,6 @@ impl VecEnv {
         }
         Ok(())
     }
-
-    /// Repeats one request of the past to its only env.
-    fn tell_again(&mut self, event: &Event) -> Result<(), Error> {
-        let json = |text: &str| {
-            serde_json::from_str::<Value>(text).map_err(|error| UsageError::new(format!("snapshot: {error}")))
-        };
-        match event {
-            Event::Reset { seed, options } => {
-                let options = options.as_deref().map(json).transpose()?;
-                let reset = ResetSome { seeds: Some(&[*seed]), options: options.as_ref(), ..ResetSome::default() };
-                self.reset_some(&reset).map(drop)
-            }
-            Event::Steps { count, actions } => {
-                let actions =
-                    BASE64.decode(actions).map_err(|error| UsageError::new(format!("snapshot: actions: {error}")))?;
-                let steps = self.step_many(0, &actions)?;
-                if u64::from(steps.taken) != *count && steps.fault.is_none() {
-                    let taken = steps.taken;
-                    return Err(UsageError::new(format!(
-                        "the snapshot does not come out as it was: {taken} of {count} steps were taken"
-                    ))
-                    .into());
-                }
-                Ok(())
-            }
-            Event::Call { name, arguments } => self.call(0, name, &json(arguments)?).map(drop),
-            Event::SetAttribute { name, value } => self.set_attribute(0, name, &json(value)?),
-            Event::Reseed { seed } => self.reseed(0, *seed),
-        }
-    }
 }
 
 fn event_of(event: &PastEvent) -> Event {
@@ -372,4 +342,26 @@ fn event_of(event: &PastEvent) -> Event {
             CallKind::Reseed => Event::Reseed { seed: arguments.as_slice().try_into().map_or(0, u64::from_le_bytes) },
         },
     }
+}
+
+/// A request of a snapshot, as an instance is given it again.
+///
+/// # Errors
+/// The actions are no base64.
+fn past_of(event: &Event) -> Result<PastEvent, UsageError> {
+    let said = |kind, name: &str, arguments: &[u8]| PastEvent::Said {
+        kind,
+        name: name.to_owned(),
+        arguments: arguments.to_vec(),
+    };
+    Ok(match event {
+        Event::Reset { seed, options } => PastEvent::Reset { seed: *seed, options: options.as_deref().map(Into::into) },
+        Event::Steps { count, actions } => PastEvent::Steps {
+            count: *count,
+            actions: BASE64.decode(actions).map_err(|error| UsageError::new(format!("snapshot: actions: {error}")))?,
+        },
+        Event::Call { name, arguments } => said(CallKind::Call, name, arguments.as_bytes()),
+        Event::SetAttribute { name, value } => said(CallKind::SetAttribute, name, value.as_bytes()),
+        Event::Reseed { seed } => said(CallKind::Reseed, "", &seed.to_le_bytes()),
+    })
 }

@@ -55,7 +55,7 @@ impl VecEnv {
             why.push_str(if confined {
                 "; what is missing of it, seccomp alone stops"
             } else {
-                "; a directory is granted, and nothing but wasm keeps a plugin that breaks out from other files: \
+                "; a directory is granted, and a plugin that breaks out of wasm can reach other files: \
                  `--require-sandbox=full` refuses that"
             });
         }

@@ -164,6 +164,9 @@ fn a_run_is_bounded_by_a_control_group_where_one_may_be_made() {
         ["run", &guest, "--steps=6", "--seed=1", "--json", "--on-fault=raise", "--memory=3GiB", "--max-memory=200MiB"];
     let ran = Rollcage::run(greedy);
     assert!(matches!(ran.status, Some(0 | 1)), "{ran:?}");
+    let said =
+        "was killed by signal 9 (SIGKILL): the kernel ended it, since the memory of its control group is used up";
+    assert!(ran.stderr.contains(said), "{ran:?}");
     for wrong in [["--max-cpu=0"], ["--max-cpu=lots"], ["--max-memory=lots"]] {
         assert_eq!(Rollcage::run([&play[..], &wrong].concat()).status, Some(2));
     }

@@ -39,7 +39,7 @@ const KERNELS: [Kernel; 5] = [
 ];
 
 /// A kind of machine that is emulated.
-struct Architecture {
+pub(crate) struct Architecture {
     /// Its name in the table.
     name: &'static str,
     /// Debian's name of it.
@@ -58,7 +58,7 @@ struct Architecture {
     ports: [&'static str; 2],
 }
 
-const X86_64: Architecture = Architecture {
+pub(crate) const X86_64: Architecture = Architecture {
     name: "x86-64",
     debian: "amd64",
     libraries: "x86_64-linux-gnu",
@@ -257,6 +257,12 @@ fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The file of the kernel of this name.
+pub(crate) fn kernel_of(place: &Path, name: &str) -> Result<PathBuf> {
+    let kernel = KERNELS.iter().find(|kernel| kernel.name == name);
+    fetched_kernel(place, kernel.with_context(|| format!("no kernel `{name}`"))?)
+}
+
 /// The file of a kernel: fetched, or from an earlier run.
 fn fetched_kernel(place: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let folder = place.join("linux").join(kernel.name);
@@ -363,7 +369,7 @@ impl Inside {
 }
 
 /// Packages for an architecture and all that they depend on, in a folder of this name: fetched, or from an earlier run.
-fn unpacked(place: &Path, name: &str, architecture: &Architecture, packages: &[&str]) -> Result<PathBuf> {
+pub(crate) fn unpacked(place: &Path, name: &str, architecture: &Architecture, packages: &[&str]) -> Result<PathBuf> {
     let folder = place.join(name);
     if !folder.exists() {
         let partial = place.join(format!("{name}.partial"));
@@ -377,8 +383,8 @@ fn unpacked(place: &Path, name: &str, architecture: &Architecture, packages: &[&
 // ── The machine that is emulated ────────────────────────────────────────────────────────────────────────────────────
 
 /// What ran on this machine, with which the others are compared.
-struct Here {
-    program: PathBuf,
+pub(crate) struct Here {
+    pub(crate) program: PathBuf,
     /// How each of `RUNS` ends on this machine.
     ends: Vec<String>,
     attempts: Vec<String>,
@@ -387,7 +393,7 @@ struct Here {
 
 impl Here {
     /// Builds what is needed, and makes the runs of this machine.
-    fn ready(place: &Path) -> Result<Here> {
+    pub(crate) fn ready(place: &Path) -> Result<Here> {
         std::fs::create_dir_all(place)?;
         let program = match std::env::var_os(PROGRAM) {
             Some(program) => PathBuf::from(program),
@@ -402,10 +408,15 @@ impl Here {
         let ends = RUNS.map(|run| end_here(&program, run)).into_iter().collect::<Result<_>>()?;
         Ok(Here { program, ends, attempts, directory_attempts })
     }
+
+    /// How the first run ends on this machine: the last word is the digest.
+    pub(crate) fn cartpole(&self) -> &str {
+        &self.ends[0]
+    }
 }
 
 /// What all boots of an architecture share.
-struct Lab<'a> {
+pub(crate) struct Lab<'a> {
     architecture: &'static Architecture,
     here: &'a Here,
     place: PathBuf,
@@ -417,7 +428,7 @@ struct Lab<'a> {
 
 impl<'a> Lab<'a> {
     /// Builds and fetches what is needed.
-    fn ready(base: &Path, architecture: &'static Architecture, here: &'a Here) -> Result<Lab<'a>> {
+    pub(crate) fn ready(base: &Path, architecture: &'static Architecture, here: &'a Here) -> Result<Lab<'a>> {
         let tools = Tools::fetched(base, architecture)?;
         let inside = Inside::fetched(base, architecture, &tools)?;
         let is_native = architecture.name == X86_64.name;
@@ -455,7 +466,7 @@ impl<'a> Lab<'a> {
 
     /// The code cache of a machine with the emulator's processor, as an archive: from an earlier run with this program and
     /// these guests, or of one boot that does nothing else.
-    fn cache(&self, linux: &Path) -> Result<PathBuf> {
+    pub(crate) fn cache(&self, linux: &Path) -> Result<PathBuf> {
         let mut hasher = DefaultHasher::new();
         for program in &self.programs {
             std::fs::read(program).with_context(|| program.display().to_string())?.hash(&mut hasher);
@@ -491,10 +502,15 @@ impl<'a> Lab<'a> {
         self.copy_setpriv(&base.join("tools"))?;
         self.copy_trial(&base.join("trial"))?;
         if let Some(cache) = cache {
-            let mut tar = Command::new(self.tools.busybox());
-            output(tar.arg("tar").arg("xzf").arg(cache).arg("-C").arg(base.join("trial")))?;
+            self.unpack(cache, &base.join("trial"))?;
         }
         self.packed(&base)
+    }
+
+    /// Unpacks an archive into a folder.
+    pub(crate) fn unpack(&self, archive: &Path, into: &Path) -> Result<()> {
+        let mut tar = Command::new(self.tools.busybox());
+        output(tar.arg("tar").arg("xzf").arg(archive).arg("-C").arg(into)).map(|_| ())
     }
 
     /// The shell, the program and those of the tests, with their libraries; and the first process.
@@ -522,7 +538,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Scripts and guests, and the lists of what is to be run.
-    fn copy_trial(&self, trial: &Path) -> Result<()> {
+    pub(crate) fn copy_trial(&self, trial: &Path) -> Result<()> {
         for script in ["prepare.sh", "tests.sh"] {
             std::fs::copy(scripts().join(script), trial.join(script)).context(script)?;
         }
@@ -553,7 +569,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Packs a folder as an initial file system.
-    fn packed(&self, base: &Path) -> Result<PathBuf> {
+    pub(crate) fn packed(&self, base: &Path) -> Result<PathBuf> {
         let image = self.place.join("image.cpio");
         // Not compressed: it would be unpacked by the emulated processor.
         let script = r#""$0" find . | "$0" cpio -o -H newc > "$1""#;
@@ -563,7 +579,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Boots, waits for the end, and returns what came over the second port. What the kernel said stays in a file beside.
-    fn boot(&self, name: &str, linux: &Path, image: &Path, script: &str, more: &str) -> Result<Vec<u8>> {
+    pub(crate) fn boot(&self, name: &str, linux: &Path, image: &Path, script: &str, more: &str) -> Result<Vec<u8>> {
         let report = self.place.join(name);
         let console = report.with_extension("console");
         let [first, second] = self.architecture.ports;
@@ -945,7 +961,7 @@ fn field(said: &str, name: &str) -> Option<String> {
     json(said)?[name].as_str().map(str::to_owned)
 }
 
-fn json(said: &str) -> Option<Value> {
+pub(crate) fn json(said: &str) -> Option<Value> {
     said.lines().find_map(|line| serde_json::from_str(line).ok().filter(Value::is_object))
 }
 

@@ -9,6 +9,7 @@ mod kernels;
 mod page;
 mod python;
 mod python_base;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -33,6 +34,8 @@ cargo xtask VERB
                    intruder there, and writes the table of docs/platforms.md
   containers       runs the program as containers run it (Docker's filter, no namespaces, limits, read-only, no home),
                    and writes the table of docs/platforms.md
+  systemd          boots Debian with systemd under qemu, and starts the program in units and scopes with limits; writes the
+                   table of docs/platforms.md
   clusters [ARG…]  three Ray nodes in network namespaces: digests, killed nodes, what a step costs; writes the tables of
                    docs/clusters.md if no argument says less (`--help`)
   dist [PART…]     makes what a release would upload, into target/dist, and checks it
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         "environments" => environments(),
         "kernels" => kernels::kernels(&rest),
         "containers" => containers::containers(&rest),
+        "systemd" => systemd::systemd(),
         "clusters" => clusters::clusters(&rest),
         "dist" => dist::dist(&rest),
         "bench" => bench::bench(&rest),
@@ -323,6 +327,7 @@ fn long() -> Result<()> {
     python::others(&["rllib".to_owned()])?;
     python::others(&["frameworks".to_owned()])?;
     kernels::kernels(&[])?;
+    systemd::systemd()?;
     containers::containers(&[])?;
     clusters::clusters(&[])?;
     // Last, since it takes the longest.

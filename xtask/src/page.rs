@@ -38,6 +38,7 @@ mod tests {
         for (page, name) in [
             ("docs/platforms.md", "kernels"),
             ("docs/platforms.md", "containers"),
+            ("docs/platforms.md", "systemd"),
             ("docs/performance.md", "bench:cost"),
             ("README.md", "bench:peers-short"),
         ] {

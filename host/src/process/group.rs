@@ -5,6 +5,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::UsageError;
 
@@ -53,6 +55,7 @@ impl Group {
             let made = group.bound(root, &own, controller, settings);
             made.map_err(|(at, error)| refused(controller, at.as_deref(), &error))?;
         }
+        KNOWN_ENDED.store(UNKNOWN, Relaxed);
         Ok(Some(group))
     }
 
@@ -156,6 +159,33 @@ impl GroupLimits {
     }
 }
 
+/// Of the processes that the kernel ended for want of memory, those that are accounted for, or [`UNKNOWN`].
+static KNOWN_ENDED: AtomicU64 = AtomicU64::new(UNKNOWN);
+const UNKNOWN: u64 = u64::MAX;
+
+/// Takes the number of processes of this control group that the kernel has ended for want of memory, so that later ones are
+/// told from these. Only the first call counts.
+pub(crate) fn begin_to_count_ended() {
+    if let Some(ended) = ended_for_memory(ROOT.as_ref(), &own_groups()) {
+        let _ = KNOWN_ENDED.compare_exchange(UNKNOWN, ended, Relaxed, Relaxed);
+    }
+}
+
+/// Whether the kernel has ended one more process of this control group for want of memory, beside those that an earlier
+/// call was told of.
+pub(crate) fn one_more_has_ended() -> bool {
+    let now = ended_for_memory(ROOT.as_ref(), &own_groups());
+    let more = |known: u64| now.filter(|now| known < *now && known != UNKNOWN).map(|_| known + 1);
+    KNOWN_ENDED.fetch_update(Relaxed, Relaxed, more).is_ok()
+}
+
+fn ended_for_memory(root: &Path, own: &str) -> Option<u64> {
+    let found = Found::of(root, own, "memory")?;
+    let file = if found.is_second { "memory.events" } else { "memory.oom_control" };
+    let lines = fs::read_to_string(found.folder("memory")?.join(file)).ok()?;
+    lines.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 /// Where control groups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -244,6 +274,9 @@ mod tests {
                 ("memory.max", "max"),
                 ("slurm/memory.max", "4294967296"),
                 ("slurm/job/memory.max", "8589934592"),
+                ("slurm/job/cgroup.procs", "1"),
+                ("slurm/job/cgroup.controllers", "memory pids"),
+                ("slurm/job/memory.events", "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0"),
                 ("slurm/job/pids.max", "500"),
                 ("slurm/job/pids.current", "17"),
             ],
@@ -251,11 +284,14 @@ mod tests {
         let expected = GroupLimits { memory_bytes: Some(4 << 30), processes: Some(500), running: Some(17) };
         assert_eq!(GroupLimits::read_in(&second, "0::/slurm/job\n"), expected);
         assert_eq!(GroupLimits::read_in(&second, "0::/nowhere\n"), GroupLimits::default());
+        assert_eq!(ended_for_memory(&second, "0::/slurm/job\n"), Some(3));
         let first = tree(
             "v1",
             &[
                 ("memory/memory.limit_in_bytes", "9223372036854771712"),
                 ("memory/docker/abc/memory.limit_in_bytes", "2147483648"),
+                ("memory/docker/abc/cgroup.procs", "1"),
+                ("memory/docker/abc/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5"),
                 ("pids/docker/abc/pids.max", "100"),
                 ("pids/docker/abc/pids.current", "3"),
             ],
@@ -263,6 +299,7 @@ mod tests {
         let own = "5:cpu,cpuacct:/\n4:memory:/docker/abc\n3:pids:/docker/abc\n";
         let expected = GroupLimits { memory_bytes: Some(2 << 30), processes: Some(100), running: Some(3) };
         assert_eq!(GroupLimits::read_in(&first, own), expected);
+        assert_eq!(ended_for_memory(&first, own), Some(5));
         for root in [second, first] {
             std::fs::remove_dir_all(root).unwrap();
         }

@@ -10,7 +10,7 @@ use procfs::process::Process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
-use super::group::GroupLimits;
+use super::group::{self, GroupLimits};
 use crate::error::UsageError;
 use crate::limits::Limits;
 use crate::wire::slab::SLAB_BYTES;
@@ -77,6 +77,7 @@ pub(crate) fn make_room(envs: usize, each: usize, descriptors: usize) -> Result<
     if envs == 0 {
         return Ok(());
     }
+    group::begin_to_count_ended();
     let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE_DESCRIPTORS, |all| all.count() as u64);
     let need = (workers * descriptors) as u64;
     raise(Resource::Nofile, open + need + SPARE_DESCRIPTORS).map_err(|most| {

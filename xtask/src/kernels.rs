@@ -439,7 +439,7 @@ impl<'a> Lab<'a> {
             let of_tests = TEST_PROGRAMS.map(|name| copied(&release.join(name), &place.join(name)));
             std::iter::once(Ok(here.program.clone())).chain(of_tests).collect::<Result<_>>()?
         } else {
-            let built = dist::programs_for_arm(&TEST_PROGRAMS)?;
+            let built = dist::aarch64::programs_for_arm(&TEST_PROGRAMS)?;
             let named = built.iter().filter_map(|program| Some((program, program.file_name()?)));
             named.map(|(program, name)| copied(program, &place.join(name))).collect::<Result<_>>()?
         };

@@ -37,6 +37,8 @@ pub enum Exit {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+    /// The kernel killed it, since the memory of its control group is used up.
+    OutOfMemory,
     /// Another part of this program reaped it (a handler that waits for any child).
     Unknown,
 }

@@ -74,10 +74,10 @@ pub(crate) fn make_room(envs: usize, each: usize, descriptors: usize) -> Result<
         ))
         .hint("raise the limit: `ulimit -v unlimited`, by whoever set it; or start fewer envs")
     })?;
+    group::begin_to_count_ended();
     if envs == 0 {
         return Ok(());
     }
-    group::begin_to_count_ended();
     let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE_DESCRIPTORS, |all| all.count() as u64);
     let need = (workers * descriptors) as u64;
     raise(Resource::Nofile, open + need + SPARE_DESCRIPTORS).map_err(|most| {

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::child::{Child, Exit, Heard, SharedSlab};
-use super::group;
 use super::watcher::{self, Log, Spawn};
 use crate::cage::{self, Level, Standing, Wall};
 use crate::error::{Error, UsageError};
@@ -236,7 +235,7 @@ pub(crate) fn describe_exit(exit: Exit) -> String {
                 .to_owned()
         }
         Exit::Signal(libc::SIGSYS) => "was killed by signal 31 (SIGSYS): it tried a forbidden system call".to_owned(),
-        Exit::Signal(libc::SIGKILL) if group::one_more_has_ended() => {
+        Exit::OutOfMemory => {
             "was killed by signal 9 (SIGKILL): the kernel ended it, since the memory of its control group is used up; start \
              fewer envs, give each less (`--memory`, `memory_bytes`), or give the run more (`--max-memory`, or whoever set \
              the limit)"

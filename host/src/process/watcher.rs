@@ -34,6 +34,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use super::child::SharedSlab;
 use super::child::{Child, Exit, LockByFork, LogTail, Shared};
 use super::epoll::{Epoll, LookedAt};
+use super::group;
 use super::reap::{self, Process};
 use crate::wire::packet::{self, Received};
 use crate::wire::slab::host::HostSlab;
@@ -475,7 +476,14 @@ impl Watch {
         while let Some(Ok(1..)) = worker.keep_log() {}
         let shared = Arc::clone(&worker.shared);
         drop(worker);
-        shared.set_dead(shared.process.get().map_or(Exit::Unknown, Process::reap));
+        let exit = match shared.process.get().map_or(Exit::Unknown, Process::reap) {
+            // Looked up once for a process, however many envs it has, and never for one that this host has killed.
+            Exit::Signal(libc::SIGKILL) if !shared.killed.load(Acquire) && group::one_more_has_ended() => {
+                Exit::OutOfMemory
+            }
+            exit => exit,
+        };
+        shared.set_dead(exit);
     }
 }
 

@@ -267,7 +267,7 @@ pub(in crate::env) fn lied(Lie(what): Lie) -> FaultFound {
 
 pub(in crate::env) fn end_of(exit: Exit) -> FaultFound {
     let kind = match exit {
-        Exit::Signal(_) => FaultKind::Signalled,
+        Exit::Signal(_) | Exit::OutOfMemory => FaultKind::Signalled,
         Exit::Code(_) | Exit::Unknown => FaultKind::Exited,
     };
     (kind, format!("the worker {}", start::describe_exit(exit)), Vec::new())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,13 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def kill(envs: rollcage.VectorEnv, env: int = 0, how: signal.Signals = signal.SIGKILL) -> None:
+    """Sends a signal to the worker of an env. (A process 0 would be all of this process's group.)"""
+    pid = envs.pids[env]
+    assert pid, f"env {env} has no worker"
+    os.kill(pid, how)
 
 
 @functools.cache

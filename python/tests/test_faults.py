@@ -2,7 +2,7 @@
 tests found. `ROLLCAGE_UPDATE=1` rewrites it.
 
 The cases are those in which Stable-Baselines3's `SubprocVecEnv` and Gymnasium's `AsyncVectorEnv` were measured: four envs, the
-last one bad at its third step. No call here may take longer than three seconds.
+last one bad at its third step. No call here may hang.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import alive, hostile, slow, twin, workers
+from conftest import alive, hostile, kill, slow, twin, workers
 
 import rollcage
 
@@ -29,8 +29,8 @@ ENVS, BAD = 4, 3
 GOOD = {"at": -1, "length": -1}
 #: Seconds of a slow step.
 SLOW = 0.8
-#: Seconds without an answer that count as hanging.
-HANG = 3
+#: Seconds without an answer that count as hanging: an answer takes one slow step, and much longer on a busy machine.
+HANG = 40 * SLOW
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/coming-from-subprocvecenv.md"
 #: What each case came to, in the words of the table.
@@ -57,7 +57,7 @@ def no_call_hangs() -> Iterator[None]:
 
 @contextlib.contextmanager
 def answers() -> Iterator[None]:
-    """Within three seconds."""
+    """Within the time that counts as hanging."""
     signal.setitimer(signal.ITIMER_REAL, HANG)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -122,11 +122,13 @@ def killed(how: signal.Signals) -> None:
     envs.step(ZEROS)
     envs.step_async(ZEROS)
     time.sleep(0.1)
-    os.kill(envs.pids[BAD] or 0, how)
+    kill(envs, BAD, how)
     if how == signal.SIGSEGV:
-        # Rust's handler takes the first, in case it is a stack overflow, and sets the default back: a real one comes again.
+        # Rust's handler takes the first, in case it is a stack overflow, and sets the default back: a real one comes again. At
+        # an instruction that reaches for memory wasmtime's handler takes it for the guest's, and ends the worker at once.
         time.sleep(0.1)
-        os.kill(envs.pids[BAD] or 0, how)
+        if envs.pids[BAD] is not None:
+            kill(envs, BAD, how)
     with answers():
         met = envs.step_wait()
     goes_on(envs, met, "signalled", f"signal {how.value} ({how.name})")
@@ -228,7 +230,7 @@ def test_fault_of_a_single_env() -> None:
     env.reset()
     infos = [env.step([0, 0])[4] for _ in range(3)]
     assert ["note" in info for info in infos] == [False, False, True]
-    os.kill(env.envs.pids[0] or 0, signal.SIGKILL)
+    kill(env.envs)
     *_, truncated, info = env.step([0, 0])
     assert truncated and set(info) == {"fault", "fault_message"}
     env.close()

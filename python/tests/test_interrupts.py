@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TARGET, hostile, slow, workers
+from conftest import TARGET, hostile, kill, slow, workers
 
 import rollcage
 
@@ -119,7 +119,7 @@ def test_a_goodbye_is_interrupted_and_all_the_same_the_end() -> None:
 def test_a_call_while_an_env_comes_up_after_a_fault_is_interrupted() -> None:
     envs = rollcage.make_vec(hostile("slow"), config=at("create", **slow(2.0)))
     envs.reset()
-    os.kill(envs.pids[0] or 0, signal.SIGKILL)
+    kill(envs)
     while envs.pids[0] is not None:
         pass
     assert envs.step([0])[4]["fault"][0]

@@ -16,7 +16,7 @@ const ENVS: usize = 4;
 const ROUNDS: usize = 200;
 
 /// What a stopped worker costs: long enough for a step and a reset on a busy machine.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// The same throws in every run.
 struct Dice(u64);
@@ -83,7 +83,7 @@ fn rounds(mode: Autoreset, rounds: usize, dice: &mut Dice) {
     while round < rounds {
         action = (action + 1) % 1000;
         let env = usize::try_from(dice.throw(ENVS as u64)).unwrap();
-        let signal = if dice.throw(4) == 0 { Signal::STOP } else { Signal::KILL };
+        let signal = if dice.throw(8) == 0 { Signal::STOP } else { Signal::KILL };
         let delay = Duration::from_micros(dice.throw(1500));
         let Some(pid) = envs.pid(env) else {
             // It is down, or just dying: that shows in the next step.

@@ -6,8 +6,8 @@ use std::process::Command;
 use rollcage_tests::{Ran, Rollcage, Scratch, builder, root, target, within};
 use serde_json::Value;
 
-/// One folder of build products for all crates of these tests: the SDK is compiled once.
-fn products() -> std::path::PathBuf {
+/// One folder of build products for all new crates of the tests: the SDK is compiled once.
+pub(crate) fn products() -> std::path::PathBuf {
     target().join("new-crates")
 }
 

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use rollcage_tests::{Scratch, program, root};
 
+use crate::authors::products;
+
 /// Tests of the author's own, which the second test runs.
 const AUTHORS_TESTS: &str = "cargo test";
 
@@ -124,6 +126,8 @@ impl Folder {
         let mut shell = Command::new("sh");
         shell.args(["-e", "-c", commands]).current_dir(self.path()).stdin(Stdio::null());
         shell.env("ROLLCAGE", root()).env("PATH", path.unwrap());
+        // What the author sees of a build is in the author's folder; its intermediate files are shared: the SDK is compiled once.
+        shell.env("CARGO_BUILD_BUILD_DIR", products());
         // What this test's own cargo and CI set is not the author's.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();

@@ -2,8 +2,9 @@
 //!
 //! Runs `rollcage doctor` and CartPole under one condition after another, and then under all together: the system-call
 //! filters of Docker and of Podman, capabilities, limits, a read-only root and so on. Docker's own runtime, runc, starts
-//! the last rows. What came out becomes a table of docs/platforms.md. A run that fails, or whose digest differs from that
-//! of the run without conditions, fails the verb.
+//! the rows after them, and Docker and Podman themselves the last, with the commands that docs/platforms.md shows. What
+//! came out becomes a table of that page. A run that fails, or whose digest differs from that of the run without
+//! conditions, fails the verb.
 //!
 //! It needs root, and is skipped without. Filters and tools are fetched once into `target/containers`, by package lists of
 //! their own. Nothing is installed into the system. To fetch newer ones, remove that folder.
@@ -15,6 +16,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+
+mod engines;
+mod filters;
+
+use engines::Engine;
+use filters::{compiled, numbers, rules};
 
 use crate::kernels::{Apt, PROGRAM, copied, copy_program, fresh, libraries, text};
 use crate::{cargo, page, run, target};
@@ -138,6 +145,8 @@ enum Made {
     Wrapped { bwrap: Vec<String>, launcher: Vec<String>, environment: Vec<(&'static str, &'static str)> },
     /// By runc, with this configuration.
     Container(Value),
+    /// By an engine's own command, with these words before the image.
+    Run(Engine, Vec<String>),
 }
 
 /// A control group with one limit, in the first version of cgroups or in the second.
@@ -246,6 +255,7 @@ impl Lab {
         all.extend(self.one_by_one());
         all.push(self.together());
         all.extend(self.of_runc());
+        all.extend(self.of_engines()?);
         Ok(all)
     }
 
@@ -378,6 +388,48 @@ impl Lab {
         ]
     }
 
+    /// Containers of the engines' own commands, as the page shows them.
+    fn of_engines(&self) -> Result<Vec<Condition>> {
+        let condition = |name, how: &str, engine, words| Condition {
+            name,
+            how: how.to_owned(),
+            made: Made::Run(engine, words),
+            groups: Vec::new(),
+        };
+        let docker = Engine::Docker.words_of_the_page()?;
+        let mut profile = self.docker.clone();
+        if let Some(rules) = profile["syscalls"].as_array_mut() {
+            rules.push(json!({ "names": ["unshare"], "action": "SCMP_ACT_ALLOW" }));
+        }
+        std::fs::write(self.place.join("root/filters/unshare.json"), profile.to_string())?;
+        let allowed = ["--security-opt", "seccomp=/run/image/filters/unshare.json"].map(str::to_owned);
+        let podman = Engine::Podman.words_of_the_page()?;
+        Ok(vec![
+            condition("`docker run`", "Docker's daemon and command, without further flags", Engine::Docker, Vec::new()),
+            condition("`docker run`, restricted", "the command [below](#docker)", Engine::Docker, docker.clone()),
+            condition(
+                "`docker run`, restricted, `unshare` allowed",
+                "the same, with the profile described below it",
+                Engine::Docker,
+                [docker, allowed.to_vec()].concat(),
+            ),
+            condition("`podman run` by root", "Podman's command, without further flags", Engine::Podman, Vec::new()),
+            condition(
+                "`podman run` by root, restricted",
+                "the command [below](#podman)",
+                Engine::Podman,
+                podman.clone(),
+            ),
+            condition(
+                "`podman run` by a user",
+                "Podman's command, without further flags",
+                Engine::PodmanUser,
+                Vec::new(),
+            ),
+            condition("`podman run` by a user, restricted", "the command [below](#podman)", Engine::PodmanUser, podman),
+        ])
+    }
+
     // ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Runs the program under a condition. The outer error is this verb's, the inner one is the program's.
@@ -435,6 +487,9 @@ impl Lab {
                 command.arg("--bind").arg(self.place.join("root")).arg("/root");
                 command.args(["--", "/usr/sbin/runc", "run", "--bundle", "/bundle", "rollcage"]);
                 return Ok(command);
+            }
+            Made::Run(engine, words) => {
+                return Ok(engine.container(&self.place, words, &[&["rollcage"], arguments].concat()));
             }
         }
         command.args(arguments);
@@ -545,147 +600,25 @@ fn mounted(destination: &str, kind: &str, options: &[&str]) -> Value {
     json!({ "destination": destination, "type": kind, "source": kind, "options": options })
 }
 
-// ── Filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// The rules of a profile that hold for this architecture and these capabilities, as the OCI runtime takes them.
-fn rules(profile: &Value, capabilities: &[&str]) -> Vec<Value> {
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    let has = |capability: &String| capabilities.contains(&capability.as_str());
-    let is_here = |architecture: &String| architecture == "amd64";
-    let holds = |rule: &&Value| {
-        let (includes, excludes) = (&rule["includes"], &rule["excludes"]);
-        let architectures = words(&includes["arches"]);
-        (architectures.is_empty() || architectures.iter().any(is_here))
-            && words(&includes["caps"]).iter().all(has)
-            && !words(&excludes["arches"]).iter().any(is_here)
-            && !words(&excludes["caps"]).iter().any(has)
-    };
-    let rules = profile["syscalls"].as_array().into_iter().flatten().filter(holds);
-    let kept = ["names", "action", "args", "errnoRet"];
-    let clean = |rule: &Value| {
-        let fields = kept.into_iter().filter(|name| !rule[name].is_null());
-        fields.map(|name| (name.to_owned(), rule[name].clone())).collect::<serde_json::Map<_, _>>().into()
-    };
-    rules.map(clean).collect()
-}
-
-/// The numbers of system calls, from the kernel's header.
-fn numbers(header: &str) -> BTreeMap<String, u32> {
-    let defined = |line: &str| {
-        let (name, number) = line.strip_prefix("#define __NR_")?.split_once(' ')?;
-        Some((name.to_owned(), number.trim().parse().ok()?))
-    };
-    header.lines().filter_map(defined).collect()
-}
-
-/// An instruction of classic BPF.
-type Step = (u16, u8, u8, u32);
-
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
-const ALLOW: u32 = 0x7fff_0000;
-const ERRNO: u32 = 0x0005_0000;
-const EPERM: u64 = 1;
-const X86_64: u32 = 0xc000_003e;
-
-/// A profile as a program for the kernel. Names that this architecture lacks are left out, as runtimes leave them out. The
-/// first rule of a system call whose conditions hold decides. Calls of other architectures get the profile's default.
-fn compiled(profile: &Value, rules: &[Value], numbers: &BTreeMap<String, u32>) -> Result<Vec<u8>> {
-    let default = action(&profile["defaultAction"], &profile["defaultErrnoRet"])?;
-    let mut bodies: BTreeMap<u32, Vec<Step>> = BTreeMap::new();
-    for rule in rules {
-        let mut body = conditions(&rule["args"])?;
-        body.push((RETURN, 0, 0, action(&rule["action"], &rule["errnoRet"])?));
-        for name in rule["names"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if let Some(number) = numbers.get(name) {
-                bodies.entry(*number).or_default().extend(&body);
-            }
-        }
-    }
-    let mut steps = vec![(LOAD, 0, 0, 4), (JUMP_IF_EQUAL, 1, 0, X86_64), (RETURN, 0, 0, default), (LOAD, 0, 0, 0)];
-    for (number, body) in bodies {
-        let past = u8::try_from(body.len() + 1).context("a system call with too many rules")?;
-        steps.push((JUMP_IF_EQUAL, 0, past, number));
-        steps.extend(body);
-        steps.push((RETURN, 0, 0, default));
-    }
-    steps.push((RETURN, 0, 0, default));
-    let bytes = |(code, yes, no, value): &Step| {
-        code.to_ne_bytes().into_iter().chain([*yes, *no]).chain(value.to_ne_bytes()).collect::<Vec<_>>()
-    };
-    Ok(steps.iter().flat_map(bytes).collect())
-}
-
-fn action(action: &Value, error: &Value) -> Result<u32> {
-    match action.as_str() {
-        Some("SCMP_ACT_ALLOW") => Ok(ALLOW),
-        Some("SCMP_ACT_ERRNO") => Ok(ERRNO | u32::try_from(error.as_u64().unwrap_or(EPERM))?),
-        _ => bail!("an action of a filter that is not known: {action}"),
-    }
-}
-
-/// The lower and the upper half of an argument.
-#[expect(clippy::cast_possible_truncation, reason = "that is what a half is")]
-fn halves(value: u64) -> (u32, u32) {
-    (value as u32, (value >> 32) as u32)
-}
-
-/// Conditions on arguments of a system call. If one does not hold, the rule's last instruction is jumped over, which comes
-/// after these.
-fn conditions(arguments: &Value) -> Result<Vec<Step>> {
-    /// Stands for the way past the rule until the rule's length is known.
-    const FAILS: u8 = u8::MAX;
-    let mut steps: Vec<Step> = Vec::new();
-    for argument in arguments.as_array().into_iter().flatten() {
-        let number = |name: &str| argument[name].as_u64().unwrap_or(0);
-        let at = u32::try_from(16 + 8 * number("index"))?;
-        let (low, high) = halves(number("value"));
-        match argument["op"].as_str() {
-            Some("SCMP_CMP_EQ") => {
-                steps.extend([(LOAD, 0, 0, at), (JUMP_IF_EQUAL, 0, FAILS, low)]);
-                steps.extend([(LOAD, 0, 0, at + 4), (JUMP_IF_EQUAL, 0, FAILS, high)]);
-            }
-            Some("SCMP_CMP_NE") => {
-                steps.extend([(LOAD, 0, 0, at), (JUMP_IF_EQUAL, 0, 2, low)]);
-                steps.extend([(LOAD, 0, 0, at + 4), (JUMP_IF_EQUAL, FAILS, 0, high)]);
-            }
-            Some("SCMP_CMP_MASKED_EQ") => {
-                let (wanted_low, wanted_high) = halves(number("valueTwo"));
-                steps.extend([(LOAD, 0, 0, at), (AND, 0, 0, low), (JUMP_IF_EQUAL, 0, FAILS, wanted_low)]);
-                steps.extend([(LOAD, 0, 0, at + 4), (AND, 0, 0, high), (JUMP_IF_EQUAL, 0, FAILS, wanted_high)]);
-            }
-            _ => bail!("a condition of a filter that is not known: {argument}"),
-        }
-    }
-    let length = steps.len();
-    for (place, (_, yes, no, _)) in steps.iter_mut().enumerate() {
-        for way in [yes, no].into_iter().filter(|way| **way == FAILS) {
-            *way = u8::try_from(length - place).context("a rule with too many conditions")?;
-        }
-    }
-    Ok(steps)
-}
-
 // ── What is fetched and made ────────────────────────────────────────────────────────────────────────────────────────
 
 /// Filters and tools: fetched, or from an earlier run.
 fn fetch(place: &Path) -> Result<()> {
-    let (texts, tools) = (place.join("texts"), place.join("tools"));
-    if texts.exists() && tools.exists() {
+    let [texts, tools, engines] = ["texts", "tools", "engines"].map(|name| place.join(name));
+    if [&texts, &tools, &engines].into_iter().all(|folder| folder.exists()) {
         return Ok(());
     }
     let apt = Apt::of(place, SUITE, "amd64")?;
     let partial = place.join("partial");
-    for folder in [&texts, &tools].into_iter().filter(|folder| !folder.exists()) {
+    for folder in [&texts, &tools, &engines].into_iter().filter(|folder| !folder.exists()) {
         fresh(&partial)?;
         if *folder == texts {
             apt.unpack(&TEXTS.map(str::to_owned), &partial)?;
         } else {
-            apt.unpack_whole(&TOOLS, &partial)?;
+            match *folder == tools {
+                true => apt.unpack_whole(&TOOLS, &partial)?,
+                false => engines::fetch(&apt, &partial)?,
+            }
             for name in ["bin", "lib", "lib64", "sbin"].into_iter().filter(|name| !partial.join(name).exists()) {
                 symlink(format!("usr/{name}"), partial.join(name))?;
             }
@@ -738,7 +671,11 @@ impl Met {
         let needed =
             |check: &&Value| check["ok"] == false && check["what"] != "wasm target" && check["what"] != "sandbox";
         for check in list(&doctor["checks"])?.iter().filter(needed) {
-            lost.push((format!("check `{}`", word(check, "what")?), word(check, "text")?));
+            let why = word(check, "text")?;
+            // The check of what a layer needs says what the layer says.
+            if !lost.iter().any(|(_, known)| *known == why) {
+                lost.push((format!("check `{}`", word(check, "what")?), why));
+            }
         }
         let kernel = word(&doctor["machine"], "kernel")?;
         let (level, start, digest) = (word(sandbox, "level")?, word(run, "start")?, word(run, "digest")?);

@@ -1,0 +1,55 @@
+#!/bin/sh
+# Starts a container by an engine's own command, in namespaces that end with this script:
+#
+#   unshare --mount --pid --fork --kill-child --net sh engine.sh ENGINES ROOT docker|podman|podman-user WORDS...
+#
+# ENGINES is a root folder with the engines and all that they need. ROOT is the container's root folder: it is the image `image`
+# of Docker's, and the folder /run/image for Podman, which needs no image. WORDS follow `docker run` or `podman run`.
+# `podman-user` is Podman without root. What the container prints is all that is printed, unless the engine fails.
+set -e
+engines=$1 root=$2 engine=$3
+shift 3
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+mount --make-rprivate /
+mount --bind "$engines" "$engines"
+mount --rbind /dev "$engines/dev"
+mount --rbind /sys "$engines/sys"
+mount -t proc proc "$engines/proc"
+for folder in run tmp var/tmp var/lib/docker var/lib/containers home; do
+    mkdir -p "$engines/$folder"
+    mount -t tmpfs -o mode=1777 tmpfs "$engines/$folder"
+done
+cp -a "$root" "$engines/run/image"
+cd "$engines"
+mkdir -p old
+pivot_root . old
+umount -l /old
+mount --make-rshared /
+
+case $engine in
+docker)
+    # A network would need rules of netfilter, and layers of files a file system that can be a layer.
+    dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs > /tmp/dockerd.log 2>&1 &
+    tries=0
+    until docker version > /dev/null 2>&1; do
+        tries=$((tries + 1))
+        if [ $tries -gt 150 ]; then cat /tmp/dockerd.log >&2; exit 1; fi
+        sleep 0.2
+    done
+    tar -C /run/image -c . | docker import - image > /dev/null
+    docker run --network none "$@" < /dev/null
+    ;;
+podman)
+    podman --runtime runc run --network none "$@" < /dev/null
+    ;;
+podman-user)
+    echo 'user:100000:65536' > /run/ids
+    mount --bind /run/ids /etc/subuid
+    mount --bind /run/ids /etc/subgid
+    export HOME=/home/user USER=user XDG_RUNTIME_DIR=/run/user
+    mkdir "$HOME" "$XDG_RUNTIME_DIR"
+    chown -R 1000:1000 /run/image "$HOME" "$XDG_RUNTIME_DIR"
+    setpriv --reuid=1000 --regid=1000 --clear-groups podman --runtime runc run --network none "$@" < /dev/null
+    ;;
+esac

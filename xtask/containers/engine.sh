@@ -1,11 +1,12 @@
 #!/bin/sh
 # Starts a container by an engine's own command, in namespaces that end with this script:
 #
-#   unshare --mount --pid --fork --kill-child --net sh engine.sh ENGINES ROOT docker|podman|podman-user WORDS...
+#   unshare --mount --pid --fork --kill-child --net --uts sh engine.sh ENGINES ROOT docker|podman|podman-user|slurm WORDS...
 #
 # ENGINES is a root folder with the engines and all that they need. ROOT is the container's root folder: it is the image `image`
 # of Docker's, and the folder /run/image for Podman, which needs no image. WORDS follow `docker run` or `podman run`.
-# `podman-user` is Podman without root. What the container prints is all that is printed, unless the engine fails.
+# `podman-user` is Podman without root. For Slurm, which makes no container, WORDS follow `srun`. What the program prints is all
+# that is printed, unless the engine fails.
 set -e
 engines=$1 root=$2 engine=$3
 shift 3
@@ -16,7 +17,7 @@ mount --bind "$engines" "$engines"
 mount --rbind /dev "$engines/dev"
 mount --rbind /sys "$engines/sys"
 mount -t proc proc "$engines/proc"
-for folder in run tmp var/tmp var/lib/docker var/lib/containers home; do
+for folder in run tmp var/tmp var/lib/docker var/lib/containers var/spool home etc/slurm etc/munge; do
     mkdir -p "$engines/$folder"
     mount -t tmpfs -o mode=1777 tmpfs "$engines/$folder"
 done
@@ -51,5 +52,45 @@ podman-user)
     mkdir "$HOME" "$XDG_RUNTIME_DIR"
     chown -R 1000:1000 /run/image "$HOME" "$XDG_RUNTIME_DIR"
     setpriv --reuid=1000 --regid=1000 --clear-groups podman --runtime runc run --network none "$@" < /dev/null
+    ;;
+slurm)
+    # A cluster of this machine alone, on loopback.
+    ip link set lo up
+    ip address add 10.0.0.1/32 dev lo
+    hostname node
+    mkdir /run/munge /run/home /var/spool/node /var/spool/cluster
+    chown 1000 /run/home
+    head -c 1024 /dev/urandom > /etc/munge/munge.key
+    chmod 400 /etc/munge/munge.key
+    chmod 700 /etc/munge
+    munged --force --log-file=/run/munged.log --seed-file=/run/munged.seed
+    cat > /etc/slurm/slurm.conf << END
+ClusterName=here
+SlurmctldHost=node(127.0.0.1)
+SlurmUser=root
+StateSaveLocation=/var/spool/cluster
+SlurmdSpoolDir=/var/spool/node
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+SlurmdParameters=config_overrides
+MailProg=/bin/true
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/affinity
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+NodeName=node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=1000000
+PartitionName=all Nodes=node Default=YES
+END
+    echo CgroupPlugin=disabled > /etc/slurm/cgroup.conf
+    slurmctld -D > /tmp/slurm.log 2>&1 &
+    slurmd -D >> /tmp/slurm.log 2>&1 &
+    tries=0
+    until sinfo --noheader --format %T 2> /dev/null | grep -q idle; do
+        tries=$((tries + 1))
+        if [ $tries -gt 150 ]; then cat /tmp/slurm.log >&2; exit 1; fi
+        sleep 0.2
+    done
+    export PATH="/run/image/bin:$PATH" HOME=/run/home
+    setpriv --reuid=1000 --regid=1000 --clear-groups srun "$@" < /dev/null
     ;;
 esac

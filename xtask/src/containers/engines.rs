@@ -1,4 +1,4 @@
-//! Docker and Podman themselves: their own commands, with the words that the page tells people to type.
+//! Docker, Podman and Slurm themselves: their own commands, with the words that the page tells people to type.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -10,9 +10,26 @@ use super::PAGE;
 use crate::kernels::Apt;
 use crate::{output, root};
 
-/// The engines, and what the script beside them runs.
-const PACKAGES: [&str; 9] =
-    ["docker.io", "docker-cli", "podman", "runc", "uidmap", "util-linux", "mount", "coreutils", "tar"];
+/// The engines, and what the script that starts them runs.
+const PACKAGES: &[&str] = &[
+    "docker.io",
+    "docker-cli",
+    "podman",
+    "runc",
+    "uidmap",
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "munge",
+    "util-linux",
+    "mount",
+    "coreutils",
+    "dash",
+    "grep",
+    "hostname",
+    "iproute2",
+    "tar",
+];
 
 /// The users of the engines' root folder.
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
@@ -30,6 +47,8 @@ pub(super) enum Engine {
     Podman,
     /// Without root.
     PodmanUser,
+    /// No container, but a process that a daemon starts for an ordinary user.
+    Slurm,
 }
 
 impl Engine {
@@ -38,16 +57,17 @@ impl Engine {
         match self {
             Engine::Docker => "docker run",
             Engine::Podman | Engine::PodmanUser => "podman run",
+            Engine::Slurm => "srun",
         }
     }
 
-    /// The words after it, up to the image.
+    /// The words after it, up to the image or the program.
     pub(super) fn words_of_the_page(self) -> Result<Vec<String>> {
         let page = std::fs::read_to_string(root().join(PAGE))?;
         let (_, shown) = page
             .split_once(&format!("\n    {} ", self.command()))
             .with_context(|| format!("{PAGE} does not show how to run `{}`", self.command()))?;
-        let words = shown.split_whitespace().take_while(|word| *word != "IMAGE");
+        let words = shown.split_whitespace().take_while(|word| !["IMAGE", "rollcage"].contains(word));
         Ok(fitted(words.filter(|word| *word != "\\").map(str::to_owned).collect()))
     }
 
@@ -57,9 +77,10 @@ impl Engine {
             Engine::Docker => ("docker", &["image"]),
             Engine::Podman => ("podman", &["--rootfs", "/run/image"]),
             Engine::PodmanUser => ("podman-user", &["--rootfs", "/run/image"]),
+            Engine::Slurm => ("slurm", &[]),
         };
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "sh"]);
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "sh"]);
         command.arg(root().join("xtask/containers/engine.sh")).arg(place.join("engines")).arg(place.join("root"));
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.arg(name).args(words).args(image).args(program);
@@ -74,7 +95,7 @@ fn fitted(mut words: Vec<String>) -> Vec<String> {
     let descriptors: u64 = most.parse().unwrap_or(u64::MAX);
     for at in 1..words.len() {
         let value = match words[at - 1].as_str() {
-            "--cpus" => words[at].parse().map(|wanted: usize| wanted.min(cores).to_string()).ok(),
+            "--cpus" | "--cpus-per-task" => words[at].parse().map(|wanted: usize| wanted.min(cores).to_string()).ok(),
             "--ulimit" => words[at].strip_prefix("nofile=").and_then(|limits| {
                 let wanted: u64 = limits.split(':').next()?.parse().ok()?;
                 Some(format!("nofile={0}:{0}", wanted.min(descriptors)))
@@ -90,7 +111,7 @@ fn fitted(mut words: Vec<String>) -> Vec<String> {
 
 /// Fetches the engines into a folder.
 pub(super) fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
-    apt.unpack_whole(&PACKAGES, folder)?;
+    apt.unpack_whole(PACKAGES, folder)?;
     std::fs::create_dir_all(folder.join("etc/containers"))?;
     for (name, text) in [
         ("etc/passwd", PASSWD),
@@ -101,6 +122,10 @@ pub(super) fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
         ("etc/containers/storage.conf", STORAGE),
     ] {
         std::fs::write(folder.join(name), text).with_context(|| name.to_owned())?;
+    }
+    // What installing Slurm would have done.
+    for name in ["slurmctld", "slurmd", "slurmstepd"] {
+        symlink(format!("{name}-wlm"), folder.join("usr/sbin").join(name))?;
     }
     symlink("/run", folder.join("var/run"))?;
     for name in ["dev", "proc", "root", "run", "sys", "tmp"] {

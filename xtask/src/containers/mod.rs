@@ -2,7 +2,7 @@
 //!
 //! Runs `rollcage doctor` and CartPole under one condition after another, and then under all together: the system-call
 //! filters of Docker and of Podman, capabilities, limits, a read-only root and so on. Docker's own runtime, runc, starts
-//! the rows after them, and Docker and Podman themselves the last, with the commands that docs/platforms.md shows. What
+//! the rows after them, and Docker, Podman and Slurm themselves the last, with the commands that docs/platforms.md shows. What
 //! came out becomes a table of that page. A run that fails, or whose digest differs from that of the run without
 //! conditions, fails the verb.
 //!
@@ -427,6 +427,12 @@ impl Lab {
                 Vec::new(),
             ),
             condition("`podman run` by a user, restricted", "the command [below](#podman)", Engine::PodmanUser, podman),
+            condition(
+                "`srun`",
+                "the command [below](#slurm); a cluster of one node, without control groups",
+                Engine::Slurm,
+                Engine::Slurm.words_of_the_page()?,
+            ),
         ])
     }
 

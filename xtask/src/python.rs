@@ -177,6 +177,8 @@ fn as_here(pytest: &mut Command) -> Result<&mut Command> {
         .current_dir(root().join("python/tests"))
         .env("CARGO_TARGET_DIR", target()?)
         .env("ROLLCAGE_PYTHON_BASE", python_base::built()?)
+        // The networks here are small. Where other tests run too, PyTorch's threads would wait for each other in busy loops.
+        .env("OMP_NUM_THREADS", "1")
         .env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 

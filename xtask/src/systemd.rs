@@ -43,14 +43,14 @@ struct Trial {
     same_digest: bool,
     /// What `memory.max` and `cpu.max` of the run's own group must be.
     limits: &'static str,
-    /// The beginning of every warning and error, in order.
+    /// The kinds of faults, and then the beginning of every warning and error, in order.
     says: &'static [&'static str],
 }
 
 /// The run whose digest is compared.
 const CARTPOLE: &str = "cartpole --envs 8 --episodes 20 --seed 7";
 
-const TRIALS: [Trial; 9] = [
+const TRIALS: [Trial; 10] = [
     Trial {
         name: "page",
         by: By::Page,
@@ -79,7 +79,7 @@ const TRIALS: [Trial; 9] = [
         status: 1,
         same_digest: false,
         limits: "209715200 200000 100000",
-        says: &["warning: 2 envs may use", "error: not all was played: env"],
+        says: &["fault `signalled`", "warning: 2 envs may use", "error: not all was played: env"],
     },
     Trial {
         name: "bounded",
@@ -120,6 +120,7 @@ const TRIALS: [Trial; 9] = [
         same_digest: false,
         limits: "",
         says: &[
+            "fault `create_failed`",
             "error: not all was played: env 0 (instance 2), episode 0, step 0: create_failed: the system lets no memory",
         ],
     },
@@ -142,6 +143,17 @@ const TRIALS: [Trial; 9] = [
         same_digest: true,
         limits: "",
         says: &["warning: the sandbox layer `namespaces` is not active"],
+    },
+    // As by `systemctl stop`: rollcage alone hears SIGTERM, and ends its envs.
+    Trial {
+        name: "stopped",
+        by: By::Page,
+        settings: &["TimeoutStartSec=20"],
+        arguments: "cartpole --envs 8 --episodes 100000000 --seed 7",
+        status: 130,
+        same_digest: false,
+        limits: "",
+        says: &[],
     },
 ];
 
@@ -231,8 +243,8 @@ fn image(base: &Path, here: &Here, lab: &Lab<'_>, cache: &Path) -> Result<PathBu
                     "[Service]\nEnvironment=ROLLCAGE_CACHE=/trial/cache\n"
                 };
                 let unit = format!(
-                    "{unit}\n{}\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=\nExecStart={command}\n\
-                     StandardOutput=file:/run/trial/{name}.out\nStandardError=file:/run/trial/{name}.err\n",
+                    "{unit}\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=\nExecStart={command}\n\
+                     StandardOutput=file:/run/trial/{name}.out\nStandardError=file:/run/trial/{name}.err\n{}\n",
                     settings.join("\n")
                 );
                 write(&format!("etc/systemd/system/{name}.service"), &unit)?;
@@ -257,9 +269,8 @@ fn page_unit() -> Result<String> {
 struct Met {
     status: i32,
     digest: Option<String>,
-    faults: Vec<String>,
     limits: String,
-    /// The warnings and errors.
+    /// The faults, warnings and errors.
     said: Vec<String>,
 }
 
@@ -273,12 +284,14 @@ impl Met {
         let said = said.lines().filter(|line| line.starts_with("warning: ") || line.starts_with("error: "));
         let report = kernels::json(out);
         let faults = report.as_ref().and_then(|report| report["faults"].as_array()).into_iter().flatten();
+        let mut faults: Vec<String> =
+            faults.filter_map(|fault| fault["kind"].as_str()).map(|kind| format!("fault `{kind}`")).collect();
+        faults.dedup();
         Some(Met {
             status: head.trim().parse().ok()?,
             digest: report.as_ref().and_then(|report| report["digest"].as_str()).map(str::to_owned),
-            faults: faults.filter_map(|fault| fault["kind"].as_str()).map(str::to_owned).collect(),
             limits: limits.trim().to_owned(),
-            said: said.map(str::to_owned).collect(),
+            said: faults.into_iter().chain(said.map(str::to_owned)).collect(),
         })
     }
 
@@ -315,10 +328,9 @@ impl Met {
             Some(_) if trial.same_digest => "**other**",
             _ => "",
         };
-        let mut said: Vec<String> = self.faults.iter().map(|kind| format!("fault `{kind}`")).collect();
-        said.dedup();
         // A line goes on after its first sentence with what to do.
-        said.extend(self.said.iter().map(|line| line.split("; ").next().unwrap_or(line).replace('|', "\\|")));
+        let said: Vec<String> =
+            self.said.iter().map(|line| line.split("; ").next().unwrap_or(line).replace('|', "\\|")).collect();
         format!(
             "| {how} | {} | `{}` | {} | {digest} | {} | {} |\n",
             settings.join(" "),

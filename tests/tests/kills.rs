@@ -80,16 +80,20 @@ fn rounds(mode: Autoreset, rounds: usize, dice: &mut Dice) {
     envs.reset(None).unwrap();
     let mut action = 0;
     let mut round = 0;
+    // Three timeouts in a row spend any budget, so no env is stopped twice in a row.
+    let mut stopped = [false; ENVS];
     while round < rounds {
         action = (action + 1) % 1000;
         let env = usize::try_from(dice.throw(ENVS as u64)).unwrap();
-        let signal = if dice.throw(8) == 0 { Signal::STOP } else { Signal::KILL };
+        let stops = dice.throw(8) == 0 && !stopped[env];
         let delay = Duration::from_micros(dice.throw(1500));
         let Some(pid) = envs.pid(env) else {
             // It is down, or just dying: that shows in the next step.
             play(&mut envs, mode, action);
             continue;
         };
+        stopped[env] = stops;
+        let signal = if stops { Signal::STOP } else { Signal::KILL };
         // Another thread strikes while this one is in its step, or just before or after.
         let struck = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&struck);

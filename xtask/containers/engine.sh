@@ -28,16 +28,21 @@ pivot_root . old
 umount -l /old
 mount --make-rshared /
 
+# Waits until a command succeeds, for 30 s at most: until a daemon answers.
+await_daemon() {
+    tries=0
+    until "$@" > /dev/null 2>&1; do
+        tries=$((tries + 1))
+        if [ $tries -gt 150 ]; then cat /tmp/daemon.log >&2; exit 1; fi
+        sleep 0.2
+    done
+}
+
 case $engine in
 docker)
     # A network would need rules of netfilter, and layers of files a file system that can be a layer.
-    dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs > /tmp/dockerd.log 2>&1 &
-    tries=0
-    until docker version > /dev/null 2>&1; do
-        tries=$((tries + 1))
-        if [ $tries -gt 150 ]; then cat /tmp/dockerd.log >&2; exit 1; fi
-        sleep 0.2
-    done
+    dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs > /tmp/daemon.log 2>&1 &
+    await_daemon docker version
     tar -C /run/image -c . | docker import - image > /dev/null
     docker run --network none "$@" < /dev/null
     ;;
@@ -82,14 +87,10 @@ NodeName=node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=1000000
 PartitionName=all Nodes=node Default=YES
 END
     echo CgroupPlugin=disabled > /etc/slurm/cgroup.conf
-    slurmctld -D > /tmp/slurm.log 2>&1 &
-    slurmd -D >> /tmp/slurm.log 2>&1 &
-    tries=0
-    until sinfo --noheader --format %T 2> /dev/null | grep -q idle; do
-        tries=$((tries + 1))
-        if [ $tries -gt 150 ]; then cat /tmp/slurm.log >&2; exit 1; fi
-        sleep 0.2
-    done
+    slurmctld -D > /tmp/daemon.log 2>&1 &
+    slurmd -D >> /tmp/daemon.log 2>&1 &
+    node_is_idle() { sinfo --noheader --format %T | grep -q idle; }
+    await_daemon node_is_idle
     export PATH="/run/image/bin:$PATH" HOME=/run/home
     setpriv --reuid=1000 --regid=1000 --clear-groups srun "$@" < /dev/null
     ;;

@@ -148,7 +148,7 @@ fn test(filter: &[String]) -> Result<()> {
             Ok(venv)
         });
         build_guests()?;
-        // Unoptimised: they take seconds, and compiling them takes a third of the time.
+        // Unoptimised: the tests take seconds all the same, and are compiled in a third of the time.
         let guests = target()?.join("guests-native");
         run(cargo(&["test", "--locked", "--manifest-path", "guest-envs/Cargo.toml"]).arg("--target-dir").arg(guests))?;
         model(&[])?;

@@ -361,9 +361,7 @@ impl Lab {
             mounts.push(mounted("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]));
         }
         let mut allowed = docker();
-        if let Some(rules) = allowed["linux"]["seccomp"]["syscalls"].as_array_mut() {
-            rules.push(json!({ "names": ["unshare"], "action": "SCMP_ACT_ALLOW" }));
-        }
+        allow_unshare(&mut allowed["linux"]["seccomp"]);
         vec![
             container(
                 "a container of Docker's",
@@ -398,9 +396,7 @@ impl Lab {
         };
         let docker = Engine::Docker.words_of_the_page()?;
         let mut profile = self.docker.clone();
-        if let Some(rules) = profile["syscalls"].as_array_mut() {
-            rules.push(json!({ "names": ["unshare"], "action": "SCMP_ACT_ALLOW" }));
-        }
+        allow_unshare(&mut profile);
         std::fs::write(self.place.join("root/filters/unshare.json"), profile.to_string())?;
         let allowed = ["--security-opt", "seccomp=/run/image/filters/unshare.json"].map(str::to_owned);
         let podman = Engine::Podman.words_of_the_page()?;
@@ -602,6 +598,13 @@ fn config(profile: &Value, capabilities: &[&str]) -> Value {
     })
 }
 
+/// Adds the rule that the page describes to a profile.
+fn allow_unshare(profile: &mut Value) {
+    if let Some(rules) = profile["syscalls"].as_array_mut() {
+        rules.push(json!({ "names": ["unshare"], "action": "SCMP_ACT_ALLOW" }));
+    }
+}
+
 fn mounted(destination: &str, kind: &str, options: &[&str]) -> Value {
     json!({ "destination": destination, "type": kind, "source": kind, "options": options })
 }
@@ -610,26 +613,26 @@ fn mounted(destination: &str, kind: &str, options: &[&str]) -> Value {
 
 /// Filters and tools: fetched, or from an earlier run.
 fn fetch(place: &Path) -> Result<()> {
-    let [texts, tools, engines] = ["texts", "tools", "engines"].map(|name| place.join(name));
-    if [&texts, &tools, &engines].into_iter().all(|folder| folder.exists()) {
+    let missing = |name: &&str| !place.join(name).exists();
+    let names: Vec<&str> = ["texts", "tools", "engines"].into_iter().filter(missing).collect();
+    if names.is_empty() {
         return Ok(());
     }
     let apt = Apt::of(place, SUITE, "amd64")?;
     let partial = place.join("partial");
-    for folder in [&texts, &tools, &engines].into_iter().filter(|folder| !folder.exists()) {
+    for name in names {
         fresh(&partial)?;
-        if *folder == texts {
-            apt.unpack(&TEXTS.map(str::to_owned), &partial)?;
-        } else {
-            match *folder == tools {
-                true => apt.unpack_whole(&TOOLS, &partial)?,
-                false => engines::fetch(&apt, &partial)?,
-            }
+        match name {
+            "texts" => apt.unpack(&TEXTS.map(str::to_owned), &partial)?,
+            "tools" => apt.unpack_whole(&TOOLS, &partial)?,
+            _ => engines::fetch(&apt, &partial)?,
+        }
+        if name != "texts" {
             for name in ["bin", "lib", "lib64", "sbin"].into_iter().filter(|name| !partial.join(name).exists()) {
                 symlink(format!("usr/{name}"), partial.join(name))?;
             }
         }
-        std::fs::rename(&partial, folder)?;
+        std::fs::rename(&partial, place.join(name))?;
     }
     Ok(())
 }

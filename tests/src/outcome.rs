@@ -50,9 +50,9 @@ impl Outcome {
 
 /// What is a value, and yet a mistake of rollcage's or its engine's: a process that panicked, crashed or lied, although its
 /// guest has no way to ask for that.
-fn is_accident(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Refused(message) => [
+fn is_accident(error: &Error) -> bool {
+    match error {
+        Error::Usage(error) => [
             "killed by signal",
             "ended with status",
             "ended (",
@@ -61,11 +61,11 @@ fn is_accident(outcome: &Outcome) -> bool {
             "and claims",
         ]
         .iter()
-        .any(|part| message.contains(part)),
-        Outcome::Fault { kind, .. } => {
-            matches!(kind, FaultKind::Signalled | FaultKind::Exited | FaultKind::Protocol)
+        .any(|part| error.message.contains(part)),
+        Error::Fault(fault) => {
+            matches!(fault.kind, FaultKind::Signalled | FaultKind::Exited | FaultKind::Protocol)
         }
-        Outcome::Ran(_) => false,
+        _ => false,
     }
 }
 
@@ -86,17 +86,13 @@ pub fn limits() -> Limits {
 /// What is no outcome: an error that is nobody's, or one that came too late; and the end of a process that should not have
 /// come to it.
 pub fn play(plugin: &Plugin, backend: Backend, steps: u32) -> Result<Outcome, String> {
-    let outcome = play_until_a_fault(plugin, backend, steps)?;
-    if is_accident(&outcome) { Err(format!("{outcome:?}")) } else { Ok(outcome) }
-}
-
-fn play_until_a_fault(plugin: &Plugin, backend: Backend, steps: u32) -> Result<Outcome, String> {
     let limits = limits();
     let within = |what: &str, began: Instant, limit: Duration| {
         let took = began.elapsed();
         if took > limit + SLACK { Err(format!("{what} took {took:?}; its limit is {limit:?}")) } else { Ok(()) }
     };
     let outcome = |error: Error, digest: Option<Digest>| match error {
+        error if is_accident(&error) => Err(format!("an accident: {error:?}")),
         Error::Usage(error) => Ok(Outcome::Refused(error.message)),
         Error::Fault(fault) => Ok(Outcome::Fault { kind: fault.kind, step: fault.step, digest }),
         other => Err(format!("no outcome: {other:?}")),

@@ -133,10 +133,7 @@ impl Watcher {
     fn start() -> io::Result<Watcher> {
         let (orders, taken) = bounded(ORDERS_MAX);
         let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let epoll = Epoll::new()?;
-        let wake_here = epoll.at(Arc::clone(&wake), WAKE, EventFlags::IN)?;
-        let (workers, swept) = (HashMap::new(), Instant::now());
-        let watch = Watch { epoll, wake: wake_here, orders: taken, workers, next: 0, swept, strays: false };
+        let watch = Watch::new(taken, Arc::clone(&wake))?;
         std::thread::Builder::new().name("rollcage-watcher".to_owned()).spawn(move || watch.run())?;
         Ok(Watcher { orders, wake, host: std::process::id() })
     }
@@ -158,6 +155,8 @@ struct Watch {
     /// When the children were last looked through, and whether an unordered child was left.
     swept: Instant,
     strays: bool,
+    /// Copies on order that have hung up since then.
+    hung_up: usize,
 }
 
 /// A worker as the watcher keeps it.
@@ -173,6 +172,21 @@ struct Watched {
 }
 
 impl Watch {
+    fn new(orders: Receiver<Order>, wake: Arc<OwnedFd>) -> io::Result<Watch> {
+        let epoll = Epoll::new()?;
+        let wake = epoll.at(wake, WAKE, EventFlags::IN)?;
+        Ok(Watch {
+            epoll,
+            wake,
+            orders,
+            workers: HashMap::new(),
+            next: 0,
+            swept: Instant::now(),
+            strays: false,
+            hung_up: 0,
+        })
+    }
+
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
         let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(SWEEP_EVERY.subsec_nanos()) };
@@ -304,7 +318,7 @@ impl Watch {
     fn read_control(&mut self, number: u64) {
         let Some(worker) = self.workers.get(&number) else { return };
         let shared = Arc::clone(&worker.shared);
-        if shared.process.get().is_none() && shared.lie.get().is_none() && !self.greet(number, &shared) {
+        if worker.is_awaited() && !self.greet(number, &shared) {
             return;
         }
         let Some(worker) = self.workers.get(&number) else { return };
@@ -364,10 +378,11 @@ impl Watch {
         let Some(worker) = self.workers.get_mut(&number) else { return };
         worker.control = None;
         match worker.shared.process.get() {
-            // An announced copy that never came to be. What there is of it is a child that nobody knows.
+            // An announced copy that never came to be. What there is of it is a child that nobody knows: a sweep finds it.
             None => {
                 self.bury(number);
-                self.sweep();
+                self.hung_up += 1;
+                self.strays = true;
             }
             Some(process) if process.has_ended() => self.bury(number),
             // Without a descriptor the next sweep sees the end.
@@ -388,8 +403,11 @@ impl Watch {
         if self.workers.values().any(known) {
             return Err("a copy's hello came from somebody else".to_owned());
         }
-        // Only this thread reaps the process, so the id is its own even if it has ended by now.
-        reap::is_child(pid).map_err(|_| "a copy's hello came from a process that is no copy".to_owned())?;
+        // This thread reaps no copy before its hello, so the id is its own even if it has ended by now. Another part of
+        // this program may have reaped it.
+        if reap::is_child(pid).is_err() && rustix::process::test_kill_process(pid) != Err(Errno::SRCH) {
+            return Err("a copy's hello came from a process that is no copy".to_owned());
+        }
         rustix::net::sockopt::set_socket_passcred(&shared.control, false)
             .map_err(|error| format!("its copy cannot be watched: {error}"))?;
         // The copy gets its own process group, as every worker has. If it has ended, its socket tells.
@@ -410,23 +428,33 @@ impl Watch {
         (self.swept, self.strays) = (Instant::now(), false);
         self.bury_the_untold();
         let Ok(children) = std::fs::read_to_string("/proc/thread-self/children") else { return };
-        let known = |worker: &Watched| worker.shared.process.get().map(Process::pid);
-        let workers: HashMap<Pid, &Watched> =
-            self.workers.values().filter_map(|worker| Some((known(worker)?, worker))).collect();
-        // A copy whose first words were a lie is not what was ordered.
-        let ordered = |worker: &&Watched| known(worker).is_none() && worker.shared.lie.get().is_none();
-        let ordered = self.workers.values().filter(ordered).count();
-        let mut strays = Vec::new();
-        for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            // A child that has ended is reaped here.
-            if !workers.contains_key(&pid)
-                && let Ok(None) =
-                    rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-            {
-                strays.push(pid);
+        let known = self.by_pid();
+        let children = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        let unknown: Vec<Pid> = children.filter(|pid| !known.contains_key(pid)).collect();
+        if unknown.is_empty() {
+            self.hung_up = 0;
+            return;
+        }
+        // A copy can end right after its hello, and it must not be reaped before that is read: what has ended by now has
+        // said all that it will say.
+        let ended: Vec<Pid> = unknown.iter().copied().filter(|pid| reap::is_child(*pid) == Ok(true)).collect();
+        self.greet_all();
+        // A process closes its socket some time before its end: until the next sweep it is not held against anybody.
+        let ending = std::mem::take(&mut self.hung_up);
+        let workers = self.by_pid();
+        let (mut strays, mut ends_later) = (Vec::new(), false);
+        for pid in unknown.into_iter().filter(|pid| !workers.contains_key(pid)) {
+            match reap::is_child(pid) {
+                Ok(true) if ended.contains(&pid) => {
+                    let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+                }
+                Ok(true) => ends_later = true,
+                Ok(false) => strays.push(pid),
+                Err(_) => {}
             }
         }
-        if strays.len() > ordered {
+        let ordered = self.workers.values().filter(|worker| worker.is_awaited()).count();
+        if strays.len() > ordered + ending {
             let own = rustix::process::getpgrp();
             let group = |pid: &Pid| rustix::process::getpgid(Some(*pid)).ok().filter(|group| *group != own);
             let groups: HashSet<Pid> = strays.iter().filter_map(group).collect();
@@ -442,7 +470,20 @@ impl Watch {
             }
         }
         // Killed children are reaped at the next look.
-        self.strays = !strays.is_empty();
+        self.strays |= ends_later || !strays.is_empty();
+    }
+
+    /// The workers whose processes are known.
+    fn by_pid(&self) -> HashMap<Pid, &Watched> {
+        self.workers.values().filter_map(|worker| Some((worker.shared.process.get()?.pid(), worker))).collect()
+    }
+
+    /// Reads what the copies on order have said by now.
+    fn greet_all(&mut self) {
+        let awaited = self.workers.iter().filter(|(_, worker)| worker.is_awaited()).map(|(number, _)| *number);
+        for number in awaited.collect::<Vec<_>>() {
+            self.read_control(number);
+        }
     }
 
     /// Buries workers whose end no socket has told of.
@@ -514,6 +555,11 @@ fn read_messages(worker: &Watched) -> Result<bool, String> {
 }
 
 impl Watched {
+    /// Whether it is a copy on order. A copy whose first words were a lie is not what was ordered.
+    fn is_awaited(&self) -> bool {
+        self.shared.process.get().is_none() && self.shared.lie.get().is_none()
+    }
+
     /// Reads what is there of the log, at most [`LOG_READ_BYTES`]. None: the log is not read here, or nothing is there.
     fn keep_log(&self) -> Option<Result<usize, Errno>> {
         let mut buffer = [MaybeUninit::uninit(); LOG_READ_BYTES];
@@ -532,6 +578,7 @@ impl Watched {
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
+    use crate::process::child::Heard;
 
     /// A shell in a worker's place, with this script. The socket is its stdin.
     fn shell(script: &str) -> Child {
@@ -556,6 +603,87 @@ mod tests {
             let group = Pid::from_raw(i32::try_from(child.pid().unwrap()).unwrap()).unwrap();
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
+    }
+
+    /// A watcher that is this thread.
+    fn watch() -> Watch {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        Watch::new(bounded(1).1, Arc::new(wake)).unwrap()
+    }
+
+    /// A shell in a copy's place, of which nothing is read: a child of this thread, with the socket that a copy on order
+    /// was announced with.
+    fn copy(watch: &mut Watch, script: &str) -> (Child, std::process::Child) {
+        let (child, [control, _log]) =
+            watch.expect(Expected { slab: HostSlab::create().unwrap().0, log: Log::Kept }).unwrap();
+        child.send(&"a job that it does not read", &[]).unwrap();
+        let process = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::from(control)).spawn().unwrap();
+        (child, process)
+    }
+
+    fn pid_of(process: &std::process::Child) -> Pid {
+        Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap()
+    }
+
+    fn await_end(pid: Pid) {
+        while reap::is_child(pid) == Ok(false) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn read_all(watch: &mut Watch) {
+        for number in watch.workers.keys().copied().collect::<Vec<_>>() {
+            watch.read_control(number);
+        }
+    }
+
+    /// On a busy machine a copy can say hello and end between two looks at its socket, and a sweep can come first.
+    #[test]
+    fn a_copy_that_ends_after_its_hello_is_no_stranger() {
+        let mut watch = watch();
+        let hello = postcard::to_stdvec(&FromWorker::Hello { build: "a build".to_owned() }).unwrap();
+        let hello: String = hello.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let hello = format!("printf '{hello}' >&0");
+        for (script, swept_first, reaped_by_another, exit, says_hello) in [
+            (format!("{hello}; exit 3"), false, false, Exit::Code(3), true),
+            (format!("{hello}; exit 4"), true, false, Exit::Code(4), true),
+            (format!("{hello}; kill -KILL $$"), true, false, Exit::Signal(libc::SIGKILL), true),
+            (format!("{hello}; exit 5"), true, true, Exit::Unknown, true),
+            ("exit 6".to_owned(), true, false, Exit::Unknown, false),
+        ] {
+            let (child, mut process) = copy(&mut watch, &script);
+            await_end(pid_of(&process));
+            if reaped_by_another {
+                process.wait().unwrap();
+            }
+            if swept_first {
+                watch.sweep();
+            }
+            read_all(&mut watch);
+            watch.sweep();
+            assert!(watch.workers.is_empty(), "{script}");
+            assert_eq!(child.shared.lie.get(), None, "{script}");
+            let heard = child.listen(Duration::ZERO);
+            assert_eq!(matches!(heard, Heard::Message(FromWorker::Hello { .. })), says_hello, "{script}: {heard:?}");
+            assert!(matches!(child.listen(Duration::ZERO), Heard::Dead(end) if end == exit), "{script}");
+            // Nothing of it is left.
+            assert!(!reap::a_child_has_ended(), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_hangs_up_has_one_sweep_more_to_end() {
+        let mut watch = watch();
+        let (child, process) = copy(&mut watch, "exec 0<&-; exec /bin/sleep 60");
+        while !child.is_dead() {
+            read_all(&mut watch);
+        }
+        watch.sweep();
+        assert_eq!(reap::is_child(pid_of(&process)), Ok(false));
+        watch.sweep();
+        await_end(pid_of(&process));
+        watch.sweep();
+        assert_eq!(reap::is_child(pid_of(&process)), Err(Errno::CHILD));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer};
 use rustix::net::{SendAncillaryMessage, SendFlags};
 use rustix::process::Pid;
@@ -78,11 +79,14 @@ pub(crate) fn receive_from<T: DeserializeOwned>(
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut iov = [IoSliceMut::new(&mut bytes)];
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
-    let message = match rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags)) {
-        Ok(message) => message,
-        Err(rustix::io::Errno::AGAIN) => return Ok((Received::Nothing, None)),
-        Err(rustix::io::Errno::CONNRESET) => return Ok((Received::Closed, None)),
-        Err(error) => return Err(error.into()),
+    let message = loop {
+        match rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags) {
+            Ok(message) => break message,
+            // The other side closed with messages unread. The kernel tells that once, before what the other side has sent.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(Errno::AGAIN) => return Ok((Received::Nothing, None)),
+            Err(error) => return Err(error.into()),
+        }
     };
     let descriptors: Vec<OwnedFd> = ancillary
         .drain()
@@ -119,4 +123,23 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         rustix::net::SocketFlags::CLOEXEC,
         None,
     )?)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_side_that_did_not_listen_are_heard() {
+        let (ours, theirs) = pair().unwrap();
+        send(theirs.as_fd(), &"last words", &[], SendFlags::DONTWAIT).unwrap();
+        send(ours.as_fd(), &"unread", &[], SendFlags::DONTWAIT).unwrap();
+        drop(theirs);
+        let heard = || receive::<String>(ours.as_fd(), RecvFlags::DONTWAIT).unwrap();
+        assert!(matches!(heard(), Received::Message(words, _) if words == "last words"));
+        assert!(matches!(heard(), Received::Closed));
+    }
 }

@@ -1,12 +1,14 @@
 #!/bin/sh
 # Starts a container by an engine's own command, in namespaces that end with this script:
 #
-#   unshare --mount --pid --fork --kill-child --net --uts sh engine.sh ENGINES ROOT docker|podman|podman-user|slurm WORDS...
+#   unshare --mount --pid --fork --kill-child --net --uts sh engine.sh ENGINES ROOT ENGINE WORDS...
 #
+# ENGINE is docker, podman, podman-user, pod, slurm or apptainer.
 # ENGINES is a root folder with the engines and all that they need. ROOT is the container's root folder: it is the image `image`
 # of Docker's, and the folder /run/image for Podman, which needs no image. WORDS follow `docker run` or `podman run`.
-# `podman-user` is Podman without root. For Slurm, which makes no container, WORDS follow `srun`. What the program prints is all
-# that is printed, unless the engine fails.
+# `podman-user` is Podman without root. For `pod`, the only word is the description of a pod, with the image
+# `localhost/image:1`. For Slurm, which makes no container, WORDS follow `srun`. For Apptainer they follow `apptainer exec`, and
+# the image is the file `image.sif`. What the program prints is all that is printed, unless the engine fails.
 set -e
 engines=$1 root=$2 engine=$3
 shift 3
@@ -17,7 +19,7 @@ mount --bind "$engines" "$engines"
 mount --rbind /dev "$engines/dev"
 mount --rbind /sys "$engines/sys"
 mount -t proc proc "$engines/proc"
-for folder in run tmp var/tmp var/lib/docker var/lib/containers var/spool home etc/slurm etc/munge; do
+for folder in run tmp var/tmp var/lib/docker var/lib/containers var/spool home scratch etc/slurm etc/munge; do
     mkdir -p "$engines/$folder"
     mount -t tmpfs -o mode=1777 tmpfs "$engines/$folder"
 done
@@ -27,6 +29,8 @@ mkdir -p old
 pivot_root . old
 umount -l /old
 mount --make-rshared /
+
+as_user() { setpriv --reuid=1000 --regid=1000 --clear-groups "$@"; }
 
 # Waits until a command succeeds, for 30 s at most: until a daemon answers.
 await_daemon() {
@@ -56,7 +60,7 @@ podman-user)
     export HOME=/home/user USER=user XDG_RUNTIME_DIR=/run/user
     mkdir "$HOME" "$XDG_RUNTIME_DIR"
     chown -R 1000:1000 /run/image "$HOME" "$XDG_RUNTIME_DIR"
-    setpriv --reuid=1000 --regid=1000 --clear-groups podman --runtime runc run --network none "$@" < /dev/null
+    as_user podman --runtime runc run --network none "$@" < /dev/null
     ;;
 slurm)
     # A cluster of this machine alone, on loopback.
@@ -92,6 +96,32 @@ END
     node_is_idle() { sinfo --noheader --format %T | grep -q idle; }
     await_daemon node_is_idle
     export PATH="/run/image/bin:$PATH" HOME=/run/home
-    setpriv --reuid=1000 --regid=1000 --clear-groups srun "$@" < /dev/null
+    as_user srun "$@" < /dev/null
+    ;;
+pod)
+    # As in most images: the volume of the pod has the rights of the folder that it covers.
+    chmod 1777 /run/image/tmp
+    tar -C /run/image -c . | podman import - localhost/image:1 > /dev/null 2> /tmp/import.log
+    printf '%s' "$1" > /run/pod.yaml
+    if ! podman --runtime runc kube play --network none /run/pod.yaml > /tmp/pod.log 2>&1; then
+        cat /tmp/pod.log >&2
+        exit 1
+    fi
+    # The pod has one container, and the pod's first process.
+    container=$(podman ps --all --no-trunc --format '{{if not .IsInfra}}{{.ID}}{{end}}' | tr -d '\n')
+    status=$(podman wait "$container")
+    podman logs "$container"
+    exit "$status"
+    ;;
+apptainer)
+    # The device by which an ordinary user mounts an image. Elsewhere every user may open it.
+    mknod -m 666 /run/fuse c 10 229
+    mount --bind /run/fuse /dev/fuse
+    export HOME=/home/user USER=user
+    mkdir "$HOME" "/scratch/$USER"
+    chown -R 1000:1000 /run/image "$HOME" "/scratch/$USER"
+    cd "$HOME"
+    as_user apptainer --quiet build image.sif /run/image < /dev/null
+    as_user apptainer --quiet exec "$@" < /dev/null
     ;;
 esac

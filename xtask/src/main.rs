@@ -33,7 +33,7 @@ cargo xtask VERB
   kernels [NAME…]  boots older and newer Linux kernels under qemu, one of them on aarch64 too, runs the program and the
                    intruder there, and writes the table of docs/platforms.md
   containers       runs the program as containers run it (Docker's filter, no namespaces, limits, read-only, no home),
-                   and by Docker, Podman and Slurm themselves; writes the table of docs/platforms.md
+                   and by Docker, Podman, Slurm and Apptainer themselves; writes the table of docs/platforms.md
   systemd          boots Debian with systemd under qemu, and starts the program in units and scopes with limits; writes the
                    table of docs/platforms.md
   clusters [ARG…]  three Ray nodes in network namespaces: digests, killed nodes, what a step costs; writes the tables of

@@ -1,4 +1,4 @@
-//! Docker, Podman and Slurm themselves: their own commands, with the words that the page tells people to type.
+//! Docker, Podman, Slurm and Apptainer themselves: their own commands, with the words that the page tells people to type.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -10,12 +10,29 @@ use super::PAGE;
 use crate::kernels::Apt;
 use crate::{output, root};
 
-/// The engines, and what the script that starts them runs.
+/// The engines of one suite, and what the script that starts them runs.
+pub(super) struct Folder {
+    pub(super) name: &'static str,
+    pub(super) suite: &'static str,
+    packages: &'static [&'static str],
+}
+
+pub(super) const FOLDERS: [&Folder; 2] = [&MOST, &APPTAINER];
+const MOST: Folder = Folder { name: "engines", suite: super::SUITE, packages: PACKAGES };
+/// Of Debian's suites only this one has it.
+const APPTAINER: Folder = Folder {
+    name: "apptainer",
+    suite: "unstable",
+    packages: &["apptainer", "squashfuse", "util-linux", "mount", "coreutils", "dash", "iproute2"],
+};
+
 const PACKAGES: &[&str] = &[
     "docker.io",
     "docker-cli",
     "podman",
     "runc",
+    // The first process of a pod of Podman's.
+    "catatonit",
     "uidmap",
     "slurmctld",
     "slurmd",
@@ -32,6 +49,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// The users of the engines' root folder.
+const USER: &str = "user";
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nuser:x:1000:\n";
 /// Control groups without systemd, and no journal.
@@ -47,28 +65,45 @@ pub(super) enum Engine {
     Podman,
     /// Without root.
     PodmanUser,
+    /// Podman as the reader of a pod of Kubernetes'.
+    Pod,
     /// No container, but a process that a daemon starts for an ordinary user.
     Slurm,
+    /// Without root.
+    Apptainer,
 }
 
 impl Engine {
-    /// The command whose words the page has.
-    fn command(self) -> &'static str {
+    /// The command whose words the page has. A pod is described by a file.
+    fn command(self) -> Option<&'static str> {
         match self {
-            Engine::Docker => "docker run",
-            Engine::Podman | Engine::PodmanUser => "podman run",
-            Engine::Slurm => "srun",
+            Engine::Docker => Some("docker run"),
+            Engine::Podman | Engine::PodmanUser => Some("podman run"),
+            Engine::Pod => None,
+            Engine::Slurm => Some("srun"),
+            Engine::Apptainer => Some("apptainer exec"),
         }
     }
 
-    /// The words after it, up to the image or the program.
+    /// The folder that it is fetched into.
+    fn folder(self) -> &'static Folder {
+        if matches!(self, Engine::Apptainer) { &APPTAINER } else { &MOST }
+    }
+
+    /// The words after it, up to the image or the program; or the pod.
     pub(super) fn words_of_the_page(self) -> Result<Vec<String>> {
         let page = std::fs::read_to_string(root().join(PAGE))?;
+        let Some(command) = self.command() else {
+            let pod = page.split_once("\n```yaml\n").and_then(|(_, from)| from.split_once("\n```"));
+            let (pod, _) = pod.with_context(|| format!("{PAGE} shows no pod"))?;
+            return Ok(vec![pod.to_owned()]);
+        };
         let (_, shown) = page
-            .split_once(&format!("\n    {} ", self.command()))
-            .with_context(|| format!("{PAGE} does not show how to run `{}`", self.command()))?;
-        let words = shown.split_whitespace().take_while(|word| !["IMAGE", "rollcage"].contains(word));
-        Ok(fitted(words.filter(|word| *word != "\\").map(str::to_owned).collect()))
+            .split_once(&format!("\n    {command} "))
+            .with_context(|| format!("{PAGE} does not show how to run `{command}`"))?;
+        let words = shown.split_whitespace().take_while(|word| !word.starts_with("IMAGE") && *word != "rollcage");
+        let words = words.filter(|word| *word != "\\").map(|word| word.replace("$USER", USER));
+        Ok(fitted(words.collect()))
     }
 
     /// The container of one program, with these words before the image.
@@ -77,15 +112,33 @@ impl Engine {
             Engine::Docker => ("docker", &["image"]),
             Engine::Podman => ("podman", &["--rootfs", "/run/image"]),
             Engine::PodmanUser => ("podman-user", &["--rootfs", "/run/image"]),
+            Engine::Pod => ("pod", &[]),
             Engine::Slurm => ("slurm", &[]),
+            Engine::Apptainer => ("apptainer", &["image.sif"]),
         };
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "sh"]);
-        command.arg(root().join("xtask/containers/engine.sh")).arg(place.join("engines")).arg(place.join("root"));
+        command
+            .arg(root().join("xtask/containers/engine.sh"))
+            .arg(place.join(self.folder().name))
+            .arg(place.join("root"));
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.arg(name).args(words).args(image).args(program);
+        command.arg(name);
+        match self {
+            Engine::Pod => command.args(words.iter().map(|pod| pod_of(pod, program))),
+            _ => command.args(words).args(image).args(program),
+        };
         command
     }
+}
+
+/// The page's pod with the image of the script, and with this program.
+fn pod_of(shown: &str, program: &[&str]) -> String {
+    let line = |line: &str| match line.split_once("command:") {
+        Some((indent, _)) => format!("{indent}command: {}\n", serde_json::json!(program)),
+        None => format!("{}\n", line.replace("IMAGE", "localhost/image:1")),
+    };
+    shown.lines().map(line).collect()
 }
 
 /// The page's numbers, where this machine has less: an engine refuses more processors, and more descriptors, than there are.
@@ -109,9 +162,9 @@ fn fitted(mut words: Vec<String>) -> Vec<String> {
     words
 }
 
-/// Fetches the engines into a folder.
-pub(super) fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
-    apt.unpack_whole(PACKAGES, folder)?;
+/// Fetches the engines of a folder.
+pub(super) fn fetch(place: &Path, fetched: &Folder, folder: &Path) -> Result<()> {
+    Apt::of(place, fetched.suite, "amd64")?.unpack_whole(fetched.packages, folder)?;
     std::fs::create_dir_all(folder.join("etc/containers"))?;
     for (name, text) in [
         ("etc/passwd", PASSWD),
@@ -120,12 +173,19 @@ pub(super) fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
         ("etc/subgid", ""),
         ("etc/containers/containers.conf", CONTAINERS),
         ("etc/containers/storage.conf", STORAGE),
+        // Apptainer takes these into a container.
+        ("etc/hosts", ""),
+        ("etc/localtime", ""),
+        ("etc/resolv.conf", ""),
     ] {
         std::fs::write(folder.join(name), text).with_context(|| name.to_owned())?;
     }
     // What installing Slurm would have done.
     for name in ["slurmctld", "slurmd", "slurmstepd"] {
-        symlink(format!("{name}-wlm"), folder.join("usr/sbin").join(name))?;
+        let installed = format!("{name}-wlm");
+        if folder.join("usr/sbin").join(&installed).exists() {
+            symlink(installed, folder.join("usr/sbin").join(name))?;
+        }
     }
     symlink("/run", folder.join("var/run"))?;
     for name in ["dev", "proc", "root", "run", "sys", "tmp"] {

@@ -2,9 +2,9 @@
 //!
 //! Runs `rollcage doctor` and CartPole under one condition after another, and then under all together: the system-call
 //! filters of Docker and of Podman, capabilities, limits, a read-only root and so on. Docker's own runtime, runc, starts
-//! the rows after them, and Docker, Podman and Slurm themselves the last, with the commands that docs/platforms.md shows. What
-//! came out becomes a table of that page. A run that fails, or whose digest differs from that of the run without
-//! conditions, fails the verb.
+//! the rows after them, and Docker, Podman, Slurm and Apptainer themselves the last, with the commands and the pod that
+//! docs/platforms.md shows. What came out becomes a table of that page. A run that fails, or whose digest differs from
+//! that of the run without conditions, fails the verb.
 //!
 //! It needs root, and is skipped without. Filters and tools are fetched once into `target/containers`, by package lists of
 //! their own. Nothing is installed into the system. To fetch newer ones, remove that folder.
@@ -429,6 +429,18 @@ impl Lab {
                 Engine::Slurm,
                 Engine::Slurm.words_of_the_page()?,
             ),
+            condition(
+                "`podman kube play`",
+                "the pod [below](#kubernetes), as Podman reads it",
+                Engine::Pod,
+                Engine::Pod.words_of_the_page()?,
+            ),
+            condition(
+                "`apptainer exec`",
+                "the command [below](#apptainer), by a user",
+                Engine::Apptainer,
+                Engine::Apptainer.words_of_the_page()?,
+            ),
         ])
     }
 
@@ -613,26 +625,34 @@ fn mounted(destination: &str, kind: &str, options: &[&str]) -> Value {
 
 /// Filters and tools: fetched, or from an earlier run.
 fn fetch(place: &Path) -> Result<()> {
-    let missing = |name: &&str| !place.join(name).exists();
-    let names: Vec<&str> = ["texts", "tools", "engines"].into_iter().filter(missing).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let apt = Apt::of(place, SUITE, "amd64")?;
     let partial = place.join("partial");
-    for name in names {
+    let put = |name: &str, fetch: &dyn Fn() -> Result<()>| -> Result<()> {
+        if place.join(name).exists() {
+            return Ok(());
+        }
         fresh(&partial)?;
-        match name {
-            "texts" => apt.unpack(&TEXTS.map(str::to_owned), &partial)?,
-            "tools" => apt.unpack_whole(&TOOLS, &partial)?,
-            _ => engines::fetch(&apt, &partial)?,
-        }
-        if name != "texts" {
-            for name in ["bin", "lib", "lib64", "sbin"].into_iter().filter(|name| !partial.join(name).exists()) {
-                symlink(format!("usr/{name}"), partial.join(name))?;
-            }
-        }
-        std::fs::rename(&partial, place.join(name))?;
+        fetch()?;
+        Ok(std::fs::rename(&partial, place.join(name))?)
+    };
+    let apt = || Apt::of(place, SUITE, "amd64");
+    put("texts", &|| apt()?.unpack(&TEXTS.map(str::to_owned), &partial))?;
+    put("tools", &|| {
+        apt()?.unpack_whole(&TOOLS, &partial)?;
+        link_merged(&partial)
+    })?;
+    for folder in engines::FOLDERS {
+        put(folder.name, &|| {
+            engines::fetch(place, folder, &partial)?;
+            link_merged(&partial)
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes the links of a root folder that Debian's packages expect.
+fn link_merged(root: &Path) -> Result<()> {
+    for name in ["bin", "lib", "lib64", "sbin"].into_iter().filter(|name| !root.join(name).exists()) {
+        symlink(format!("usr/{name}"), root.join(name))?;
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ import rollcage
 WANTED = os.environ.get("ROLLCAGE_GYMNASIUM")
 assert WANTED in (None, gymnasium.__version__), f"Gymnasium is {gymnasium.__version__}"
 
+# Ignored where the tests run in the background: tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A failure is printed, with what repeats it; nothing is kept in the folder of the tests.
 hypothesis.settings.register_profile("rollcage", database=None, print_blob=True)
 hypothesis.settings.load_profile("rollcage")

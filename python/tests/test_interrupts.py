@@ -27,12 +27,9 @@ def no_call_hangs() -> Iterator[None]:
         raise TimeoutError(f"a call hangs: no answer for {HANG} s")
 
     before = signal.signal(signal.SIGALRM, hangs)
-    # Ignored where the tests run in the background.
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, HANG)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGALRM, before)
 
 

@@ -15,7 +15,7 @@ const PAGE: &str = "docs/platforms.md";
 const TABLE: &str = "systemd";
 
 /// The packages of the machine beside its kernel.
-const PACKAGES: [&str; 6] = ["systemd", "systemd-sysv", "libnss-systemd", "bash", "coreutils", "mount"];
+const PACKAGES: [&str; 7] = ["systemd", "systemd-sysv", "libnss-systemd", "bash", "coreutils", "mount", "util-linux"];
 
 /// The kernel that is booted, by its name there.
 const KERNEL: &str = "6.12";
@@ -28,6 +28,8 @@ enum By {
     Unit,
     /// A scope, by `systemd-run`.
     Scope,
+    /// A scope of an ordinary user's own manager, by `systemd-run --user`.
+    UserScope,
 }
 
 /// A run, and what must come of it.
@@ -50,7 +52,7 @@ struct Trial {
 /// The run whose digest is compared.
 const CARTPOLE: &str = "cartpole --envs 8 --episodes 20 --seed 7";
 
-const TRIALS: [Trial; 10] = [
+const TRIALS: [Trial; 11] = [
     Trial {
         name: "page",
         by: By::Page,
@@ -66,6 +68,16 @@ const TRIALS: [Trial; 10] = [
         by: By::Scope,
         settings: &["Delegate=yes"],
         arguments: "cartpole --envs 8 --episodes 20 --seed 7 --max-memory 1GiB --max-cpu 0.5",
+        status: 0,
+        same_digest: true,
+        limits: "1073741824 50000 100000",
+        says: &["warning: 8 envs may use"],
+    },
+    Trial {
+        name: "user-scope",
+        by: By::UserScope,
+        settings: &["Delegate=yes"],
+        arguments: "cartpole --envs 8 --episodes 20 --seed 7 --max-memory 1GiB --max-cpu 0.5 --require-sandbox",
         status: 0,
         same_digest: true,
         limits: "1073741824 50000 100000",
@@ -207,8 +219,11 @@ fn image(base: &Path, here: &Here, lab: &Lab<'_>, cache: &Path) -> Result<PathBu
         std::fs::create_dir_all(file.parent().context("a file at the root")?)?;
         std::fs::write(file, text).with_context(|| name.to_owned())
     };
-    write("etc/passwd", "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")?;
-    write("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
+    write(
+        "etc/passwd",
+        "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/run/user/1000:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+    )?;
+    write("etc/group", "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n")?;
     write("etc/nsswitch.conf", "passwd: files systemd\ngroup: files systemd\n")?;
     write("etc/machine-id", "")?;
     // Nothing is to be updated at the first boot.
@@ -227,13 +242,27 @@ fn image(base: &Path, here: &Here, lab: &Lab<'_>, cache: &Path) -> Result<PathBu
         let Trial { name, settings, arguments, .. } = trial;
         let command = format!("/bin/rollcage run {arguments} --json");
         match trial.by {
-            By::Scope => {
-                units.push_str(&format!("scope {name}\n"));
+            By::Scope | By::UserScope => {
+                let is_users = matches!(trial.by, By::UserScope);
+                // The user has a cache of its own.
+                let (kind, user, cache) = match is_users {
+                    true => ("user-scope", " --user", "/run/user/1000/cache"),
+                    false => ("scope", "", "/trial/cache"),
+                };
+                units.push_str(&format!("{kind} {name}\n"));
                 let properties: String = settings.iter().map(|setting| format!(" --property {setting}")).collect();
                 let script = format!(
-                    "ROLLCAGE_CACHE=/trial/cache exec systemd-run -q --scope --unit {name}{properties} {command}\n"
+                    "ROLLCAGE_CACHE={cache} exec systemd-run -q{user} --scope --unit {name}{properties} {command}\n"
                 );
                 write(&format!("trial/{name}.sh"), &script)?;
+                if is_users {
+                    // From within the user's manager: without D-Bus it can take no process from elsewhere.
+                    let unit = format!(
+                        "[Service]\nType=oneshot\nExecStart=/bin/bash /trial/{name}.sh\n\
+                         StandardOutput=file:/run/trial/{name}.out\nStandardError=file:/run/trial/{name}.err\n"
+                    );
+                    write(&format!("etc/systemd/user/{name}.service"), &unit)?;
+                }
             }
             By::Page | By::Unit => {
                 units.push_str(&format!("unit {name}\n"));
@@ -317,6 +346,7 @@ impl Met {
             By::Page => "the unit below",
             By::Unit => "a unit",
             By::Scope => "`systemd-run --scope`",
+            By::UserScope => "`systemd-run --user --scope`",
         };
         // `memory.max` has one number, `cpu.max` two.
         let limits = self.limits.split_once(' ');

@@ -19,7 +19,7 @@ import rollcage
 WANTED = os.environ.get("ROLLCAGE_GYMNASIUM")
 assert WANTED in (None, gymnasium.__version__), f"Gymnasium is {gymnasium.__version__}"
 
-# Ignored where the tests run in the background: tests of Ctrl-C would wait for ever.
+# A shell starts a background job with SIGINT ignored, and there the tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A failure is printed, with what repeats it; nothing is kept in the folder of the tests.

@@ -32,6 +32,13 @@ mount --make-rshared /
 
 as_user() { setpriv --reuid=1000 --regid=1000 --clear-groups "$@"; }
 
+# Makes the user's home and further folders, and gives them and the image to the user.
+make_home() {
+    export HOME=/home/user USER=user
+    mkdir "$HOME" "$@"
+    chown -R 1000:1000 /run/image "$HOME" "$@"
+}
+
 # Waits until a command succeeds, for 30 s at most: until a daemon answers.
 await_daemon() {
     tries=0
@@ -57,9 +64,8 @@ podman-user)
     echo 'user:100000:65536' > /run/ids
     mount --bind /run/ids /etc/subuid
     mount --bind /run/ids /etc/subgid
-    export HOME=/home/user USER=user XDG_RUNTIME_DIR=/run/user
-    mkdir "$HOME" "$XDG_RUNTIME_DIR"
-    chown -R 1000:1000 /run/image "$HOME" "$XDG_RUNTIME_DIR"
+    export XDG_RUNTIME_DIR=/run/user
+    make_home "$XDG_RUNTIME_DIR"
     as_user podman --runtime runc run --network none "$@" < /dev/null
     ;;
 slurm)
@@ -117,9 +123,7 @@ apptainer)
     # The device by which an ordinary user mounts an image. Elsewhere every user may open it.
     mknod -m 666 /run/fuse c 10 229
     mount --bind /run/fuse /dev/fuse
-    export HOME=/home/user USER=user
-    mkdir "$HOME" "/scratch/$USER"
-    chown -R 1000:1000 /run/image "$HOME" "/scratch/$USER"
+    make_home /scratch/user
     cd "$HOME"
     as_user apptainer --quiet build image.sif /run/image < /dev/null
     as_user apptainer --quiet exec "$@" < /dev/null

@@ -256,7 +256,7 @@ fn image(base: &Path, here: &Here, lab: &Lab<'_>, cache: &Path) -> Result<PathBu
                 );
                 write(&format!("trial/{name}.sh"), &script)?;
                 if is_users {
-                    // From within the user's manager: without D-Bus it can take no process from elsewhere.
+                    // The scope begins within the user's manager: without D-Bus that manager takes no process from elsewhere.
                     let unit = format!(
                         "[Service]\nType=oneshot\nExecStart=/bin/bash /trial/{name}.sh\n\
                          StandardOutput=file:/run/trial/{name}.out\nStandardError=file:/run/trial/{name}.err\n"

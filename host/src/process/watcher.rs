@@ -155,7 +155,7 @@ struct Watch {
     /// When the children were last looked through, and whether an unordered child was left.
     swept: Instant,
     strays: bool,
-    /// Copies on order that have hung up since then.
+    /// Copies on order that have hung up since the children were last looked through.
     hung_up: usize,
 }
 
@@ -435,11 +435,12 @@ impl Watch {
             self.hung_up = 0;
             return;
         }
-        // A copy can end right after its hello, and it must not be reaped before that is read: what has ended by now has
-        // said all that it will say.
+        // A copy can end right after its hello, and must not be reaped before its hello is read. A child that has ended by
+        // now has said all that it will say.
         let ended: Vec<Pid> = unknown.iter().copied().filter(|pid| reap::is_child(*pid) == Ok(true)).collect();
         self.greet_all();
-        // A process closes its socket some time before its end: until the next sweep it is not held against anybody.
+        // A process closes its socket some time before its end. A copy that has just done so is counted against nobody until
+        // the next sweep.
         let ending = std::mem::take(&mut self.hung_up);
         let workers = self.by_pid();
         let (mut strays, mut ends_later) = (Vec::new(), false);

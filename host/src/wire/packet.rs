@@ -82,7 +82,7 @@ pub(crate) fn receive_from<T: DeserializeOwned>(
     let message = loop {
         match rustix::net::recvmsg(socket, &mut iov, &mut ancillary, flags) {
             Ok(message) => break message,
-            // The other side closed with messages unread. The kernel tells that once, before what the other side has sent.
+            // The other side closed with messages unread. The kernel reports that once, before the last messages of that side.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(Errno::AGAIN) => return Ok((Received::Nothing, None)),
             Err(error) => return Err(error.into()),

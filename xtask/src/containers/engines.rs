@@ -26,6 +26,7 @@ const APPTAINER: Folder = Folder {
     packages: &["apptainer", "squashfuse", "util-linux", "mount", "coreutils", "dash", "iproute2"],
 };
 
+/// The engines of Debian trixie.
 const PACKAGES: &[&str] = &[
     "docker.io",
     "docker-cli",
@@ -48,8 +49,9 @@ const PACKAGES: &[&str] = &[
     "tar",
 ];
 
-/// The users of the engines' root folder.
+/// The ordinary user of the engines' root folder, as whom the script starts some of them.
 const USER: &str = "user";
+/// All users of that folder.
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nuser:x:1000:\n";
 /// Control groups without systemd, and no journal.
@@ -90,7 +92,7 @@ impl Engine {
         if matches!(self, Engine::Apptainer) { &APPTAINER } else { &MOST }
     }
 
-    /// The words after it, up to the image or the program; or the pod.
+    /// The words after the page's command, up to the image or the program. For a pod: its description.
     pub(super) fn words_of_the_page(self) -> Result<Vec<String>> {
         let page = std::fs::read_to_string(root().join(PAGE))?;
         let Some(command) = self.command() else {
@@ -106,7 +108,7 @@ impl Engine {
         Ok(fitted(words.collect()))
     }
 
-    /// The container of one program, with these words before the image.
+    /// The container of one program, with these words of the page.
     pub(super) fn container(self, place: &Path, words: &[String], program: &[&str]) -> Command {
         let (name, image): (_, &[&str]) = match self {
             Engine::Docker => ("docker", &["image"]),
